@@ -1,0 +1,35 @@
+# Everything runs in .venv, which each target makes when it isn't there.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-all lint format clean
+
+# One stamp per set of extras: installs again only when the project's metadata changes.
+.venv/.installed-%: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=24"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	touch $@
+
+demo: .venv/.installed-demo
+	$(BIN)/sn-deploy demo
+
+test: .venv/.installed-test
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: .venv/.installed-test
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	git ls-files '*.h' '*.hpp' '*.cpp' '*.cu' '*.cuh' | xargs --no-run-if-empty $(BIN)/clang-format --dry-run --Werror
+
+format: .venv/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	git ls-files '*.h' '*.hpp' '*.cpp' '*.cu' '*.cuh' | xargs --no-run-if-empty $(BIN)/clang-format -i
+
+clean:
+	rm -rf .venv build dist

@@ -1,0 +1,66 @@
+"""Files that are either the old one or the whole new one, whatever happens in between."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from sn_deploy.errors import SnDeployError
+
+
+@contextlib.contextmanager
+def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a temporary path beside ``path``, renamed to it when the block ends well and removed when it raises.
+
+    The name keeps ``path``'s suffix, because writers such as matplotlib choose the format by it.
+
+    Raises:
+        SnDeployError: the folder is missing or can't be written to, or ``path`` is a folder.
+    """
+    target = Path(path)
+    check_writable(target)
+    handle, name = tempfile.mkstemp(prefix=f".{target.stem[:40]}-", suffix=target.suffix, dir=target.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp gives 0600; a user expects what the umask gives any other file.
+        temporary.chmod(0o666 & ~_umask())
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        raise SnDeployError(f"can't be written: {error.strerror or error}", where=str(target)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Refuses, before any work is done, an output path that can't be written.
+
+    Raises:
+        SnDeployError: the folder is missing or can't be written to, or ``path`` is a folder.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise SnDeployError("is a folder", where=str(target), expected="a file name")
+    if not target.parent.is_dir():
+        raise SnDeployError(
+            "can't be written: its folder doesn't exist",
+            where=str(target),
+            mend=f"create it with: mkdir -p '{target.parent}'",
+        )
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise SnDeployError(
+            "can't be written: no permission in its folder", where=str(target), mend="choose another output path"
+        )
+
+
+def _umask() -> int:
+    # The only portable way to read it; nothing here runs while other threads create files by it.
+    value = os.umask(0)
+    os.umask(value)
+    return value

@@ -1,0 +1,40 @@
+"""The one exception of sn-deploy: what is wrong, where, what was expected, and how to mend it."""
+
+from __future__ import annotations
+
+
+class SnDeployError(Exception):
+    """Bad input, or an environment in which the request can't be met; the command line exits with 2.
+
+    Args:
+        what: what is wrong, a clause without a full stop, with the value that was met.
+        where: the file, layer, node or option it was found in.
+        expected: what would have been accepted.
+        mend: what the user can do about it, as an imperative.
+
+    ``str(error)`` is one line: ``where: what (expected …); mend``.
+    """
+
+    exit_code = 2
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        expected: str | None = None,
+        mend: str | None = None,
+    ) -> None:
+        self.what, self.where, self.expected, self.mend = what, where, expected, mend
+        message = what if where is None else f"{where}: {what}"
+        if expected is not None:
+            message += f" (expected {expected})"
+        if mend is not None:
+            message += f"; {mend}"
+        super().__init__(" ".join(message.split()))
+
+
+class CheckFailed(SnDeployError):
+    """The request was valid and the answer is no: a comparison left its tolerance. The command line exits with 1."""
+
+    exit_code = 1
