@@ -1,0 +1,71 @@
+"""The command line. Each command is a file of its own, imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Final
+
+import click
+from rich.console import Console
+
+import sn_deploy
+from sn_deploy.errors import SnDeployError
+
+# command -> (module with a click command `command`, its line in --help). The line stands here so that `--help`
+# imports no command, and so works without torch, TensorRT or anything else that is heavy.
+_COMMANDS: Final = {
+    "demo": ("sn_deploy.cli.demo", "Export a digit classifier, run it in ONNX Runtime and compare with PyTorch."),
+    "doctor": ("sn_deploy.cli.doctor", "Show what is installed, found and usable here, and how to mend the rest."),
+    "export": ("sn_deploy.cli.export", "Turn a trained PyTorch model with SN layers into one ONNX file."),
+    "inspect": ("sn_deploy.cli.inspect", "Show the SN layers of an ONNX file or a checkpoint, and their weights."),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = importlib.import_module(_COMMANDS[cmd_name][0]).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in sorted(_COMMANDS.items())])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(sn_deploy.__version__, prog_name="sn-deploy")
+@click.option("--traceback", is_flag=True, help="Show Python's traceback with an error (for bug reports).")
+def cli(traceback: bool) -> None:
+    """Take trained PyTorch models with Switchable Normalization to ONNX Runtime and TensorRT."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line and exits: 0 done, 1 a check failed, 2 wrong usage or input, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        cli.main(args=arguments, prog_name="sn-deploy", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except SnDeployError as error:
+        if "--traceback" in arguments:
+            raise
+        # Not through rich's markup: paths and shapes have brackets in them.
+        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # `sn-deploy inspect … | head`: the reader has what it wanted. Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,1 @@
+"""The runtimes: each runs an exported model as `run(dict[str, ndarray]) -> dict[str, ndarray]`."""
