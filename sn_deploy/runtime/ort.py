@@ -1,0 +1,255 @@
+"""ONNX Runtime: a model file in, `run(dict) -> dict` out. The only importer of onnxruntime."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal
+
+import ml_dtypes
+import numpy as np
+
+from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.tensors import Array, TensorInfo, check_inputs
+
+GraphOptimization = Literal["all", "extended", "basic", "disabled"]
+
+_OPTIMIZATION_LEVELS: Final = {
+    "all": "ORT_ENABLE_ALL",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "basic": "ORT_ENABLE_BASIC",
+    "disabled": "ORT_DISABLE_ALL",
+}
+
+# ONNX Runtime's names of tensor types. The dtypes of ml_dtypes are unknown to its Python binding: see `_run_values`.
+_DTYPES: Final = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(bfloat16)": np.dtype(ml_dtypes.bfloat16),
+    "tensor(double)": np.dtype(np.float64),
+    "tensor(int8)": np.dtype(np.int8),
+    "tensor(int16)": np.dtype(np.int16),
+    "tensor(int32)": np.dtype(np.int32),
+    "tensor(int64)": np.dtype(np.int64),
+    "tensor(uint8)": np.dtype(np.uint8),
+    "tensor(uint16)": np.dtype(np.uint16),
+    "tensor(uint32)": np.dtype(np.uint32),
+    "tensor(uint64)": np.dtype(np.uint64),
+    "tensor(bool)": np.dtype(np.bool_),
+}
+_BFLOAT16: Final = np.dtype(ml_dtypes.bfloat16)
+_BFLOAT16_ELEMENT_TYPE: Final = 16  # onnx.TensorProto.BFLOAT16
+
+
+class OrtSession:
+    """A model loaded into ONNX Runtime.
+
+    Args:
+        model: path of an ONNX file, or its bytes (external data then can't be found).
+        threads: threads within an operator; None for ONNX Runtime's choice, one a physical core.
+        providers: execution providers in order of preference; None for the CPU alone.
+        graph_optimization: how far the graph is rewritten at load.
+        custom_op_library: path of a shared library with custom operators.
+        spinning: whether idle threads spin for a moment and so wake up faster. Off where several sessions take turns
+            on the same cores, as in a benchmark.
+
+    Attributes:
+        inputs, outputs: what `run` takes and gives, in the model's order.
+
+    Raises:
+        SnDeployError: onnxruntime is missing, the model can't be read, a provider isn't there, or the library can't be
+            loaded.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes,
+        *,
+        threads: int | None = None,
+        providers: Sequence[str] | None = None,
+        graph_optimization: GraphOptimization = "all",
+        custom_op_library: str | os.PathLike[str] | None = None,
+        spinning: bool = True,
+    ) -> None:
+        ort = _onnxruntime()
+        self.name = "the model in memory" if isinstance(model, bytes) else str(Path(model))
+        chosen = _checked_providers(ort, providers)
+        options = _session_options(ort, threads, graph_optimization, spinning)
+        if custom_op_library is not None:
+            _register_library(ort, options, Path(custom_op_library))
+        if not isinstance(model, bytes) and not Path(model).is_file():
+            raise SnDeployError("no such file", where=self.name, expected="an ONNX file")
+        source = model if isinstance(model, bytes) else os.fspath(model)
+        try:
+            self._session = ort.InferenceSession(source, options, providers=chosen)
+        except _ort_errors(ort) as error:
+            raise SnDeployError(
+                f"ONNX Runtime can't load it: {_reason(error)}", where=self.name, expected="a valid ONNX file"
+            ) from error
+        # It falls back to the CPU by itself where a provider's libraries are missing, and only logs it.
+        if chosen[0] not in self._session.get_providers():
+            raise SnDeployError(
+                f"{chosen[0]} could not be started", where="providers", mend="install its libraries, or ask for the CPU"
+            )
+        self._ort = ort
+        self.inputs = tuple(_tensor_info(value, self.name) for value in self._session.get_inputs())
+        self.outputs = tuple(_tensor_info(value, self.name) for value in self._session.get_outputs())
+        self._with_values = any(info.dtype == _BFLOAT16 for info in (*self.inputs, *self.outputs))
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Runs the model once.
+
+        Args:
+            inputs: an array for each of `inputs`, by name.
+
+        Returns:
+            an array for each of `outputs`, by name.
+
+        Raises:
+            SnDeployError: wrong names, shapes or dtypes, a failure within ONNX Runtime, or a closed session.
+        """
+        if self._session is None:
+            raise SnDeployError("the session is closed", where=self.name, mend="open it again")
+        check_inputs(self.inputs, inputs, where=self.name)
+        try:
+            results = self._run_values(inputs) if self._with_values else self._session.run(None, dict(inputs))
+        except _ort_errors(self._ort) as error:
+            raise SnDeployError(f"ONNX Runtime failed: {_reason(error)}", where=self.name) from error
+        return {info.name: result for info, result in zip(self.outputs, results, strict=True)}
+
+    def _run_values(self, inputs: Mapping[str, Array]) -> list[Array]:
+        # The session's own run refuses NumPy arrays of bfloat16, and OrtValue.numpy() gives none.
+        values = {name: self._value_from_array(np.ascontiguousarray(array)) for name, array in inputs.items()}
+        return [_array_from_value(value) for value in self._session.run_with_ort_values(None, values)]
+
+    def _value_from_array(self, array: Array) -> Any:
+        if array.dtype == _BFLOAT16:
+            return self._ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), _BFLOAT16_ELEMENT_TYPE)
+        return self._ort.OrtValue.ortvalue_from_numpy(array)
+
+    def close(self) -> None:
+        """Frees the model's memory and threads. A second call does nothing."""
+        self._session = None
+
+    def __enter__(self) -> OrtSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def available_providers() -> tuple[str, ...]:
+    """The execution providers that the installed onnxruntime was built with.
+
+    Raises:
+        SnDeployError: onnxruntime is missing.
+    """
+    return tuple(_onnxruntime().get_available_providers())
+
+
+def version() -> str:
+    """The version of the installed onnxruntime.
+
+    Raises:
+        SnDeployError: onnxruntime is missing.
+    """
+    return str(_onnxruntime().__version__)
+
+
+def _onnxruntime() -> Any:
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise SnDeployError(
+            f"onnxruntime can't be imported: {error}",
+            where="ONNX Runtime",
+            mend="install it with: pip install 'sn-deploy[ort]'",
+        ) from error
+
+
+def _ort_errors(ort: Any) -> tuple[type[Exception], ...]:
+    # They share no base class but Exception.
+    state = ort.capi.onnxruntime_pybind11_state
+    names = ("Fail", "InvalidArgument", "NoSuchFile", "NoModel", "EngineError", "RuntimeException", "InvalidProtobuf",
+             "ModelLoaded", "NotImplemented", "InvalidGraph", "EPFail")  # fmt: skip
+    return (*(getattr(state, name) for name in names), RuntimeError, ValueError)
+
+
+def _reason(error: Exception) -> str:
+    # "[ONNXRuntimeError] : 1 : FAIL : Load model from x.onnx failed:…" -> the part that says something.
+    return str(error).split(" : ", 3)[-1].strip().rstrip(".")
+
+
+def _checked_providers(ort: Any, providers: Sequence[str] | None) -> list[str]:
+    chosen = ["CPUExecutionProvider"] if providers is None else list(providers)
+    available = ort.get_available_providers()
+    absent = [name for name in chosen if name not in available]
+    if absent or not chosen:
+        raise SnDeployError(
+            f"{', '.join(absent)} is not in this onnxruntime" if absent else "no execution provider was named",
+            where="providers",
+            expected=f"some of {', '.join(available)}",
+            mend="for an NVIDIA GPU: pip uninstall onnxruntime, then pip install onnxruntime-gpu"
+            if any("CUDA" in name or "Tensorrt" in name for name in absent)
+            else None,
+        )
+    return chosen
+
+
+def _session_options(ort: Any, threads: int | None, optimization: str, spinning: bool) -> Any:
+    if threads is not None and threads < 1:
+        raise SnDeployError(f"{threads} threads", where="threads", expected="1 or more")
+    if optimization not in _OPTIMIZATION_LEVELS:
+        raise SnDeployError(
+            f"unknown level {optimization!r}", where="graph_optimization", expected=", ".join(_OPTIMIZATION_LEVELS)
+        )
+    options = ort.SessionOptions()
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _OPTIMIZATION_LEVELS[optimization])
+    options.log_severity_level = 4  # fatal only: errors come as exceptions
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _register_library(ort: Any, options: Any, library: Path) -> None:
+    if not library.is_file():
+        raise SnDeployError("no such file", where=str(library), expected="a custom-op library")
+    try:
+        # Absolute: a bare file name would be looked up on the loader's search path.
+        options.register_custom_ops_library(str(library.resolve()))
+    except _ort_errors(ort) as error:
+        raise SnDeployError(
+            f"ONNX Runtime can't load it: {_reason(error)}",
+            where=str(library),
+            expected="a custom-op library that exports RegisterCustomOps, built for this machine",
+        ) from error
+
+
+def _tensor_info(value: Any, model: str) -> TensorInfo:
+    if value.type not in _DTYPES:
+        raise SnDeployError(
+            f"{value.name} is a {value.type}", where=model, expected="inputs and outputs that are tensors of numbers"
+        )
+    # Axes without a name come as None. A scalar and a tensor without any shape both come as [].
+    return TensorInfo(value.name, tuple(value.shape) or None, _DTYPES[value.type])
+
+
+def _array_from_value(value: Any) -> Array:
+    if value.data_type() != "tensor(bfloat16)":
+        return np.asarray(value.numpy())
+    shape = tuple(value.shape())
+    size = int(np.prod(shape))
+    if size == 0:
+        return np.empty(shape, _BFLOAT16)
+    memory = ctypes.cast(value.data_ptr(), ctypes.POINTER(ctypes.c_uint16))
+    # Copied: the memory belongs to the value.
+    array: Array = np.ctypeslib.as_array(memory, (size,)).copy().view(_BFLOAT16).reshape(shape)
+    return array
