@@ -172,7 +172,7 @@ def test_read_checkpoint_leaves_names_alone_without_match(save: Callable[..., Pa
 def test_several_that_fit_are_listed_and_a_key_chooses(save: Callable[..., Path]) -> None:
     path = save({"state_dict": STATE, "ema": OTHER})
     with pytest.raises(
-        SnDeployError, match="several state dicts fit equally well: 'state_dict'.*'ema'.*--checkpoint-key"
+        SnDeployError, match=r"several state dicts fit equally well: 'state_dict'.*'ema'.*--checkpoint-key"
     ):
         load_into(Net(), path)
     net = Net()
@@ -307,7 +307,7 @@ def test_a_cut_off_safetensors_is_refused(tmp_path: Path) -> None:
 def test_zip_archives_of_other_kinds_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("folder/readme.txt", "hello")
-    with pytest.raises(SnDeployError, match="is a zip archive, but not one written by torch.save"):
+    with pytest.raises(SnDeployError, match="is a zip archive, but not one written by torch"):
         read_checkpoint(tmp_path / "a.zip")
 
 

@@ -22,7 +22,7 @@ class LoadReport:
 
     Attributes:
         key: where in the checkpoint the state dict was found, dotted; ``''`` for the top level.
-        stripped: prefixes taken off its names, outermost first.
+        stripped: what was taken off its names: wrappers' names anywhere in them, then a prefix.
         missing: the model's names that the checkpoint lacks.
         unexpected: the checkpoint's names that the model lacks.
         loaded: how many tensors were copied.
