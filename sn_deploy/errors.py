@@ -34,7 +34,7 @@ class SnDeployError(Exception):
         super().__init__(" ".join(message.split()))
 
 
-class CheckFailed(SnDeployError):
+class CheckFailedError(SnDeployError):
     """The request was valid and the answer is no: a comparison left its tolerance. The command line exits with 1."""
 
     exit_code = 1

@@ -137,7 +137,7 @@ class FoldedSwitchNorm:
         Raises:
             SnDeployError: see `check_shape`.
         """
-        x = np.asarray(x).astype(np.float64)
+        x = np.asarray(x, dtype=np.float64)
         self.check_shape(x.shape)
         if x.size == 0:
             return x.copy()
@@ -154,7 +154,7 @@ class FoldedSwitchNorm:
             var_ln = var_in.mean(axis=1, keepdims=True) + mean_in.var(axis=1, keepdims=True)
         mean = self.mean_in * mean_in + self.mean_ln * mean_ln + self.mean_offset[:, None]
         var = self.var_in * var_in + self.var_ln * var_ln + self.var_offset[:, None]
-        y = (flat - mean) / np.sqrt(var) * self.scale[:, None] + self.bias[:, None]
+        y: Float64Array = (flat - mean) / np.sqrt(var) * self.scale[:, None] + self.bias[:, None]
         return y.reshape(x.shape)
 
 

@@ -1,0 +1,143 @@
+"""torch's dynamo exporter, called once, with its errors and its dynamic axes put into the user's words."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+import onnx_ir as ir
+import torch
+
+from sn_deploy.capture.inputs import BoundInputs
+from sn_deploy.errors import SnDeployError
+
+# What torch.onnx.export converts to, and sn_deploy.graph.function_body has a body for.
+MIN_OPSET: Final = 18
+MAX_OPSET: Final = 23
+
+Axes = Mapping[str, Mapping[int, str]]
+
+
+def capture(
+    model: torch.nn.Module,
+    inputs: BoundInputs,
+    axes: Axes,
+    *,
+    opset: int,
+    output_names: Sequence[str] | None = None,
+) -> ir.Model:
+    """The ONNX graph of ``model`` in inference mode.
+
+    Args:
+        inputs: bound example inputs; the sizes of dynamic axes are 2 or more (see `widen_dynamic`).
+        axes: input name -> {axis: symbol} of the dynamic axes (see `resolve_dynamic`).
+        opset: version of the standard operators.
+        output_names: names for the outputs, in order.
+
+    Raises:
+        SnDeployError: torch can't capture the model, or the model fixes an axis that was to be dynamic.
+    """
+    args, kwargs = inputs.positional(model)
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                model,
+                args,
+                kwargs=kwargs,
+                dynamo=True,
+                verbose=False,
+                opset_version=opset,
+                dynamic_shapes=_dynamic_shapes(model, inputs, axes) if axes else None,
+                input_names=list(inputs.names),
+                output_names=list(output_names) if output_names else None,
+            )
+    except Exception as error:
+        raise SnDeployError(
+            f"torch can't capture the model: {_root_message(error)}",
+            where=type(model).__name__,
+            mend="see the message of torch.export with --traceback; Python control flow that depends on a tensor's "
+            "values or on a dynamic size is the usual cause",
+        ) from error
+    assert program is not None
+    captured = program.model
+    _name_axes(captured, inputs, axes)
+    return captured
+
+
+def _dynamic_shapes(model: torch.nn.Module, inputs: BoundInputs, axes: Axes) -> dict[str, object]:
+    # AUTO and not DYNAMIC: an axis that the model fixes is found below and reported in words.
+    return inputs.map_named(
+        lambda name, tensor: {
+            axis: torch.export.Dim.AUTO if axis in axes.get(name, {}) else torch.export.Dim.STATIC
+            for axis in range(tensor.ndim)
+        }
+    )
+
+
+def _name_axes(model: ir.Model, inputs: BoundInputs, axes: Axes) -> None:
+    """Gives torch's symbols (s37, …) the names that the user asked for, wherever they stand."""
+    names: dict[str, str] = {}
+    found = {value.name: value for value in model.graph.inputs}
+    for name, spec in axes.items():
+        shape = found[name].shape if name in found else None
+        if shape is None:
+            raise SnDeployError(
+                "is not used by the model, so it has no dynamic axis", where=f"input {name!r}", mend="leave it out"
+            )
+        for axis, symbol in spec.items():
+            dim = shape[axis]
+            if not isinstance(dim, ir.SymbolicDim):
+                raise SnDeployError(
+                    f"the model fixes axis {axis} ({symbol}) to {dim}",
+                    where=f"input {name!r}",
+                    expected="code that works for any size",
+                    mend="make it static, or mend the model (a view, a slice or a pooling with a fixed size)",
+                )
+            # Two axes that torch proved equal share a symbol; the first name stands for both.
+            names.setdefault(str(dim.value), symbol)
+    if not names:
+        return
+    pattern = re.compile(r"\b(" + "|".join(map(re.escape, names)) + r")\b")
+    for value in _values(model.graph):
+        if value.shape is not None:
+            value.shape = ir.Shape(
+                [
+                    ir.SymbolicDim(pattern.sub(lambda m: names[m[0]], dim.value))
+                    if isinstance(dim, ir.SymbolicDim) and dim.value
+                    else dim
+                    for dim in value.shape
+                ]
+            )
+
+
+def _values(graph: ir.Graph) -> Iterator[ir.Value]:
+    yield from graph.inputs
+    for node in graph.all_nodes():
+        yield from node.outputs
+
+
+def _root_message(error: BaseException) -> str:
+    """The first telling line of the error that started the chain, with its type."""
+    root = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    lines = [line.strip() for line in str(root).splitlines() if line.strip()]
+    return f"{type(root).__name__}: {lines[0] if lines else 'no message'}"[:400]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """torch's exporter without its log lines (torchvision is not installed, …); its errors are raised all the same."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,54 @@
+"""Puts an opaque operator in the place of each recognised SN layer of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from sn_deploy.folded import FoldedSwitchNorm
+from sn_deploy.graph import op
+
+
+class OpaqueSwitchNorm(torch.nn.Module):
+    """One SwitchNorm node under torch's exporter; it computes nothing, so it is of use nowhere else.
+
+    Its constants are float32 whatever the model's precision, as the operator's contract wants them.
+    """
+
+    def __init__(self, folded: FoldedSwitchNorm) -> None:
+        super().__init__()
+        self.attributes: dict[str, Any] = dict(op.attributes_from_folded(folded))
+        self.metadata = op.metadata_from_folded(folded)
+        for name, value in op.parameters_from_folded(folded).items():
+            self.register_buffer(name, torch.from_numpy(value))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, *spatial) -> the same shape and dtype."""
+        return torch.onnx.ops.symbolic(
+            f"{op.DOMAIN}::{op.SWITCH_NORM}",
+            (x, *(self.get_buffer(name) for name in op.PARAMETERS)),
+            self.attributes,
+            dtype=x.dtype,
+            shape=x.shape,
+            version=op.VERSION,
+            metadata_props=self.metadata,
+        )
+
+
+def swap(model: torch.nn.Module, layers: Mapping[str, FoldedSwitchNorm]) -> torch.nn.Module:
+    """``model`` with each module named in ``layers`` replaced, at every path that leads to it.
+
+    The model is changed in place (give a private copy), except when it is itself an SN layer.
+    """
+    modules = dict(model.named_modules())
+    replacements = {id(modules[name]): OpaqueSwitchNorm(folded) for name, folded in layers.items()}
+    if id(model) in replacements:
+        return replacements[id(model)]
+    for parent in modules.values():
+        # _modules and not named_children: that one leaves out a child's second name.
+        for child_name, child in list(parent._modules.items()):
+            if id(child) in replacements:
+                setattr(parent, child_name, replacements[id(child)])
+    return model

@@ -1,0 +1,76 @@
+"""One forward pass of the model, to see what its layers are given: order, shapes and statistics of their inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from sn_deploy.capture.inputs import BoundInputs
+from sn_deploy.errors import SnDeployError
+from sn_deploy.folded import Float64Array
+
+
+@dataclass
+class LayerTrace:
+    """What one module was given.
+
+    Attributes:
+        shapes: the shape of its input at each call.
+        mean, var: (C,) statistics of its first input over everything but the channels, biased; None for integers.
+    """
+
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    mean: Float64Array | None = None
+    var: Float64Array | None = None
+
+
+def trace(model: torch.nn.Module, inputs: BoundInputs, names: Collection[str]) -> dict[str, LayerTrace]:
+    """Runs the model once and records the calls of the modules called ``names``, in the order of their first call.
+
+    Raises:
+        SnDeployError: the model fails on the inputs.
+    """
+    traces: dict[str, LayerTrace] = {}
+
+    def record(name: str, x: torch.Tensor) -> None:
+        layer = traces.setdefault(name, LayerTrace())
+        layer.shapes.append(tuple(x.shape))
+        if layer.mean is None and x.ndim >= 2 and x.is_floating_point() and x.numel():
+            flat = x.detach().transpose(0, 1).reshape(x.shape[1], -1).double()  # (C, N·HW)
+            layer.mean = np.asarray(flat.mean(1).cpu(), dtype=np.float64)
+            layer.var = np.asarray(flat.var(1, correction=0).cpu(), dtype=np.float64)
+
+    def hook(name: str) -> Any:
+        def before(_module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
+            if tensors:
+                record(name, tensors[0])
+
+        return before
+
+    modules = dict(model.named_modules())
+    handles = [modules[name].register_forward_pre_hook(hook(name), with_kwargs=True) for name in names]
+    try:
+        with torch.no_grad():
+            inputs.call(model)
+    except SnDeployError:
+        raise
+    except Exception as error:
+        shapes = ", ".join(f"{name}: {tuple(t.shape)} {t.dtype}" for name, t in inputs.tensors.items())
+        raise SnDeployError(
+            f"the model fails on the example inputs ({shapes}): {type(error).__name__}: {_first_line(error)}",
+            where=f"{type(model).__name__}.forward",
+            mend="check the shapes, the types and the order of the inputs",
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    return traces
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), "no message")

@@ -1,0 +1,176 @@
+"""``sn-deploy export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from sn_deploy.cli.values import InputSpec, parse_arguments, parse_input
+from sn_deploy.errors import SnDeployError
+
+if TYPE_CHECKING:
+    from sn_deploy.checkpoint import LoadReport
+    from sn_deploy.graph.export import ExportReport
+
+
+@click.command(name="export")
+@click.option(
+    "--model",
+    "reference",
+    required=True,
+    metavar="PACKAGE.MODULE:CALLABLE",
+    help="What builds the model (or FILE.py:CALLABLE). It is your code, and it is run.",
+)
+@click.option("--model-arg", "model_args", multiple=True, metavar="NAME=VALUE", help="An argument of it; repeatable.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Trained weights: .safetensors, .pth, .pt, .ckpt.")
+@click.option("--checkpoint-key", metavar="KEY", help="Where the weights are in it, dotted; found by itself if clear.")
+@click.option("--strict/--no-strict", default=True, help="Refuse missing and unexpected keys (default), or list them.")
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    required=True,
+    metavar="[NAME=]SHAPE[:DTYPE]",
+    help="An example input: 1x3x224x224, ids=1x16:int64 or x=FILE.npy; repeatable, by position or by name.",
+)
+@click.option("--dynamic", multiple=True, metavar="AXES", help="batch, spatial or INPUT:AXIS=NAME,…; repeatable.")
+@click.option("--opset", type=int, default=20, show_default=True, help="Version of the standard operators, 18 to 23.")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True)
+@click.option("--keep-io-types", is_flag=True, help="Inputs and outputs stay float32 under fp16 and bf16.")
+@click.option("--inline", is_flag=True, help="Standard operators alone, no local function (OpenVINO and others).")
+@click.option("--keep-unrecognised", is_flag=True, help="Leave layers that aren't expressible in standard operators.")
+@click.option(
+    "--finalize-batch-average",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Divide running sums (using_moving_average=False) by their N batches.",
+)
+@click.option("--external-data/--no-external-data", default=None, help="Weights in a file beside it; default: >2 GB.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE.onnx")
+def command(
+    reference: str,
+    model_args: tuple[str, ...],
+    checkpoint: Path | None,
+    checkpoint_key: str | None,
+    strict: bool,
+    inputs: tuple[str, ...],
+    dynamic: tuple[str, ...],
+    opset: int,
+    precision: str,
+    keep_io_types: bool,
+    inline: bool,
+    keep_unrecognised: bool,
+    finalize_batch_average: int | None,
+    external_data: bool | None,
+    output: Path,
+) -> None:
+    """Turn a trained PyTorch model with Switchable Normalization layers into one ONNX file.
+
+    \b
+    sn-deploy export --model torchmodels.resnet:resnet50sn --checkpoint best.pth \\
+        --input 1x3x224x224 --dynamic batch -o resnet50sn.onnx
+
+    Every SN layer becomes one SwitchNorm node; the file also carries it as a function of standard
+    operators, so that a stock ONNX Runtime runs it. --model imports and runs your code; a checkpoint
+    is only read, nothing in it is run.
+    """
+    from sn_deploy.atomic import check_writable
+
+    # Everything that can be wrong without torch is told before torch is imported.
+    check_writable(output)
+    arguments = parse_arguments(model_args, option="--model-arg")
+    specs = [parse_input(text, seed=index) for index, text in enumerate(inputs)]
+    if checkpoint is None and (checkpoint_key is not None or not strict):
+        raise SnDeployError("is given without a checkpoint", where="--checkpoint-key or --no-strict")
+
+    from sn_deploy.runtime.torch import require_torch
+
+    require_torch("sn-deploy export")
+    from sn_deploy.capture.user_model import build_model
+    from sn_deploy.checkpoint import load_into
+    from sn_deploy.graph.export import export
+
+    model = build_model(reference, arguments)
+    console = Console(markup=False, highlight=False)
+    if checkpoint is not None:
+        print_loaded(console, checkpoint, load_into(model, checkpoint, key=checkpoint_key, strict=strict))
+    report = export(
+        model,
+        _example_inputs(specs),
+        output,
+        dynamic=dynamic,
+        opset=opset,
+        precision=precision,
+        keep_io_types=keep_io_types,
+        inline=inline,
+        keep_unrecognised=keep_unrecognised,
+        finalize_batch_average=finalize_batch_average,
+        external_data=external_data,
+    )
+    print_report(console, report)
+
+
+def print_loaded(console: Console, path: Path, report: LoadReport) -> None:
+    """One line about a loaded checkpoint, and one for each kind of key that didn't fit."""
+    place = f", key {report.key!r}" if report.key else ""
+    console.print(f"loaded {report.loaded} tensors from {path}{place}")
+    for kind, keys in (("missing", report.missing), ("unexpected", report.unexpected)):
+        if keys:
+            console.print(f"{len(keys)} {kind} keys: {', '.join(keys)}", style="yellow")
+
+
+def _example_inputs(specs: list[InputSpec]) -> dict[str, Any]:
+    """Positional inputs under ``""`` and named ones beside them, as `sn_deploy.export` takes them."""
+    from sn_deploy.runtime.torch import tensor_from_array
+
+    inputs: dict[str, Any] = {"": tuple(tensor_from_array(spec.value) for spec in specs if spec.name is None)}
+    for spec in specs:
+        if spec.name is not None:
+            if spec.name in inputs:
+                raise SnDeployError("is given twice", where=f"--input {spec.name}")
+            inputs[spec.name] = tensor_from_array(spec.value)
+    return inputs
+
+
+def print_report(console: Console, report: ExportReport) -> None:
+    """The summary of an export."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    data = f" + {report.data_path.name}" if report.data_path else ""
+    table.add_row("file", f"{report.path}{data}  ({report.file_bytes / 1e6:.1f} MB)")
+    table.add_row("inputs", "  ".join(f"{name}: {text}" for name, text in report.inputs.items()))
+    table.add_row("outputs", "  ".join(f"{name}: {text}" for name, text in report.outputs.items()))
+    table.add_row("graph", f"opset {report.opset}, {report.precision}, {_layers_text(report)}")
+    table.add_row("nodes", _nodes_text(report))
+    table.add_row("folded", _folded_text(report))
+    for name, reason in report.kept.items():
+        table.add_row("kept", f"{name}: {reason}")
+    if report.unused:
+        table.add_row("unused", f"layers that don't run on these inputs: {', '.join(report.unused)}")
+    console.print(table)
+
+
+def _layers_text(report: ExportReport) -> str:
+    calls = sum(layer.calls for layer in report.layers)
+    text = f"{len(report.layers)} SN layers"
+    if calls != len(report.layers):
+        text += f" called {calls} times"
+    return text + (", inlined" if report.inlined else ", each one SwitchNorm node with a local function")
+
+
+def _nodes_text(report: ExportReport) -> str:
+    counts = ", ".join(f"{count} {op_type}" for op_type, count in list(report.op_counts.items())[:6])
+    before = f"torch's own export: {report.nodes_standard}" if report.nodes_standard is not None else "before: unknown"
+    return f"{report.nodes} ({counts}{', …' if len(report.op_counts) > 6 else ''}); {before}"
+
+
+def _folded_text(report: ExportReport) -> str:
+    with_bn = [layer for layer in report.layers if layer.folded.mean_bn or layer.folded.var_bn]
+    biased = sum(layer.folded.ddof == 0 for layer in report.layers)
+    text = f"softmax weights and epsilon of {len(report.layers)} layers, the BN statistics of {len(with_bn)}"
+    return text + (f"; {biased} with a biased variance" if biased else "")

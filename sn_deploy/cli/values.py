@@ -1,0 +1,100 @@
+"""What users type for arguments and inputs, read into values."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import ml_dtypes
+import numpy as np
+
+from sn_deploy.errors import SnDeployError
+
+DTYPES: Final[dict[str, Any]] = {
+    "float32": np.float32,
+    "float16": np.float16,
+    "bfloat16": ml_dtypes.bfloat16,
+    "float64": np.float64,
+    "int64": np.int64,
+    "int32": np.int32,
+    "int16": np.int16,
+    "int8": np.int8,
+    "uint8": np.uint8,
+    "bool": np.bool_,
+}
+
+_INPUT_FORM: Final = "[NAME=]1x3x224x224[:DTYPE] or [NAME=]FILE.npy"
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One ``--input``: the parameter it is for (None: by position), and its value."""
+
+    name: str | None
+    value: np.ndarray[Any, np.dtype[Any]]
+
+
+def parse_arguments(pairs: Sequence[str], *, option: str) -> dict[str, Any]:
+    """``NAME=VALUE`` pairs; a value is a Python literal where it is one (``10``, ``True``, ``[3, 4]``), else a string.
+
+    Raises:
+        SnDeployError: a pair without ``=``, or a name given twice.
+    """
+    arguments: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise SnDeployError("can't be read", where=f"{option} {pair}", expected="NAME=VALUE")
+        if name in arguments:
+            raise SnDeployError("is given twice", where=f"{option} {name}")
+        # Shells and YAML say true and none; as strings they would all be true.
+        literal = {"true": "True", "false": "False", "none": "None", "null": "None"}.get(text.lower(), text)
+        try:
+            arguments[name] = ast.literal_eval(literal)
+        except (ValueError, SyntaxError):
+            arguments[name] = text
+    return arguments
+
+
+def parse_input(text: str, *, seed: int = 0) -> InputSpec:
+    """One ``--input``, as an array: standard normal for floats, 0 and 1 for integers and booleans.
+
+    Raises:
+        SnDeployError: a shape or dtype that doesn't parse, or a file that can't be read.
+    """
+    where = f"--input {text}"
+    match = re.fullmatch(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<value>.+)", text, flags=re.DOTALL)
+    if match is None:
+        raise SnDeployError("can't be read", where=where, expected=_INPUT_FORM)
+    name, value = match["name"], match["value"]
+    if value.endswith(".npy"):
+        return InputSpec(name, _read_array(Path(value), where))
+    shape_text, _, dtype_text = value.partition(":")
+    dtype = DTYPES.get(dtype_text or "float32")
+    if dtype is None:
+        raise SnDeployError(f"unknown type {dtype_text!r}", where=where, expected=", ".join(DTYPES))
+    if not re.fullmatch(r"\d+([x,×]\d+)*", shape_text):
+        raise SnDeployError(f"can't read the shape {shape_text!r}", where=where, expected=_INPUT_FORM)
+    shape = tuple(int(size) for size in re.split(r"[x,×]", shape_text))
+    if 0 in shape:
+        raise SnDeployError("a size is 0", where=where, expected="sizes of 1 or more")
+    if int(np.prod(shape, dtype=object)) > 2**31:
+        raise SnDeployError("more than 2^31 values", where=where, mend="give a smaller example, with --dynamic")
+    generator = np.random.default_rng(seed)
+    if np.issubdtype(dtype, np.integer) or dtype is np.bool_:
+        return InputSpec(name, generator.integers(0, 2, shape).astype(dtype))
+    return InputSpec(name, generator.standard_normal(shape, dtype=np.float32).astype(dtype))
+
+
+def _read_array(path: Path, where: str) -> np.ndarray[Any, np.dtype[Any]]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SnDeployError(f"can't be read: {reason}", where=where, expected="an array saved by numpy.save") from error
+    assert isinstance(array, np.ndarray)
+    return array

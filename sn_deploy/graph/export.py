@@ -1,0 +1,251 @@
+"""`export`: a trained torch model with SN layers becomes one ONNX file."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+import torch
+
+from sn_deploy import recognise
+from sn_deploy.atomic import check_writable
+from sn_deploy.capture.capture import MAX_OPSET, MIN_OPSET, capture
+from sn_deploy.capture.inputs import (
+    BoundInputs,
+    DynamicAxes,
+    ExampleInputs,
+    bind_inputs,
+    resolve_dynamic,
+    widen_dynamic,
+)
+from sn_deploy.capture.precision import cast_inputs, dtype_from_precision
+from sn_deploy.capture.swap import swap
+from sn_deploy.capture.trace import LayerTrace, trace
+from sn_deploy.errors import SnDeployError
+from sn_deploy.folded import FoldedSwitchNorm
+from sn_deploy.graph import inline as inliner
+from sn_deploy.graph import layers as graph_layers
+from sn_deploy.graph import op
+from sn_deploy.graph.io_types import keep_float32_io
+from sn_deploy.graph.save import save
+
+DEFAULT_OPSET = 20
+
+
+@dataclass(frozen=True)
+class ExportedLayer:
+    """One SN layer of an exported file: what it folded into, the shape of X, and how many nodes call it."""
+
+    folded: FoldedSwitchNorm
+    shape: tuple[int, ...]
+    calls: int
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What `export` did.
+
+    Attributes:
+        path: the ONNX file; ``data_path`` its external data, if any. ``file_bytes`` counts both.
+        layers: the SN layers in the order in which they run.
+        kept: layer -> reason, of layers left in standard operators (``keep_unrecognised``).
+        unused: layers of the model that don't run on these inputs, and so aren't in the file.
+        nodes: nodes of the graph, a SwitchNorm counting as one (or, inlined, as its body).
+        nodes_standard: what torch's own export takes, each layer measured by exporting one of its kind; None where
+            torch can't export a layer (one that wants CUDA, say).
+        op_counts: operator -> number of nodes.
+        inputs, outputs: name -> shape and type as text, such as ``batch×3×224×224 float32``.
+    """
+
+    path: Path
+    data_path: Path | None
+    file_bytes: int
+    opset: int
+    precision: str
+    inlined: bool
+    layers: tuple[ExportedLayer, ...]
+    kept: Mapping[str, str]
+    unused: tuple[str, ...]
+    nodes: int
+    nodes_standard: int | None
+    op_counts: Mapping[str, int]
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+
+def export(
+    model: torch.nn.Module,
+    example_inputs: ExampleInputs,
+    path: str | os.PathLike[str],
+    *,
+    dynamic: DynamicAxes = (),
+    opset: int = DEFAULT_OPSET,
+    precision: str = "fp32",
+    keep_io_types: bool = False,
+    inline: bool = False,
+    keep_unrecognised: bool = False,
+    finalize_batch_average: int | None = None,
+    external_data: bool | None = None,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+) -> ExportReport:
+    """Exports a trained model with SN layers to one ONNX file that every runtime opens.
+
+    Each SN layer becomes one ``sn_deploy::SwitchNorm`` node with its BN branch and learned weights folded in; the file
+    carries the operator as a local function of standard operators too. The model itself is not changed: a copy is put
+    into evaluation mode, on the CPU.
+
+    Args:
+        model: the trained model, any device, training or evaluation mode.
+        example_inputs: a tensor, a tuple of positional arguments, or a dict from parameter name to value. Values matter
+            little, shapes and types do.
+        path: the ONNX file to write.
+        dynamic: axes that may change: ``("batch",)``, ``("batch", "spatial")``, ``("x:2=height,3=width",)`` or
+            ``{"x": {0: "batch"}}``. All others are fixed to the example's.
+        opset: version of the standard operators, 18 to 23.
+        precision: ``fp32``, ``fp16`` or ``bf16``: the type of weights and activations. SwitchNorm's constants and
+            statistics are float32 in each.
+        keep_io_types: with fp16 or bf16, inputs and outputs stay float32.
+        inline: write standard operators alone, without the local function.
+        keep_unrecognised: leave layers that look like SN but aren't expressible in standard operators.
+        finalize_batch_average: the number of batches whose sums the running statistics are, for checkpoints trained
+            with ``using_moving_average=False`` that were never divided.
+        external_data: write large tensors to a file beside it; by default only above protobuf's 2 GiB.
+        input_names, output_names: names in the file, in order.
+
+    Raises:
+        SnDeployError: with the layer, input or option at fault; no file is left behind.
+    """
+    check_writable(path)
+    dtype = dtype_from_precision(precision)
+    if not MIN_OPSET <= opset <= MAX_OPSET:
+        raise SnDeployError(f"opset {opset} can't be exported", where="--opset", expected=f"{MIN_OPSET} to {MAX_OPSET}")
+    private = _private_copy(model)
+    if finalize_batch_average is not None:
+        recognise.finalize_batch_average_(private, finalize_batch_average)
+    inputs = bind_inputs(private, example_inputs, input_names).map(lambda tensor: tensor.detach().cpu())
+    axes = resolve_dynamic(inputs, dynamic)
+    inputs = widen_dynamic(inputs, axes)
+
+    found, traces = _recognised_layers(private, inputs, finalized=finalize_batch_average is not None)
+    kept = {name: refusal.reason for name, refusal in found.refused.items() if name in traces}
+    if kept and not keep_unrecognised:
+        raise _refusal(found, kept)
+    called = {name: folded for name, folded in found.layers.items() if name in traces}
+    if not called and not kept:
+        raise SnDeployError(
+            "no SN layer runs on the example inputs",
+            where=type(model).__name__,
+            mend="check --model; a model without Switchable Normalization needs only torch.onnx.export",
+        )
+    standard_nodes = _standard_nodes(private, called, traces, opset)
+
+    private = swap(private.to(dtype), called)
+    captured = capture(private, cast_inputs(inputs, dtype), axes, opset=opset, output_names=output_names)
+    calls = Counter(node.metadata_props[op.METADATA_LAYER] for node in graph_layers.switch_norm_nodes(captured))
+    nodes_standard = _nodes_standard(graph_layers.count_nodes(captured), calls, standard_nodes)
+    graph_layers.complete(captured)
+    if keep_io_types:
+        keep_float32_io(captured)
+    if inline:
+        inliner.inline(captured)
+    data_path = save(captured, path, external_data=external_data)
+
+    order = [name for name in traces if name in calls]
+    return ExportReport(
+        path=Path(path),
+        data_path=data_path,
+        file_bytes=sum(file.stat().st_size for file in (Path(path), data_path) if file is not None),
+        opset=opset,
+        precision=precision,
+        inlined=inline,
+        layers=tuple(ExportedLayer(called[name], traces[name].shapes[0], calls[name]) for name in order),
+        kept=kept,
+        unused=tuple(name for name in found.layers if name not in calls),
+        nodes=graph_layers.count_nodes(captured),
+        nodes_standard=nodes_standard,
+        op_counts=dict(Counter(node.op_type for node in captured.graph.all_nodes()).most_common()),
+        inputs={value.name or "": _describe(value) for value in captured.graph.inputs},
+        outputs={value.name or "": _describe(value) for value in captured.graph.outputs},
+    )
+
+
+def _private_copy(model: torch.nn.Module) -> torch.nn.Module:
+    if not isinstance(model, torch.nn.Module):
+        raise SnDeployError(f"the model is a {type(model).__name__}", expected="a torch.nn.Module")
+    try:
+        return copy.deepcopy(model).cpu().eval()
+    except Exception as error:
+        raise SnDeployError(
+            f"the model can't be copied: {type(error).__name__}: {error}",
+            where=type(model).__name__,
+            mend="remove its parametrizations (torch.nn.utils.parametrize) and tensors that carry a graph",
+        ) from error
+
+
+def _recognised_layers(
+    model: torch.nn.Module, inputs: BoundInputs, *, finalized: bool
+) -> tuple[recognise.Recognition, dict[str, LayerTrace]]:
+    """The SN layers, and what those that run were given; statistics and shapes checked."""
+    model.float()
+    traces = trace(model, cast_inputs(inputs, torch.float32), recognise.candidate_names(model))
+    found = recognise.recognise(model, input_shapes={name: layer.shapes[0] for name, layer in traces.items()})
+    for name, layer in traces.items():
+        folded = found.layers.get(name)
+        if folded is None:
+            continue
+        for shape in layer.shapes:
+            folded.check_shape(shape)
+        if not finalized and layer.mean is not None and layer.var is not None:
+            recognise.refuse_raw_sums(name, model.get_submodule(name), layer.mean, layer.var)
+    return found, traces
+
+
+def _refusal(found: recognise.Recognition, kept: Mapping[str, str]) -> SnDeployError:
+    name = next(iter(kept))
+    others = f" (and {len(kept) - 1} more like it)" if len(kept) > 1 else ""
+    mend = "or leave such layers in standard operators with --keep-unrecognised"
+    hint = found.refused[name].mend
+    return SnDeployError(f"{kept[name]}{others}", where=f"layer {name!r}", mend=f"{hint}, {mend}" if hint else mend)
+
+
+def _standard_nodes(
+    model: torch.nn.Module,
+    layers: Mapping[str, FoldedSwitchNorm],
+    traces: Mapping[str, LayerTrace],
+    opset: int,
+) -> dict[str, int | None]:
+    """How many nodes torch's own export takes for each layer, measured on one layer of each kind."""
+    counts: dict[tuple[object, ...], int | None] = {}
+    result = {}
+    for name in layers:
+        module, shape = model.get_submodule(name), traces[name].shapes[0]
+        state = tuple(sorted((key, value.ndim) for key, value in module.state_dict().items()))
+        kind = (type(module), len(shape), state)
+        if kind not in counts:
+            try:
+                inputs = bind_inputs(module, torch.zeros(shape))
+                counts[kind] = graph_layers.count_nodes(capture(module, inputs, {}, opset=opset))
+            except SnDeployError:
+                counts[kind] = None  # only a figure for the report: no reason to fail
+        result[name] = counts[kind]
+    return result
+
+
+def _nodes_standard(nodes: int, calls: Mapping[str, int], standard: Mapping[str, int | None]) -> int | None:
+    for name, count in calls.items():
+        layer = standard[name]
+        if layer is None:
+            return None
+        nodes += count * (layer - 1)
+    return nodes
+
+
+def _describe(value: ir.Value) -> str:
+    shape = "×".join(str(dim) for dim in value.shape) if value.shape is not None else "?"
+    return f"{shape or 'scalar'} {value.dtype.numpy() if value.dtype else '?'}"

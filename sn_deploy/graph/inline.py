@@ -1,0 +1,29 @@
+"""A file of standard operators alone, for runtimes that expand no local functions (OpenVINO among them)."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+import onnx_ir.passes.common as common_passes
+import onnxscript.optimizer
+
+from sn_deploy.errors import SnDeployError
+from sn_deploy.graph import op
+
+
+def inline(model: ir.Model) -> None:
+    """Puts the body of SwitchNorm in the place of each call. Changes ``model``; no operator of ours is left.
+
+    What each call's attributes and static shapes make constant is folded, half of the body's nodes: the runtimes that
+    inlined files are for don't all do it themselves.
+
+    Raises:
+        SnDeployError: an operator of our domain has no function in the file.
+    """
+    common_passes.InlinePass()(model)
+    left = [node for node in model.graph.all_nodes() if node.domain == op.DOMAIN]
+    if left:
+        raise SnDeployError(
+            f"{left[0].op_type} has no function body in the file, so it can't be inlined", where=f"node {left[0].name}"
+        )
+    model.opset_imports.pop(op.DOMAIN, None)
+    onnxscript.optimizer.optimize(model)

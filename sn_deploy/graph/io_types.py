@@ -1,0 +1,41 @@
+"""float32 at the borders of a graph that computes in half precision."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+_HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+
+def keep_float32_io(model: ir.Model) -> list[str]:
+    """Casts half-precision inputs and outputs from and to float32 inside the graph. Changes ``model``.
+
+    Returns:
+        The names of the inputs and outputs that changed their type.
+    """
+    graph = model.graph
+    changed = []
+    for index, value in enumerate(list(graph.inputs)):
+        if value.dtype not in _HALF or value.name is None:
+            continue
+        border = ir.Value(name=value.name, shape=value.shape, type=ir.TensorType(ir.DataType.FLOAT))
+        half_dtype, half_name = value.dtype, f"{value.name}_half"
+        cast = ir.node("Cast", [border], {"to": int(half_dtype)}, name=f"cast_{value.name}")
+        inner = cast.outputs[0]
+        inner.name, inner.shape, inner.type = half_name, value.shape, ir.TensorType(half_dtype)
+        ir.convenience.replace_all_uses_with(value, inner, replace_graph_outputs=True)
+        graph.inputs[index] = border
+        graph.insert_before(graph[0], cast)
+        changed.append(border.name or "")
+    for index, value in enumerate(list(graph.outputs)):
+        if value.dtype not in _HALF or value.name is None:
+            continue
+        name = value.name
+        value.name = f"{name}_half"
+        cast = ir.node("Cast", [value], {"to": int(ir.DataType.FLOAT)}, name=f"cast_{name}")
+        border = cast.outputs[0]
+        border.name, border.shape, border.type = name, value.shape, ir.TensorType(ir.DataType.FLOAT)
+        graph.append(cast)
+        graph.outputs[index] = border
+        changed.append(name)
+    return changed

@@ -1,0 +1,79 @@
+"""The SwitchNorm nodes of a captured graph: given their function, their names, and what the file says about itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import onnx_ir as ir
+
+import sn_deploy
+from sn_deploy.errors import SnDeployError
+from sn_deploy.graph import op
+from sn_deploy.graph.function_body import function_body
+
+
+def switch_norm_nodes(model: ir.Model) -> list[ir.Node]:
+    """The SwitchNorm nodes of the graph and its subgraphs, in the order in which they run."""
+    return [node for node in model.graph.all_nodes() if node.domain == op.DOMAIN and node.op_type == op.SWITCH_NORM]
+
+
+def count_nodes(model: ir.Model) -> int:
+    """The number of nodes of the graph and its subgraphs; a function counts where it is called, not by its body."""
+    return sum(1 for _ in model.graph.all_nodes())
+
+
+def complete(model: ir.Model) -> None:
+    """Makes a captured graph a file of ours: functions, names and provenance. Changes ``model``.
+
+    Raises:
+        SnDeployError: a SwitchNorm whose X has no known rank, or an opset without a function body.
+    """
+    _drop_exporter_metadata(model)
+    _name_layers(model)
+    _add_function(model)
+    model.producer_name, model.producer_version = "sn-deploy", sn_deploy.__version__
+
+
+def _drop_exporter_metadata(model: ir.Model) -> None:
+    # torch writes the stack trace of each node into the file: the paths of the machine it was exported on, and a
+    # third of a small file's size.
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        for key in [key for key in node.metadata_props if not key.startswith("sn_deploy.")]:
+            del node.metadata_props[key]
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+
+
+def _name_layers(model: ir.Model) -> None:
+    """Names each node, and the tensor that it writes, after its layer; a layer called again gets ``#2`` and so on."""
+    calls: Counter[str] = Counter()
+    taken = {value.name for node in model.graph.all_nodes() for value in node.outputs}
+    taken.update(value.name for value in (*model.graph.inputs, *model.graph.initializers.values()))
+    for node in switch_norm_nodes(model):
+        layer = node.metadata_props.get(op.METADATA_LAYER) or op.SWITCH_NORM
+        calls[layer] += 1
+        name = layer if calls[layer] == 1 else f"{layer}#{calls[layer]}"
+        node.name = name
+        output = node.outputs[0]
+        if not output.is_graph_output() and name not in taken:
+            output.name = name
+            taken.add(name)
+
+
+def _add_function(model: ir.Model) -> None:
+    nodes = switch_norm_nodes(model)
+    if not nodes:
+        return
+    ranks = set()
+    for node in nodes:
+        x = node.inputs[0]
+        if x is None or x.shape is None:
+            raise SnDeployError("the rank of its input isn't known", where=f"node {node.name}")
+        ranks.add(len(x.shape))
+    body = ir.serde.deserialize_function(function_body(model.opset_imports[""], ranks))
+    model.functions[body.identifier()] = body
+    model.opset_imports[op.DOMAIN] = op.VERSION

@@ -1,0 +1,116 @@
+"""Writing a model: checked, atomic, with external data where protobuf's 2 GiB don't suffice."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Final
+
+import onnx
+import onnx_ir as ir
+
+from sn_deploy.atomic import atomic_output, check_writable
+from sn_deploy.errors import SnDeployError
+
+# protobuf's limit is 2 GiB for the whole message; the rest of the graph gets what is left above this.
+EXTERNAL_DATA_FROM_BYTES: Final = 1_900_000_000
+
+# Tensors below this stay in the file itself: shapes, axes and SwitchNorm's constants are read without the data file.
+_SMALLEST_EXTERNAL_BYTES: Final = 16_384
+
+
+def weight_bytes(model: ir.Model) -> int:
+    """Bytes of all initializers of the main graph."""
+    return sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+
+
+def save(model: ir.Model, path: str | os.PathLike[str], *, external_data: bool | None = None) -> Path | None:
+    """Checks the model and writes it: the file at ``path`` is the old one until the new one is whole.
+
+    External data goes to ``NAME.onnx.HASH.data`` beside the file. The name holds a hash of the content, so that a
+    model never finds the data of another export, not even when the process is killed between the two renames.
+
+    Args:
+        external_data: whether large tensors go to a file beside it; by default only when they have to.
+
+    Returns:
+        The path of the external data, or None.
+
+    Raises:
+        SnDeployError: the model isn't valid, or the path can't be written.
+    """
+    target = Path(path)
+    check_writable(target)
+    if external_data is None:
+        external_data = weight_bytes(model) >= EXTERNAL_DATA_FROM_BYTES
+    if not external_data:
+        proto = ir.to_proto(model)
+        _check(proto, target)
+        with atomic_output(target) as temporary:
+            temporary.write_bytes(proto.SerializeToString())
+        _remove_stale_data(target, keep=None)
+        return None
+    return _save_external(model, target)
+
+
+def _save_external(model: ir.Model, target: Path) -> Path:
+    with tempfile.TemporaryDirectory(prefix=f".{target.stem[:40]}-", dir=target.parent) as folder:
+        # First under a name that is not final: the name needs the hash of what is written.
+        draft = Path(folder) / "model.onnx"
+        draft_data = f"{uuid.uuid4().hex}.data"
+        ir.save(model, draft, external_data=draft_data, size_threshold_bytes=_SMALLEST_EXTERNAL_BYTES)
+        written = Path(folder) / draft_data
+        if not written.exists():
+            raise SnDeployError(
+                "no tensor is large enough for external data", where=str(target), mend="leave --external-data out"
+            )
+        data = target.with_name(f"{target.name}.{_hash(written)}.data")
+        proto = onnx.load(draft, load_external_data=False)
+        for tensor in proto.graph.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = data.name
+        written.rename(Path(folder) / data.name)
+        draft.write_bytes(proto.SerializeToString())
+        _check(draft, target)
+        try:
+            (Path(folder) / data.name).replace(data)
+        except OSError as error:
+            raise SnDeployError(f"can't be written: {error.strerror}", where=str(data)) from error
+        with atomic_output(target) as temporary:
+            temporary.write_bytes(draft.read_bytes())
+    _remove_stale_data(target, keep=data)
+    return data
+
+
+def _check(model: onnx.ModelProto | Path, target: Path) -> None:
+    """onnx's checker with strict type and shape inference; a Path lets it read models over 2 GiB."""
+    try:
+        onnx.checker.check_model(model if isinstance(model, onnx.ModelProto) else str(model), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        first_line = next(iter(str(error).splitlines()), "")
+        raise SnDeployError(
+            f"the exported graph isn't valid ONNX, so it wasn't written: {first_line}",
+            where=str(target),
+            mend="please report this with the model's code",
+        ) from error
+
+
+def _remove_stale_data(target: Path, keep: Path | None) -> None:
+    """Data files of earlier exports to the same path, which nothing refers to any more."""
+    for stale in target.parent.glob(f"{glob.escape(target.name)}.*.data"):
+        digest = stale.name[len(target.name) + 1 : -len(".data")]
+        if stale != keep and len(digest) == 16 and set(digest) <= set("0123456789abcdef"):
+            stale.unlink(missing_ok=True)
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
