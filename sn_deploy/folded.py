@@ -137,13 +137,13 @@ class FoldedSwitchNorm:
         Raises:
             SnDeployError: see `check_shape`.
         """
-        x = np.asarray(x, dtype=np.float64)
-        self.check_shape(x.shape)
-        if x.size == 0:
-            return x.copy()
-        flat = x.reshape(x.shape[0], self.channels, -1)  # (N, C, HW), HW = 1 for rank 2
-        if x.ndim == 2:
-            mean_in = var_in = np.zeros((x.shape[0], 1, 1))
+        values: Float64Array = np.array(x, dtype=np.float64)
+        self.check_shape(values.shape)
+        if values.size == 0:
+            return values
+        flat = values.reshape(values.shape[0], self.channels, -1)  # (N, C, HW), HW = 1 for rank 2
+        if values.ndim == 2:
+            mean_in = var_in = np.zeros((values.shape[0], 1, 1))
             mean_ln = flat.mean(axis=1, keepdims=True)  # (N, 1, 1)
             var_ln = flat.var(axis=1, keepdims=True, ddof=self.ddof)
         else:
@@ -155,7 +155,7 @@ class FoldedSwitchNorm:
         mean = self.mean_in * mean_in + self.mean_ln * mean_ln + self.mean_offset[:, None]
         var = self.var_in * var_in + self.var_ln * var_ln + self.var_offset[:, None]
         y: Float64Array = (flat - mean) / np.sqrt(var) * self.scale[:, None] + self.bias[:, None]
-        return y.reshape(x.shape)
+        return y.reshape(values.shape)
 
 
 def statistics_count(shape: tuple[int, ...]) -> int:
