@@ -1,0 +1,28 @@
+"""Switchable Normalization as PyTorch modules, whose ``state_dict`` loads the published checkpoints.
+
+Semantics, names, shapes and defaults are those of the code Luo et al. published with "Differentiable Learning-to-
+Normalize via Switchable Normalization" (ICLR 2019). With softmax weights w for the mean and v for the variance, over
+the branches IN, LN, BN:
+
+    y = (x - Σ w_k·mean_k) / sqrt(Σ v_k·var_k + eps) · weight + bias
+
+One thing differs: the variances that are pooled over channels (LN) or over the batch (BN, in training) are the mean
+of the variances plus the variance of the means, where the published code subtracts squares, which cancel: for
+|mean| far above the deviation that gives a negative variance, hence NaN.
+"""
+
+from __future__ import annotations
+
+from sn_deploy.nn.base import SwitchNorm
+from sn_deploy.nn.layers import SwitchNorm1d, SwitchNorm2d, SwitchNorm3d
+from sn_deploy.nn.moments import moments_from_sums
+from sn_deploy.nn.sums import finalize_batch_average
+
+__all__ = [
+    "SwitchNorm",
+    "SwitchNorm1d",
+    "SwitchNorm2d",
+    "SwitchNorm3d",
+    "finalize_batch_average",
+    "moments_from_sums",
+]
