@@ -1,0 +1,58 @@
+"""From torch modules to `FoldedSwitchNorm`: found by what they own, proved by what they compute.
+
+The class of a module is never asked for its name. `recognise` takes what looks like SN, reads its constants, runs a
+private copy of the module and the folded layer on the same probes in float64, and refuses whatever doesn't agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from sn_deploy.recognise.batch_average import finalize_batch_average_
+from sn_deploy.recognise.candidates import candidates
+from sn_deploy.recognise.examine import examine
+from sn_deploy.recognise.raw_sums import refuse_raw_sums, suspect_raw_sums
+from sn_deploy.recognise.result import Recognition, Refusal, RefusedError
+
+__all__ = [
+    "Recognition",
+    "Refusal",
+    "candidate_names",
+    "finalize_batch_average_",
+    "recognise",
+    "refuse_raw_sums",
+    "suspect_raw_sums",
+]
+
+
+def candidate_names(model: torch.nn.Module) -> list[str]:
+    """Qualified names of the modules that look like SN, in module order: those that `recognise` will examine."""
+    return [candidate.name for candidate in candidates(model)]
+
+
+def recognise(model: torch.nn.Module, *, input_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Recognition:
+    """Examines every module of ``model`` that looks like SN.
+
+    The model isn't changed, run, or moved: each module is copied, without its hooks, to the CPU in float64 and
+    evaluation mode, whatever mode it is in. Torch's random state stays as it was.
+
+    Args:
+        model: a torch model, any device and dtype.
+        input_shapes: the shape of the input of each module, by qualified name, where it is known. It fixes the rank
+            and is probed as well; without it, the usual ranks are tried (4, 2, 3, 5, first that of the parameters).
+
+    Returns:
+        The layers that agree with their folded form to float64 rounding (1e-9 of each channel's output; 2e-5 for
+        modules that cast to float32 inside), and the refused ones with the reasons. What probes can't prove is said
+        in `sn_deploy.recognise.probe`.
+    """
+    layers, refused = {}, {}
+    shapes = input_shapes or {}
+    for candidate in candidates(model):
+        try:
+            layers[candidate.name] = examine(candidate, shapes.get(candidate.name))
+        except RefusedError as error:
+            refused[candidate.name] = Refusal(candidate.name, error.reason, error.mend)
+    return Recognition(layers, refused)

@@ -1,0 +1,229 @@
+"""One candidate: read its constants, let the module itself confirm them, or say why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from sn_deploy.errors import SnDeployError
+from sn_deploy.folded import FoldedSwitchNorm
+from sn_deploy.recognise.candidates import Candidate
+from sn_deploy.recognise.diagnose import check_dtype, diagnose, negative_variance
+from sn_deploy.recognise.forms import Constants, Form, branch_orders, constants_from_candidate, eps_values, fold, forms
+from sn_deploy.recognise.probe import (
+    SINGLE_TOLERANCE,
+    TOLERANCE,
+    Probe,
+    mismatch,
+    probe_inputs,
+    run_probes,
+)
+from sn_deploy.recognise.result import RefusedError
+from sn_deploy.recognise.solve import line_inputs, solutions
+from sn_deploy.recognise.subject import ForwardFailedError, Subject
+
+_USUAL_RANKS = (4, 2, 3, 5)
+_LARGE = 500_000  # elements; above it, one sample of the layer's own size has to do
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A run of the module on probes of one rank."""
+
+    rank: int
+    spatial: tuple[int, ...] | None
+    probes: list[Probe]
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """The form that came closest, and its mismatch; None where no form applies."""
+
+    folded: FoldedSwitchNorm | None
+    size: float
+
+
+def examine(candidate: Candidate, shape: tuple[int, ...] | None) -> FoldedSwitchNorm:
+    """The folded layer, confirmed by the module's own output.
+
+    Args:
+        candidate: a module that looks like SN.
+        shape: of the input that the layer was seen with, or None.
+
+    Raises:
+        RefusedError: it is something else, or its constants can't be used.
+    """
+    _check_values(candidate)
+    channels = _channel_count(candidate, shape)
+    constants = constants_from_candidate(candidate, channels)
+    subject = Subject(candidate.module)
+    trials, failure = [], None
+    for rank, spatial in _attempts(candidate, channels, shape):
+        try:
+            trial = _Trial(rank, spatial, _run(subject, constants, rank, spatial, seed=0))
+        except RefusedError as error:
+            failure = failure or error
+            continue
+        reading = _closest(candidate, constants, subject, trial)
+        if reading.folded is not None and _confirmed(reading, subject, trial):
+            _check_accepted(candidate, constants, subject, reading, trial, shape)
+            return reading.folded
+        trials.append((trial, reading))
+    # A module may take a rank it wasn't made for and only give nonsense there: what it fails on first is its own.
+    if not trials:
+        assert failure is not None
+        raise failure
+    trial, reading = trials[0]
+    line_probes = _run_lines(subject, constants, trial)
+    raise diagnose(candidate, constants, subject, trial.probes, line_probes, reading.size)
+
+
+def _check_values(candidate: Candidate) -> None:
+    for name in candidate.tensor_names:
+        if candidate.tensor(name).is_meta:
+            raise RefusedError(f"{name} is on the meta device and has no values", "load the checkpoint first")
+        values = candidate.values(name)
+        assert values is not None
+        bad = np.flatnonzero(~np.isfinite(values))
+        if bad.size:
+            text = f"{name}[{bad[0]}] is {values[bad[0]]}" + (f" (and {bad.size - 1} more)" if bad.size > 1 else "")
+            raise RefusedError(text, "use a checkpoint without NaN and infinity")
+    _check_never_finalized(candidate)
+
+
+def _check_never_finalized(candidate: Candidate) -> None:
+    if candidate.sums is None or candidate.running_var is None:
+        return
+    recorded, summed = candidate.values(candidate.running_var), candidate.values(candidate.sums[1])
+    if not np.any(recorded) and np.any(summed):
+        raise RefusedError(
+            f"{candidate.running_var} is all zero while {candidate.sums[1]} holds sums over batches that were never "
+            "divided",
+            "give --finalize-batch-average N, with N the number of batches that were summed",
+        )
+
+
+def _channel_count(candidate: Candidate, shape: tuple[int, ...] | None) -> int:
+    if shape is None:
+        if candidate.channels is None:
+            raise RefusedError(
+                "nothing tells its number of channels: it has no affine part and no running statistics",
+                "give the shape of its input",
+            )
+        return candidate.channels
+    text = "×".join(str(size) for size in shape)
+    if len(shape) < 2:
+        raise RefusedError(f"its input is {text}: it has no channels", "give it an input (N, C, *spatial)")
+    if candidate.channels not in (None, shape[1]):
+        raise RefusedError(
+            f"its input is {text}, with {shape[1]} channels along axis 1, and its parameters have {candidate.channels}",
+            "give it an input (N, C, *spatial); permute one that has its channels last",
+        )
+    return shape[1]
+
+
+def _attempts(
+    candidate: Candidate, channels: int, shape: tuple[int, ...] | None
+) -> Iterator[tuple[int, tuple[int, ...] | None]]:
+    """Ranks and spatial sizes (None: small ones) to probe with, the likeliest first."""
+    if shape is not None:
+        yield len(shape), None
+        if len(shape) > 2:
+            yield len(shape), shape[2:]  # for a layer made for one size
+        return
+    hint = None
+    # (1, C, 1, 1) is broadcast against a rank 4 input; the statistics' shape tells less, as (N, C, -1) views are usual.
+    for name in (candidate.scale, candidate.bias):
+        size = tuple(candidate.tensor(name).shape) if name is not None else ()
+        if len(size) >= 2 and size[1] == channels:
+            hint = len(size)
+    if hint is None and candidate.scale is None and candidate.running_mean is not None:
+        hint = 2 if tuple(candidate.tensor(candidate.running_mean).shape) == (1, channels) else None
+    for rank in dict.fromkeys(rank for rank in (hint, *_USUAL_RANKS) if rank is not None):
+        yield rank, None
+
+
+def _run(subject: Subject, constants: Constants, rank: int, spatial: tuple[int, ...] | None, seed: int) -> list[Probe]:
+    return run_probes(subject, probe_inputs(constants.scale.size, rank, constants, seed, spatial))
+
+
+def _run_lines(subject: Subject, constants: Constants, trial: _Trial) -> list[Probe]:
+    inputs = probe_inputs(constants.scale.size, trial.rank, constants, 1, trial.spatial)
+    return run_probes(subject, line_inputs(inputs))
+
+
+def _closest(candidate: Candidate, constants: Constants, subject: Subject, trial: _Trial) -> _Reading:
+    """The first published form that fits; else the constants in effect; else whichever came closest."""
+    best = _Reading(None, float("inf"))
+    if not all(np.isfinite(probe.y).all() for probe in trial.probes):
+        return best
+    for form in _hypotheses(candidate, constants, subject, trial):
+        folded = fold(candidate.name, constants, form)
+        size = mismatch(folded, trial.probes, give_up=best.size)
+        if size < best.size:
+            best = _Reading(folded, size)
+        if size <= TOLERANCE:
+            break
+    return best
+
+
+def _hypotheses(candidate: Candidate, constants: Constants, subject: Subject, trial: _Trial) -> Iterator[Form]:
+    eps = eps_values(candidate)
+    orders = branch_orders(constants.mean_mix.size, trial.rank, constants.has_statistics)
+    yield from forms(constants, orders, eps)
+    line_probes = _run_lines(subject, constants, trial)
+    for ddof in (1, 0):
+        yield from solutions(constants, line_probes, ddof, eps)
+
+
+def _confirmed(reading: _Reading, subject: Subject, trial: _Trial) -> bool:
+    if reading.size <= TOLERANCE:
+        return True
+    return reading.size <= SINGLE_TOLERANCE and subject.computes_in_low_precision(trial.probes[1].x)
+
+
+def _check_accepted(
+    candidate: Candidate,
+    constants: Constants,
+    subject: Subject,
+    reading: _Reading,
+    trial: _Trial,
+    shape: tuple[int, ...] | None,
+) -> None:
+    """What a layer whose output agrees must keep to, too: dtypes, a variance that can't be negative, its own size."""
+    folded = reading.folded
+    assert folded is not None
+    check_dtype(candidate, trial.probes[0])
+    if (folded.var_offset < 0).any():
+        channel = int(folded.var_offset.argmin())
+        raise negative_variance(candidate, constants) or RefusedError(
+            f"the constant part of its variance is {folded.var_offset[channel]:.4g} in channel {channel}: the weight "
+            f"of {candidate.running_var} is {folded.var_bn:.4g}, so var + eps can be below zero, and its root NaN"
+        )
+    if shape is not None:
+        _check_own_size(folded, constants, subject, reading, shape)
+
+
+def _check_own_size(
+    folded: FoldedSwitchNorm, constants: Constants, subject: Subject, reading: _Reading, shape: tuple[int, ...]
+) -> None:
+    try:
+        folded.check_shape(shape)
+    except SnDeployError as error:
+        raise RefusedError(error.what, error.mend) from error
+    if 0 in shape[1:]:
+        return
+    samples = 2 if 2 * int(np.prod(shape[1:])) <= _LARGE else 1
+    x = probe_inputs(constants.scale.size, len(shape), constants, 2, shape[2:])[1][:samples]
+    try:
+        size = mismatch(folded, run_probes(subject, [x]))
+    except ForwardFailedError as error:
+        raise RefusedError(f"it agrees on small inputs, but {error.reason}", error.mend) from error
+    if size > max(TOLERANCE, 4 * reading.size):
+        raise RefusedError(
+            f"it agrees with Switchable Normalization on small inputs, but differs by {size:.1e} of its output at its "
+            "own size " + "×".join(str(extent) for extent in shape),
+            "compare its forward with the published one for what depends on the size",
+        )

@@ -1,0 +1,118 @@
+"""A private copy of a module to run probes on: the user's own is never run, changed or trained."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from sn_deploy.folded import Float64Array
+from sn_deploy.recognise.result import RefusedError
+
+_LOW_PRECISION = (torch.float32, torch.float16, torch.bfloat16)
+
+
+class ForwardFailedError(RefusedError):
+    """The module's forward raised, or returned something other than a tensor."""
+
+
+class Subject:
+    """The copy: on the CPU, in float64, in evaluation mode, without hooks.
+
+    Raises:
+        RefusedError: the module can't be copied.
+    """
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        try:
+            self._module = _private_copy(module).cpu().double().eval()
+        except Exception as error:  # whatever a module's own __deepcopy__ raises
+            raise RefusedError(
+                f"it can't be copied, so it can't be probed: {_one_line(error)}",
+                "remove parametrizations and attributes that can't be copied",
+            ) from error
+        self.dtype = torch.float64
+
+    def single(self) -> None:
+        """From now on in float32."""
+        self._module.float()
+        self.dtype = torch.float32
+
+    def __call__(self, x: Float64Array) -> torch.Tensor:
+        """The module's output for ``x``, cast to the subject's dtype; torch's random state stays as it was.
+
+        Raises:
+            ForwardFailedError: forward raised, or returned something other than a tensor.
+        """
+        # A copy, for modules that write into their input.
+        tensor = torch.tensor(np.array(x), dtype=self.dtype)
+        try:
+            with (
+                torch.no_grad(),
+                torch.random.fork_rng(devices=[]),
+                torch.autocast("cpu", enabled=False),
+                warnings.catch_warnings(),
+            ):
+                warnings.simplefilter("ignore")
+                # Not __call__, so that hooks registered for all modules don't fire.
+                output = self._module.forward(tensor)
+        except Exception as error:  # whatever the user's forward raises
+            raise _forward_failed(error, tensor) from error
+        if not isinstance(output, torch.Tensor):
+            raise ForwardFailedError(f"its forward returns {type(output).__name__}, not a tensor", None)
+        return output.detach().cpu()
+
+    def computes_in_low_precision(self, x: Float64Array) -> bool:
+        """Whether forward casts to a smaller floating point type inside, given float64."""
+        watch = _DtypeWatch()
+        with watch:
+            self(x)
+        return watch.low_precision
+
+
+class _DtypeWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes whether an operator gave a tensor (not a mere 0-dimensional constant) of a smaller type than float64."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.low_precision = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.ndim and result.dtype in _LOW_PRECISION:
+            self.low_precision = True
+        return result
+
+
+def _private_copy(module: torch.nn.Module) -> torch.nn.Module:
+    # Seen by deepcopy as copied already: hooks (they belong to the original, and may hold on to half a program) come
+    # out empty, and tensors with a graph, which deepcopy refuses, come out detached.
+    memo: dict[int, Any] = {}
+    for part in module.modules():
+        for key, value in vars(part).items():
+            if key.endswith("_hooks") and isinstance(value, dict):
+                memo[id(value)] = type(value)()
+            elif isinstance(value, torch.Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    return copy.deepcopy(module, memo)
+
+
+def _one_line(error: BaseException) -> str:
+    text = next(iter(str(error).strip().splitlines()), "") or "no message"
+    return f"{type(error).__name__}: {text[:200]}"
+
+
+def _forward_failed(error: Exception, x: torch.Tensor) -> ForwardFailedError:
+    shape = "×".join(str(size) for size in x.shape)
+    text = str(error).lower()
+    if any(word in text for word in ("cuda", "gpu", "nvidia")):
+        mend = "give a layer that runs on the CPU: those of sn_deploy.nn load the same checkpoint"
+    elif any(word in text for word in ("process group", "process_group", "distributed", "init_process")):
+        mend = "make its forward skip communication in evaluation mode, or use a layer of sn_deploy.nn instead"
+    else:
+        mend = "make its forward work in evaluation mode on the CPU, in float64"
+    return ForwardFailedError(f"its forward fails on a {shape} {str(x.dtype)[6:]} input: {_one_line(error)}", mend)
