@@ -262,8 +262,8 @@ def cut(path: Path, keep: float) -> Path:
     ("name", "content", "message"),
     [
         ("empty.pth", b"", "the file is empty; copy or download it again"),
-        ("page.pth", b"\n<!DOCTYPE html><html><body>Sign in", "is a web page, not a checkpoint; download it again"),
-        ("page.safetensors", b"<html>", "is a web page, not a checkpoint"),
+        ("page.pth", b"\n<!DOCTYPE html><html><body>Sign in", "is a web page, not a model; download it again"),
+        ("page.safetensors", b"<html>", "is a web page, not a model"),
         ("lfs.pth", b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git-lfs pointer.*git lfs pull"),
         ("lfs.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "git-lfs pointer"),
         ("junk.pth", b"junk" * 100, r"is not a checkpoint \(expected a file written by torch.save"),
@@ -284,7 +284,7 @@ def test_impostors_are_named(tmp_path: Path, name: str, content: bytes, message:
 def test_missing_and_unreadable_paths(tmp_path: Path) -> None:
     with pytest.raises(SnDeployError, match="there is no such file"):
         read_checkpoint(tmp_path / "none.pth")
-    with pytest.raises(SnDeployError, match="is a folder; name the checkpoint file in it"):
+    with pytest.raises(SnDeployError, match="is a folder; name the file in it"):
         read_checkpoint(tmp_path)
     with pytest.raises(SnDeployError, match=r"can't be read: Not a directory"):
         read_checkpoint(Path(__file__) / "x.pth")

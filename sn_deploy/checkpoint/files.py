@@ -12,21 +12,13 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
-import torch  # noqa: TID251
+import torch
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.input_file import COPY_AGAIN, read_head
 
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80"  # the PROTO opcode, which every pickle since protocol 2 begins with
-_COPY_AGAIN = "copy or download it again"
-
-# First bytes of files that are often met under a checkpoint's name -> (what they are, how to mend it).
-_IMPOSTORS = (
-    (b"version https://git-lfs", "is a git-lfs pointer, not the file itself", "fetch its content with: git lfs pull"),
-    (b"\x1f\x8b", "is compressed with gzip", "unpack it with gunzip, or tar xzf"),
-    (b"\x89HDF", "is an HDF5 file, such as Keras writes", "convert it to a PyTorch state dict first"),
-)
-_WEB_PAGE = re.compile(rb"\s*(<!doctype html|<html|<\?xml)", re.IGNORECASE)
 
 
 def read_file(path: Path) -> object:
@@ -35,7 +27,7 @@ def read_file(path: Path) -> object:
     Raises:
         SnDeployError: the file is missing, is no checkpoint, is damaged, or needs pickle's code execution.
     """
-    head = _read_head(path)
+    head = read_head(path)
     if path.suffix.lower() == ".safetensors":
         return _read_safetensors(path)
     if head.startswith(_ZIP):
@@ -47,35 +39,11 @@ def read_file(path: Path) -> object:
     return _read_pytorch(path, is_zip=head.startswith(_ZIP))
 
 
-def _read_head(path: Path) -> bytes:
-    if path.is_dir():
-        raise SnDeployError("is a folder", where=str(path), mend="name the checkpoint file in it")
-    try:
-        with path.open("rb") as file:
-            head = file.read(512)
-    except FileNotFoundError:
-        raise SnDeployError("there is no such file", where=str(path), mend="check the path") from None
-    except OSError as error:
-        raise SnDeployError(f"can't be read: {error.strerror}", where=str(path)) from error
-    if not head:
-        raise SnDeployError("the file is empty", where=str(path), mend=_COPY_AGAIN)
-    for magic, what, mend in _IMPOSTORS:
-        if head.startswith(magic):
-            raise SnDeployError(what, where=str(path), mend=mend)
-    if _WEB_PAGE.match(head):
-        raise SnDeployError(
-            "is a web page, not a checkpoint",
-            where=str(path),
-            mend="download it again, from the link to the file and not to its page",
-        )
-    return head
-
-
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         tensors: dict[str, torch.Tensor] = safetensors.torch.load_file(path, device="cpu")
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise SnDeployError(f"is not a whole safetensors file: {error}", where=str(path), mend=_COPY_AGAIN) from error
+        raise SnDeployError(f"is not a whole safetensors file: {error}", where=str(path), mend=COPY_AGAIN) from error
     return tensors
 
 
@@ -85,7 +53,7 @@ def _check_zip(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError) as error:
-        raise SnDeployError("is cut off or damaged", where=str(path), mend=_COPY_AGAIN) from error
+        raise SnDeployError("is cut off or damaged", where=str(path), mend=COPY_AGAIN) from error
     inside = {name.partition("/")[2] for name in names}
     if "constants.pkl" in inside:
         raise SnDeployError(
@@ -111,14 +79,14 @@ def _read_pytorch(path: Path, *, is_zip: bool) -> object:
         # A damaged file breaks the reader anywhere: RuntimeError, EOFError, KeyError, IndexError, struct.error, …
         reason = " ".join(str(error).split())[:120]
         raise SnDeployError(
-            f"is cut off or damaged ({type(error).__name__}: {reason})", where=str(path), mend=_COPY_AGAIN
+            f"is cut off or damaged ({type(error).__name__}: {reason})", where=str(path), mend=COPY_AGAIN
         ) from error
 
 
 def _unpickling_error(path: Path, message: str, *, is_zip: bool) -> SnDeployError:
     found = re.search(r"GLOBAL (\S+)", message)
     if found is None:
-        return SnDeployError("is cut off, damaged or not a checkpoint", where=str(path), mend=_COPY_AGAIN)
+        return SnDeployError("is cut off, damaged or not a checkpoint", where=str(path), mend=COPY_AGAIN)
     name = found.group(1)
     if is_zip and name == _class_of_pickle(path):
         what = f"is a whole pickled object ({name}), not a state dict: loading it would run code from the file"

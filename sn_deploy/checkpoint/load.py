@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch  # noqa: TID251
+import torch
 
 from sn_deploy.checkpoint.files import read_file
 from sn_deploy.checkpoint.state_dicts import StateDict, select
@@ -36,7 +36,11 @@ class LoadReport:
 
 
 def read_checkpoint(
-    path: str | os.PathLike[str], *, key: str | None = None, match: Collection[str] | None = None
+    path: str | os.PathLike[str],
+    *,
+    key: str | None = None,
+    match: Collection[str] | None = None,
+    accept: Callable[[dict[str, torch.Tensor]], bool] | None = None,
 ) -> dict[str, torch.Tensor]:
     """The state dict in a checkpoint file, without running anything that is in the file.
 
@@ -44,6 +48,7 @@ def read_checkpoint(
         path: a .safetensors file, or one written by ``torch.save``.
         key: dotted path of the state dict in the checkpoint, such as ``state_dict`` or ``teacher.backbone``.
         match: the model's keys; prefixes that the names carry too much are stripped. Without it none are.
+        accept: without ``match``, which of several state dicts to prefer: those for which it is true.
 
     Returns:
         CPU tensors by name in the file's order, memory-mapped where the format allows it: don't write to them.
@@ -52,7 +57,7 @@ def read_checkpoint(
         SnDeployError: the file is missing, damaged or no checkpoint, needs pickle's code execution, or there is no
             state dict in it that fits better than all others.
     """
-    return select(read_file(Path(path)), where=str(path), key=key, match=match).tensors
+    return select(read_file(Path(path)), where=str(path), key=key, match=match, accept=accept).tensors
 
 
 def load_into(

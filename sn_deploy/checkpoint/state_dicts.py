@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-import torch  # noqa: TID251
+import torch
 
 from sn_deploy.errors import SnDeployError
 
@@ -62,7 +62,14 @@ def _walk(tree: object, key: str, above: frozenset[int]) -> Iterator[StateDict]:
         yield from _walk(value, f"{key}.{name}" if key else name, above | {id(tree)})
 
 
-def select(tree: object, *, where: str, key: str | None, match: Collection[str] | None) -> StateDict:
+def select(
+    tree: object,
+    *,
+    where: str,
+    key: str | None,
+    match: Collection[str] | None,
+    accept: Callable[[dict[str, torch.Tensor]], bool] | None = None,
+) -> StateDict:
     """The state dict that ``key`` names, or else the only one that fits ``match``.
 
     Args:
@@ -72,6 +79,7 @@ def select(tree: object, *, where: str, key: str | None, match: Collection[str] 
             names (``state_dict.teacher`` is ``teacher.*`` in ``state_dict``).
         match: the model's keys. Prefixes are stripped as far as that makes more names fit. Without it the names stay
             as they are, and the only dict with a tensor that is not a scalar is chosen.
+        accept: without ``match``, prefer the dicts for which this is true, if there are any.
 
     Raises:
         SnDeployError: nothing fits, several fit equally, or ``key`` names nothing.
@@ -84,7 +92,8 @@ def select(tree: object, *, where: str, key: str | None, match: Collection[str] 
     if key is not None:
         found = [_named(found, key, where)]
     if match is None:
-        return _only([s for s in found if any(t.ndim for t in s.tensors.values())] or found, where)
+        accepted = [s for s in found if accept is None or accept(s.tensors)] or found
+        return _only([s for s in accepted if any(t.ndim for t in s.tensors.values())] or accepted, where)
     names = frozenset(match)
     fits = [fit for state in found for fit in best_fits(state, names)]
     best = max((_matches(fit, names) for fit in fits), default=0)

@@ -1,0 +1,48 @@
+"""The first look at a file that a user names: is it there, and is it what its name says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from sn_deploy.errors import SnDeployError
+
+COPY_AGAIN: Final = "copy or download it again"
+
+# First bytes of files that are often met under a model's name -> (what they are, how to mend it).
+_IMPOSTORS: Final = (
+    (b"version https://git-lfs", "is a git-lfs pointer, not the file itself", "fetch its content with: git lfs pull"),
+    (b"\x1f\x8b", "is compressed with gzip", "unpack it with gunzip, or tar xzf"),
+    (b"\x89HDF", "is an HDF5 file, such as Keras writes", "convert it to PyTorch or ONNX first"),
+)
+_WEB_PAGE: Final = re.compile(rb"\s*(<!doctype html|<html|<\?xml)", re.IGNORECASE)
+
+
+def read_head(path: Path) -> bytes:
+    """The first 512 bytes of a file that can be read and is no known impostor.
+
+    Raises:
+        SnDeployError: the file is missing, a folder, unreadable, empty, a web page, a git-lfs pointer, compressed.
+    """
+    if path.is_dir():
+        raise SnDeployError("is a folder", where=str(path), mend="name the file in it")
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except FileNotFoundError:
+        raise SnDeployError("there is no such file", where=str(path), mend="check the path") from None
+    except OSError as error:
+        raise SnDeployError(f"can't be read: {error.strerror}", where=str(path)) from error
+    if not head:
+        raise SnDeployError("the file is empty", where=str(path), mend=COPY_AGAIN)
+    for magic, what, mend in _IMPOSTORS:
+        if head.startswith(magic):
+            raise SnDeployError(what, where=str(path), mend=mend)
+    if _WEB_PAGE.match(head):
+        raise SnDeployError(
+            "is a web page, not a model",
+            where=str(path),
+            mend="download it again, from the link to the file and not to its page",
+        )
+    return head
