@@ -6,7 +6,7 @@ import contextlib
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import onnx_ir as ir
@@ -44,14 +44,19 @@ def capture(
     args, kwargs = inputs.positional(model)
     try:
         with _quiet(), torch.no_grad():
-            program = torch.onnx.export(
+            # Not left to torch.onnx.export: that one turns what fixes an axis into an assertion that the file loses.
+            exported = torch.export.export(
                 model,
                 args,
                 kwargs=kwargs,
+                dynamic_shapes=_dynamic_shapes(inputs, axes) if axes else None,
+                strict=False,
+            )
+            program = torch.onnx.export(
+                exported,
                 dynamo=True,
                 verbose=False,
                 opset_version=opset,
-                dynamic_shapes=_dynamic_shapes(model, inputs, axes) if axes else None,
                 input_names=list(inputs.names),
                 output_names=list(output_names) if output_names else None,
             )
@@ -64,11 +69,11 @@ def capture(
         ) from error
     assert program is not None
     captured = program.model
-    _name_axes(captured, inputs, axes)
+    _name_axes(captured, axes)
     return captured
 
 
-def _dynamic_shapes(model: torch.nn.Module, inputs: BoundInputs, axes: Axes) -> dict[str, object]:
+def _dynamic_shapes(inputs: BoundInputs, axes: Axes) -> dict[str, object]:
     # AUTO and not DYNAMIC: an axis that the model fixes is found below and reported in words.
     return inputs.map_named(
         lambda name, tensor: {
@@ -78,8 +83,10 @@ def _dynamic_shapes(model: torch.nn.Module, inputs: BoundInputs, axes: Axes) -> 
     )
 
 
-def _name_axes(model: ir.Model, inputs: BoundInputs, axes: Axes) -> None:
+def _name_axes(model: ir.Model, axes: Axes) -> None:
     """Gives torch's symbols (s37, …) the names that the user asked for, wherever they stand."""
+    # An axis that the model's code fixes may still be a symbol, whose name is its size: '2'.
+    _replace_dims(model, lambda symbol: int(symbol) if symbol.isdigit() else symbol)
     names: dict[str, str] = {}
     found = {value.name: value for value in model.graph.inputs}
     for name, spec in axes.items():
@@ -99,18 +106,17 @@ def _name_axes(model: ir.Model, inputs: BoundInputs, axes: Axes) -> None:
                 )
             # Two axes that torch proved equal share a symbol; the first name stands for both.
             names.setdefault(str(dim.value), symbol)
-    if not names:
-        return
-    pattern = re.compile(r"\b(" + "|".join(map(re.escape, names)) + r")\b")
+    if names:
+        pattern = re.compile(r"\b(" + "|".join(map(re.escape, names)) + r")\b")
+        _replace_dims(model, lambda symbol: pattern.sub(lambda match: names[match[0]], symbol))
+
+
+def _replace_dims(model: ir.Model, replace: Callable[[str], str | int]) -> None:
+    """Replaces the symbolic dimensions of all values of the graph."""
     for value in _values(model.graph):
-        if value.shape is not None:
+        if value.shape is not None and any(isinstance(dim, ir.SymbolicDim) for dim in value.shape):
             value.shape = ir.Shape(
-                [
-                    ir.SymbolicDim(pattern.sub(lambda m: names[m[0]], dim.value))
-                    if isinstance(dim, ir.SymbolicDim) and dim.value
-                    else dim
-                    for dim in value.shape
-                ]
+                [replace(dim.value) if isinstance(dim, ir.SymbolicDim) and dim.value else dim for dim in value.shape]
             )
 
 

@@ -35,6 +35,7 @@ def trace(model: torch.nn.Module, inputs: BoundInputs, names: Collection[str]) -
         SnDeployError: the model fails on the inputs.
     """
     traces: dict[str, LayerTrace] = {}
+    running: list[str] = []  # the layers that have been entered and not left, so that a failure can be placed
 
     def record(name: str, x: torch.Tensor) -> None:
         layer = traces.setdefault(name, LayerTrace())
@@ -47,22 +48,29 @@ def trace(model: torch.nn.Module, inputs: BoundInputs, names: Collection[str]) -
     def hook(name: str) -> Any:
         def before(_module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
+            running.append(name)
             if tensors:
                 record(name, tensors[0])
 
         return before
 
+    def after(*_arguments: Any) -> None:
+        running.pop()
+
     modules = dict(model.named_modules())
     handles = [modules[name].register_forward_pre_hook(hook(name), with_kwargs=True) for name in names]
+    handles += [modules[name].register_forward_hook(after) for name in names]
     try:
         with torch.no_grad():
             inputs.call(model)
-    except SnDeployError:
-        raise
+    except SnDeployError as error:
+        where = f"layer {running[-1]!r}" if running else error.where
+        raise SnDeployError(error.what, where=where, expected=error.expected, mend=error.mend) from error
     except Exception as error:
+        place = f" in layer {running[-1]!r}, given {traces[running[-1]].shapes[-1]}" if running else ""
         shapes = ", ".join(f"{name}: {tuple(t.shape)} {t.dtype}" for name, t in inputs.tensors.items())
         raise SnDeployError(
-            f"the model fails on the example inputs ({shapes}): {type(error).__name__}: {_first_line(error)}",
+            f"the model fails on the example inputs ({shapes}){place}: {type(error).__name__}: {_first_line(error)}",
             where=f"{type(model).__name__}.forward",
             mend="check the shapes, the types and the order of the inputs",
         ) from error

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Divide running sums (using_moving_average=False) by their N batches.",
 )
+@click.option("--trust-statistics", is_flag=True, help="Take running statistics for averages whatever their size.")
 @click.option("--external-data/--no-external-data", default=None, help="Weights in a file beside it; default: >2 GB.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE.onnx")
 def command(
@@ -65,6 +66,7 @@ def command(
     inline: bool,
     keep_unrecognised: bool,
     finalize_batch_average: int | None,
+    trust_statistics: bool,
     external_data: bool | None,
     output: Path,
 ) -> None:
@@ -109,6 +111,7 @@ def command(
         inline=inline,
         keep_unrecognised=keep_unrecognised,
         finalize_batch_average=finalize_batch_average,
+        trust_statistics=trust_statistics,
         external_data=external_data,
     )
     print_report(console, report)

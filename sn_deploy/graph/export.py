@@ -90,6 +90,7 @@ def export(
     inline: bool = False,
     keep_unrecognised: bool = False,
     finalize_batch_average: int | None = None,
+    trust_statistics: bool = False,
     external_data: bool | None = None,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
@@ -115,6 +116,7 @@ def export(
         keep_unrecognised: leave layers that look like SN but aren't expressible in standard operators.
         finalize_batch_average: the number of batches whose sums the running statistics are, for checkpoints trained
             with ``using_moving_average=False`` that were never divided.
+        trust_statistics: don't refuse running statistics whose size is that of sums rather than of averages.
         external_data: write large tensors to a file beside it; by default only above protobuf's 2 GiB.
         input_names, output_names: names in the file, in order.
 
@@ -132,7 +134,9 @@ def export(
     axes = resolve_dynamic(inputs, dynamic)
     inputs = widen_dynamic(inputs, axes)
 
-    found, traces = _recognised_layers(private, inputs, finalized=finalize_batch_average is not None)
+    found, traces = _recognised_layers(private, inputs)
+    if finalize_batch_average is None and not trust_statistics:
+        _refuse_raw_sums(private, found, traces)
     kept = {name: refusal.reason for name, refusal in found.refused.items() if name in traces}
     if kept and not keep_unrecognised:
         raise _refusal(found, kept)
@@ -189,21 +193,39 @@ def _private_copy(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def _recognised_layers(
-    model: torch.nn.Module, inputs: BoundInputs, *, finalized: bool
+    model: torch.nn.Module, inputs: BoundInputs
 ) -> tuple[recognise.Recognition, dict[str, LayerTrace]]:
-    """The SN layers, and what those that run were given; statistics and shapes checked."""
+    """The SN layers, and what those that run were given; shapes checked."""
     model.float()
     traces = trace(model, cast_inputs(inputs, torch.float32), recognise.candidate_names(model))
     found = recognise.recognise(model, input_shapes={name: layer.shapes[0] for name, layer in traces.items()})
     for name, layer in traces.items():
         folded = found.layers.get(name)
-        if folded is None:
-            continue
-        for shape in layer.shapes:
-            folded.check_shape(shape)
-        if not finalized and layer.mean is not None and layer.var is not None:
-            recognise.refuse_raw_sums(name, model.get_submodule(name), layer.mean, layer.var)
+        if folded is not None:
+            for shape in layer.shapes:
+                folded.check_shape(shape)
     return found, traces
+
+
+def _refuse_raw_sums(model: torch.nn.Module, found: recognise.Recognition, traces: Mapping[str, LayerTrace]) -> None:
+    """Refuses statistics that look like sums in the first layer that has any, and in most others.
+
+    The first gets the example itself, so its suspicion is the best founded; sums are never in one layer alone, while
+    odd example inputs are odd for a few. Example inputs can still mislead: see `recognise.suspect_raw_sums`.
+    """
+    observed = {
+        name: (model.get_submodule(name), layer.mean, layer.var)
+        for name, layer in traces.items()
+        if layer.mean is not None and layer.var is not None and _has_bn_branch(found.layers.get(name))
+    }
+    suspects = [name for name, arguments in observed.items() if recognise.suspect_raw_sums(*arguments) is not None]
+    first = next(iter(observed), None)
+    if first is not None and first in suspects and 2 * len(suspects) > len(observed):
+        recognise.refuse_raw_sums(first, *observed[first])
+
+
+def _has_bn_branch(folded: FoldedSwitchNorm | None) -> bool:
+    return folded is not None and (folded.mean_bn != 0 or folded.var_bn != 0)
 
 
 def _refusal(found: recognise.Recognition, kept: Mapping[str, str]) -> SnDeployError:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.tensors import Array
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +25,7 @@ def require_torch(purpose: str) -> None:
         raise SnDeployError("PyTorch isn't installed", where=purpose, mend="pip install 'sn-deploy[torch]'")
 
 
-def tensor_from_array(array: np.ndarray[Any, np.dtype[Any]]) -> torch.Tensor:
+def tensor_from_array(array: Array) -> torch.Tensor:
     """The array as a torch tensor; bfloat16 (ml_dtypes) too, which torch.from_numpy refuses."""
     import ml_dtypes
     import torch
@@ -33,7 +35,7 @@ def tensor_from_array(array: np.ndarray[Any, np.dtype[Any]]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
-def array_from_tensor(tensor: torch.Tensor) -> np.ndarray[Any, np.dtype[Any]]:
+def array_from_tensor(tensor: torch.Tensor) -> Array:
     """The tensor as an array on the host; bfloat16 as ml_dtypes.bfloat16."""
     import ml_dtypes
     import torch
@@ -42,3 +44,29 @@ def array_from_tensor(tensor: torch.Tensor) -> np.ndarray[Any, np.dtype[Any]]:
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
     return np.asarray(tensor.numpy())
+
+
+class TorchModel:
+    """A torch module behind the interface of every runner: ``run(dict) -> dict``.
+
+    Args:
+        model: in the mode and on the device in which it is to run.
+        input_names: the names of the inputs, in the order of the model's positional arguments.
+        output_names: names for the outputs; by default ``output_0`` and so on.
+    """
+
+    def __init__(
+        self, model: torch.nn.Module, input_names: Sequence[str], output_names: Sequence[str] | None = None
+    ) -> None:
+        self._model, self._input_names, self._output_names = model, list(input_names), output_names
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The model's tensors, in the order in which torch flattens its output."""
+        import torch
+        from torch.utils import _pytree as pytree
+
+        with torch.inference_mode():
+            result = self._model(*(tensor_from_array(inputs[name]) for name in self._input_names))
+        leaves = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        names = self._output_names or [f"output_{index}" for index in range(len(leaves))]
+        return {name: array_from_tensor(leaf) for name, leaf in zip(names, leaves, strict=True)}

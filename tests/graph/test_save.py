@@ -60,7 +60,7 @@ def test_only_data_of_our_making_is_removed(tmp_path: Path) -> None:
 
 def test_an_invalid_graph_is_not_written(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_text("old")
-    with pytest.raises(SnDeployError, match="the exported graph isn't valid ONNX, so it wasn't written: .*NoSuchOp"):
+    with pytest.raises(SnDeployError, match=r"the exported graph isn't valid ONNX, so it wasn't written: .*NoSuchOp"):
         save(model(op_type="NoSuchOp"), tmp_path / "m.onnx")
     with pytest.raises(SnDeployError, match="isn't valid ONNX"):
         save(model(op_type="NoSuchOp"), tmp_path / "m.onnx", external_data=True)

@@ -1,0 +1,74 @@
+"""``sn-deploy inspect``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+
+from sn_deploy.atomic import atomic_output, check_writable
+from sn_deploy.input_file import read_head
+
+if TYPE_CHECKING:
+    from sn_deploy.inspection.layer import LayerWeights
+
+# Wide enough for any row: output that goes to a file or to grep is neither folded nor cut.
+_WIDTH_OF_A_PIPE = 400
+
+
+@click.command(name="inspect")
+@click.argument("model", metavar="MODEL.onnx|CHECKPOINT", type=click.Path(path_type=Path))
+@click.option("--checkpoint-key", metavar="KEY", help="Where the weights are in a checkpoint, dotted.")
+@click.option("--picture", type=click.Path(path_type=Path), metavar="FILE", help="Draw them: .svg, .png or .pdf.")
+@click.option("--json", "json_output", metavar="FILE|-", help="Write them as JSON; - for the standard output, alone.")
+def command(model: Path, checkpoint_key: str | None, picture: Path | None, json_output: str | None) -> None:
+    """Show the SN layers of an ONNX file or a checkpoint: how much of IN, LN and BN each one uses.
+
+    \b
+    sn-deploy inspect resnet50sn.onnx --picture weights.svg
+
+    Layers stand in network order: the order of an ONNX file's graph, or that of a checkpoint's names.
+    A .safetensors file keeps no order, so there the names are sorted, numbers by value. ONNX files
+    are read without their external data and without PyTorch.
+    """
+    from sn_deploy.inspection.picture import check_picture_path, write_picture
+    from sn_deploy.inspection.show import json_from_layers, summary_from_layers, table_from_layers
+
+    if picture is not None:
+        check_picture_path(picture)
+    if json_output not in (None, "-"):
+        check_writable(json_output)
+    layers = _read(model, checkpoint_key)
+    if picture is not None:
+        write_picture(layers, picture, title=model.name)
+    if json_output is not None:
+        text = json.dumps(json_from_layers(layers, model), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        if json_output == "-":
+            click.echo(text, nl=False)
+            return
+        with atomic_output(json_output) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE, highlight=False, markup=False)
+    console.print(table_from_layers(layers))
+    console.print(summary_from_layers(layers))
+    for path in (picture, json_output):
+        if path is not None:
+            console.print(f"wrote {path}")
+
+
+def _read(model: Path, checkpoint_key: str | None) -> list[LayerWeights]:
+    # An ONNX file begins with its IR version, protobuf's field 1; torch's formats with PK or a pickle's 0x80.
+    head = read_head(model)
+    if model.suffix.lower() in (".onnx", ".ort") or (head[:1] == b"\x08" and model.suffix.lower() != ".safetensors"):
+        if checkpoint_key is not None:
+            raise click.UsageError(f"--checkpoint-key is for checkpoints, and {model} is an ONNX file.")
+        from sn_deploy.inspection.onnx_file import layers_from_onnx
+
+        return layers_from_onnx(model)
+    from sn_deploy.inspection.checkpoint_file import layers_from_checkpoint
+
+    return layers_from_checkpoint(model, checkpoint_key)

@@ -1,0 +1,310 @@
+"""From a torch model to an ONNX file: what the file holds, and that it computes what the model does."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+import sn_deploy
+from sn_deploy.check.parity import compare
+from sn_deploy.errors import SnDeployError
+from sn_deploy.nn import SwitchNorm1d, SwitchNorm2d, SwitchNorm3d
+from sn_deploy.runtime.ort import OrtSession
+from sn_deploy.runtime.torch import array_from_tensor
+from tests.randomise import randomise_
+from tests.tolerances import TOLERANCES
+
+
+class Net(nn.Module):
+    """Two convolutions with SN, one without the BN branch, and a head with SN1d."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), SwitchNorm2d(8), nn.ReLU())
+        self.body = nn.Sequential(nn.Conv2d(8, 6, 3, stride=2), SwitchNorm2d(6, using_bn=False), nn.ReLU())
+        self.head = nn.Linear(6, 5)
+        self.head_sn = SwitchNorm1d(5)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.head_sn(self.head(self.body(self.stem(image)).mean((2, 3))))
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return randomise_(Net(), seed=1)
+
+
+def image(batch: int = 2, size: int = 9, seed: int = 0) -> torch.Tensor:
+    return torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def expected(model: nn.Module, *inputs: torch.Tensor) -> np.ndarray:
+    """The model's output in float64; the model itself stays as it was."""
+    with torch.no_grad():
+        return array_from_tensor(copy.deepcopy(model).double().eval()(*(tensor.double() for tensor in inputs)))
+
+
+def run(path: Path, **inputs: torch.Tensor) -> np.ndarray:
+    with OrtSession(path) as session:
+        (output,) = session.run({name: array_from_tensor(value) for name, value in inputs.items()}).values()
+    return output
+
+
+def nodes(path: Path) -> Counter[tuple[str, str]]:
+    return Counter((node.domain, node.op_type) for node in onnx.load(path).graph.node)
+
+
+def test_one_node_a_layer_and_the_same_result(net: nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    report = sn_deploy.export(net, image(), path)
+    assert nodes(path)["sn_deploy", "SwitchNorm"] == 3
+    assert [layer.folded.name for layer in report.layers] == ["stem.1", "body.1", "head_sn"]
+    assert [layer.shape for layer in report.layers] == [(2, 8, 9, 9), (2, 6, 4, 4), (2, 5)]
+    assert report.inputs == {"image": "2×3×9×9 float32"}
+    assert report.file_bytes == path.stat().st_size
+    assert report.nodes == sum(nodes(path).values())
+    assert report.nodes_standard is not None
+    assert report.nodes_standard > report.nodes + 3 * 15
+    assert compare(expected(net, image()), run(path, image=image())).rel_l2 < TOLERANCES["float32"].rel_l2
+
+
+def test_the_file_says_where_its_nodes_come_from_and_nothing_of_the_machine(net: nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    sn_deploy.export(net, image(), path)
+    model = onnx.load(path)
+    layers = [node for node in model.graph.node if node.domain == "sn_deploy"]
+    assert [node.name for node in layers] == ["stem.1", "body.1", "head_sn"]
+    props = {prop.key: prop.value for prop in layers[0].metadata_props}
+    weights = torch.softmax(net.stem[1].mean_weight.double(), 0)
+    assert props["sn_deploy.layer"] == "stem.1"
+    assert float(props["sn_deploy.mean_bn"]) == pytest.approx(weights[2].item())
+    attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in layers[0].attribute}
+    assert attributes["mean_in"] == pytest.approx(weights[0].item())
+    assert attributes["plugin_namespace"] == b""
+    assert model.producer_name == "sn-deploy"
+    raw = path.read_bytes()
+    assert str(Path(__file__).parent).encode() not in raw, "stack traces of the exporting machine"
+    assert b"site-packages" not in raw
+    assert b"pkg.torch" not in raw
+
+
+def test_the_model_is_not_changed(net: nn.Module, tmp_path: Path) -> None:
+    net.train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    modules = dict(net.named_modules())
+    sn_deploy.export(net, image(), tmp_path / "net.onnx", precision="fp16")
+    assert net.training
+    assert dict(net.named_modules()) == modules
+    for name, value in net.state_dict().items():
+        assert value.dtype == before[name].dtype
+        assert torch.equal(value, before[name])
+    assert not any(module._forward_pre_hooks for module in modules.values())
+
+
+def test_dynamic_axes_take_any_size(net: nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    report = sn_deploy.export(net, image(batch=1), path, dynamic=("batch", "spatial"))
+    assert report.inputs == {"image": "batch×3×height×width float32"}
+    for batch, size in ((1, 5), (3, 12), (2, 33)):
+        x = image(batch, size)
+        assert compare(expected(net, x), run(path, image=x)).rel_l2 < TOLERANCES["float32"].rel_l2
+
+
+def test_a_sample_does_not_depend_on_its_batch(net: nn.Module, tmp_path: Path) -> None:
+    # Bitwise where the operator stands alone; ONNX Runtime's convolutions round otherwise for other batches.
+    layer = nn.Sequential(net.stem[1], nn.ReLU())
+    sn_deploy.export(layer, torch.zeros(2, 8, 9, 9), tmp_path / "layer.onnx", dynamic="batch")
+    sn_deploy.export(net, image(), tmp_path / "net.onnx", dynamic="batch")
+    features = torch.randn(5, 8, 9, 9, generator=torch.Generator().manual_seed(0))
+    layer_together = run(tmp_path / "layer.onnx", input=features)
+    net_together = run(tmp_path / "net.onnx", image=image(5))
+    for n in range(5):
+        one = slice(n, n + 1)
+        np.testing.assert_array_equal(run(tmp_path / "layer.onnx", input=features[one]), layer_together[one])
+        alone = run(tmp_path / "net.onnx", image=image(5)[one])
+        assert compare(net_together[one], alone).rel_l2 < TOLERANCES["float32"].rel_l2
+
+
+def test_fp16_keeps_parameters_and_statistics_in_float32(net: nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    report = sn_deploy.export(net, image(), path, precision="fp16")
+    assert report.inputs == {"image": "2×3×9×9 float16"}
+    types = {tensor.name: tensor.data_type for tensor in onnx.load(path).graph.initializer}
+    assert types["stem.1.scale"] == onnx.TensorProto.FLOAT
+    assert types["stem.0.weight"] == onnx.TensorProto.FLOAT16
+    # A mean of 300 over deviations of 1: sums of squares overflow float16, and its digits are gone.
+    shifted = image() + 300
+    ours = compare(expected(net, shifted), run(path, image=shifted.half())).rel_l2
+    assert ours < TOLERANCES["float16"].rel_l2 * 300
+
+
+def test_io_types_can_stay_float32(net: nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    report = sn_deploy.export(net, image(), path, precision="fp16", keep_io_types=True)
+    assert report.inputs == {"image": "2×3×9×9 float32"}
+    output = run(path, image=image())
+    assert output.dtype == np.float32
+    assert compare(expected(net, image()), output).rel_l2 < TOLERANCES["float16"].rel_l2
+
+
+def test_bf16_at_the_operator(tmp_path: Path) -> None:
+    # ONNX Runtime has no bfloat16 convolution on the CPU.
+    layer = randomise_(nn.Sequential(SwitchNorm2d(4), nn.Flatten()), seed=2)
+    x = image()[:, :1].expand(2, 4, 9, 9).contiguous() * torch.arange(1, 5).view(1, 4, 1, 1)
+    sn_deploy.export(layer, x, tmp_path / "net.onnx", precision="bf16")
+    output = run(tmp_path / "net.onnx", input=x.bfloat16())
+    assert compare(expected(layer, x.bfloat16().float()), output).rel_l2 < TOLERANCES["bfloat16"].rel_l2
+
+
+def test_inlined_files_hold_standard_operators_alone(net: nn.Module, tmp_path: Path) -> None:
+    import openvino
+
+    path = tmp_path / "net.onnx"
+    report = sn_deploy.export(net, image(), path, dynamic="batch", inline=True)
+    model = onnx.load(path)
+    assert {opset.domain for opset in model.opset_import} == {""}
+    assert not model.functions
+    assert report.inlined
+    reference = expected(net, image())
+    assert compare(reference, run(path, image=image())).rel_l2 < TOLERANCES["float32"].rel_l2
+    compiled = openvino.compile_model(openvino.Core().read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert compare(reference, compiled(image().numpy())[0]).rel_l2 < TOLERANCES["float32"].rel_l2
+
+
+@pytest.mark.parametrize("opset", [18, 19, 21, 22, 23])
+def test_every_opset(opset: int, tmp_path: Path) -> None:
+    layer = randomise_(nn.Sequential(SwitchNorm2d(3), nn.ReLU()), seed=3)
+    sn_deploy.export(layer, image(), tmp_path / "net.onnx", opset=opset)
+    assert {entry.domain: entry.version for entry in onnx.load(tmp_path / "net.onnx").opset_import}[""] == opset
+    difference = compare(expected(layer, image()), run(tmp_path / "net.onnx", input=image()))
+    assert difference.rel_l2 < TOLERANCES["float32"].rel_l2
+
+
+def test_three_dimensions_and_a_net_that_is_one_layer(tmp_path: Path) -> None:
+    layer = randomise_(SwitchNorm3d(4), seed=4)
+    x = torch.randn(2, 4, 3, 5, 2, generator=torch.Generator().manual_seed(0))
+    report = sn_deploy.export(layer, x, tmp_path / "net.onnx", dynamic=("batch", "spatial"), output_names=["y"])
+    assert list(report.inputs.values()) == ["batch×4×depth×height×width float32"]
+    assert list(report.outputs) == ["y"]
+    (name,) = report.inputs
+    assert compare(expected(layer, x), run(tmp_path / "net.onnx", **{name: x})).rel_l2 < TOLERANCES["float32"].rel_l2
+
+
+class Shared(nn.Module):
+    """One SN module under two names, called three times, beside one that is never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = SwitchNorm2d(3)
+        self.blocks = nn.ModuleList([self.first, nn.Conv2d(3, 3, 1)])
+        self.idle = SwitchNorm2d(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.blocks[0](self.blocks[1](self.first(self.first(x))))
+
+
+def test_a_shared_layer_is_one_layer_with_several_calls(tmp_path: Path) -> None:
+    model = randomise_(Shared(), seed=5)
+    report = sn_deploy.export(model, image(), tmp_path / "net.onnx")
+    assert [(layer.folded.name, layer.calls) for layer in report.layers] == [("first", 3)]
+    assert report.unused == ("idle",)
+    names = [node.name for node in onnx.load(tmp_path / "net.onnx").graph.node if node.domain]
+    assert names == ["first", "first#2", "first#3"]
+    difference = compare(expected(model, image()), run(tmp_path / "net.onnx", x=image()))
+    assert difference.rel_l2 < TOLERANCES["float32"].rel_l2
+
+
+class TwoInputs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sn = SwitchNorm2d(3)
+        self.embedding = nn.Embedding(4, 3)
+
+    def forward(self, x: torch.Tensor, *, ids: torch.Tensor, mask: torch.Tensor | None = None) -> dict[str, Any]:
+        y = self.sn(x) + self.embedding(ids)[:, :, None, None]
+        return {"y": y, "sum": (y.sum((1, 2, 3)),)}
+
+
+def test_several_inputs_by_name_and_nested_outputs(tmp_path: Path) -> None:
+    model = randomise_(TwoInputs(), seed=6)
+    ids = torch.tensor([1, 3])
+    report = sn_deploy.export(
+        model, {"": (image(),), "ids": ids}, tmp_path / "net.onnx", dynamic={"x": {0: "n"}, "ids": {0: "n"}}
+    )
+    assert report.inputs == {"x": "n×3×9×9 float32", "ids": "n int64"}
+    with OrtSession(tmp_path / "net.onnx") as session:
+        outputs = list(session.run({"x": image().numpy(), "ids": ids.numpy()}).values())
+    with torch.no_grad():
+        reference = model.eval()(image(), ids=ids)
+    for output, value in zip(outputs, (reference["y"], *reference["sum"]), strict=True):
+        assert compare(value, output).rel_l2 < TOLERANCES["float32"].rel_l2
+
+
+def test_external_data_on_request(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 400, 3), randomise_(SwitchNorm2d(400), seed=7))
+    report = sn_deploy.export(model, image(), tmp_path / "net.onnx", external_data=True)
+    assert report.data_path is not None
+    assert report.file_bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
+    difference = compare(expected(model, image()), run(tmp_path / "net.onnx", input=image()))
+    assert difference.rel_l2 < TOLERANCES["float32"].rel_l2
+
+
+class FixedSize(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sn = SwitchNorm2d(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.sn(x).view(2, 3 * 9 * 9)
+
+
+class Branching(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sn = SwitchNorm2d(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.sn(x) if x.sum() > 0 else x
+
+
+@pytest.mark.parametrize(
+    ("model", "example", "options", "message"),
+    [
+        (
+            FixedSize(),
+            image(),
+            {"dynamic": "batch"},
+            r"input 'x': the model fixes axis 0 \(batch\) to 2 \(expected code",
+        ),
+        (Branching(), image(), {}, "Branching: torch can't capture the model: .*--traceback"),
+        (nn.Sequential(SwitchNorm2d(3)), image(size=1), {}, r"layer '0': the unbiased variance .* has no value"),
+        (nn.Sequential(SwitchNorm2d(3)), torch.zeros(2, 4, 5, 5), {}, "layer '0': input has shape"),
+        (nn.Conv2d(3, 3, 1), image(), {}, "no SN layer runs on the example inputs"),
+        (SwitchNorm2d(3), image(), {"opset": 17}, r"--opset: opset 17 can't be exported \(expected 18 to 23\)"),
+        (SwitchNorm2d(3), image(), {"precision": "int8"}, r"--precision: 'int8' is no precision"),
+        (SwitchNorm2d(3), image(), {"dynamic": "time"}, "--dynamic: can't read 'time'"),
+        (3, image(), {}, r"the model is a int \(expected a torch.nn.Module\)"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
+    model: Any, example: torch.Tensor, options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SnDeployError, match=message):
+        sn_deploy.export(model, example, tmp_path / "net.onnx", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_file_survives_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_text("old")
+    with pytest.raises(SnDeployError):
+        sn_deploy.export(nn.Conv2d(3, 3, 1), image(), tmp_path / "net.onnx")
+    assert (tmp_path / "net.onnx").read_text() == "old"
