@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import json
 import math
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from safetensors.torch import save_file
 
 from sn_deploy.atomic import atomic_output, check_writable
 from sn_deploy.check.digits_data import DigitsSplit, load_digits_split
+from sn_deploy.errors import SnDeployError
 from sn_deploy.models.digits import METADATA_KEY, WEIGHTS, DigitsNet
 from sn_deploy.nn import SwitchNorm
 
@@ -149,4 +151,8 @@ def write(path: Path, model: DigitsNet, seed: int, epochs: int, correct: int, he
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SnDeployError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
