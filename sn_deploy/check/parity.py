@@ -48,10 +48,10 @@ def compare(reference: npt.ArrayLike, candidate: npt.ArrayLike) -> Parity:
     if not expected.size or not difference.any():
         return Parity(0.0, 0.0, 0.0, nonfinite)
     rms = np.sqrt(np.mean(expected**2))
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):  # a reference of zeros: infinite, or 0/0 where equal
         relative = difference / np.maximum(np.abs(expected), rms)
         rel_l2 = np.linalg.norm(difference) / np.linalg.norm(expected)
-    return Parity(float(difference.max()), float(relative.max()), float(rel_l2), nonfinite)
+    return Parity(float(difference.max()), float(np.nanmax(relative)), float(rel_l2), nonfinite)
 
 
 def top1_agreement(reference: npt.ArrayLike, candidate: npt.ArrayLike) -> float:
