@@ -12,7 +12,7 @@ import torch
 
 from sn_deploy.recognise.batch_average import finalize_batch_average_
 from sn_deploy.recognise.candidates import candidates
-from sn_deploy.recognise.examine import examine
+from sn_deploy.recognise.examination import examine
 from sn_deploy.recognise.raw_sums import refuse_raw_sums, suspect_raw_sums
 from sn_deploy.recognise.result import Recognition, Refusal, RefusedError
 

@@ -159,8 +159,12 @@ def _mix_pair(parameters: _Tensors, buffers: _Tensors, running: tuple[str, str] 
     if len(vectors) == 2 and len({tensor.numel() for tensor in vectors.values()}) == 1:
         first, second = vectors
         return first, second
-    if len(vectors) == 1 and (running is not None or roles.is_mix(next(iter(vectors)))):
-        return (next(iter(vectors)),) * 2
+    if len(vectors) == 1:
+        (only,) = vectors
+        unlike = vectors[only].numel() not in {tensor.numel() for tensor in sized.values()}
+        # One vector says little: its size must differ from C, its name speak of a mixture, or statistics be there.
+        if sum((unlike, running is not None, roles.is_mix(only))) >= 2:
+            return only, only
     return None
 
 

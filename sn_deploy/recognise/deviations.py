@@ -39,12 +39,6 @@ def deviations(channels: int, rank: int) -> Iterator[Deviation]:
     yield Deviation("no eps is added to the variance", f"write (var + eps).sqrt(), {_RETRAIN}", _no_eps)
     if rank > 2:
         yield from _divisors()
-    else:
-        yield Deviation(
-            "(N, C) is treated as one spatial position, whose instance mean is the input itself",
-            "leave the IN branch out for (N, C), as the published SwitchNorm1d does",
-            _position_as_instance,
-        )
     yield Deviation(
         "its running variance holds standard deviations",
         "square the buffer and change the forward to match",
@@ -131,10 +125,6 @@ def _with_divisors(instance: int, layer: int) -> _Compute:
 def _without_spread(x: Float64Array, constants: Constants, form: Form) -> Float64Array:
     live = moments(x, form.ddof)
     return _mixed(x, constants, form, replace(live, var_ln=live.var_in.mean(axis=1, keepdims=True)))
-
-
-def _position_as_instance(x: Float64Array, constants: Constants, form: Form) -> Float64Array:
-    return _mixed(x, constants, form, replace(moments(x, 0), mean_in=x[:, :, None]))
 
 
 def _mixed_deviations(x: Float64Array, constants: Constants, form: Form) -> Float64Array:

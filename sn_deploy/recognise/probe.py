@@ -20,7 +20,7 @@ from sn_deploy.recognise.subject import Subject
 
 # float64 rounding is near 1e-15; the authors' var_ln by subtraction loses up to four digits of it on these inputs.
 TOLERANCE = 1e-9
-# Modules that cast to float32 inside; a wrong eps, the smallest of the deviations, is 1e-2 on the small probe.
+# For modules that cast to float32 inside: what deviates from SN by less than this can't be told from their rounding.
 SINGLE_TOLERANCE = 2e-5
 
 
@@ -38,8 +38,8 @@ def probe_inputs(
     """Inputs that tell the known variants apart, smallest first.
 
     Every sample and channel has a mean and a deviation of its own, so that IN, LN and batch statistics all differ.
-    The first is small, where eps shows; the second of order 1; the third far from zero, where a lost mean shows; the
-    last lies about the running statistics, so that the BN branch can't drown the others.
+    The first is small, where eps shows; the second of order 1; the third far from zero, where a lost mean shows; two
+    more lie about the running statistics, so that a BN branch of another size can't drown the others.
 
     Args:
         channels: C.
@@ -50,17 +50,19 @@ def probe_inputs(
     """
     rng = np.random.default_rng(seed)
     sizes = [size for size in (2, 3, 4, 5, 6, 7) if size != channels]
-    inputs = []
-    for index, (samples, offset, scale) in enumerate(((2, 0.0, 0.01), (3, 0.0, 1.0), (2, 20.0, 1.0))):
-        # (N, C, *spatial), the spatial sizes rotating from probe to probe
-        tail = spatial if spatial is not None else tuple(sizes[(index + k) % len(sizes)] for k in range(rank - 2))
-        inputs.append(offset + scale * _structured(rng, (samples, channels, *tail)))
+
+    def noise(samples: int, turn: int) -> Float64Array:
+        # The spatial sizes rotate from probe to probe: at one size alone, a share could make up for a wrong divisor.
+        tail = spatial if spatial is not None else tuple(sizes[(turn + k) % len(sizes)] for k in range(rank - 2))
+        return _structured(rng, (samples, channels, *tail))
+
+    inputs = [0.01 * noise(2, 0), noise(3, 1), 20.0 + noise(2, 2)]
     if constants.has_statistics:
         deviation = np.sqrt(np.abs(constants.running_var)) + 0.05 * np.abs(constants.running_mean)
-        per_channel = (1, channels) + (1,) * (rank - 2)
-        tail = spatial if spatial is not None else tuple(sizes[(3 + k) % len(sizes)] for k in range(rank - 2))
-        noise = _structured(rng, (2, channels, *tail))
-        inputs.append(constants.running_mean.reshape(per_channel) + deviation.reshape(per_channel) * noise)
+        mean, deviation = (
+            array.reshape(1, channels, *[1] * (rank - 2)) for array in (constants.running_mean, deviation)
+        )
+        inputs += [mean + deviation * noise(2, turn) for turn in (3, 0)]
     # Representable in float32, so that a module that casts inside sees the same numbers.
     return [x.astype(np.float32).astype(np.float64) for x in inputs]
 
@@ -83,10 +85,8 @@ def run_probes(subject: Subject, inputs: list[Float64Array]) -> list[Probe]:
     for x in inputs:
         output = subject(x)
         if tuple(output.shape) != x.shape:
-            raise RefusedError(
-                f"its output has shape {tuple(output.shape)} for an input of {x.shape}",
-                "give a layer that keeps shapes",
-            )
+            given, got = ("×".join(str(size) for size in shape) for shape in (x.shape, output.shape))
+            raise RefusedError(f"its output has shape {got} for an input of {given}", "give a layer that keeps shapes")
         probes.append(Probe(x, np.array(output.double().numpy(), dtype=np.float64)))
     return probes
 

@@ -24,10 +24,11 @@ class Subject:
     """The copy: on the CPU, in float64, in evaluation mode, without hooks.
 
     Raises:
-        RefusedError: the module can't be copied.
+        RefusedError: the module can't be copied, or its copy would run the original.
     """
 
     def __init__(self, module: torch.nn.Module) -> None:
+        _check_forward(module)
         try:
             self._module = _private_copy(module).cpu().double().eval()
         except Exception as error:  # whatever a module's own __deepcopy__ raises
@@ -36,6 +37,7 @@ class Subject:
                 "remove parametrizations and attributes that can't be copied",
             ) from error
         self.dtype = torch.float64
+        self._calls = 0
 
     def single(self) -> None:
         """From now on in float32."""
@@ -48,6 +50,7 @@ class Subject:
         Raises:
             ForwardFailedError: forward raised, or returned something other than a tensor.
         """
+        self._calls += 1
         # A copy, for modules that write into their input.
         tensor = torch.tensor(np.array(x), dtype=self.dtype)
         try:
@@ -58,12 +61,17 @@ class Subject:
                 warnings.catch_warnings(),
             ):
                 warnings.simplefilter("ignore")
+                # Other random numbers each time, so that a random forward shows itself; torch.manual_seed would seed
+                # the accelerators of the user's program as well.
+                torch.default_generator.manual_seed(self._calls)
                 # Not __call__, so that hooks registered for all modules don't fire.
                 output = self._module.forward(tensor)
         except Exception as error:  # whatever the user's forward raises
             raise _forward_failed(error, tensor) from error
         if not isinstance(output, torch.Tensor):
-            raise ForwardFailedError(f"its forward returns {type(output).__name__}, not a tensor", None)
+            raise ForwardFailedError(
+                f"its forward returns {type(output).__name__}, not a tensor", "return the normalised tensor alone"
+            )
         return output.detach().cpu()
 
     def computes_in_low_precision(self, x: Float64Array) -> bool:
@@ -86,6 +94,16 @@ class _DtypeWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if isinstance(result, torch.Tensor) and result.ndim and result.dtype in _LOW_PRECISION:
             self.low_precision = True
         return result
+
+
+def _check_forward(module: torch.nn.Module) -> None:
+    """Refuses a forward that a copy would share with the original, and so run and perhaps change that one."""
+    for part in module.modules():
+        if getattr(vars(part).get("forward"), "__closure__", None):
+            raise RefusedError(
+                "its forward was replaced on the instance by a closure, which a copy of the module would share",
+                "put the changed forward in a subclass",
+            )
 
 
 def _private_copy(module: torch.nn.Module) -> torch.nn.Module:

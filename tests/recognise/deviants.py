@@ -1,0 +1,211 @@
+"""Layers that look like SN and aren't, each by one deviation from the published layer, for the tests."""
+
+from __future__ import annotations
+
+import torch
+
+from tests.recognise.variants import C, ReferenceSN
+
+
+class EpsOutsideRoot(ReferenceSN):
+    def scaled(self, x, mean, var):
+        return (x - mean) / (var.sqrt() + self.eps)
+
+
+class NoEps(ReferenceSN):
+    def scaled(self, x, mean, var):
+        return (x - mean) / var.sqrt()
+
+
+class LayerUnbiased(ReferenceSN):
+    def layer(self, x):
+        return x.mean((1, 2), keepdim=True), x.var((1, 2), keepdim=True, correction=1)
+
+
+class LayerBiasedInstanceUnbiased(ReferenceSN):
+    def layer(self, x):
+        return x.mean((1, 2), keepdim=True), x.var((1, 2), keepdim=True, correction=0)
+
+
+class LayerUnbiasedInstanceBiased(LayerUnbiased):
+    ddof = 0
+
+
+class NoSpread(ReferenceSN):
+    def layer(self, x):
+        mean, var = self.instance(x)
+        return mean.mean(1, keepdim=True), var.mean(1, keepdim=True)
+
+
+class RunningStd(ReferenceSN):
+    def __init__(self) -> None:
+        super().__init__()
+        del self.running_var
+        self.register_buffer("running_std", torch.ones(C))
+
+    def batch(self, x):
+        return self.running_mean.view(-1, 1), self.running_std.view(-1, 1) ** 2
+
+
+class LogVariance(ReferenceSN):
+    def __init__(self) -> None:
+        super().__init__()
+        del self.running_var
+        self.register_buffer("running_logvar", torch.zeros(C))
+
+    def batch(self, x):
+        return self.running_mean.view(-1, 1), self.running_logvar.view(-1, 1).exp()
+
+
+class MixedDeviations(ReferenceSN):
+    def mixed(self, x):
+        mean, _ = super().mixed(x)
+        shares = self.shares(self.var_weight)
+        deviations = [(var + self.eps).sqrt() for _, var in self.branches(x)]
+        return mean, sum(map(torch.mul, shares, deviations)) ** 2 - self.eps
+
+
+class MixedOutputs(ReferenceSN):
+    def forward(self, x):
+        flat, shares = x.flatten(2), self.shares(self.mean_weight)
+        outputs = [self.scaled(flat, mean, var) for mean, var in self.branches(flat)]
+        return self.affine(sum(map(torch.mul, shares, outputs))).view(x.shape)
+
+
+class GroupsForLayer(ReferenceSN):
+    def layer(self, x):
+        grouped = x.reshape(x.shape[0], 4, -1)
+        mean, var = grouped.mean(2, keepdim=True), grouped.var(2, keepdim=True, correction=0)
+        return mean.repeat_interleave(C // 4, 1), var.repeat_interleave(C // 4, 1)
+
+
+class GroupsForBatch(GroupsForLayer):
+    """IN, LN and GN, without running statistics."""
+
+    def __init__(self) -> None:
+        super().__init__(statistics=False)
+
+    def layer(self, x):
+        return ReferenceSN.layer(self, x)
+
+    def batch(self, x):
+        return super().layer(x)
+
+
+class AlwaysBatchStatistics(ReferenceSN):
+    """Takes no notice of self.training."""
+
+    def batch(self, x):
+        mean, var = self.instance(x)
+        return mean.mean(0), var.mean(0)
+
+
+class FrozenInstanceAndLayer(ReferenceSN):
+    """In evaluation all statistics are what was recorded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for branch, size in (("in", C), ("ln", 1)):
+            self.register_buffer(f"running_mean_{branch}", torch.zeros(size))
+            self.register_buffer(f"running_{branch}_var", torch.ones(size))
+
+    def instance(self, x):
+        return self.running_mean_in.view(-1, 1), self.running_in_var.view(-1, 1)
+
+    def layer(self, x):
+        return self.running_mean_ln.view(-1, 1), self.running_ln_var.view(-1, 1)
+
+
+class FrozenInstance(FrozenInstanceAndLayer):
+    def layer(self, x):
+        mean, var = x.mean(2, keepdim=True), x.var(2, keepdim=True)
+        return mean.mean(1, keepdim=True), (var + mean**2).mean(1, keepdim=True) - mean.mean(1, keepdim=True) ** 2
+
+
+class ForgottenMean(ReferenceSN):
+    """A recorded mean that is used with another sign."""
+
+    def batch(self, x):
+        mean, var = super().batch(x)
+        return mean.square(), var
+
+
+class NeedsCuda(ReferenceSN):
+    def forward(self, x):
+        if not x.is_cuda:
+            raise RuntimeError("only CUDA tensors are supported\n(second line)")
+        return super().forward(x)
+
+
+class NeedsProcessGroup(ReferenceSN):
+    def batch(self, x):
+        raise ValueError("Default process group has not been initialized, please call init_process_group")
+
+
+class Raises(ReferenceSN):
+    def batch(self, x):
+        raise KeyError("not_there")
+
+
+class HalfOutput(ReferenceSN):
+    def forward(self, x):
+        return super().forward(x).half()
+
+
+class OtherShape(ReferenceSN):
+    def forward(self, x):
+        return super().forward(x).flatten(2)
+
+
+class ReturnsPair(ReferenceSN):
+    def forward(self, x):
+        return super().forward(x), self.shares(self.mean_weight)
+
+
+class Noisy(ReferenceSN):
+    def forward(self, x):
+        return super().forward(x) + torch.randn_like(x)
+
+
+class KeepsUpdating(ReferenceSN):
+    """Updates its statistics in evaluation mode, too."""
+
+    def batch(self, x):
+        self.running_mean.mul_(0.9).add_(0.1 * x.mean((0, 2)))
+        return super().batch(x)
+
+
+class Clamped(ReferenceSN):
+    def forward(self, x):
+        return super().forward(x.clamp(-0.5, 0.5))
+
+
+class SizeDependent(ReferenceSN):
+    """Agrees on small inputs only."""
+
+    def forward(self, x):
+        return super().forward(x) * (2.0 if x[0, 0].numel() > 100 else 1.0)
+
+
+# class -> what its refusal says
+REFUSED = {
+    EpsOutsideRoot: "eps is added outside the square root, to the standard deviation",
+    NoEps: "no eps is added to the variance",
+    LayerUnbiased: "the layer variance is unbiased over C·HW values (divisor C·HW - 1)",
+    LayerBiasedInstanceUnbiased: "the instance variance is unbiased and the layer variance, over all C·HW values at "
+    "once, is biased",
+    LayerUnbiasedInstanceBiased: "the layer variance is unbiased over C·HW values (divisor C·HW - 1) and the instance "
+    "variance biased",
+    NoSpread: "the layer variance leaves out the spread of the channels' means",
+    RunningStd: "its running variance holds standard deviations",
+    LogVariance: "its running variance holds logarithms of variances",
+    MixedDeviations: "standard deviations are mixed instead of variances",
+    MixedOutputs: "the outputs of normalisations are mixed instead of their statistics",
+    GroupsForLayer: "it has a GroupNorm branch of 4 groups in the place of LN",
+    GroupsForBatch: "it has a GroupNorm branch of 4 groups in the place of BN",
+    FrozenInstanceAndLayer: "its instance and layer statistics don't follow the input, so they are running averages in "
+    "evaluation mode",
+    FrozenInstance: "its instance statistics don't follow the input, so they are running averages in evaluation mode",
+    ForgottenMean: "the constant part of its mean or variance isn't a share of the statistics that it stores",
+    Clamped: "no known deviation explains it",
+}
