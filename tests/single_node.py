@@ -1,0 +1,65 @@
+"""A model of one SwitchNorm node and its function: the smallest file that a runtime can be held against."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from sn_deploy.folded import FoldedSwitchNorm
+from sn_deploy.graph.function_body import function_body
+from sn_deploy.graph.op import (
+    DOMAIN,
+    PARAMETERS,
+    SWITCH_NORM,
+    VERSION,
+    attributes_from_folded,
+    metadata_from_folded,
+    parameters_from_folded,
+)
+
+ELEMENT_TYPES = {
+    "float32": TensorProto.FLOAT,
+    "float16": TensorProto.FLOAT16,
+    "bfloat16": TensorProto.BFLOAT16,
+}
+
+
+def single_node_model(
+    folded: FoldedSwitchNorm,
+    shape: Sequence[int | str | None],
+    dtype: str,
+    *,
+    opset: int = 18,
+    ranks: Collection[int] | None = None,
+    output_shape: bool = True,
+) -> onnx.ModelProto:
+    """``Y = SwitchNorm(X)`` with the layer's constants as initializers.
+
+    Args:
+        shape: of X, with a str or None for a dynamic axis; as a rule the channels are static.
+        dtype: of X and Y: float32, float16 or bfloat16.
+        opset: of the standard operators in the function.
+        ranks: that the function serves; None for the rank of ``shape`` alone.
+        output_shape: whether Y states its shape, or shape inference must find it.
+    """
+    node = helper.make_node(
+        SWITCH_NORM, ["X", *PARAMETERS], ["Y"], name=folded.name, domain=DOMAIN, **attributes_from_folded(folded)
+    )
+    for key, value in metadata_from_folded(folded).items():
+        node.metadata_props.add(key=key, value=value)
+    element_type = ELEMENT_TYPES[dtype]
+    graph = helper.make_graph(
+        [node],
+        "single_node",
+        [helper.make_tensor_value_info("X", element_type, list(shape))],
+        [helper.make_tensor_value_info("Y", element_type, list(shape) if output_shape else None)],
+        [numpy_helper.from_array(value, name) for name, value in parameters_from_folded(folded).items()],
+    )
+    return helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", opset), helper.make_opsetid(DOMAIN, VERSION)],
+        functions=[function_body(opset, {len(shape)} if ranks is None else ranks)],
+        ir_version=10,  # the first with metadata_props
+    )
