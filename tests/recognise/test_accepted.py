@@ -69,8 +69,8 @@ def test_own_layers(layer, shape):
 @pytest.mark.parametrize("channels", [1, 2, 3, 64])
 @pytest.mark.parametrize("kind", [sn.SwitchNorm1d, sn.SwitchNorm2d, sn.SwitchNorm3d])
 def test_any_number_of_channels(kind, channels):
-    if kind is sn.SwitchNorm1d and channels == 1:
-        pytest.skip("the unbiased variance over one channel has no value")
+    if kind is sn.SwitchNorm1d:
+        channels += 1  # the unbiased variance over one channel has no value
     assert only_layer(randomise_(kind(channels), 1)).channels == channels
 
 
