@@ -1,0 +1,63 @@
+"""One SN layer as `inspect` shows it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from sn_deploy.errors import SnDeployError
+
+BRANCHES: Final = ("IN", "LN", "BN")  # the order of the published mean_weight and var_weight
+
+_KIND_BY_RANK: Final = {2: "SN1d", 4: "SN2d", 5: "SN3d"}
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """The mix that a layer uses at inference.
+
+    Attributes:
+        name: the layer's name in the source model.
+        kind: ``SN1d``, ``SN2d`` or ``SN3d``; ``SN`` where the file doesn't tell.
+        channels: C, or None where the file doesn't tell.
+        shape: X's shape, a dimension being a number, a name or None; None where the file doesn't tell.
+        mean, var: weights of IN, LN and BN for the mean and for the variance; 0 for a branch that it doesn't have.
+
+    Raises:
+        SnDeployError: a weight is not finite.
+    """
+
+    name: str
+    kind: str
+    channels: int | None
+    shape: tuple[int | str | None, ...] | None
+    mean: tuple[float, float, float]
+    var: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        for what, weights in (("mean", self.mean), ("variance", self.var)):
+            if not all(math.isfinite(weight) for weight in weights):
+                raise SnDeployError(f"the weights of the {what} are {weights}", where=self.name, expected="numbers")
+
+    @property
+    def size_text(self) -> str:
+        """X's shape, or the number of channels, for people: ``N×64×56×56``, ``64 channels``."""
+        if self.shape is not None:
+            return "×".join("?" if dim is None else str(dim) for dim in self.shape)
+        return "?" if self.channels is None else f"C={self.channels}"
+
+
+def kind_from_rank(rank: int | None) -> str:
+    """The kind of layer that takes an X of that rank, or ``SN``: of rank 3 there are several."""
+    return _KIND_BY_RANK.get(rank or 0, "SN")
+
+
+def averages(layers: list[LayerWeights]) -> dict[str, tuple[float, float, float]]:
+    """The weights of IN, LN and BN averaged over the layers, for the ``mean`` and for the ``var``."""
+    return {"mean": _average([layer.mean for layer in layers]), "var": _average([layer.var for layer in layers])}
+
+
+def _average(weights: list[tuple[float, float, float]]) -> tuple[float, float, float]:
+    w_in, w_ln, w_bn = (math.fsum(column) / len(weights) for column in zip(*weights, strict=True))
+    return w_in, w_ln, w_bn

@@ -1,0 +1,121 @@
+"""The SN layers of an ONNX file, read without torch and without the file's external data."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Final
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from sn_deploy.errors import SnDeployError
+from sn_deploy.graph import op
+from sn_deploy.input_file import COPY_AGAIN, read_head
+from sn_deploy.inspection.layer import LayerWeights, kind_from_rank
+
+# SwitchNorm and its fused forms: one layer each.
+_OP_TYPES: Final = frozenset({op.SWITCH_NORM, "SwitchNormRelu", "SwitchNormAddRelu"})
+
+# Weights that come from a softmax in float32 miss their sum of 1 by this much, and a rest below it is no branch.
+_ROUNDING: Final = 1e-6
+
+
+def layers_from_onnx(path: Path) -> list[LayerWeights]:
+    """The file's SwitchNorm nodes, subgraphs included, in the order of the graph, which is the order in which they run.
+
+    Raises:
+        SnDeployError: no ONNX file, no SwitchNorm in it, nodes out of order, or a node that breaks the operator's
+            contract.
+    """
+    model = _load(path)
+    layers = []
+    seen: set[ir.Node] = set()
+    for node in model.graph.all_nodes():
+        _check_order(node, seen, path)
+        seen.add(node)
+        if node.domain == op.DOMAIN and node.op_type in _OP_TYPES:
+            layers.append(_layer_from_node(node, path))
+    if not layers:
+        raise SnDeployError(
+            f"has no SwitchNorm node among its {len(seen)} nodes",
+            where=str(path),
+            expected="a file written by `sn-deploy export` without --inline",
+            mend="inspect the checkpoint: files exported with --inline or by other tools hold SN as standard operators",
+        )
+    return layers
+
+
+def _load(path: Path) -> ir.Model:
+    if read_head(path)[4:8] == b"ORTM":
+        raise SnDeployError("is in ONNX Runtime's own format", where=str(path), mend="inspect the ONNX file instead")
+    try:
+        proto = onnx.load(path, format="protobuf", load_external_data=False)
+    except DecodeError as error:
+        raise SnDeployError("is cut off, damaged or no ONNX file", where=str(path), mend=COPY_AGAIN) from error
+    if not proto.ir_version or not proto.HasField("graph"):
+        raise SnDeployError("is no ONNX file", where=str(path), expected="an ONNX model")
+    # Shapes that the file doesn't state; a graph that the inference can't follow is shown without them.
+    with contextlib.suppress(onnx.shape_inference.InferenceError, ValueError):
+        proto = onnx.shape_inference.infer_shapes(proto)
+    try:
+        return ir.from_proto(proto)
+    except Exception as error:
+        # onnx_ir raises whatever it stumbles over (SerdeError, ValueError, KeyError) in a file that breaks the format.
+        reason = " ".join(str(error).split())[:160]
+        raise SnDeployError(f"is no valid ONNX model ({reason})", where=str(path), mend=COPY_AGAIN) from error
+
+
+def _check_order(node: ir.Node, seen: set[ir.Node], path: Path) -> None:
+    for value in node.inputs:
+        producer = None if value is None else value.producer()
+        if value is not None and producer is not None and producer not in seen:
+            raise SnDeployError(
+                f"its nodes are out of order: {node.op_type} {node.name!r} uses {value.name!r} before it is made",
+                where=str(path),
+                expected="nodes in topological order, as ONNX demands",
+                mend="export it again",
+            )
+
+
+def _layer_from_node(node: ir.Node, path: Path) -> LayerWeights:
+    name = node.metadata_props.get(op.METADATA_LAYER) or node.name or str(node.outputs[0].name)
+    where = f"{path}, node {name}"
+    shape = _shape(node.inputs[0]) if node.inputs else None
+    scale = _shape(node.inputs[1]) if len(node.inputs) > 1 else None
+    channels = next((dims[i] for dims, i in ((scale, 0), (shape, 1)) if dims is not None and len(dims) > i), None)
+    return LayerWeights(
+        name,
+        kind_from_rank(len(shape) if shape is not None else None),
+        channels if isinstance(channels, int) else None,
+        shape,
+        _weights(node, "mean", op.METADATA_MEAN_BN, where),
+        _weights(node, "var", op.METADATA_VAR_BN, where),
+    )
+
+
+def _weights(node: ir.Node, statistic: str, metadata_key: str, where: str) -> tuple[float, float, float]:
+    w_in, w_ln = (_float_attribute(node, f"{statistic}_{branch}", where) for branch in ("in", "ln"))
+    text = node.metadata_props.get(metadata_key)
+    if text is None:
+        rest = 1.0 - w_in - w_ln
+        return w_in, w_ln, 0.0 if abs(rest) < _ROUNDING else rest
+    try:
+        return w_in, w_ln, float(text)
+    except ValueError:
+        raise SnDeployError(f"metadata {metadata_key} is {text!r}", where=where, expected="a number") from None
+
+
+def _float_attribute(node: ir.Node, name: str, where: str) -> float:
+    attribute = node.attributes.get(name)
+    if attribute is None or attribute.type != ir.AttributeType.FLOAT:
+        met = "is missing" if attribute is None else f"is of type {attribute.type.name}"
+        raise SnDeployError(f"attribute {name} {met}", where=where, expected="a float", mend="export it again")
+    return float(attribute.as_float())
+
+
+def _shape(value: ir.Value | None) -> tuple[int | str | None, ...] | None:
+    if value is None or value.shape is None:
+        return None
+    return tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)

@@ -1,0 +1,70 @@
+"""The layers as a table for people and as JSON for machines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from sn_deploy.inspection.layer import BRANCHES, LayerWeights, averages
+
+STATISTICS = {"mean": "mean", "var": "variance"}
+
+
+def table_from_layers(layers: list[LayerWeights]) -> Table:
+    """One row a layer, its largest weight in bold, and the averages below. Names are folded, never cut."""
+    table = Table(box=None, padding=(0, 1, 0, 0), show_footer=True, header_style="bold", footer_style="bold")
+    table.add_column("\n#", justify="right", no_wrap=True)
+    table.add_column("\nlayer", "average", overflow="fold", ratio=None, min_width=8)
+    table.add_column("\nkind", no_wrap=True)
+    table.add_column("\nX", overflow="fold", min_width=6)
+    for statistic, weights in averages(layers).items():
+        for branch, weight in zip(BRANCHES, weights, strict=True):
+            head = f"{statistic if branch == 'IN' else ''}\n{branch}"
+            table.add_column(head, f"{weight:.3f}", justify="right", no_wrap=True)
+    for number, layer in enumerate(layers, 1):
+        table.add_row(
+            str(number),
+            Text(layer.name),  # not str: names may have brackets, which rich takes for markup
+            layer.kind,
+            Text(layer.size_text),
+            *_cells(layer.mean),
+            *_cells(layer.var),
+        )
+    return table
+
+
+def _cells(weights: tuple[float, float, float]) -> list[Text]:
+    # Only a clear choice is set in bold: thirds are no choice.
+    return [Text(f"{weight:.3f}", style="bold cyan" if weight > 0.5 else "") for weight in weights]
+
+
+def summary_from_layers(layers: list[LayerWeights]) -> str:
+    """One line: how many layers there are and what they chose on average."""
+    parts = [
+        f"{STATISTICS[statistic]} " + " + ".join(f"{w:.3f} {b}" for w, b in zip(weights, BRANCHES, strict=True))
+        for statistic, weights in averages(layers).items()
+    ]
+    return f"{len(layers)} SN layer{'' if len(layers) == 1 else 's'}; on average {', '.join(parts)}"
+
+
+def json_from_layers(layers: list[LayerWeights], path: Path) -> dict[str, object]:
+    """The same as plain data. Weights are the exact floats; an unknown shape, dimension or channel count is null."""
+    return {
+        "file": str(path),
+        "layers": [
+            {
+                "name": layer.name,
+                "kind": layer.kind,
+                "channels": layer.channels,
+                "shape": None if layer.shape is None else list(layer.shape),
+                "mean": dict(zip(BRANCHES, layer.mean, strict=True)),
+                "var": dict(zip(BRANCHES, layer.var, strict=True)),
+            }
+            for layer in layers
+        ],
+        "average": {
+            statistic: dict(zip(BRANCHES, weights, strict=True)) for statistic, weights in averages(layers).items()
+        },
+    }
