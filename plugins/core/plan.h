@@ -1,0 +1,287 @@
+// Launch planning for the GPU as plain host arithmetic: which block computes what, in how much memory.
+//
+// A sample is sliced over K blocks, by channels where they are enough (IN stays within a block; three floats a block
+// cross over for LN) and by positions else (count, mean and M2 of every channel cross over, merged in the order of the
+// blocks). A slice that fits in shared memory is read from global memory once; else it is read twice.
+//
+// For one tactic and K nothing but `groups` depends on the batch, so a sample's result has the same bits whatever batch
+// it comes in, and the workspace of a smaller batch or extent fits in the workspace of a larger one.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "core/problem.h"
+
+namespace sn_deploy {
+
+enum class Layout : std::int32_t {
+  kLinear = 0,        // (N, C, HW)
+  kChannelsLast = 1,  // (N, HW, stored channels): TensorRT's kHWC, and kHWC8 with the channels padded to 8
+};
+
+// The values are part of the C interfaces and of timing caches: add at the end.
+enum class Tactic : std::int32_t {
+  kOneBlock = 1,     // one block a sample
+  kCluster = 2,      // a cluster of K blocks a sample, through distributed shared memory
+  kCooperative = 3,  // K co-resident blocks a sample, through global memory and a barrier of their own
+  kTwoKernels = 4,   // statistics, then apply
+};
+
+enum class Split : std::int32_t { kChannels = 0, kSpatial = 1 };
+
+struct DeviceLimits {
+  std::int32_t multiprocessors = 0;
+  std::int64_t shared_bytes = 48 * 1024;  // the most that one block may ask for
+  std::int32_t max_cluster = 1;           // 1 where there are no clusters
+  bool cooperative = false;               // whether cooperative launches work
+};
+
+struct Storage {
+  Layout layout = Layout::kLinear;
+  std::int64_t stored_channels = 0;  // channels-last: C with its padding; linear: 0 or C
+  bool aligned = true;               // whether all of X's, Y's and the residual's addresses are multiples of 16
+};
+
+struct Plan {
+  Tactic tactic = Tactic::kTwoKernels;
+  Split split = Split::kChannels;
+  std::int32_t threads = 0;            // in a block
+  std::int64_t blocks_per_sample = 0;  // K
+  std::int64_t groups = 0;             // of K blocks, each taking samples group, group + groups, …
+  std::int64_t channels_per_block = 0;
+  std::int64_t spatial_per_block = 0;
+  std::int32_t vector_elements = 1;  // in an access: 16 bytes, or 1 where rows or addresses don't allow more
+  bool resident = false;             // the slice stays in shared memory between its statistics and apply
+  std::int64_t constants_bytes = 0;  // shared: `floats_per_channel` floats for each of the block's channels
+  std::int64_t slice_bytes = 0;      // shared: the slice, if resident
+  std::int64_t shared_bytes = 0;     // all, with kScratchBytes
+  std::int64_t workspace_bytes = 0;  // global
+
+  std::int64_t grid_blocks() const { return groups * blocks_per_sample; }
+};
+
+constexpr std::int64_t kVectorBytes = 16;
+constexpr std::int64_t kScratchBytes = 1024;  // reductions over the warps of a block, and what it shows to others
+constexpr std::int64_t kMaxGridBlocks = 2147483647;
+constexpr std::int32_t kMaxThreads = 1024;
+constexpr std::int32_t kMaxBlocksPerSample = 64;
+constexpr std::int64_t kBarrierBytes = 128;            // a cache line to itself
+constexpr std::int64_t kLayerBytes = 4 * 4;            // LayerMoments<float>
+constexpr std::int64_t kMomentsBytes = 3 * 4;          // Moments<float>
+constexpr std::int64_t kPositionsPerPart = 16 * 1024;  // of one channel, in the statistics of kTwoKernels
+
+inline bool round_up(std::int64_t value, std::int64_t multiple, std::int64_t* result) {
+  return multiply(divide_up(value, multiple), multiple, result);
+}
+
+// Elements in one access. Every row (linear) or position (channels-last) has to start at a multiple of 16 bytes.
+inline std::int32_t vector_elements(const Problem& problem, const Storage& storage) {
+  const std::int64_t in_vector = kVectorBytes / bytes_of(problem.type);
+  const bool linear_row = storage.layout == Layout::kLinear;
+  const std::int64_t row =
+      !problem.has_in ? problem.channels : (linear_row ? problem.spatial : storage.stored_channels);
+  return storage.aligned && row % in_vector == 0 ? static_cast<std::int32_t>(in_vector) : 1;
+}
+
+// By channels, unless that leaves blocks idle for more than an eighth of the time. Channels-last goes by positions,
+// where a block reads whole lines of memory, unless there are too few of them.
+inline Split choose_split(const Problem& problem, const Storage& storage, std::int64_t blocks) {
+  if (blocks == 1) return Split::kChannels;
+  if (storage.layout == Layout::kChannelsLast) {
+    return problem.spatial >= 4 * blocks ? Split::kSpatial : Split::kChannels;
+  }
+  const std::int64_t slots = divide_up(problem.channels, blocks) * blocks;
+  return problem.channels >= blocks && (slots - problem.channels) <= slots / 8 ? Split::kChannels : Split::kSpatial;
+}
+
+// Moments, then centre, scale and shift. With a split by positions the block's own moments stay readable for the others
+// while it merges theirs.
+inline std::int64_t floats_per_channel(Split split) { return split == Split::kSpatial ? 6 : 3; }
+
+namespace detail {
+
+inline std::int32_t choose_threads(std::int64_t elements, std::int32_t vector) {
+  const std::int64_t accesses = divide_up(elements, vector);
+  const std::int64_t wanted = std::min<std::int64_t>(accesses, 2 * kMaxThreads) / 2;  // two or more a thread
+  const std::int64_t warps = std::clamp<std::int64_t>(divide_up(wanted, 32), 4, kMaxThreads / 32);
+  return static_cast<std::int32_t>(warps * 32);
+}
+
+inline Status cut_slices(const Problem& problem, const Storage& storage, Plan* plan) {
+  const std::int64_t blocks = plan->blocks_per_sample;
+  plan->split = choose_split(problem, storage, blocks);
+  plan->vector_elements = vector_elements(problem, storage);
+  plan->channels_per_block = problem.channels;
+  plan->spatial_per_block = problem.spatial;
+  if (plan->split == Split::kChannels) {
+    plan->channels_per_block = divide_up(problem.channels, blocks);
+    // A slice of channels-last must not begin within a vector.
+    if (storage.layout == Layout::kChannelsLast && blocks > 1 &&
+        !round_up(plan->channels_per_block, plan->vector_elements, &plan->channels_per_block)) {
+      return Status::kTooLarge;
+    }
+  } else if (!round_up(divide_up(problem.spatial, blocks), plan->vector_elements, &plan->spatial_per_block)) {
+    return Status::kTooLarge;
+  }
+  return Status::kOk;
+}
+
+inline Status size_shared_memory(const Problem& problem, const Storage& storage, const DeviceLimits& limits,
+                                 Plan* plan) {
+  const bool whole = storage.layout == Layout::kChannelsLast && plan->channels_per_block >= problem.channels;
+  const std::int64_t stored = whole ? storage.stored_channels : plan->channels_per_block;
+  std::int64_t elements = 0;
+  std::int64_t slice = 0;
+  if (!multiply(stored, plan->spatial_per_block, &elements) || !multiply(elements, bytes_of(problem.type), &slice) ||
+      !round_up(slice, kVectorBytes, &slice)) {
+    return Status::kTooLarge;
+  }
+  plan->threads = choose_threads(elements, plan->vector_elements);
+  // Rank 2 has one mean and one variance a sample: its constants are made as they are used.
+  const std::int64_t with_constants = problem.has_in ? plan->channels_per_block : 0;
+  if (!multiply(with_constants, floats_per_channel(plan->split) * 4, &plan->constants_bytes) ||
+      !round_up(plan->constants_bytes, kVectorBytes, &plan->constants_bytes)) {
+    return Status::kTooLarge;
+  }
+  if (!add(plan->constants_bytes, kScratchBytes, &plan->shared_bytes)) return Status::kTooLarge;
+  if (plan->shared_bytes > limits.shared_bytes) return Status::kTactic;
+  plan->resident = slice <= limits.shared_bytes - plan->shared_bytes;
+  plan->slice_bytes = plan->resident ? slice : 0;
+  plan->shared_bytes += plan->slice_bytes;
+  return Status::kOk;
+}
+
+// What one block shows to the others of its sample.
+inline bool exchange_bytes(const Problem& problem, Split split, std::int64_t* bytes) {
+  *bytes = kLayerBytes;
+  return split == Split::kChannels ||
+         (multiply(problem.channels, kMomentsBytes, bytes) && round_up(*bytes, kVectorBytes, bytes));
+}
+
+// For each group: a barrier, and every block's exchange twice, so that a block may write the next sample's while others
+// still read this one's.
+inline Status plan_cooperative(const Problem& problem, const DeviceLimits& limits, Plan* plan) {
+  if (!limits.cooperative || limits.multiprocessors < plan->blocks_per_sample) return Status::kTactic;
+  plan->groups = std::min(plan->groups, limits.multiprocessors / plan->blocks_per_sample);
+  std::int64_t bytes = 0;
+  if (!exchange_bytes(problem, plan->split, &bytes) || !multiply(bytes, 2 * plan->blocks_per_sample, &bytes) ||
+      !add(bytes, kBarrierBytes, &bytes) || !multiply(bytes, plan->groups, &bytes)) {
+    return Status::kTooLarge;
+  }
+  plan->workspace_bytes = bytes;
+  return Status::kOk;
+}
+
+// The first kernel cuts each channel's positions into `blocks_per_sample` parts of `spatial_per_block` and writes the
+// moments of each, as (N, parts, C); the second merges them in that order. No slice is resident, and constants are made
+// as they are used, so this fits everywhere.
+inline Status plan_two_kernels(const Problem& problem, Plan* plan) {
+  plan->split = Split::kSpatial;
+  plan->blocks_per_sample =
+      std::clamp<std::int64_t>(divide_up(problem.spatial, kPositionsPerPart), 1, kMaxBlocksPerSample);
+  plan->channels_per_block = 1;
+  plan->threads = 256;
+  if (!round_up(divide_up(problem.spatial, plan->blocks_per_sample), plan->vector_elements, &plan->spatial_per_block)) {
+    return Status::kTooLarge;
+  }
+  plan->shared_bytes = kScratchBytes;
+  std::int64_t rows = 0;
+  std::int64_t bytes = 0;
+  if (!multiply(problem.batch, problem.channels, &rows) || !multiply(rows, plan->blocks_per_sample, &rows) ||
+      !multiply(rows, kMomentsBytes, &bytes) || !round_up(bytes, kVectorBytes, &bytes)) {
+    return Status::kTooLarge;
+  }
+  plan->workspace_bytes = bytes;
+  return Status::kOk;
+}
+
+inline Status check_storage(const Problem& problem, const Storage& storage) {
+  const bool last = storage.layout == Layout::kChannelsLast;
+  if (last && (!problem.has_in || storage.stored_channels < problem.channels)) return Status::kTactic;
+  std::int64_t bytes = 0;
+  const std::int64_t stored = last ? storage.stored_channels : problem.channels;
+  if (!multiply(stored, problem.spatial, &bytes) || !multiply(bytes, bytes_of(problem.type), &bytes) ||
+      !multiply(bytes, problem.batch, &bytes)) {
+    return Status::kTooLarge;
+  }
+  return Status::kOk;
+}
+
+}  // namespace detail
+
+// Plans one tactic.
+//
+// `blocks_per_sample` is K, 2 to kMaxBlocksPerSample, for kCluster and kCooperative; the others take no notice of it.
+// Gives kTactic where the device can't run the tactic, or it doesn't suit the problem; kTwoKernels always runs a
+// problem of rank 3 and more, kOneBlock always one of rank 2. `plan` is set only with kOk.
+inline Status make_plan(const Problem& problem, const Storage& storage, const DeviceLimits& limits, Tactic tactic,
+                        std::int64_t blocks_per_sample, Plan* plan) {
+  if (plan == nullptr) return Status::kNullPointer;
+  Status status = check(problem);
+  if (status == Status::kOk) status = detail::check_storage(problem, storage);
+  if (status != Status::kOk) return status;
+  const bool several = tactic == Tactic::kCluster || tactic == Tactic::kCooperative;
+  if (!problem.has_in && tactic != Tactic::kOneBlock) return Status::kTactic;
+  if (several && (blocks_per_sample < 2 || blocks_per_sample > kMaxBlocksPerSample)) return Status::kTactic;
+  if (tactic == Tactic::kCluster && blocks_per_sample > limits.max_cluster) return Status::kTactic;
+  Plan result;
+  result.tactic = tactic;
+  result.blocks_per_sample = several ? blocks_per_sample : 1;
+  status = detail::cut_slices(problem, storage, &result);
+  if (status != Status::kOk) return status;
+  if (tactic == Tactic::kTwoKernels) {
+    status = detail::plan_two_kernels(problem, &result);
+  } else {
+    status = detail::size_shared_memory(problem, storage, limits, &result);
+  }
+  result.groups = std::min(problem.batch, kMaxGridBlocks / result.blocks_per_sample);
+  if (status == Status::kOk && tactic == Tactic::kCooperative) {
+    status = detail::plan_cooperative(problem, limits, &result);
+  }
+  if (status == Status::kOk) *plan = result;
+  return status;
+}
+
+// Every plan worth timing, at most `capacity`; returns their number. What TensorRT is offered.
+inline int list_plans(const Problem& problem, const Storage& storage, const DeviceLimits& limits, Plan* plans,
+                      int capacity) {
+  struct Candidate {
+    Tactic tactic;
+    std::int64_t blocks;
+  };
+  constexpr Candidate kCandidates[] = {
+      {Tactic::kOneBlock, 1},     {Tactic::kCluster, 2},     {Tactic::kCluster, 4},      {Tactic::kCluster, 8},
+      {Tactic::kCluster, 16},     {Tactic::kCooperative, 8}, {Tactic::kCooperative, 16}, {Tactic::kCooperative, 32},
+      {Tactic::kCooperative, 64}, {Tactic::kTwoKernels, 1},
+  };
+  if (check(problem) != Status::kOk) return 0;
+  int count = 0;
+  for (const Candidate& candidate : kCandidates) {
+    // Blocks without a warp's worth of values only wait for the others.
+    if (candidate.blocks > 1 && candidate.blocks > problem.channels * problem.spatial / 32) continue;
+    if (count == capacity) break;
+    if (make_plan(problem, storage, limits, candidate.tactic, candidate.blocks, &plans[count]) == Status::kOk) ++count;
+  }
+  return count;
+}
+
+// The plan to use where nothing can be timed: the fewest blocks a sample with which slices stay in shared memory and
+// half of the device is busy, else the most.
+inline Status choose_plan(const Problem& problem, const Storage& storage, const DeviceLimits& limits, Plan* plan) {
+  if (plan == nullptr) return Status::kNullPointer;
+  const Tactic fallback = problem.has_in ? Tactic::kTwoKernels : Tactic::kOneBlock;
+  const Status status = make_plan(problem, storage, limits, fallback, 1, plan);
+  if (status != Status::kOk) return status;
+  constexpr int kCapacity = 16;
+  Plan plans[kCapacity];
+  const int count = list_plans(problem, storage, limits, plans, kCapacity);
+  for (int i = 0; i < count; ++i) {
+    if (!plans[i].resident) continue;
+    *plan = plans[i];
+    if (plan->grid_blocks() >= limits.multiprocessors / 2) break;
+  }
+  return Status::kOk;
+}
+
+}  // namespace sn_deploy
