@@ -208,10 +208,9 @@ def _recognised_layers(
 
 
 def _refuse_raw_sums(model: torch.nn.Module, found: recognise.Recognition, traces: Mapping[str, LayerTrace]) -> None:
-    """Refuses statistics that look like sums in the first layer that has any, and in most others.
+    """Refuses statistics that look like sums in most layers: sums are never in one layer alone.
 
-    The first gets the example itself, so its suspicion is the best founded; sums are never in one layer alone, while
-    odd example inputs are odd for a few. Example inputs can still mislead: see `recognise.suspect_raw_sums`.
+    Example inputs can mislead: see `sn_deploy.recognise.raw_sums`, and ``trust_statistics`` for the way out.
     """
     observed = {
         name: (model.get_submodule(name), layer.mean, layer.var)
@@ -219,9 +218,8 @@ def _refuse_raw_sums(model: torch.nn.Module, found: recognise.Recognition, trace
         if layer.mean is not None and layer.var is not None and _has_bn_branch(found.layers.get(name))
     }
     suspects = [name for name, arguments in observed.items() if recognise.suspect_raw_sums(*arguments) is not None]
-    first = next(iter(observed), None)
-    if first is not None and first in suspects and 2 * len(suspects) > len(observed):
-        recognise.refuse_raw_sums(first, *observed[first])
+    if 2 * len(suspects) > len(observed):
+        recognise.refuse_raw_sums(suspects[0], *observed[suspects[0]])
 
 
 def _has_bn_branch(folded: FoldedSwitchNorm | None) -> bool:

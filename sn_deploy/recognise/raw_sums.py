@@ -84,5 +84,5 @@ def refuse_raw_sums(
             "batches that was never divided (using_moving_average=False)",
             where=f"layer {name!r}",
             mend="give --finalize-batch-average N, with N the number of batches summed; if these are averages, give "
-            "example inputs of the size of real data",
+            "example inputs of the size of real data, or --trust-statistics",
         )

@@ -308,3 +308,66 @@ def test_an_existing_file_survives_a_failure(tmp_path: Path) -> None:
     with pytest.raises(SnDeployError):
         sn_deploy.export(nn.Conv2d(3, 3, 1), image(), tmp_path / "net.onnx")
     assert (tmp_path / "net.onnx").read_text() == "old"
+
+
+class Sums(nn.Module):
+    """Three convolutions with SN, trained without the moving average: its statistics are sums over batches."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 8, 3), SwitchNorm2d(8, **options), nn.Conv2d(8, 8, 3), SwitchNorm2d(8, **options)
+        )
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.body(image)
+
+
+def test_running_sums_are_refused_and_divided_on_request(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Sums(using_moving_average=False)
+    with torch.no_grad():
+        for seed in range(50):
+            model.train()(image(4, seed=seed))
+    with pytest.raises(SnDeployError, match=r"layer 'body.1': running_var is about \d+.* --finalize-batch-average N"):
+        sn_deploy.export(model, image(), tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+    report = sn_deploy.export(model, image(), tmp_path / "net.onnx", finalize_batch_average=50)
+    divided = copy.deepcopy(model)
+    for layer in (divided.body[1], divided.body[3]):
+        layer.finalize_batch_average(50)
+    reference = expected(divided, image())
+    assert compare(reference, run(tmp_path / "net.onnx", image=image())).rel_l2 < TOLERANCES["float32"].rel_l2
+    assert np.abs(report.layers[0].folded.mean_offset).max() < 1
+
+    # The way out for whoever knows better: exported as the model computes now.
+    sn_deploy.export(model, image(), tmp_path / "net.onnx", trust_statistics=True)
+    difference = compare(expected(model, image()), run(tmp_path / "net.onnx", image=image()))
+    assert difference.rel_l2 < TOLERANCES["float32"].rel_l2
+
+    with pytest.raises(SnDeployError, match="divided by 5, give the variance -"):
+        sn_deploy.export(model, image(), tmp_path / "net.onnx", finalize_batch_average=5)
+
+
+class Group(nn.Module):
+    """Has the tensors of an SN layer and computes something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(4)), nn.Parameter(torch.zeros(4))
+        self.mean_weight, self.var_weight = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.group_norm(x, 2, self.weight, self.bias)
+
+
+def test_unrecognised_layers_are_refused_or_kept(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), Group(), randomise_(SwitchNorm2d(4), seed=8))
+    with pytest.raises(SnDeployError, match=r"layer '1': .*--keep-unrecognised"):
+        sn_deploy.export(model, image(), tmp_path / "net.onnx")
+    report = sn_deploy.export(model, image(), tmp_path / "net.onnx", keep_unrecognised=True)
+    assert list(report.kept) == ["1"]
+    assert [layer.folded.name for layer in report.layers] == ["2"]
+    difference = compare(expected(model, image()), run(tmp_path / "net.onnx", input=image()))
+    assert difference.rel_l2 < TOLERANCES["float32"].rel_l2
