@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sn_deploy.errors import SnDeployError
-from sn_deploy.folded import FoldedSwitchNorm
 
 if TYPE_CHECKING:
+    from sn_deploy.folded import FoldedSwitchNorm
     from sn_deploy.graph.export import ExportReport, export
 
 __version__ = "0.1.0"
 __all__ = ["ExportReport", "FoldedSwitchNorm", "SnDeployError", "__version__", "export"]
 
-# Imported when they are first asked for: they need torch, and much of the package doesn't.
-_LAZY = {"export": "sn_deploy.graph.export", "ExportReport": "sn_deploy.graph.export"}
+# Imported when they are first asked for: they need torch, or NumPy, and `sn-deploy doctor` works without either.
+_NEEDS_TORCH = {"export": "sn_deploy.graph.export", "ExportReport": "sn_deploy.graph.export"}
+_LAZY = {"FoldedSwitchNorm": "sn_deploy.folded", **_NEEDS_TORCH}
 
 
 def __getattr__(name: str) -> Any:
@@ -22,7 +23,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    from sn_deploy.runtime.torch import require_torch
+    if name in _NEEDS_TORCH:
+        from sn_deploy.runtime.torch import require_torch
 
-    require_torch(f"sn_deploy.{name}")
+        require_torch(f"sn_deploy.{name}")
     return getattr(importlib.import_module(_LAZY[name]), name)

@@ -13,10 +13,10 @@ STATISTICS = {"mean": "mean", "var": "variance"}
 
 
 def table_from_layers(layers: list[LayerWeights]) -> Table:
-    """One row a layer, its largest weight in bold, and the averages below. Names are folded, never cut."""
+    """One row a layer, weights above a half in bold, and the averages below. Names are folded, never cut."""
     table = Table(box=None, padding=(0, 1, 0, 0), show_footer=True, header_style="bold", footer_style="bold")
     table.add_column("\n#", justify="right", no_wrap=True)
-    table.add_column("\nlayer", "average", overflow="fold", ratio=None, min_width=8)
+    table.add_column("\nlayer", "average", overflow="fold", min_width=8)
     table.add_column("\nkind", no_wrap=True)
     table.add_column("\nX", overflow="fold", min_width=6)
     for statistic, weights in averages(layers).items():
