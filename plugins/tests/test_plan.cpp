@@ -1,0 +1,240 @@
+// Launch planning: what every plan must keep, on the sizes of real networks, tiny ones and ones past 32 bits.
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "core/plan.h"
+
+namespace sn_deploy {
+namespace {
+
+DeviceLimits hopper() { return {132, 227 * 1024, 16, true}; }
+DeviceLimits turing() { return {40, 64 * 1024, 1, true}; }
+
+Problem problem_of(std::int64_t n, std::int64_t c, std::int64_t hw, DataType type = DataType::kFloat16) {
+  return {n, c, hw, true, 1, type};
+}
+
+std::vector<Problem> problems() {
+  std::vector<Problem> all;
+  for (const std::int64_t n : {1, 2, 8, 128}) {
+    for (const DataType type : {DataType::kFloat32, DataType::kFloat16}) {
+      for (const auto& [c, hw] : std::vector<std::pair<std::int64_t, std::int64_t>>{{64, 12544},
+                                                                                    {64, 3136},
+                                                                                    {256, 3136},
+                                                                                    {512, 784},
+                                                                                    {1024, 196},
+                                                                                    {2048, 49},
+                                                                                    {1, 2},
+                                                                                    {1, 1 << 20},
+                                                                                    {3, 7},
+                                                                                    {17, 33},
+                                                                                    {100000, 4},
+                                                                                    {5, 1000003},
+                                                                                    {65, 512}}) {
+        all.push_back(problem_of(n, c, hw, type));
+      }
+    }
+  }
+  return all;
+}
+
+void expect_sound(const Problem& problem, const DeviceLimits& limits, const Plan& plan) {
+  EXPECT_LE(plan.shared_bytes, limits.shared_bytes);
+  EXPECT_GE(plan.groups, problem.batch == 0 ? 0 : 1);
+  EXPECT_LE(plan.groups, problem.batch);
+  EXPECT_LE(plan.grid_blocks(), kMaxGridBlocks);
+  EXPECT_EQ(plan.threads % 32, 0);
+  EXPECT_GE(plan.threads, 32);
+  EXPECT_LE(plan.threads, kMaxThreads);
+  EXPECT_EQ(plan.slice_bytes % kVectorBytes, 0);
+  EXPECT_EQ(plan.constants_bytes % kVectorBytes, 0);
+  EXPECT_EQ(plan.resident, plan.slice_bytes > 0);
+  // The slices cover the sample.
+  if (plan.split == Split::kChannels) {
+    EXPECT_GE(plan.channels_per_block * plan.blocks_per_sample, problem.channels);
+    EXPECT_EQ(plan.spatial_per_block, problem.spatial);
+  } else {
+    EXPECT_GE(plan.spatial_per_block * plan.blocks_per_sample, problem.spatial);
+    EXPECT_EQ(plan.spatial_per_block % plan.vector_elements, 0);
+  }
+  if (plan.tactic == Tactic::kCooperative) {
+    EXPECT_LE(plan.grid_blocks(), limits.multiprocessors);  // all must be resident at once
+    EXPECT_GT(plan.workspace_bytes, 0);
+  }
+  if (plan.tactic == Tactic::kCluster) {
+    EXPECT_LE(plan.blocks_per_sample, limits.max_cluster);
+  }
+  if (plan.tactic == Tactic::kOneBlock || plan.tactic == Tactic::kCluster) {
+    EXPECT_EQ(plan.workspace_bytes, 0);
+  }
+}
+
+TEST(Plan, AllListedPlansAreSound) {
+  for (const DeviceLimits& limits : {hopper(), turing()}) {
+    for (const Problem& problem : problems()) {
+      Plan plans[16];
+      const int count = list_plans(problem, {}, limits, plans, 16);
+      ASSERT_GE(count, 1);
+      EXPECT_EQ(plans[count - 1].tactic, Tactic::kTwoKernels);  // the fallback is always there
+      for (int i = 0; i < count; ++i) expect_sound(problem, limits, plans[i]);
+      Plan chosen;
+      ASSERT_EQ(choose_plan(problem, {}, limits, &chosen), Status::kOk);
+      expect_sound(problem, limits, chosen);
+    }
+  }
+}
+
+TEST(Plan, ChannelsLastPlansAreSound) {
+  for (Problem problem : problems()) {
+    const std::int64_t padded = (problem.channels + 7) / 8 * 8;
+    const Storage storage{Layout::kChannelsLast, problem.type == DataType::kFloat32 ? problem.channels : padded, true};
+    Plan plans[16];
+    const int count = list_plans(problem, storage, hopper(), plans, 16);
+    ASSERT_GE(count, 1);
+    for (int i = 0; i < count; ++i) {
+      expect_sound(problem, hopper(), plans[i]);
+      if (plans[i].split == Split::kChannels && plans[i].blocks_per_sample > 1) {
+        EXPECT_EQ(plans[i].channels_per_block % plans[i].vector_elements, 0);
+      }
+      if (plans[i].resident && plans[i].blocks_per_sample == 1) {
+        EXPECT_GE(plans[i].slice_bytes, storage.stored_channels * problem.spatial * bytes_of(problem.type));
+      }
+    }
+  }
+}
+
+TEST(Plan, ResNetSamplesAreResidentInAClusterOfEight) {
+  for (const auto& [c, hw] : std::vector<std::pair<std::int64_t, std::int64_t>>{
+           {64, 12544}, {256, 3136}, {512, 784}, {1024, 196}, {2048, 49}}) {
+    Plan plan;
+    ASSERT_EQ(make_plan(problem_of(1, c, hw), {}, hopper(), Tactic::kCluster, 8, &plan), Status::kOk);
+    EXPECT_TRUE(plan.resident) << c << "x" << hw;
+    EXPECT_EQ(plan.split, Split::kChannels);
+  }
+}
+
+TEST(Plan, FewChannelsAreSplitByPositions) {
+  Plan plan;
+  ASSERT_EQ(make_plan(problem_of(1, 3, 1 << 16), {}, hopper(), Tactic::kCluster, 8, &plan), Status::kOk);
+  EXPECT_EQ(plan.split, Split::kSpatial);
+  EXPECT_EQ(plan.channels_per_block, 3);
+  EXPECT_EQ(plan.spatial_per_block, (1 << 16) / 8);
+}
+
+TEST(Plan, VectorsNeedRowsAndAddressesThatAllowThem) {
+  EXPECT_EQ(vector_elements(problem_of(1, 3, 3136), {}), 8);
+  EXPECT_EQ(vector_elements(problem_of(1, 3, 3136, DataType::kFloat32), {}), 4);
+  EXPECT_EQ(vector_elements(problem_of(1, 3, 49), {}), 1);
+  EXPECT_EQ(vector_elements(problem_of(1, 3, 196), {}), 1);
+  EXPECT_EQ(vector_elements(problem_of(1, 3, 196, DataType::kFloat32), {}), 4);
+  EXPECT_EQ(vector_elements(problem_of(1, 3, 3136), {Layout::kLinear, 0, false}), 1);
+  EXPECT_EQ(vector_elements(problem_of(1, 3, 49), {Layout::kChannelsLast, 8, true}), 8);
+  EXPECT_EQ(vector_elements(problem_of(1, 6, 49, DataType::kFloat32), {Layout::kChannelsLast, 6, true}), 1);
+}
+
+TEST(Plan, ASampleThatDoesNotFitIsReadTwice) {
+  Plan plan;
+  ASSERT_EQ(make_plan(problem_of(1, 64, 12544), {}, hopper(), Tactic::kOneBlock, 1, &plan), Status::kOk);
+  EXPECT_FALSE(plan.resident);
+  EXPECT_EQ(plan.slice_bytes, 0);
+}
+
+TEST(Plan, TacticsThatTheDeviceLacksAreRefused) {
+  Plan plan;
+  const Problem problem = problem_of(1, 64, 3136);
+  DeviceLimits limits = turing();
+  EXPECT_EQ(make_plan(problem, {}, limits, Tactic::kCluster, 8, &plan), Status::kTactic);
+  EXPECT_EQ(make_plan(problem, {}, limits, Tactic::kCooperative, 64, &plan), Status::kTactic);  // 40 processors
+  EXPECT_EQ(make_plan(problem, {}, limits, Tactic::kCooperative, 32, &plan), Status::kOk);
+  limits.cooperative = false;
+  EXPECT_EQ(make_plan(problem, {}, limits, Tactic::kCooperative, 32, &plan), Status::kTactic);
+  EXPECT_EQ(make_plan(problem, {}, hopper(), Tactic::kCluster, 32, &plan), Status::kTactic);
+  EXPECT_EQ(make_plan(problem, {}, hopper(), Tactic::kCluster, 1, &plan), Status::kTactic);
+  // Constants of so many channels don't fit in one block, whatever the slice does.
+  EXPECT_EQ(make_plan(problem_of(1, 100000, 4), {}, limits, Tactic::kOneBlock, 1, &plan), Status::kTactic);
+}
+
+TEST(Plan, Rank2IsOneBlock) {
+  Problem problem{7, 1000, 1, false, 1, DataType::kFloat32};
+  Plan plan;
+  ASSERT_EQ(choose_plan(problem, {}, turing(), &plan), Status::kOk);
+  EXPECT_EQ(plan.tactic, Tactic::kOneBlock);
+  EXPECT_EQ(make_plan(problem, {}, turing(), Tactic::kTwoKernels, 1, &plan), Status::kTactic);
+  problem.channels = std::int64_t{1} << 30;
+  ASSERT_EQ(choose_plan(problem, {}, turing(), &plan), Status::kOk);
+  EXPECT_FALSE(plan.resident);
+}
+
+TEST(Plan, AnEmptyBatchLaunchesNothing) {
+  Plan plan;
+  ASSERT_EQ(choose_plan(problem_of(0, 64, 49), {}, hopper(), &plan), Status::kOk);
+  EXPECT_EQ(plan.grid_blocks(), 0);
+}
+
+TEST(Plan, SizesPast32BitsAreCountedRight) {
+  const std::int64_t big = std::int64_t{1} << 33;
+  Plan plan;
+  ASSERT_EQ(make_plan(problem_of(3, 2, big), {}, hopper(), Tactic::kTwoKernels, 1, &plan), Status::kOk);
+  EXPECT_EQ(plan.blocks_per_sample, kMaxBlocksPerSample);
+  EXPECT_EQ(plan.spatial_per_block, big / kMaxBlocksPerSample);
+  EXPECT_EQ(plan.workspace_bytes, 3 * 2 * kMaxBlocksPerSample * 12);
+  ASSERT_EQ(make_plan(problem_of(big, 2, 4), {}, hopper(), Tactic::kTwoKernels, 1, &plan), Status::kOk);
+  EXPECT_EQ(plan.groups, kMaxGridBlocks);  // each takes several samples
+  EXPECT_EQ(plan.workspace_bytes, big * 2 * 12);
+  ASSERT_EQ(make_plan(problem_of(1, 4, big), {}, hopper(), Tactic::kCluster, 8, &plan), Status::kOk);
+  EXPECT_FALSE(plan.resident);
+  EXPECT_EQ(make_plan(problem_of(1, big, big), {}, hopper(), Tactic::kTwoKernels, 1, &plan), Status::kTooLarge);
+  // X fits in 63 bits, the workspace of three floats a row does not.
+  EXPECT_EQ(make_plan(problem_of(std::int64_t{1} << 60, 1, 2), {}, hopper(), Tactic::kTwoKernels, 1, &plan),
+            Status::kTooLarge);
+}
+
+TEST(Plan, WorkspaceOfASmallerRequestFitsInALargerOnes) {
+  for (const Tactic tactic : {Tactic::kTwoKernels, Tactic::kCooperative}) {
+    std::int64_t last = 0;
+    for (const std::int64_t n : {1, 2, 3, 8, 64, 1000}) {
+      Plan plan;
+      ASSERT_EQ(make_plan(problem_of(n, 64, 3136), {}, hopper(), tactic, 16, &plan), Status::kOk);
+      EXPECT_GE(plan.workspace_bytes, last);
+      last = plan.workspace_bytes;
+    }
+    last = 0;
+    for (const std::int64_t hw : {2, 49, 3136, 12544, 40000, 1 << 22}) {
+      Plan plan;
+      ASSERT_EQ(make_plan(problem_of(8, 64, hw), {}, hopper(), tactic, 16, &plan), Status::kOk);
+      EXPECT_GE(plan.workspace_bytes, last);
+      last = plan.workspace_bytes;
+    }
+  }
+}
+
+TEST(Plan, ASampleIsSlicedTheSameInAnyBatch) {
+  for (const Tactic tactic : {Tactic::kOneBlock, Tactic::kCluster, Tactic::kCooperative, Tactic::kTwoKernels}) {
+    Plan one;
+    Plan many;
+    ASSERT_EQ(make_plan(problem_of(1, 64, 3136), {}, hopper(), tactic, 8, &one), Status::kOk);
+    ASSERT_EQ(make_plan(problem_of(100, 64, 3136), {}, hopper(), tactic, 8, &many), Status::kOk);
+    EXPECT_EQ(one.blocks_per_sample, many.blocks_per_sample);
+    EXPECT_EQ(one.channels_per_block, many.channels_per_block);
+    EXPECT_EQ(one.spatial_per_block, many.spatial_per_block);
+    EXPECT_EQ(one.threads, many.threads);
+    EXPECT_EQ(one.resident, many.resident);
+  }
+}
+
+TEST(Plan, BadProblemsAreRefusedHereToo) {
+  Plan plan;
+  EXPECT_EQ(make_plan(problem_of(1, 3, 1), {}, hopper(), Tactic::kOneBlock, 1, &plan), Status::kTooFewValues);
+  EXPECT_EQ(choose_plan(problem_of(1, 3, 0), {}, hopper(), &plan), Status::kEmptySpatial);
+  EXPECT_EQ(make_plan(problem_of(1, 9, 4), {Layout::kChannelsLast, 8, true}, hopper(), Tactic::kOneBlock, 1, &plan),
+            Status::kTactic);
+  EXPECT_EQ(make_plan(problem_of(1, 9, 4), {}, hopper(), Tactic::kOneBlock, 1, nullptr), Status::kNullPointer);
+  EXPECT_EQ(list_plans(problem_of(1, 3, 1), {}, hopper(), &plan, 1), 0);
+  EXPECT_EQ(list_plans(problem_of(1, 64, 3136), {}, hopper(), &plan, 1), 1);
+}
+
+}  // namespace
+}  // namespace sn_deploy
