@@ -126,7 +126,7 @@ def cases(draw: st.DrawFn, dtypes: Sequence[str] = tuple(DTYPES), min_batch: int
 
 
 def _weights(has_instance: bool) -> st.SearchStrategy[tuple[float, float, float]]:
-    """Weights of IN, LN and BN that sum to 1: of a softmax, of a layer without BN, and the one-hot ones of a sparse one."""
+    """Weights of IN, LN and BN that sum to 1: a softmax's, a layer's without BN, one-hot ones of a sparse layer."""
     logits = st.tuples(*[st.floats(-6, 6)] * 3)
     masks = st.sampled_from([mask for mask in range(1, 8) if has_instance or mask != 1])
     return st.builds(lambda values, mask: _softmax(values, mask, has_instance), logits, masks)
