@@ -123,7 +123,8 @@ class OrtSession:
 
     def _run_values(self, inputs: Mapping[str, Array]) -> list[Array]:
         # The session's own run refuses NumPy arrays of bfloat16, and OrtValue.numpy() gives none.
-        values = {name: self._value_from_array(np.ascontiguousarray(array)) for name, array in inputs.items()}
+        # Not ascontiguousarray, which makes a vector of a scalar.
+        values = {name: self._value_from_array(np.asarray(array, order="C")) for name, array in inputs.items()}
         return [_array_from_value(value) for value in self._session.run_with_ort_values(None, values)]
 
     def _value_from_array(self, array: Array) -> Any:
