@@ -94,5 +94,5 @@ def main(probe: str, arguments: list[str]) -> None:
         answer["error"] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     print(f"\n{MARKER}{json.dumps(answer)}", flush=True)  # noqa: T201
     sys.stderr.flush()
-    # Not sys.exit: a library that crashes when the interpreter takes it down has answered already.
+    # Not sys.exit: a library whose threads never end, or that crashes at exit, has answered already.
     os._exit(0)
