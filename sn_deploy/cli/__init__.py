@@ -50,11 +50,11 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 1 a check failed, 2 wrong usage or input, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        cli.main(args=arguments, prog_name="sn-deploy", standalone_mode=False)
+        result = cli.main(args=arguments, prog_name="sn-deploy", standalone_mode=False)
+        # Outside its standalone mode click returns what ctx.exit was given (--help, --version).
+        sys.exit(result if isinstance(result, int) else 0)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
-    except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)

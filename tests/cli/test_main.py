@@ -1,0 +1,83 @@
+"""The command line's frame: exit codes, one-line errors, and no heavy imports where none are needed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+import sn_deploy
+from sn_deploy import cli
+from sn_deploy.errors import CheckFailedError, SnDeployError
+
+
+def code_of(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(list(arguments))
+    return int(exit_.value.code or 0)
+
+
+def raising(error: BaseException) -> click.Command:
+    """A command that raises ``error``."""
+
+    def callback() -> None:
+        raise error
+
+    return click.Command("planted", callback=callback)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (
+            SnDeployError("is [2, 3]", where="X", expected="a file", mend="do this"),
+            2,
+            "error: X: is [2, 3] (expected a",
+        ),
+        (CheckFailedError("differs"), 1, "error: differs"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (click.UsageError("no such option"), 2, "no such option"),
+    ],
+)
+def test_errors_are_one_line_with_their_code(
+    error: BaseException, code: int, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli.cli, "get_command", lambda ctx, name: raising(error))
+    assert code_of("planted") == code
+    assert text in capsys.readouterr().err
+
+
+def test_a_traceback_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli.cli, "get_command", lambda ctx, name: raising(SnDeployError("differs")))
+    with pytest.raises(SnDeployError, match="differs"):
+        cli.main(["--traceback", "planted"])
+
+
+def test_an_exit_code_of_click_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def callback() -> None:
+        click.get_current_context().exit(3)
+
+    monkeypatch.setattr(cli.cli, "get_command", lambda ctx, name: click.Command("planted", callback=callback))
+    assert code_of("planted") == 3
+
+
+def test_version_help_and_unknown_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("--version") == 0
+    assert sn_deploy.__version__ in capsys.readouterr().out
+    assert code_of("no-such-command") == 2
+    assert "No such command" in capsys.readouterr().err
+
+
+def test_help_names_every_command_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from sn_deploy.cli import main\n"
+        "try:\n    main(['--help'])\n"
+        "finally:\n    assert not {'torch', 'onnx', 'onnxruntime', 'tensorrt', 'matplotlib'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for command in ("demo", "doctor", "export", "inspect"):
+        assert f"\n  {command}" in done.stdout
