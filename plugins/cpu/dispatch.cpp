@@ -1,0 +1,40 @@
+// Which instruction sets this library was built with, and which of them this processor has.
+#include "cpu/kernels.h"
+
+#include <initializer_list>
+
+namespace sn_deploy::cpu {
+namespace {
+
+const Kernels* widest() {
+  for (const InstructionSet set : {InstructionSet::kAvx512, InstructionSet::kAvx2}) {
+    if (const Kernels* kernels = kernels_of(set)) return kernels;
+  }
+  return &baseline::kKernels;
+}
+
+}  // namespace
+
+const Kernels* kernels_of(InstructionSet set) {
+#if defined(__x86_64__)
+  // These also ask whether the operating system saves the wider registers.
+  if (set == InstructionSet::kAvx2) {
+    const bool has = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    return has ? &avx2::kKernels : nullptr;
+  }
+  if (set == InstructionSet::kAvx512) {
+    const bool has = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                     __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                     __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    return has ? &avx512::kKernels : nullptr;
+  }
+#endif
+  return set == InstructionSet::kBaseline ? &baseline::kKernels : nullptr;
+}
+
+const Kernels& best_kernels() {
+  static const Kernels* const best = widest();
+  return *best;
+}
+
+}  // namespace sn_deploy::cpu

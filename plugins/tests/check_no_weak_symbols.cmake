@@ -1,0 +1,16 @@
+# Of the kernels of one instruction set nothing may be weak, for the linker could take it for everybody's (kernels.inc).
+# cmake -DNM=nm -DOBJECTS=a.o;b.o -P check_no_weak_symbols.cmake
+foreach(object IN LISTS OBJECTS)
+  if(NOT object MATCHES "kernels_(avx2|avx512)")
+    continue()
+  endif()
+  execute_process(COMMAND ${NM} -C --defined-only ${object} OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
+  string(REGEX MATCHALL "[^\n]* [VWuvw] [^\n]*" weak "${symbols}")
+  if(weak)
+    message(FATAL_ERROR "${object} has weak symbols:\n${weak}")
+  endif()
+  math(EXPR checked "${checked} + 1")
+endforeach()
+if(NOT checked)
+  message(FATAL_ERROR "no object of a wider instruction set among: ${OBJECTS}")
+endif()

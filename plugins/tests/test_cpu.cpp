@@ -1,0 +1,431 @@
+// The CPU kernels: every instruction set that this machine has, every type and epilogue, against long double.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <ostream>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cpu/half.h"
+#include "cpu/kernels.h"
+#include "cpu/switch_norm.h"
+#include "tests/reference.h"
+
+namespace sn_deploy::cpu {
+
+void PrintTo(const Kernels* kernels, std::ostream* out) { *out << kernels->name; }
+
+namespace {
+
+using sn_deploy::testing::Layer;
+using sn_deploy::testing::reference;
+using Bytes = std::vector<std::uint8_t>;
+
+struct Case {
+  Problem problem;
+  Layer layer;
+  std::vector<float> x, residual;  // representable in the problem's type
+
+  Weights weights() const { return {layer.mean_in, layer.mean_ln, layer.var_in, layer.var_ln}; }
+};
+
+template <typename T>
+Bytes stored(const std::vector<float>& values) {
+  Bytes bytes(values.size() * sizeof(T));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    T value;
+    from_float(values[i], &value);
+    std::memcpy(bytes.data() + i * sizeof(T), &value, sizeof(T));
+  }
+  return bytes;
+}
+
+template <typename T>
+std::vector<float> read(const Bytes& bytes) {
+  std::vector<float> values(bytes.size() / sizeof(T));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    T value;
+    std::memcpy(&value, bytes.data() + i * sizeof(T), sizeof(T));
+    values[i] = to_float(value);
+  }
+  return values;
+}
+
+Bytes stored_as(DataType type, const std::vector<float>& values) {
+  if (type == DataType::kFloat16) return stored<Half>(values);
+  if (type == DataType::kBfloat16) return stored<Bfloat16>(values);
+  return stored<float>(values);
+}
+
+std::vector<float> read_as(DataType type, const Bytes& bytes) {
+  if (type == DataType::kFloat16) return read<Half>(bytes);
+  if (type == DataType::kBfloat16) return read<Bfloat16>(bytes);
+  return read<float>(bytes);
+}
+
+Case make_case(const Problem& problem, double mean = 0.0, double deviation = 1.0) {
+  std::mt19937 generator(3);
+  std::normal_distribution<double> normal;
+  Case made;
+  made.problem = problem;
+  std::vector<double> means;
+  for (std::int64_t c = 0; c < problem.channels; ++c) {
+    means.push_back(mean + deviation * normal(generator));
+    made.layer.scale.push_back(static_cast<float>(1.0 + 0.2 * normal(generator)));
+    made.layer.bias.push_back(static_cast<float>(normal(generator)));
+    made.layer.mean_offset.push_back(static_cast<float>(0.2 * mean));
+    made.layer.var_offset.push_back(static_cast<float>(0.2 * deviation * deviation + 1e-5));
+  }
+  for (std::int64_t n = 0; n < problem.batch; ++n) {
+    for (const double own : means) {
+      for (std::int64_t i = 0; i < problem.spatial; ++i) {
+        made.x.push_back(static_cast<float>(own + deviation * normal(generator)));
+        made.residual.push_back(static_cast<float>(normal(generator)));
+      }
+    }
+  }
+  made.x = read_as(problem.type, stored_as(problem.type, made.x));
+  made.residual = read_as(problem.type, stored_as(problem.type, made.residual));
+  return made;
+}
+
+Parallel reversed() {
+  const auto run = [](void*, void (*task)(void*, std::size_t), void* context, std::size_t tasks) {
+    for (std::size_t i = tasks; i-- > 0;) task(context, i);
+    return true;
+  };
+  return {run, nullptr};
+}
+
+Parallel four_threads() {
+  const auto run = [](void*, void (*task)(void*, std::size_t), void* context, std::size_t tasks) {
+    std::vector<std::thread> threads;
+    for (std::size_t t = 0; t < 4; ++t) {
+      threads.emplace_back([=] {
+        for (std::size_t i = t; i < tasks; i += 4) task(context, i);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    return true;
+  };
+  return {run, nullptr};
+}
+
+Parallel broken() {
+  return {[](void*, void (*)(void*, std::size_t), void*, std::size_t) { return false; }, nullptr};
+}
+
+enum class Place { kSeparate, kInX, kInResidual };
+
+Bytes run(const Kernels& kernels, const Case& of, Epilogue epilogue, const Parallel& parallel = no_threads(),
+          Place place = Place::kSeparate) {
+  const DataType type = of.problem.type;
+  Bytes x = stored_as(type, of.x);
+  Bytes residual = stored_as(type, of.residual);
+  Bytes y(x.size(), 0xCD);
+  Bytes* target = place == Place::kInX ? &x : (place == Place::kInResidual ? &residual : &y);
+  // Filled with NaN: whatever is read before it is written shows.
+  std::vector<double> workspace(static_cast<std::size_t>(workspace_bytes(of.problem)) / 8, std::nan(""));
+  const Tensors tensors{x.data(),
+                        of.layer.scale.data(),
+                        of.layer.bias.data(),
+                        of.layer.mean_offset.data(),
+                        of.layer.var_offset.data(),
+                        epilogue == Epilogue::kAddRelu ? residual.data() : nullptr,
+                        target->data()};
+  EXPECT_EQ(switch_norm_with(kernels, of.problem, of.weights(), epilogue, tensors, workspace.data(),
+                             static_cast<std::int64_t>(workspace.size() * 8), parallel),
+            Status::kOk);
+  return *target;
+}
+
+// Half the spacing of the type's numbers, relative to them.
+double roundoff(DataType type) {
+  if (type == DataType::kFloat32) return 0x1p-24;
+  return type == DataType::kFloat16 ? 0x1p-11 : 0x1p-8;
+}
+
+// The largest error in units of what float32 arithmetic and the rounding of Y may cost.
+double error(const Case& of, Epilogue epilogue, const Bytes& bytes) {
+  const std::vector<float> y = read_as(of.problem.type, bytes);
+  const std::vector<double> exact = reference(of.problem, of.layer, epilogue, of.x, of.residual);
+  double deviation = std::sqrt(static_cast<double>(of.layer.var_offset[0]) * 5);
+  double largest = 0;
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    const double arithmetic = 4 * 0x1p-24 * (std::abs(static_cast<double>(of.x[i])) / deviation + 8);
+    const double allowed = arithmetic + roundoff(of.problem.type) * std::abs(exact[i]) + 0x1p-25;
+    const double off = std::abs(static_cast<double>(y[i]) - exact[i]) / allowed;
+    largest = std::max(largest, std::isnan(off) ? std::numeric_limits<double>::infinity() : off);
+  }
+  return largest;
+}
+
+std::vector<const Kernels*> all_kernels() {
+  std::vector<const Kernels*> all;
+  for (const InstructionSet set : {InstructionSet::kBaseline, InstructionSet::kAvx2, InstructionSet::kAvx512}) {
+    if (kernels_of(set) != nullptr) all.push_back(kernels_of(set));
+  }
+  return all;
+}
+
+constexpr Epilogue kEveryEpilogue[] = {Epilogue::kNone, Epilogue::kRelu, Epilogue::kAddRelu};
+constexpr DataType kEveryType[] = {DataType::kFloat32, DataType::kFloat16, DataType::kBfloat16};
+
+struct Sizes {
+  std::int64_t batch, channels, spatial;
+  bool has_in = true;
+  int ddof = 1;
+};
+
+const Sizes kSizes[] = {
+    {2, 3, 2},         {1, 1, 49},       {2, 67, 49},        {1, 9, 196},          {3, 5, 1, true, 0},
+    {2, 4, 255},       {2, 3, 256},      {1, 3, 257},        {1, 2, 4096},         {1, 3, 4099},
+    {2, 2, 16384},     {1, 2, 16385},    {1, 1, 50001},      {2, 130, 17},         {300, 2, 3},
+    {4, 40, 1, false}, {1, 2, 1, false}, {3, 129, 1, false}, {2, 17000, 1, false}, {5, 3, 1, false, 0},
+    {2, 8, 784},       {1, 7, 63},       {1, 6, 65},
+};
+
+class OnCpu : public ::testing::TestWithParam<const Kernels*> {};
+
+TEST_P(OnCpu, EveryTypeAndEpilogueAgreesWithTheReference) {
+  for (const Sizes& sizes : kSizes) {
+    for (const DataType type : kEveryType) {
+      const Case made = make_case({sizes.batch, sizes.channels, sizes.spatial, sizes.has_in, sizes.ddof, type}, 0.5);
+      for (const Epilogue epilogue : kEveryEpilogue) {
+        EXPECT_LE(error(made, epilogue, run(*GetParam(), made, epilogue)), 1.0)
+            << sizes.batch << "x" << sizes.channels << "x" << sizes.spatial << " type " << static_cast<int>(type)
+            << " epilogue " << static_cast<int>(epilogue);
+      }
+    }
+  }
+}
+
+TEST_P(OnCpu, ALargeMeanKeepsItsDigits) {
+  for (const double mean : {1000.0, -1000.0}) {
+    for (const std::int64_t spatial : {49, 196, 3136, 20000}) {
+      const Case made = make_case({1, 12, spatial, true, 1, DataType::kFloat32}, mean);
+      EXPECT_LE(error(made, Epilogue::kNone, run(*GetParam(), made, Epilogue::kNone)), 1.0) << spatial;
+    }
+  }
+}
+
+TEST_P(OnCpu, StatisticsOfALargeMeanAreGoodToFiveDigits) {
+  for (const std::int64_t length : {2, 31, 49, 256, 3136, 12544}) {
+    const Case made = make_case({1, 5, length, true, 1, DataType::kFloat32}, 1000.0);
+    std::vector<double> mean(5);
+    std::vector<double> m2(5);
+    GetParam()->moments[0](made.x.data(), 5, length, mean.data(), m2.data());
+    for (std::int64_t row = 0; row < 5; ++row) {
+      const auto at = [&](std::int64_t i) {
+        return static_cast<long double>(made.x[static_cast<std::size_t>(row * length + i)]);
+      };
+      const Statistics<long double> exact = sn_deploy::testing::statistics(length, 1, at);
+      const auto own = static_cast<std::size_t>(row);
+      EXPECT_LE(std::abs(mean[own] / static_cast<double>(exact.mean) - 1), 1e-9);
+      EXPECT_LE(std::abs(m2[own] / static_cast<double>(exact.var) - 1), 1e-5);
+    }
+  }
+}
+
+TEST_P(OnCpu, AnyOrderOfTasksGivesTheSameBits) {
+  for (const Sizes& sizes : {Sizes{2, 67, 784}, Sizes{3, 300, 49}, Sizes{1, 3, 100000}, Sizes{2, 40000, 1, false}}) {
+    for (const DataType type : kEveryType) {
+      const Case made = make_case({sizes.batch, sizes.channels, sizes.spatial, sizes.has_in, 1, type});
+      const Bytes alone = run(*GetParam(), made, Epilogue::kAddRelu);
+      EXPECT_EQ(alone, run(*GetParam(), made, Epilogue::kAddRelu, reversed()));
+      EXPECT_EQ(alone, run(*GetParam(), made, Epilogue::kAddRelu, four_threads()));
+    }
+  }
+}
+
+TEST_P(OnCpu, ASampleHasTheSameBitsInAnyBatch) {
+  for (const Sizes& sizes : {Sizes{7, 67, 49}, Sizes{5, 3, 7}, Sizes{3, 2, 20000}, Sizes{9, 33, 1, false}}) {
+    const Case whole = make_case({sizes.batch, sizes.channels, sizes.spatial, sizes.has_in, 1, DataType::kFloat32});
+    const Bytes y = run(*GetParam(), whole, Epilogue::kAddRelu);
+    const std::size_t sample = whole.x.size() / static_cast<std::size_t>(sizes.batch);
+    for (std::size_t n = 0; n < static_cast<std::size_t>(sizes.batch); ++n) {
+      const auto begin = static_cast<std::ptrdiff_t>(n * sample);
+      const auto end = static_cast<std::ptrdiff_t>((n + 1) * sample);
+      Case one = whole;
+      one.problem.batch = 1;
+      one.x.assign(whole.x.begin() + begin, whole.x.begin() + end);
+      one.residual.assign(whole.residual.begin() + begin, whole.residual.begin() + end);
+      EXPECT_EQ(run(*GetParam(), one, Epilogue::kAddRelu), Bytes(y.begin() + begin * 4, y.begin() + end * 4));
+    }
+  }
+}
+
+TEST_P(OnCpu, YMayBeXOrTheResidual) {
+  for (const Sizes& sizes : {Sizes{2, 67, 49}, Sizes{1, 3, 784}, Sizes{1, 2, 40000}, Sizes{3, 300, 1, false}}) {
+    for (const DataType type : kEveryType) {
+      const Case made = make_case({sizes.batch, sizes.channels, sizes.spatial, sizes.has_in, 1, type});
+      for (const Epilogue epilogue : kEveryEpilogue) {
+        EXPECT_EQ(run(*GetParam(), made, epilogue, four_threads(), Place::kInX), run(*GetParam(), made, epilogue));
+      }
+      EXPECT_EQ(run(*GetParam(), made, Epilogue::kAddRelu, four_threads(), Place::kInResidual),
+                run(*GetParam(), made, Epilogue::kAddRelu));
+    }
+  }
+}
+
+TEST_P(OnCpu, SmallSamplesFillSeveralWaves) {
+  const Case made = make_case({40000, 2, 3, true, 1, DataType::kFloat32});
+  EXPECT_LE(error(made, Epilogue::kNone, run(*GetParam(), made, Epilogue::kNone)), 1.0);
+  const Case large = make_case({3, 30, 40000, true, 1, DataType::kFloat16});
+  EXPECT_LE(error(large, Epilogue::kNone, run(*GetParam(), large, Epilogue::kNone)), 1.0);
+}
+
+// A layer that does nothing: x is its own centre, y = relu(x + residual), so that loads and stores are all that counts.
+TEST_P(OnCpu, ConversionsAreThoseOfOneNumberAtATime) {
+  for (const DataType type : {DataType::kFloat16, DataType::kBfloat16}) {
+    std::vector<float> all;
+    for (std::uint32_t bits = 0; bits < 0x10000U; ++bits) {
+      const auto pattern = static_cast<std::uint16_t>(bits);
+      all.push_back(type == DataType::kFloat16 ? to_float(Half{pattern}) : to_float(Bfloat16{pattern}));
+    }
+    for (const float x : {0.0F, 0.0009765625F, 1.0F}) {
+      Case made = make_case({1, 1, 0x10000, true, 1, type});
+      made.layer = {0, 0, 0, 0, {1}, {0}, {0}, {1}};
+      // The mean is 0 and x keeps its bits.
+      for (std::size_t i = 0; i < made.x.size(); ++i) made.x[i] = i % 2 == 0 ? x : -x;
+      made.residual = all;
+      const std::vector<float> y = read_as(type, run(*GetParam(), made, Epilogue::kAddRelu));
+      for (std::size_t i = 0; i < y.size(); ++i) {
+        const float sum = relu(made.x[i] + all[i]);
+        const std::vector<float> expected = read_as(type, stored_as(type, {sum}));
+        if (std::isnan(sum)) {
+          EXPECT_TRUE(std::isnan(y[i])) << i;
+        } else {
+          EXPECT_EQ(y[i], expected[0]) << i;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(OnCpu, NanStaysNan) {
+  Case made = make_case({2, 5, 49, true, 1, DataType::kFloat32});
+  made.x[60] = std::nanf("");
+  const std::vector<float> y = read<float>(run(*GetParam(), made, Epilogue::kRelu));
+  EXPECT_TRUE(std::isnan(y[0])) << "the whole sample has NaN in its LN";
+  EXPECT_FALSE(std::isnan(y[5 * 49])) << "the next sample has not";
+}
+
+// What the tolerance of these tests must catch.
+TEST_P(OnCpu, FaultsAreCaught) {
+  const Case made = make_case({2, 8, 49, true, 1, DataType::kBfloat16}, 0.5);
+  const auto error_with = [&](auto change) {
+    Case changed = made;
+    change(&changed);
+    return error(made, Epilogue::kRelu, run(*GetParam(), changed, Epilogue::kRelu));
+  };
+  EXPECT_LE(error_with([](Case*) {}), 1.0);
+  EXPECT_GT(error_with([](Case* c) { std::swap(c->layer.mean_in, c->layer.mean_ln); }), 1.0);
+  EXPECT_GT(error_with([](Case* c) { std::swap(c->layer.var_in, c->layer.var_ln); }), 1.0);
+  EXPECT_GT(error_with([](Case* c) { c->problem.ddof = 0; }), 1.0);
+  EXPECT_GT(error_with([](Case* c) { std::swap(c->layer.bias[2], c->layer.bias[3]); }), 1.0);
+  EXPECT_GT(error_with([](Case* c) { c->layer.mean_offset[7] += 0.05F; }), 1.0);
+  EXPECT_GT(error(made, Epilogue::kRelu, run(*GetParam(), made, Epilogue::kNone)), 1.0);
+}
+
+INSTANTIATE_TEST_SUITE_P(InstructionSets, OnCpu, ::testing::ValuesIn(all_kernels()),
+                         [](const auto& param) { return std::string(param.param->name); });
+
+// --- Borders ------------------------------------------------------------------------------------------------------
+
+struct Call {
+  Problem problem{1, 2, 4, true, 1, DataType::kFloat32};
+  Weights weights{0.3F, 0.3F, 0.3F, 0.3F};
+  Epilogue epilogue = Epilogue::kAddRelu;
+  std::vector<float> x = std::vector<float>(8, 1.0F), residual = x, y = x;
+  std::vector<float> parameters = {1.0F, 1.0F};
+  std::vector<double> workspace = std::vector<double>(64);
+  Tensors tensors{x.data(),          parameters.data(), parameters.data(), parameters.data(),
+                  parameters.data(), residual.data(),   y.data()};
+  std::int64_t workspace_size = 64 * 8;
+  Parallel parallel = no_threads();
+
+  Status run() { return switch_norm(problem, weights, epilogue, tensors, workspace.data(), workspace_size, parallel); }
+};
+
+TEST(Border, AGoodCallIsAnswered) {
+  Call call;
+  EXPECT_EQ(call.run(), Status::kOk);
+}
+
+TEST(Border, BadCallsAreRefused) {
+  const auto status_with = [](auto change) {
+    Call call;
+    change(&call);
+    return call.run();
+  };
+  EXPECT_EQ(status_with([](Call* c) { c->problem.ddof = 4; }), Status::kDdof);
+  EXPECT_EQ(status_with([](Call* c) { c->problem.spatial = 1; }), Status::kTooFewValues);
+  EXPECT_EQ(status_with([](Call* c) { c->problem.spatial = 0; }), Status::kEmptySpatial);
+  EXPECT_EQ(status_with([](Call* c) { c->weights.var_ln = NAN; }), Status::kWeightNotFinite);
+  EXPECT_EQ(status_with([](Call* c) { c->tensors.x = nullptr; }), Status::kNullPointer);
+  EXPECT_EQ(status_with([](Call* c) { c->tensors.y = nullptr; }), Status::kNullPointer);
+  EXPECT_EQ(status_with([](Call* c) { c->tensors.residual = nullptr; }), Status::kNullPointer);
+  EXPECT_EQ(status_with([](Call* c) { c->tensors.bias = nullptr; }), Status::kNullPointer);
+  EXPECT_EQ(status_with([](Call* c) { c->tensors.x = reinterpret_cast<const char*>(c->tensors.x) + 1; }),
+            Status::kMisaligned);
+  EXPECT_EQ(status_with([](Call* c) { c->workspace_size = 8; }), Status::kWorkspace);
+  EXPECT_EQ(status_with([](Call* c) {
+              c->problem.spatial = 1 << 20;
+              c->workspace_size = 1 << 30;
+              c->workspace.resize(1 << 20);
+              c->parallel = broken();
+            }),
+            Status::kDevice);
+}
+
+TEST(Border, AnEmptyBatchNeedsNoMemory) {
+  Call call;
+  call.problem.batch = 0;
+  call.tensors = {};
+  EXPECT_EQ(call.run(), Status::kOk);
+}
+
+TEST(Border, TheWorkspaceIsSmall) {
+  EXPECT_EQ(workspace_bytes({1, 3, 1, true, 1, DataType::kFloat32}), 0);  // no such problem
+  EXPECT_LE(workspace_bytes({1, 2048, 49, true, 1, DataType::kFloat32}), 1 << 20);
+  EXPECT_LE(workspace_bytes({std::int64_t{1} << 40, 2, 2, true, 1, DataType::kFloat32}), 8 << 20);
+  EXPECT_LE(workspace_bytes({1, 3, std::int64_t{1} << 30, true, 1, DataType::kFloat32}), 8 << 20);
+}
+
+TEST(Dispatch, TheBestIsTheWidest) {
+  EXPECT_NE(kernels_of(InstructionSet::kBaseline), nullptr);
+  EXPECT_EQ(&best_kernels(), all_kernels().back());
+}
+
+TEST(Half, RoundTripsAndRounds) {
+  for (std::uint32_t bits = 0; bits < 0x10000U; ++bits) {
+    const Half half{static_cast<std::uint16_t>(bits)};
+    if ((bits & 0x7FFFU) > 0x7C00U) continue;  // NaN
+    Half again;
+    from_float(to_float(half), &again);
+    ASSERT_EQ(again.bits, bits);
+  }
+  const auto rounded = [](float value) {
+    Half half;
+    from_float(value, &half);
+    return half.bits;
+  };
+  EXPECT_EQ(rounded(65519.0F), 0x7BFF);
+  EXPECT_EQ(rounded(65520.0F), 0x7C00);
+  EXPECT_EQ(rounded(1.0F + 0x1p-11F), 0x3C00);      // a tie goes to even
+  EXPECT_EQ(rounded(1.0F + 3 * 0x1p-11F), 0x3C02);  // up
+  EXPECT_EQ(rounded(0x1p-25F), 0);                  // a tie with 0
+  EXPECT_EQ(rounded(0x1.8p-25F), 1);                // the smallest subnormal
+  EXPECT_EQ(rounded(-0.0F), 0x8000);
+}
+
+}  // namespace
+}  // namespace sn_deploy::cpu
