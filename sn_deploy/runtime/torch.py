@@ -25,6 +25,13 @@ def require_torch(purpose: str) -> None:
         raise SnDeployError("PyTorch isn't installed", where=purpose, mend="pip install 'sn-deploy[torch]'")
 
 
+def use_threads(threads: int) -> None:
+    """Limits PyTorch to ``threads`` threads within an operator, for the whole process."""
+    import torch
+
+    torch.set_num_threads(threads)
+
+
 def tensor_from_array(array: Array) -> torch.Tensor:
     """The array as a torch tensor; bfloat16 (ml_dtypes) too, which torch.from_numpy refuses."""
     import ml_dtypes
