@@ -33,6 +33,7 @@ def single_node_model(
     *,
     opset: int = 18,
     ranks: Collection[int] | None = None,
+    most_positions: int | None = None,
     output_shape: bool = True,
 ) -> onnx.ModelProto:
     """``Y = SwitchNorm(X)`` with the layer's constants as initializers.
@@ -41,7 +42,7 @@ def single_node_model(
         shape: of X, with a str or None for a dynamic axis; as a rule the channels are static.
         dtype: of X and Y: float32, float16 or bfloat16.
         opset: of the standard operators in the function.
-        ranks: that the function serves; None for the rank of ``shape`` alone.
+        ranks, most_positions: that the function serves; None for the rank of ``shape`` alone and for any size.
         output_shape: whether Y states its shape, or shape inference must find it.
     """
     node = helper.make_node(
@@ -60,6 +61,6 @@ def single_node_model(
     return helper.make_model(
         graph,
         opset_imports=[helper.make_opsetid("", opset), helper.make_opsetid(DOMAIN, VERSION)],
-        functions=[function_body(opset, {len(shape)} if ranks is None else ranks)],
+        functions=[function_body(opset, {len(shape)} if ranks is None else ranks, most_positions=most_positions)],
         ir_version=10,  # the first with metadata_props
     )

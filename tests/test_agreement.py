@@ -26,6 +26,11 @@ def _onnxruntime(case: Case) -> Array:
     return _run(model, case.x)
 
 
+def _onnxruntime_small_maps(case: Case) -> Array:
+    model = single_node_model(case.folded, case.x.shape, case.dtype, most_positions=1000)
+    return _run(model, case.x)
+
+
 def _onnxruntime_any_rank(case: Case) -> Array:
     model = single_node_model(case.folded, [None] * case.x.ndim, case.dtype, ranks={2, 3, 4, 5})
     return _run(model, case.x)
@@ -65,6 +70,12 @@ def check(backend: Callable[[Case], Array], case: Case) -> None:
 @given(case=cases())
 def test_onnxruntime(case: Case) -> None:
     check(_onnxruntime, case)
+
+
+@settings(max_examples=250, deadline=None)
+@given(case=cases())
+def test_onnxruntime_with_the_body_of_small_maps(case: Case) -> None:
+    check(_onnxruntime_small_maps, case)
 
 
 @settings(max_examples=100, deadline=None)

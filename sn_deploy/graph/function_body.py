@@ -27,19 +27,25 @@ from sn_deploy.graph.op import DOMAIN, FLOAT_ATTRIBUTES, PARAMETERS, SWITCH_NORM
 MIN_OPSET: Final = 15
 MAX_OPSET: Final = 24
 
+# ONNX Runtime sums in few accumulators. Up to here a mean taken in one go is off by less than 2e-4 deviations where it
+# is 1000 deviations itself; at 2^18 it is 0.03.
+MOST_POSITIONS_OF_ONE_SUM: Final = 1 << 14
+
 # From here on the axes of a reduction are an input.
 _AXES_INPUT_OPSET: Final = 18
 
 _ATTRIBUTES: Final = (*FLOAT_ATTRIBUTES, "ddof", "plugin_namespace")
 
 
-def function_body(opset: int, ranks: Collection[int]) -> onnx.FunctionProto:
+def function_body(opset: int, ranks: Collection[int], *, most_positions: int | None = None) -> onnx.FunctionProto:
     """The function ``sn_deploy::SwitchNorm`` for one file.
 
     Args:
         opset: version of the standard operators, `MIN_OPSET` to `MAX_OPSET`; the file must import the same.
         ranks: the ranks of X of all SwitchNorm nodes of the file. The fewer, the cheaper the body: a single rank is
             computed in X's own shape, several through a view of X of rank 4.
+        most_positions: the largest HW of these nodes, None where one is dynamic. Means over more than
+            `MOST_POSITIONS_OF_ONE_SUM` are taken in steps, which costs time on small maps.
 
     Raises:
         SnDeployError: an opset that is not supported, no rank, or a rank below 2.
@@ -58,21 +64,29 @@ def function_body(opset: int, ranks: Collection[int]) -> onnx.FunctionProto:
             where=SWITCH_NORM,
             expected="at least one rank, each 2 or more: (N, C, *spatial)",
         )
+    long_sums = most_positions is None or most_positions > MOST_POSITIONS_OF_ONE_SUM
     if distinct == {2}:
         body = _body_of_rank_2(opset)
     elif len(distinct) == 1:
-        body = _body_of_spatial_rank(opset, distinct.pop())
+        body = _body_of_spatial_rank(opset, distinct.pop(), long_sums)
     else:
-        body = _body_of_any_rank(opset, correct_mean=3 in distinct)
+        body = _body_of_any_rank(opset, _mean_and_d_of_view(opset, distinct, long_sums))
     return onnx.parser.parse_function(
         f'<domain: "{DOMAIN}", opset_import: ["": {opset}]>\n'
         f"{SWITCH_NORM} <{', '.join(_ATTRIBUTES)}> (X, {', '.join(PARAMETERS)}) => (Y) {{\n{body}\n}}"
     )
 
 
-def _body_of_spatial_rank(opset: int, rank: int) -> str:
+def _body_of_spatial_rank(opset: int, rank: int, long_sums: bool) -> str:
     # In X's own shape, so that shape inference gives Y the shape of X. Parameters are (C, 1, …).
     trailing = list(range(1, rank - 1))
+    spatial = list(range(2, rank))
+    if not long_sums:
+        mean_and_d = _mean_and_d(opset, spatial)
+    elif rank == 3:
+        mean_and_d = _corrected_mean_and_d(opset, spatial)
+    else:
+        mean_and_d = _mean_and_d_in_steps(opset, spatial)
     return f"""
     x = Cast <to = 1> (X)
     extents = Shape <start = 2> (X)
@@ -82,8 +96,8 @@ def _body_of_spatial_rank(opset: int, rank: int) -> str:
     bias_c = Unsqueeze (bias, trailing)
     mean_offset_c = Unsqueeze (mean_offset, trailing)
     var_offset_c = Unsqueeze (var_offset, trailing)
-    {_mean_in_and_d(opset, rank, correct_mean=rank == 3)}
-    {_variance_in(opset, list(range(2, rank)))}
+    {mean_and_d}
+    {_variance_in(opset, spatial)}
     {_mix(opset)}
     Y = CastLike (y, X)
     """
@@ -114,7 +128,7 @@ def _body_of_rank_2(opset: int) -> str:
     """
 
 
-def _body_of_any_rank(opset: int, *, correct_mean: bool) -> str:
+def _body_of_any_rank(opset: int, mean_and_d: str) -> str:
     # X viewed as (N, groups, rows, columns): (N, C, …, W), and (N, 1, 1, C) for rank 2, which makes LN's moments over
     # C out of IN's over the one group. Parameters follow: (C, 1, 1), and (1, 1, C) for rank 2.
     return f"""
@@ -141,7 +155,7 @@ def _body_of_any_rank(opset: int, *, correct_mean: bool) -> str:
     bias_c = Reshape (bias, per_channel)
     mean_offset_c = Reshape (mean_offset, per_channel)
     var_offset_c = Reshape (var_offset, per_channel)
-    {_mean_in_and_d(opset, 4, correct_mean=correct_mean)}
+    {mean_and_d}
     {_variance_in(opset, [2, 3])}
     {_mix(opset)}
     y_own = Reshape (y, shape)
@@ -149,25 +163,34 @@ def _body_of_any_rank(opset: int, *, correct_mean: bool) -> str:
     """
 
 
-def _mean_in_and_d(opset: int, rank: int, *, correct_mean: bool) -> str:
-    """From x (N, C, *spatial) to m_in (N, C, 1, …) and d = x - m_in.
+def _mean_and_d_of_view(opset: int, ranks: Collection[int], long_sums: bool) -> str:
+    # Rank 3 is a view of one row.
+    if not long_sums:
+        return _mean_and_d(opset, [2, 3])
+    return _corrected_mean_and_d(opset, [2, 3]) if 3 in ranks else _mean_and_d_in_steps(opset, [2, 3])
 
-    Runtimes sum long rows in few accumulators: in float32, 2^18 values with a mean of 1000 deviations give a mean that
-    is off by 0.03 deviations in ONNX Runtime. In two steps, over all spatial axes but the last, then over that, no sum
-    is long. Rank 3 has one axis: there the mean of d, which is small, corrects m_in.
-    """
-    result = "m_first" if correct_mean else "m_in"
-    if rank == 3:
-        text = _reduce(opset, result, "ReduceMean", "x", [2])
-    else:
-        text = f"""{_reduce(opset, "m_columns", "ReduceMean", "x", list(range(2, rank - 1)))}
-    {_reduce(opset, result, "ReduceMean", "m_columns", [rank - 1])}"""
-    if not correct_mean:
-        return f"""{text}
+
+def _mean_and_d(opset: int, spatial: list[int]) -> str:
+    """From x (N, C, *spatial) to m_in (N, C, 1, …) and d = x - m_in, for sums that aren't long."""
+    return f"""
+    {_reduce(opset, "m_in", "ReduceMean", "x", spatial)}
     d = Sub (x, m_in)"""
-    return f"""{text}
+
+
+def _mean_and_d_in_steps(opset: int, spatial: list[int]) -> str:
+    """The same over all axes but the last, and then over that: each sum is short."""
+    return f"""
+    {_reduce(opset, "m_columns", "ReduceMean", "x", spatial[:-1])}
+    {_reduce(opset, "m_in", "ReduceMean", "m_columns", spatial[-1:])}
+    d = Sub (x, m_in)"""
+
+
+def _corrected_mean_and_d(opset: int, spatial: list[int]) -> str:
+    """The same, the mean corrected by the mean of what is left, a sum of small terms: for one axis, without steps."""
+    return f"""
+    {_reduce(opset, "m_first", "ReduceMean", "x", spatial)}
     d_first = Sub (x, m_first)
-    {_reduce(opset, "drift", "ReduceMean", "d_first", list(range(2, rank)))}
+    {_reduce(opset, "drift", "ReduceMean", "d_first", spatial)}
     m_in = Add (m_first, drift)
     d = Sub (d_first, drift)"""
 

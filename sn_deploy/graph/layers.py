@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Sequence
 
 import onnx_ir as ir
 
@@ -68,12 +70,23 @@ def _add_function(model: ir.Model) -> None:
     nodes = switch_norm_nodes(model)
     if not nodes:
         return
-    ranks = set()
+    shapes: list[ir.Shape] = []
     for node in nodes:
         x = node.inputs[0]
         if x is None or x.shape is None:
             raise SnDeployError("the rank of its input isn't known", where=f"node {node.name}")
-        ranks.add(len(x.shape))
-    body = ir.serde.deserialize_function(function_body(model.opset_imports[""], ranks))
+        shapes.append(x.shape)
+    ranks = {len(shape) for shape in shapes}
+    body = ir.serde.deserialize_function(
+        function_body(model.opset_imports[""], ranks, most_positions=_most_positions(shapes))
+    )
     model.functions[body.identifier()] = body
     model.opset_imports[op.DOMAIN] = op.VERSION
+
+
+def _most_positions(shapes: Sequence[ir.Shape]) -> int | None:
+    """The largest HW; None where one is dynamic."""
+    extents = [shape[2:] for shape in shapes]
+    if not all(isinstance(axis, int) for axes in extents for axis in axes):
+        return None
+    return max(math.prod(axis for axis in axes if isinstance(axis, int)) for axes in extents)

@@ -6,11 +6,13 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import helper
 
 from sn_deploy.errors import SnDeployError
-from sn_deploy.graph.function_body import MAX_OPSET, MIN_OPSET, function_body
+from sn_deploy.graph.function_body import MAX_OPSET, MIN_OPSET, MOST_POSITIONS_OF_ONE_SUM, function_body
+from sn_deploy.graph.layers import complete
 from sn_deploy.graph.op import DOMAIN, FLOAT_ATTRIBUTES, PARAMETERS, SWITCH_NORM
 from sn_deploy.runtime.ort import OrtSession
 from tests.cases import Case, make_case
@@ -55,10 +57,13 @@ def output_axes(model: onnx.ModelProto, *, data_prop: bool = False) -> list[int 
 
 @pytest.mark.parametrize("opset", range(MIN_OPSET, MAX_OPSET + 1))
 @pytest.mark.parametrize(("rank", "ranks"), RANKS)
-def test_every_opset_and_rank_is_valid_and_right(opset: int, rank: int, ranks: set[int]) -> None:
+@pytest.mark.parametrize("most_positions", [None, 1000])
+def test_every_opset_and_rank_is_valid_and_right(
+    opset: int, rank: int, ranks: set[int], most_positions: int | None
+) -> None:
     one = case(SHAPES[rank])
     axes = ["N", 7, *"DHW"[: rank - 2]]
-    model = single_node_model(one.folded, axes, "float32", opset=opset, ranks=ranks)
+    model = single_node_model(one.folded, axes, "float32", opset=opset, ranks=ranks, most_positions=most_positions)
     onnx.checker.check_model(model, full_check=True)
     assert roundings(run(model, one.x), one.folded, one.x) <= 1
 
@@ -159,6 +164,28 @@ def test_large_maps(shape: tuple[int, ...], mean: float) -> None:
     # The sum of 2^18 squares is a long one: 16 roundings were measured, of which the bound allows 4.
     one = case(shape, mean=mean)
     assert roundings(run(single_node_model(one.folded, shape, "float32"), one.x), one.folded, one.x) <= 6
+
+
+@pytest.mark.parametrize("mean", [0.0, 1000.0])
+def test_the_largest_maps_whose_mean_is_taken_in_one_go(mean: float) -> None:
+    one = case((1, 2, 128, 128), mean=mean)
+    assert one.x[0, 0].size == MOST_POSITIONS_OF_ONE_SUM
+    model = single_node_model(one.folded, one.x.shape, "float32", most_positions=MOST_POSITIONS_OF_ONE_SUM)
+    assert "m_columns" not in {output for node in model.functions[0].node for output in node.output}
+    assert roundings(run(model, one.x), one.folded, one.x) <= 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "in_steps"),
+    [((1, 7, 128, 128), False), (("N", 7, 8, 8), False), ((1, 7, 128, 129), True), ((1, 7, "H", 8), True)],
+)
+def test_a_file_gets_the_body_for_its_largest_map(shape: tuple[int | str, ...], in_steps: bool) -> None:
+    model = single_node_model(case((1, 7, 8, 8)).folded, shape, "float32")
+    del model.functions[:]
+    captured = ir.serde.deserialize_model(model)
+    complete(captured)
+    (function,) = captured.functions.values()
+    assert ("m_columns" in {value.name for node in function for value in node.outputs}) == in_steps
 
 
 def test_one_long_axis() -> None:
@@ -298,9 +325,7 @@ def test_a_planted_fault_is_caught(name: str) -> None:
     assert _worst(FAULTS[name]) > 10
 
 
-def test_a_mean_taken_in_one_step_is_caught_on_large_maps() -> None:
+def test_a_mean_taken_in_one_go_is_caught_on_large_maps() -> None:
     one = case((1, 2, 512, 512), mean=1000.0)
-    model = single_node_model(one.folded, one.x.shape, "float32")
-    _replace(model.functions[0], "m_columns", _make("Identity", "x", "m_columns"))
-    _replace(model.functions[0], "m_in_axes", _make("Constant", "", "m_in_axes", value_ints=[2, 3]))
+    model = single_node_model(one.folded, one.x.shape, "float32", most_positions=1)
     assert roundings(run(model, one.x), one.folded, one.x) > 8
