@@ -47,12 +47,13 @@ def cli(traceback: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line and exits: 0 done, 1 a check failed, 2 wrong usage or input, 130 interrupted."""
+    """Runs the command line; returns when it is done, exits with 1 (a check failed), 2 (wrong usage or input), 130."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         result = cli.main(args=arguments, prog_name="sn-deploy", standalone_mode=False)
-        # Outside its standalone mode click returns what ctx.exit was given (--help, --version).
-        sys.exit(result if isinstance(result, int) else 0)
+        # Outside its standalone mode click returns what ctx.exit was given.
+        if isinstance(result, int) and result:
+            sys.exit(result)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
