@@ -54,6 +54,7 @@ struct Plan {
   std::int32_t vector_elements = 1;  // in an access: 16 bytes, or 1 where rows or addresses don't allow more
   bool resident = false;             // the slice stays in shared memory between its statistics and apply
   std::int64_t constants_bytes = 0;  // shared: `floats_per_channel` floats for each of the block's channels
+  std::int64_t fold_bytes = 0;       // shared: each thread's moments of a vector of channels (channels-last)
   std::int64_t slice_bytes = 0;      // shared: the slice, if resident
   std::int64_t shared_bytes = 0;     // all, with kScratchBytes
   std::int64_t workspace_bytes = 0;  // global
@@ -69,7 +70,12 @@ constexpr std::int32_t kMaxBlocksPerSample = 64;
 constexpr std::int64_t kBarrierBytes = 128;            // a cache line to itself
 constexpr std::int64_t kLayerBytes = 4 * 4;            // LayerMoments<float>
 constexpr std::int64_t kMomentsBytes = 3 * 4;          // Moments<float>
-constexpr std::int64_t kPositionsPerPart = 16 * 1024;  // of one channel, in the statistics of kTwoKernels
+// Positions of a part in the statistics of kTwoKernels. Channels-last, a block covers many channels at once, so parts
+// have to be shorter to keep a device busy.
+constexpr std::int64_t kPositionsPerPart = 16 * 1024;
+constexpr std::int64_t kPositionsPerPartLast = 1024;
+constexpr std::int32_t kMaxThreadsLast = 256;  // channels-last: a thread has many registers, and memory to fold in
+constexpr std::int64_t kSegmentBytes = 64;     // channels-last: the least to read in one piece, two sectors of a line
 
 inline bool round_up(std::int64_t value, std::int64_t multiple, std::int64_t* result) {
   return multiply(divide_up(value, multiple), multiple, result);
@@ -84,11 +90,13 @@ inline std::int32_t vector_elements(const Problem& problem, const Storage& stora
   return storage.aligned && row % in_vector == 0 ? static_cast<std::int32_t>(in_vector) : 1;
 }
 
-// By channels, unless that leaves blocks idle for more than an eighth of the time. Channels-last goes by positions,
-// where a block reads whole lines of memory, unless there are too few of them.
+// By channels, unless that leaves blocks idle for more than an eighth of the time. Channels-last goes by positions
+// instead where a block's channels would be too short a piece of memory; many channels in few positions would have every
+// block read more moments than values.
 inline Split choose_split(const Problem& problem, const Storage& storage, std::int64_t blocks) {
   if (blocks == 1) return Split::kChannels;
   if (storage.layout == Layout::kChannelsLast) {
+    if (problem.channels / blocks * bytes_of(problem.type) >= kSegmentBytes) return Split::kChannels;
     return problem.spatial >= 4 * blocks ? Split::kSpatial : Split::kChannels;
   }
   const std::int64_t slots = divide_up(problem.channels, blocks) * blocks;
@@ -107,6 +115,9 @@ inline std::int32_t choose_threads(std::int64_t elements, std::int32_t vector) {
   const std::int64_t warps = std::clamp<std::int64_t>(divide_up(wanted, 32), 4, kMaxThreads / 32);
   return static_cast<std::int32_t>(warps * 32);
 }
+
+// A mean and an M2 for each channel of each thread's vector.
+inline std::int64_t fold_bytes(const Plan& plan) { return std::int64_t{plan.threads} * plan.vector_elements * 8; }
 
 inline Status cut_slices(const Problem& problem, const Storage& storage, Plan* plan) {
   const std::int64_t blocks = plan->blocks_per_sample;
@@ -138,13 +149,17 @@ inline Status size_shared_memory(const Problem& problem, const Storage& storage,
     return Status::kTooLarge;
   }
   plan->threads = choose_threads(elements, plan->vector_elements);
+  if (storage.layout == Layout::kChannelsLast) {
+    plan->threads = std::min(plan->threads, kMaxThreadsLast);
+    plan->fold_bytes = fold_bytes(*plan);
+  }
   // Rank 2 has one mean and one variance a sample: its constants are made as they are used.
   const std::int64_t with_constants = problem.has_in ? plan->channels_per_block : 0;
   if (!multiply(with_constants, floats_per_channel(plan->split) * 4, &plan->constants_bytes) ||
       !round_up(plan->constants_bytes, kVectorBytes, &plan->constants_bytes)) {
     return Status::kTooLarge;
   }
-  if (!add(plan->constants_bytes, kScratchBytes, &plan->shared_bytes)) return Status::kTooLarge;
+  if (!add(plan->constants_bytes, kScratchBytes + plan->fold_bytes, &plan->shared_bytes)) return Status::kTooLarge;
   if (plan->shared_bytes > limits.shared_bytes) return Status::kTactic;
   plan->resident = slice <= limits.shared_bytes - plan->shared_bytes;
   plan->slice_bytes = plan->resident ? slice : 0;
@@ -176,16 +191,18 @@ inline Status plan_cooperative(const Problem& problem, const DeviceLimits& limit
 // The first kernel cuts each channel's positions into `blocks_per_sample` parts of `spatial_per_block` and writes the
 // moments of each, as (N, parts, C); the second merges them in that order. No slice is resident, and constants are made
 // as they are used, so this fits everywhere.
-inline Status plan_two_kernels(const Problem& problem, Plan* plan) {
+inline Status plan_two_kernels(const Problem& problem, const Storage& storage, Plan* plan) {
+  const bool last = storage.layout == Layout::kChannelsLast;
+  const std::int64_t positions = last ? kPositionsPerPartLast : kPositionsPerPart;
   plan->split = Split::kSpatial;
-  plan->blocks_per_sample =
-      std::clamp<std::int64_t>(divide_up(problem.spatial, kPositionsPerPart), 1, kMaxBlocksPerSample);
+  plan->blocks_per_sample = std::clamp<std::int64_t>(divide_up(problem.spatial, positions), 1, kMaxBlocksPerSample);
   plan->channels_per_block = 1;
   plan->threads = 256;
   if (!round_up(divide_up(problem.spatial, plan->blocks_per_sample), plan->vector_elements, &plan->spatial_per_block)) {
     return Status::kTooLarge;
   }
-  plan->shared_bytes = kScratchBytes;
+  plan->fold_bytes = last ? fold_bytes(*plan) : 0;
+  plan->shared_bytes = kScratchBytes + plan->fold_bytes;
   std::int64_t rows = 0;
   std::int64_t bytes = 0;
   if (!multiply(problem.batch, problem.channels, &rows) || !multiply(rows, plan->blocks_per_sample, &rows) ||
@@ -231,7 +248,7 @@ inline Status make_plan(const Problem& problem, const Storage& storage, const De
   status = detail::cut_slices(problem, storage, &result);
   if (status != Status::kOk) return status;
   if (tactic == Tactic::kTwoKernels) {
-    status = detail::plan_two_kernels(problem, &result);
+    status = detail::plan_two_kernels(problem, storage, &result);
   } else {
     status = detail::size_shared_memory(problem, storage, limits, &result);
   }

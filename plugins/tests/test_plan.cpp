@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <tuple>
 #include <vector>
 
 #include "core/plan.h"
@@ -113,6 +114,19 @@ TEST(Plan, ResNetSamplesAreResidentInAClusterOfEight) {
     ASSERT_EQ(make_plan(problem_of(1, c, hw), {}, hopper(), Tactic::kCluster, 8, &plan), Status::kOk);
     EXPECT_TRUE(plan.resident) << c << "x" << hw;
     EXPECT_EQ(plan.split, Split::kChannels);
+  }
+}
+
+TEST(Plan, ChannelsLastIsSplitByPositionsWherePiecesWouldBeShort) {
+  Plan plan;
+  for (const auto& [c, hw, split] : std::vector<std::tuple<std::int64_t, std::int64_t, Split>>{
+           {64, 12544, Split::kSpatial}, {256, 3136, Split::kChannels}, {2048, 49, Split::kChannels}}) {
+    const Storage storage{Layout::kChannelsLast, c, true};
+    ASSERT_EQ(make_plan(problem_of(1, c, hw), storage, hopper(), Tactic::kCluster, 8, &plan), Status::kOk);
+    EXPECT_EQ(plan.split, split) << c << "x" << hw;
+    EXPECT_TRUE(plan.resident) << c << "x" << hw;
+    EXPECT_LE(plan.threads, kMaxThreadsLast);
+    EXPECT_EQ(plan.fold_bytes, plan.threads * 8 * 8);
   }
 }
 
