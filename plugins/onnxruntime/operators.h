@@ -1,0 +1,24 @@
+// The three operators as ONNX Runtime sees them: names, types, shapes.
+#pragma once
+
+#include "core/problem.h"
+#include "core/switch_norm.h"
+#include "onnxruntime/api.h"
+
+namespace sn_deploy::ort {
+
+struct Operator : OrtCustomOp {
+  const OrtApi* api;  // shape inference is handed none
+  const char* name;
+  Epilogue epilogue;
+  DataType type;
+};
+
+// Three, each for three types: ONNX Runtime makes one schema of those with the same name. A single one with its types
+// left open would do for it from 1.19 on, but before it allows one open input only.
+constexpr int kOperators = 9;
+
+// `operators` must outlive every session that they are registered with.
+void make_operators(const OrtApi* api, Operator (&operators)[kOperators]);
+
+}  // namespace sn_deploy::ort
