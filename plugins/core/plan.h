@@ -67,9 +67,9 @@ constexpr std::int64_t kScratchBytes = 1024;  // reductions over the warps of a 
 constexpr std::int64_t kMaxGridBlocks = 2147483647;
 constexpr std::int32_t kMaxThreads = 1024;
 constexpr std::int32_t kMaxBlocksPerSample = 64;
-constexpr std::int64_t kBarrierBytes = 128;            // a cache line to itself
-constexpr std::int64_t kLayerBytes = 4 * 4;            // LayerMoments<float>
-constexpr std::int64_t kMomentsBytes = 3 * 4;          // Moments<float>
+constexpr std::int64_t kBarrierBytes = 128;    // a cache line to itself
+constexpr std::int64_t kLayerBytes = 4 * 4;    // LayerMoments<float>
+constexpr std::int64_t kMomentsBytes = 3 * 4;  // Moments<float>
 // Positions of a part in the statistics of kTwoKernels. Channels-last, a block covers many channels at once, so parts
 // have to be shorter to keep a device busy.
 constexpr std::int64_t kPositionsPerPart = 16 * 1024;
@@ -91,8 +91,8 @@ inline std::int32_t vector_elements(const Problem& problem, const Storage& stora
 }
 
 // By channels, unless that leaves blocks idle for more than an eighth of the time. Channels-last goes by positions
-// instead where a block's channels would be too short a piece of memory; many channels in few positions would have every
-// block read more moments than values.
+// instead where a block's channels would be too short a piece of memory; many channels in few positions would have
+// every block read more moments than values.
 inline Split choose_split(const Problem& problem, const Storage& storage, std::int64_t blocks) {
   if (blocks == 1) return Split::kChannels;
   if (storage.layout == Layout::kChannelsLast) {
