@@ -65,7 +65,7 @@ struct Plan {
 constexpr std::int64_t kVectorBytes = 16;
 constexpr std::int64_t kScratchBytes = 1024;  // reductions over the warps of a block, and what it shows to others
 constexpr std::int64_t kMaxGridBlocks = 2147483647;
-constexpr std::int32_t kMaxThreads = 1024;
+constexpr std::int32_t kMaxThreads = 512;  // more would leave a thread 64 registers, and the kernels want up to 128
 constexpr std::int32_t kMaxBlocksPerSample = 64;
 constexpr std::int64_t kBarrierBytes = 128;    // a cache line to itself
 constexpr std::int64_t kLayerBytes = 4 * 4;    // LayerMoments<float>
