@@ -68,7 +68,7 @@ ROWS = (
 def run(row: Row, images: int, half_images: int, folder: Path) -> dict[str, Any]:
     """Exports a row in every way and compares; returns the figures."""
     torch.manual_seed(0)
-    model = randomise_(row.build(), seed=0)
+    model = randomise_(row.build(), seed=0).eval()
     x = np.random.default_rng(0).standard_normal((images, *row.shape), dtype=np.float32)
     example = torch.from_numpy(x[:1])
 
