@@ -26,6 +26,7 @@ enum class Status : std::int32_t {
   kWorkspace = 14,
   kTactic = 15,
   kDevice = 16,
+  kArgument = 17,
 };
 
 inline const char* reason(Status status) {
@@ -64,6 +65,8 @@ inline const char* reason(Status status) {
       return "this tactic can't run this problem on this device";
     case Status::kDevice:
       return "the device reported an error";
+    case Status::kArgument:
+      return "a layout, an epilogue or a flag has a value that means nothing";
   }
   return "unknown status";
 }

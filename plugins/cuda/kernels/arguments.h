@@ -1,0 +1,103 @@
+// What every kernel is given, by value, and how a block finds its share.
+#pragma once
+
+#include <cstdint>
+
+#include "core/plan.h"
+#include "core/switch_norm.h"
+
+namespace sn_deploy::cuda {
+
+struct Arguments {
+  const void* x;
+  const float* scale;
+  const float* bias;
+  const float* mean_offset;
+  const float* var_offset;
+  const void* residual;
+  void* y;
+  unsigned char* workspace;
+
+  std::int64_t batch, channels, spatial;
+  std::int64_t stored_channels;     // of channels-last
+  std::int64_t blocks_per_sample;   // K; of kTwoKernels, the parts that a channel's positions are cut into
+  std::int64_t groups;              // of K blocks
+  std::int64_t channels_per_block;  // of the statistics of kTwoKernels: how many channels an item has
+  std::int64_t spatial_per_block;
+  std::int64_t apply_channels;  // kTwoKernels: a sample's slices in the second kernel, by channels and by positions
+  std::int64_t apply_spatial;
+
+  std::int64_t scratch_offset;  // in shared memory, behind the constants
+  std::int64_t fold_offset;
+  std::int64_t slice_offset;
+
+  MixWeights<float> weights;
+  float in_divisor;  // HW - ddof; of rank 2, C - ddof
+  std::int32_t tactic;
+  std::int32_t split;
+  std::int32_t epilogue;
+  std::int32_t resident;
+};
+
+// kScratchBytes, divided.
+inline constexpr std::int64_t kWarpSlots = 32;
+inline constexpr std::int64_t kExchangeOffset = kWarpSlots * 16;  // behind a LayerMoments, or Moments, for each warp
+inline constexpr std::int64_t kItemOffset = kExchangeOffset + 64;
+
+// A block's share of one sample. Empty where there are more blocks than channels or positions.
+template <typename T>
+struct Slice {
+  const T* x;         // at the share's first element
+  const T* residual;  // the same, or null
+  T* y;               // the same
+  T* kept;            // its copy in shared memory, or null
+  std::int64_t first_channel, channels;
+  std::int64_t positions;
+  std::int64_t pitch;       // linear: elements between two channels; channels-last: between two positions
+  std::int64_t kept_pitch;  // the same in the copy
+  std::int64_t padding;     // channels-last: stored behind the share's channels, to be zeroed
+};
+
+SN_HOST_DEVICE std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+SN_HOST_DEVICE std::int64_t most(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
+
+struct Range {
+  std::int64_t first, count;
+};
+
+// Piece `index` of [0, total), which is cut into pieces of `size`.
+SN_HOST_DEVICE Range piece(std::int64_t index, std::int64_t size, std::int64_t total) {
+  const std::int64_t first = least(index * size, total);
+  return {first, least(size, total - first)};
+}
+
+template <Layout kLayout, typename T>
+SN_HOST_DEVICE Slice<T> slice_of(const Arguments& a, std::int64_t sample, Range channels, Range positions, T* kept) {
+  Slice<T> slice = {};
+  std::int64_t offset;
+  if constexpr (kLayout == Layout::kLinear) {
+    offset = (sample * a.channels + channels.first) * a.spatial + positions.first;
+    slice.pitch = a.spatial;
+    slice.kept_pitch = a.spatial_per_block;
+  } else {
+    offset = (sample * a.spatial + positions.first) * a.stored_channels + channels.first;
+    slice.pitch = a.stored_channels;
+    slice.kept_pitch = a.channels_per_block >= a.channels ? a.stored_channels : a.channels_per_block;
+    const bool last = channels.count > 0 && channels.first + channels.count == a.channels;
+    slice.padding = last ? a.stored_channels - a.channels : 0;
+  }
+  slice.x = static_cast<const T*>(a.x) + offset;
+  slice.residual = a.residual != nullptr ? static_cast<const T*>(a.residual) + offset : nullptr;
+  slice.y = static_cast<T*>(a.y) + offset;
+  slice.kept = kept;
+  slice.first_channel = channels.first;
+  slice.channels = channels.count;
+  slice.positions = positions.count;
+  return slice;
+}
+
+SN_HOST_DEVICE ChannelParameters<float> parameters_of(const Arguments& a, std::int64_t channel) {
+  return {a.scale[channel], a.bias[channel], a.mean_offset[channel], a.var_offset[channel]};
+}
+
+}  // namespace sn_deploy::cuda

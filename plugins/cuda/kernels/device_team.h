@@ -1,0 +1,81 @@
+// A block of the GPU, as the kernels' bodies see it.
+#pragma once
+
+#include <cooperative_groups.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#define SN_DEVICE __device__ __forceinline__
+
+namespace sn_deploy::cuda {
+
+class DeviceTeam {
+ public:
+  SN_DEVICE int thread() const { return static_cast<int>(threadIdx.x); }
+  SN_DEVICE int threads() const { return static_cast<int>(blockDim.x); }
+  SN_DEVICE int lane() const { return thread() % 32; }
+  SN_DEVICE int warp() const { return thread() / 32; }
+  SN_DEVICE int warps() const { return threads() / 32; }
+  SN_DEVICE std::int64_t block() const { return blockIdx.x; }
+  SN_DEVICE std::int64_t blocks() const { return gridDim.x; }
+
+  SN_DEVICE unsigned char* shared() const {
+    extern __shared__ __align__(16) unsigned char sn_shared_memory[];
+    return sn_shared_memory;
+  }
+
+  SN_DEVICE void sync() const { __syncthreads(); }
+  SN_DEVICE float shuffle_xor(float value, int mask) const { return __shfl_xor_sync(0xFFFFFFFFU, value, mask); }
+
+  // A value that another block wrote since this kernel began: not from the L1 cache, which isn't coherent. Shared
+  // memory has none.
+  SN_DEVICE float fresh(const float* from) const {
+    return __isGlobal(from) ? __ldcg(from) : *const_cast<const volatile float*>(from);
+  }
+
+  // --- Clusters, from compute capability 9.0 on; the planning asks for none below ---
+
+  SN_DEVICE void cluster_arrive() const {
+#if __CUDA_ARCH__ >= 900
+    cooperative_groups::this_cluster().barrier_arrive();
+#else
+    __trap();
+#endif
+  }
+
+  SN_DEVICE void cluster_wait() const {
+#if __CUDA_ARCH__ >= 900
+    cooperative_groups::this_cluster().barrier_wait();
+#else
+    __trap();
+#endif
+  }
+
+  // The same place in the shared memory of another block of the cluster.
+  SN_DEVICE const float* peer(float* own, int rank) const {
+#if __CUDA_ARCH__ >= 900
+    return cooperative_groups::this_cluster().map_shared_rank(own, rank);
+#else
+    __trap();
+    return own;
+#endif
+  }
+
+  // --- A barrier over some of the blocks of a cooperative launch ---
+
+  // Waits until `counter` has reached `target`, one arrival for each block. Compared so that the counter may wrap.
+  SN_DEVICE void meet(unsigned* counter, unsigned target) const {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      __threadfence();  // what this block stored comes before its arrival
+      atomicAdd(counter, 1U);
+      const volatile unsigned* arrived = counter;
+      while (static_cast<int>(*arrived - target) < 0) __nanosleep(20);
+      __threadfence();  // and the arrivals come before what is read next
+    }
+    __syncthreads();
+  }
+};
+
+}  // namespace sn_deploy::cuda

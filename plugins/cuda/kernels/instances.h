@@ -1,0 +1,23 @@
+// The kernels as CUDA functions, one table for each element type.
+#pragma once
+
+#include "core/plan.h"
+#include "cuda/kernels/arguments.h"
+
+namespace sn_deploy::cuda {
+
+using Kernel = void (*)(Arguments);
+
+struct Kernels {
+  // [layout][0: single elements, 1: vectors of 16 bytes]
+  Kernel fused[2][2];
+  Kernel statistics[2][2];
+  Kernel normalize[2][2];
+  Kernel row[2];
+};
+
+Kernels float32_kernels();
+Kernels float16_kernels();
+Kernels bfloat16_kernels();
+
+}  // namespace sn_deploy::cuda

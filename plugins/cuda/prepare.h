@@ -1,0 +1,159 @@
+// From a request to what is launched, as plain host arithmetic: everything but the calls to CUDA.
+#pragma once
+
+#include "core/plan.h"
+#include "cuda/kernels/arguments.h"
+#include "cuda/launch.h"
+#include "cuda/tactic.h"
+
+namespace sn_deploy::cuda {
+
+// A device with more multiprocessors leaves some idle in cooperative launches; the workspace is planned for no more.
+inline constexpr std::int32_t kMostMultiprocessors = 256;
+
+// Whatever a device may offer: what a workspace has to be large enough for.
+inline DeviceLimits widest_limits() {
+  constexpr std::int64_t kMostSharedBytes = 256 * 1024;
+  constexpr std::int32_t kMostCluster = 16;
+  return {kMostMultiprocessors, kMostSharedBytes, kMostCluster, true};
+}
+
+struct Request {
+  Problem problem;
+  Storage storage;
+};
+
+// Checks a problem that came through the C interface.
+inline Status request_from_c(const SnCudaProblem* from, bool aligned, Request* request) {
+  if (from == nullptr) return Status::kNullPointer;
+  if (from->data_type < 0 || from->data_type > static_cast<std::int32_t>(DataType::kBfloat16)) return Status::kDataType;
+  const bool flags = (from->layout == 0 || from->layout == 1) && (from->has_in == 0 || from->has_in == 1) &&
+                     from->epilogue >= 0 && from->epilogue <= static_cast<std::int32_t>(Epilogue::kAddRelu);
+  if (!flags) return Status::kArgument;
+  request->problem = {from->batch,       from->channels, from->spatial,
+                      from->has_in != 0, from->ddof,     static_cast<DataType>(from->data_type)};
+  request->storage = {static_cast<Layout>(from->layout), from->stored_channels, aligned};
+  const Status status = check(request->problem);
+  if (status != Status::kOk) return status;
+  return check_weights(from->mean_in, from->mean_ln, from->var_in, from->var_ln);
+}
+
+enum class KernelKind { kFused, kStatistics, kNormalize, kRow };
+
+// One kernel launch.
+struct Launch {
+  KernelKind kind;
+  Arguments arguments;
+  std::int64_t grid;
+  std::int32_t threads;
+  std::int64_t shared_bytes;
+  std::int32_t cluster;       // blocks of a cluster, or 1
+  bool cooperative;           // all blocks must be resident at once
+  std::int64_t zeroed_bytes;  // of the workspace's beginning, before the launch
+};
+
+struct Launches {
+  Launch list[2];
+  int count;
+};
+
+namespace detail {
+
+inline Arguments arguments_of(const Request& request, const SnCudaProblem& problem, const SnCudaTensors& tensors,
+                              const Plan& plan, void* workspace) {
+  Arguments a = {};
+  a.x = tensors.x;
+  a.scale = tensors.scale;
+  a.bias = tensors.bias;
+  a.mean_offset = tensors.mean_offset;
+  a.var_offset = tensors.var_offset;
+  a.residual = static_cast<Epilogue>(problem.epilogue) == Epilogue::kAddRelu ? tensors.residual : nullptr;
+  a.y = tensors.y;
+  a.workspace = static_cast<unsigned char*>(workspace);
+  a.batch = request.problem.batch;
+  a.channels = request.problem.channels;
+  a.spatial = request.problem.spatial;
+  a.stored_channels = request.storage.stored_channels;
+  a.blocks_per_sample = plan.blocks_per_sample;
+  a.groups = plan.groups;
+  a.channels_per_block = plan.channels_per_block;
+  a.spatial_per_block = plan.spatial_per_block;
+  a.scratch_offset = plan.constants_bytes;
+  a.fold_offset = a.scratch_offset + kScratchBytes;
+  a.slice_offset = a.fold_offset + plan.fold_bytes;
+  a.weights =
+      mix_weights<float>(problem.mean_in, problem.mean_ln, problem.var_in, problem.var_ln, request.problem.has_in);
+  a.in_divisor = static_cast<float>(request.problem.count() - request.problem.ddof);
+  a.tactic = static_cast<std::int32_t>(plan.tactic);
+  a.split = static_cast<std::int32_t>(plan.split);
+  a.epilogue = problem.epilogue;
+  a.resident = plan.resident ? 1 : 0;
+  return a;
+}
+
+// Channels of an item of the statistics: a warp for each row, or the block for a long one; of channels-last, a row of
+// threads.
+inline std::int64_t channels_of_item(const Request& request, const Plan& plan) {
+  constexpr std::int64_t kLongRow = 4096;
+  constexpr std::int64_t kColumns = 32;
+  if (request.storage.layout == Layout::kChannelsLast) return kColumns * plan.vector_elements;
+  return plan.spatial_per_block >= kLongRow ? 1 : plan.threads / 32;
+}
+
+// How the second kernel slices a sample: two blocks for each multiprocessor, but no slice below 8 KiB, as each block
+// merges the moments of all channels. Results don't depend on it.
+inline void slice_normalize(const Request& request, const Plan& plan, std::int32_t multiprocessors, Arguments* a) {
+  constexpr std::int64_t kLeastBytes = 8 * 1024;
+  const Problem& problem = request.problem;
+  const std::int64_t bytes = problem.channels * problem.spatial * bytes_of(problem.type);
+  const std::int64_t wanted = divide_up(2 * std::int64_t{multiprocessors}, std::max<std::int64_t>(problem.batch, 1));
+  const std::int64_t slices = std::clamp<std::int64_t>(std::min(wanted, bytes / kLeastBytes), 1, kMaxGridBlocks);
+  a->apply_channels = problem.channels;
+  std::int64_t along = slices;
+  if (request.storage.layout == Layout::kLinear) {
+    const std::int64_t across = std::min(slices, problem.channels);
+    a->apply_channels = divide_up(problem.channels, across);
+    along = slices / across;
+  }
+  const std::int64_t positions = divide_up(problem.spatial, along);
+  a->apply_spatial = divide_up(positions, plan.vector_elements) * plan.vector_elements;
+}
+
+}  // namespace detail
+
+// The launches of a plan, in their order; none for an empty batch.
+inline Launches prepare(const Request& request, const SnCudaProblem& problem, const SnCudaTensors& tensors,
+                        const Plan& plan, std::int32_t multiprocessors, void* workspace) {
+  Launches launches = {};
+  if (request.problem.batch == 0) return launches;
+  Launch launch = {};
+  launch.arguments = detail::arguments_of(request, problem, tensors, plan, workspace);
+  launch.threads = plan.threads;
+  launch.shared_bytes = plan.shared_bytes;
+  launch.cluster = 1;
+  launch.grid = plan.grid_blocks();
+  launch.kind = request.problem.has_in ? KernelKind::kFused : KernelKind::kRow;
+  if (plan.tactic == Tactic::kCluster) launch.cluster = static_cast<std::int32_t>(plan.blocks_per_sample);
+  if (plan.tactic == Tactic::kCooperative) {
+    launch.cooperative = true;
+    launch.zeroed_bytes = plan.groups * kBarrierBytes;
+  }
+  if (plan.tactic != Tactic::kTwoKernels) {
+    launches.list[launches.count++] = launch;
+    return launches;
+  }
+  Arguments& a = launch.arguments;
+  a.channels_per_block = detail::channels_of_item(request, plan);
+  const std::int64_t across = divide_up(a.channels, a.channels_per_block);
+  launch.kind = KernelKind::kStatistics;
+  launch.grid = std::min(a.batch * plan.blocks_per_sample * across, kMaxGridBlocks);
+  launches.list[launches.count++] = launch;
+  detail::slice_normalize(request, plan, multiprocessors, &a);
+  launch.kind = KernelKind::kNormalize;
+  launch.grid = std::min(a.batch * divide_up(a.channels, a.apply_channels) * divide_up(a.spatial, a.apply_spatial),
+                         kMaxGridBlocks);
+  launches.list[launches.count++] = launch;
+  return launches;
+}
+
+}  // namespace sn_deploy::cuda

@@ -1,0 +1,66 @@
+// Loading: the library's face, and its registration of itself.
+#include <dlfcn.h>
+
+#include "tensorrt/tests/library.h"
+
+namespace sn_deploy::tensorrt::test {
+namespace {
+
+TEST(Registration, DoesNothingWithoutTensorRt) {
+  void* handle = dlopen(SN_PLUGIN, RTLD_NOW | RTLD_LOCAL);
+  ASSERT_NE(handle, nullptr) << dlerror();
+  EXPECT_EQ(dlclose(handle), 0);
+}
+
+TEST(Registration, ExportsNothingButItsEntries) {
+  void* handle = dlopen(SN_PLUGIN, RTLD_NOW | RTLD_LOCAL);
+  ASSERT_NE(handle, nullptr) << dlerror();
+  EXPECT_NE(dlsym(handle, "getCreators"), nullptr);
+  EXPECT_NE(dlsym(handle, "setLoggerFinder"), nullptr);
+  EXPECT_EQ(dlsym(handle, "sn_cuda_launch"), nullptr);
+  dlclose(handle);
+}
+
+class BesideTensorRt : public testing::Test {
+ protected:
+  void SetUp() override {
+    nvinfer_ = dlopen(SN_FAKE_NVINFER, RTLD_NOW | RTLD_LOCAL);
+    ASSERT_NE(nvinfer_, nullptr) << dlerror();
+    registered_ = reinterpret_cast<int (*)()>(dlsym(nvinfer_, "sn_fake_registered"));
+    ASSERT_EQ(registered_(), 0);
+  }
+  void TearDown() override { dlclose(nvinfer_); }
+  void* nvinfer_ = nullptr;
+  int (*registered_)() = nullptr;
+};
+
+TEST_F(BesideTensorRt, RegistersItselfForAsLongAsItIsLoaded) {
+  void* plugin = dlopen(SN_PLUGIN, RTLD_NOW | RTLD_LOCAL);
+  ASSERT_NE(plugin, nullptr) << dlerror();
+  EXPECT_EQ(registered_(), 3);
+  dlclose(plugin);
+  EXPECT_EQ(registered_(), 0);
+}
+
+TEST_F(BesideTensorRt, LeavesTheRegistryToTensorRtWhenThatLoadsIt) {
+  {
+    Library library(SN_PLUGIN);
+    EXPECT_EQ(registered_(), 0);
+    EXPECT_NO_THROW(library.creator("SwitchNorm"));
+    EXPECT_EQ(registered_(), 0);
+  }
+  EXPECT_EQ(registered_(), 0);
+}
+
+TEST_F(BesideTensorRt, ASecondCopyLeavesTheFirstAlone) {
+  void* first = dlopen(SN_PLUGIN, RTLD_NOW | RTLD_LOCAL);
+  void* second = dlopen(SN_PLUGIN_FAKE, RTLD_NOW | RTLD_LOCAL);
+  EXPECT_EQ(registered_(), 3);
+  dlclose(second);
+  EXPECT_EQ(registered_(), 3);
+  dlclose(first);
+  EXPECT_EQ(registered_(), 0);
+}
+
+}  // namespace
+}  // namespace sn_deploy::tensorrt::test
