@@ -287,9 +287,9 @@ Status switch_norm_with(const Kernels& kernels, const Problem& problem, const We
             base + memory.layer};
   for (; wave.first_sample < problem.batch; wave.first_sample += wave.samples) {
     wave.samples = std::min(cut.samples_in_wave, problem.batch - wave.first_sample);
-    if (!spread(wave, &measure, parallel)) return Status::kDevice;
+    if (!spread(wave, &measure, parallel)) return Status::kThreads;
     project(wave);
-    if (!spread(wave, &apply, parallel)) return Status::kDevice;
+    if (!spread(wave, &apply, parallel)) return Status::kThreads;
   }
   return Status::kOk;
 }

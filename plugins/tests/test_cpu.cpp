@@ -383,7 +383,7 @@ TEST(Border, BadCallsAreRefused) {
               c->workspace.resize(1 << 20);
               c->parallel = broken();
             }),
-            Status::kDevice);
+            Status::kThreads);
 }
 
 TEST(Border, AnEmptyBatchNeedsNoMemory) {

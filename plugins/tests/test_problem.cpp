@@ -86,10 +86,10 @@ TEST(Problem, WeightsMustBeFinite) {
 
 TEST(Status, EachHasAReasonOfItsOwn) {
   std::set<std::string> reasons;
-  for (int value = 0; value <= static_cast<int>(Status::kDevice); ++value) {
+  for (int value = 0; value <= static_cast<int>(Status::kThreads); ++value) {
     reasons.insert(reason(static_cast<Status>(value)));
   }
-  EXPECT_EQ(reasons.size(), static_cast<std::size_t>(Status::kDevice) + 1);
+  EXPECT_EQ(reasons.size(), static_cast<std::size_t>(Status::kThreads) + 1);
   EXPECT_EQ(reasons.count("unknown status"), 0U);
   EXPECT_STREQ(reason(static_cast<Status>(1000)), "unknown status");
 }

@@ -1,0 +1,229 @@
+// The custom-op library over a fake ONNX Runtime: what it registers, that it computes, and that each call that fails,
+// at any point, is reported and leaves nothing behind.
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "onnxruntime/operators.h"
+#include "tests/fake_onnxruntime.h"
+
+extern "C" OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base);
+
+namespace sn_deploy::ort {
+namespace {
+
+using sn_deploy::testing::Fake;
+using Extents = std::vector<std::int64_t>;
+
+// The message of a status, which is released; "" of none.
+std::string message_of(const Fake& fake, OrtStatus* status) {
+  if (status == nullptr) return "";
+  std::string message = status->message;
+  fake.api.ReleaseStatus(status);
+  return message;
+}
+
+OrtValue tensor(const Extents& extents, float value) {
+  std::size_t count = 1;
+  for (const std::int64_t extent : extents) count *= static_cast<std::size_t>(extent);
+  OrtValue made{extents, std::vector<std::uint8_t>(count * sizeof(float))};
+  for (std::size_t i = 0; i < count; ++i) {
+    const float own = value + static_cast<float>(i % 5);
+    std::memcpy(made.data.data() + i * sizeof(float), &own, sizeof own);
+  }
+  return made;
+}
+
+// One node of an operator, from creation to destruction.
+class Node {
+ public:
+  explicit Node(const char* op) {
+    make_operators(&fake.api, operators_);
+    for (const Operator& each : operators_) {
+      if (std::string(each.name) == op && each.type == DataType::kFloat32) op_ = &each;
+    }
+    info.name = "layer1.sn";
+    info.floats = {{"mean_in", 0.3F}, {"mean_ln", 0.3F}, {"var_in", 0.3F}, {"var_ln", 0.3F}};
+    info.ints = {{"ddof", 1}};
+    context.inputs = {tensor({2, 3, 4}, 0.0F), tensor({3}, 1.0F), tensor({3}, 0.0F),
+                      tensor({3}, 0.0F),       tensor({3}, 1.0F), tensor({2, 3, 4}, 1.0F)};
+  }
+
+  std::string create() { return message_of(fake, op_->CreateKernelV2(op_, &fake.api, &info, &kernel_)); }
+  std::string compute() { return message_of(fake, op_->KernelComputeV2(kernel_, &context)); }
+  void destroy() {
+    if (kernel_ != nullptr) op_->KernelDestroy(kernel_);
+    kernel_ = nullptr;
+  }
+  // All of it: the first message.
+  std::string run() {
+    std::string message = create();
+    if (message.empty()) message = compute();
+    destroy();
+    return message;
+  }
+  const Operator& op() const { return *op_; }
+
+  Fake fake;
+  OrtKernelInfo info;
+  OrtKernelContext context;
+
+ private:
+  Operator operators_[kOperators];
+  const Operator* op_ = nullptr;
+  void* kernel_ = nullptr;
+};
+
+constexpr const char* kNames[] = {"SwitchNorm", "SwitchNormRelu", "SwitchNormAddRelu"};
+
+TEST(Node, Computes) {
+  for (const char* name : kNames) {
+    Node node(name);
+    EXPECT_EQ(node.run(), "") << name;
+    EXPECT_EQ(node.context.output.extents, (Extents{2, 3, 4}));
+    EXPECT_EQ(node.fake.alive, 0);
+  }
+}
+
+TEST(Node, EachCallThatFailsIsReportedAndLeavesNothing) {
+  for (const char* name : kNames) {
+    Node whole(name);
+    ASSERT_EQ(whole.run(), "");
+    const int calls = whole.fake.calls;
+    ASSERT_GT(calls, 20);
+    for (int failing = 0; failing < calls; ++failing) {
+      Node node(name);
+      node.fake.failing = failing;
+      const std::string message = node.run();
+      // Without its name the node is still right: the first call.
+      EXPECT_EQ(message.empty(), failing == 0) << "call " << failing;
+      EXPECT_EQ(node.fake.alive, 0) << "call " << failing << ": " << message;
+    }
+  }
+}
+
+TEST(Node, BadTensorsAreRefusedWithTheLayersName) {
+  struct Bad {
+    std::size_t input;
+    OrtValue value;
+    const char* expected;
+  };
+  const Bad all[] = {
+      {0, tensor({4}, 0), "X has shape (4)"},
+      {0, tensor({1, 5, 4}, 0), "must have shape (C)"},
+      {0, tensor({1, 3, 1}, 0), "too few values"},
+      {0, tensor({1, 3, 0}, 0), "empty spatial extent"},
+      {0, tensor(Extents(17, 1), 0), "rank 17; expected at most 16"},
+      {2, tensor({4}, 0), "bias has shape (4)"},
+      {1, tensor({1, 3}, 0), "scale has shape (1, 3)"},
+      {4, tensor({}, 0), "var_offset has shape ()"},
+      {5, tensor({2, 3, 1}, 0), "the residual (2, 3, 1)"},
+  };
+  for (const Bad& bad : all) {
+    Node node("SwitchNormAddRelu");
+    node.context.inputs[bad.input] = bad.value;
+    const std::string message = node.run();
+    EXPECT_NE(message.find("sn_deploy::SwitchNormAddRelu 'layer1.sn': "), std::string::npos) << message;
+    EXPECT_NE(message.find(bad.expected), std::string::npos) << message;
+    EXPECT_EQ(node.fake.alive, 0);
+  }
+}
+
+TEST(Node, AMissingInputIsRefused) {
+  Node node("SwitchNormAddRelu");
+  node.context.inputs.pop_back();
+  EXPECT_NE(node.run().find("the input residual is missing"), std::string::npos);
+  EXPECT_EQ(node.fake.alive, 0);
+}
+
+TEST(Node, LongNamesAndLargeShapesFitInAMessage) {
+  Node node("SwitchNorm");
+  node.info.name = std::string(250, 'n');
+  node.context.inputs[0].extents = Extents(16, std::int64_t{1} << 60);
+  const std::string message = node.run();
+  EXPECT_NE(message.find(std::string(250, 'n')), std::string::npos);
+  Node longer("SwitchNorm");
+  longer.info.name = std::string(5000, 'n');
+  EXPECT_EQ(longer.run(), "");
+  EXPECT_EQ(longer.fake.alive, 0);
+}
+
+TEST(Node, YIsLikeX) {
+  Node node("SwitchNorm");
+  OrtShapeInferContext context{{{1, -1, 7}}};
+  EXPECT_EQ(node.op().InferOutputShapeFn(&node.op(), &context), nullptr);
+  EXPECT_EQ(context.y, &context.x);
+}
+
+TEST(Node, YMayTakeThePlaceOfXAndOfTheResidual) {
+  for (const char* name : kNames) {
+    Node node(name);
+    int* inputs = nullptr;
+    int* outputs = nullptr;
+    const std::size_t count = node.op().GetMayInplace(&inputs, &outputs);
+    const bool adds = std::string(name) == "SwitchNormAddRelu";
+    ASSERT_EQ(count, adds ? 2U : 1U);
+    EXPECT_EQ(inputs[0], 0);
+    EXPECT_EQ(outputs[0], 0);
+    if (adds) {
+      EXPECT_EQ(inputs[1], 5);
+      EXPECT_EQ(outputs[1], 0);
+    }
+    node.op().ReleaseMayInplace(inputs, outputs);
+  }
+}
+
+// --- Registration -------------------------------------------------------------------------------------------------
+
+// A domain is kept to the end of the process, and so are the fakes that it was made for.
+TEST(Registration, GivesEverySessionTheSameDomain) {
+  static Fake fake;
+  sn_deploy::testing::current_fake() = &fake;
+  OrtSessionOptions first;
+  OrtSessionOptions second;
+  ASSERT_EQ(RegisterCustomOps(&first, &fake.base), nullptr);
+  ASSERT_EQ(RegisterCustomOps(&second, &fake.base), nullptr);
+  ASSERT_EQ(first.domains.size(), 1U);
+  EXPECT_EQ(first.domains, second.domains);
+  EXPECT_EQ(first.domains[0]->name, "sn_deploy");
+  EXPECT_EQ(first.domains[0]->ops.size(), 9U);
+  std::multiset<std::string> names;
+  for (const OrtCustomOp* op : first.domains[0]->ops) {
+    names.insert(op->GetName(op));
+    EXPECT_EQ(op->version, 18U);
+    EXPECT_EQ(op->GetInputTypeCount(op), std::string(op->GetName(op)) == "SwitchNormAddRelu" ? 6U : 5U);
+    EXPECT_EQ(op->GetInputType(op, 0), op->GetOutputType(op, 0));
+    EXPECT_EQ(op->GetInputType(op, 5), op->GetOutputType(op, 0));
+    EXPECT_EQ(op->GetInputType(op, 1), ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
+  }
+  for (const char* name : kNames) EXPECT_EQ(names.count(name), 3U);
+}
+
+TEST(Registration, AFailureIsReportedAndLeavesNothing) {
+  for (int failing = 0; failing < 10; ++failing) {  // the domain and nine operators
+    Fake fake;
+    fake.failing = failing;
+    OrtSessionOptions options;
+    EXPECT_EQ(message_of(fake, RegisterCustomOps(&options, &fake.base)), "injected") << failing;
+    EXPECT_TRUE(options.domains.empty());
+    EXPECT_EQ(fake.alive, 0);
+  }
+}
+
+TEST(Registration, AnOlderOnnxRuntimeIsRefused) {
+  Fake fake;
+  fake.newest = 17;
+  OrtSessionOptions options;
+  const std::string message = message_of(fake, RegisterCustomOps(&options, &fake.base));
+  EXPECT_NE(message.find("1.18 or later"), std::string::npos);
+  EXPECT_EQ(fake.alive, 0);
+}
+
+}  // namespace
+}  // namespace sn_deploy::ort
