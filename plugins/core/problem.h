@@ -26,8 +26,8 @@ enum class Status : std::int32_t {
   kWorkspace = 14,
   kTactic = 15,
   kDevice = 16,
-  kThreads = 17,
   kArgument = 17,
+  kThreads = 18,
 };
 
 inline const char* reason(Status status) {
@@ -66,10 +66,10 @@ inline const char* reason(Status status) {
       return "this tactic can't run this problem on this device";
     case Status::kDevice:
       return "the device reported an error";
-    case Status::kThreads:
-      return "the work could not be given to the threads";
     case Status::kArgument:
       return "a layout, an epilogue or a flag has a value that means nothing";
+    case Status::kThreads:
+      return "the work could not be given to the threads";
   }
   return "unknown status";
 }

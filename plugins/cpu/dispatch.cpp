@@ -1,7 +1,7 @@
 // Which instruction sets this library was built with, and which of them this processor has.
-#include "cpu/kernels.h"
-
 #include <initializer_list>
+
+#include "cpu/kernels.h"
 
 namespace sn_deploy::cpu {
 namespace {

@@ -42,7 +42,8 @@ std::int64_t workspace_bytes(const Problem& problem);
 
 // Computes y. `workspace` is aligned to 8 bytes and not shared by calls at the same time; it needs no initialising.
 //
-// Returns a status of `check` and `check_weights`, or kNullPointer, kMisaligned, kWorkspace, or kThreads; y is whole only with kOk.
+// Returns a status of `check` and `check_weights`, or kNullPointer, kMisaligned, kWorkspace, or kThreads; y is whole
+// only with kOk.
 Status switch_norm(const Problem& problem, const Weights& weights, Epilogue epilogue, const Tensors& tensors,
                    void* workspace, std::int64_t workspace_size, const Parallel& parallel);
 
