@@ -4,8 +4,10 @@ BIN := .venv/bin
 
 .PHONY: demo test test-all lint format clean
 
-# One stamp per set of extras: installs again only when the project's metadata changes.
-.venv/.installed-%: pyproject.toml
+# One stamp per set of extras: installs again, and builds the native library, only when what goes into that changes.
+NATIVE_SOURCES := $(shell find plugins/core plugins/cpu plugins/onnxruntime -type f) plugins/CMakeLists.txt
+
+.venv/.installed-%: pyproject.toml $(NATIVE_SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=24"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from sn_deploy.check.parity import Parity, accuracy, compare, top1_agreement
+from sn_deploy.runtime.tensors import Array
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,73 +58,72 @@ def run(console: Console, path: Path, calls: int) -> None:
     from sn_deploy.errors import CheckFailedError
     from sn_deploy.graph.export import export
     from sn_deploy.models.digits import load_pretrained
+    from sn_deploy.runtime.native import ort_library
     from sn_deploy.runtime.ort import OrtSession
     from sn_deploy.runtime.torch import TorchModel, tensor_from_array, use_threads
 
     digits = load_digits_split()
-    images, labels = digits.test_images, digits.test_labels
     model = load_pretrained()
-    report = export(model, tensor_from_array(images[:1]), path, dynamic="batch")
+    report = export(model, tensor_from_array(digits.test_images[:1]), path, dynamic="batch")
     console.print(
         f"Exported a digit classifier with {len(report.layers)} SN layers: {report.nodes} nodes, "
         f"{report.file_bytes / 1e3:.0f} kB (torch's own export: {report.nodes_standard} nodes)."
     )
-    reference = TorchModel(model, list(report.inputs))
     # One thread each: so small a net gains nothing from more, and what they wait for each other would be measured.
     use_threads(1)
-    with OrtSession(path, threads=1) as session:
-        (name,) = report.inputs
-        expected, actual = (_only(backend.run({name: images})) for backend in (reference, session))
-        single = {name: images[:1]}
-        latencies = measure(
-            {"PyTorch": lambda: reference.run(single), "ONNX Runtime": lambda: session.run(single)}, calls=calls
-        )
-    console.print(_comparison(expected, actual, labels, latencies))
+    (name,) = report.inputs
+    backends: dict[str, Any] = {
+        "PyTorch": TorchModel(model, [name]),
+        "ONNX Runtime": OrtSession(path, threads=1, native=False),
+    }
+    if ort_library() is not None:
+        backends["with native op"] = OrtSession(path, threads=1)
+    outputs = {title: _only(backend.run({name: digits.test_images})) for title, backend in backends.items()}
+    single = {name: digits.test_images[:1]}
+    latencies = measure(
+        {title: functools.partial(backend.run, single) for title, backend in backends.items()}, calls=calls
+    )
+    parities = {title: compare(outputs["PyTorch"], output) for title, output in outputs.items()}
+    console.print(_comparison(outputs, parities, digits.test_labels, latencies))
     console.print(_weights(report))
-    from sn_deploy.check.parity import compare
+    for title, parity in parities.items():
+        if not parity.rel_l2 <= _LARGEST_REL_L2:
+            raise CheckFailedError(
+                f"{title} differs from PyTorch by a relative L2 of {parity.rel_l2:.2g}",
+                expected=f"{_LARGEST_REL_L2:.0e}",
+            )
 
-    rel_l2 = compare(expected, actual).rel_l2
-    if not rel_l2 <= _LARGEST_REL_L2:
-        raise CheckFailedError(
-            f"ONNX Runtime differs from PyTorch by a relative L2 of {rel_l2:.2g}", expected=f"{_LARGEST_REL_L2:.0e}"
-        )
 
-
-def _only(outputs: dict[str, Any]) -> np.ndarray[Any, np.dtype[Any]]:
+def _only(outputs: dict[str, Array]) -> Array:
     (value,) = outputs.values()
-    return np.asarray(value)
+    return value
 
 
 def _comparison(
-    expected: np.ndarray[Any, np.dtype[Any]],
-    actual: np.ndarray[Any, np.dtype[Any]],
-    labels: np.ndarray[Any, np.dtype[Any]],
-    latencies: dict[str, Latency],
+    outputs: dict[str, Array], parities: dict[str, Parity], labels: Array, latencies: dict[str, Latency]
 ) -> Table:
-    from sn_deploy.check.parity import accuracy, compare, top1_agreement
-
-    parity = compare(expected, actual)
-    table = Table(title=f"{len(labels)} held-out digits, float32, on the CPU", title_justify="left")
+    title = f"{len(labels)} held-out digits; float32 on the CPU; latency of one image on one thread"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column()
-    for name in latencies:
-        table.add_column(name, justify="right")
+    for title in outputs:
+        table.add_column(title, justify="right")
+    reference = next(iter(outputs))
 
-    def row(title: str, value: Callable[[str], str]) -> None:
-        table.add_row(title, *(value(name) for name in latencies))
+    def row(heading: str, value: Callable[[str], str], *, compared: bool = False) -> None:
+        texts = ("reference" if compared and title == reference else value(title) for title in outputs)
+        table.add_row(heading, *texts)
 
-    scores = dict(zip(latencies, (expected, actual), strict=True))
-    row("accuracy", lambda name: f"{accuracy(scores[name], labels):.2%}")
-    candidate_only = {"PyTorch": "reference"}
-    row("top-1 agreement", lambda name: candidate_only.get(name, f"{top1_agreement(expected, actual):.2%}"))
-    row("largest absolute difference", lambda name: candidate_only.get(name, f"{parity.max_abs:.1e}"))
-    row("largest relative difference", lambda name: candidate_only.get(name, f"{parity.max_rel:.1e}"))
-    row("median latency, one thread", lambda name: f"{latencies[name].median_ms:.3f} ms")
-    row("  10th to 90th percentile", lambda n: f"{latencies[n].p10_ms:.3f} to {latencies[n].p90_ms:.3f} ms")
+    row("accuracy", lambda title: f"{accuracy(outputs[title], labels):.2%}")
+    row("top-1 agreement", lambda title: f"{top1_agreement(outputs[reference], outputs[title]):.2%}", compared=True)
+    row("largest abs. difference", lambda title: f"{parities[title].max_abs:.1e}", compared=True)
+    row("largest rel. difference", lambda title: f"{parities[title].max_rel:.1e}", compared=True)
+    row("median latency", lambda title: f"{latencies[title].median_ms:.3f} ms")
+    row("10th to 90th percentile", lambda t: f"{latencies[t].p10_ms:.2f}–{latencies[t].p90_ms:.2f} ms")
     return table
 
 
 def _weights(report: ExportReport) -> Table:
-    table = Table(title="What each SN layer chose: shares of IN, LN and BN", title_justify="left")
+    table = Table(title="What each SN layer chose: IN, LN and BN", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("layer")
     for header in ("mean: IN", "LN", "BN", "variance: IN", "LN", "BN"):
         table.add_column(header, justify="right")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import sn_deploy
 from sn_deploy.doctor.finding import Finding
 from sn_deploy.doctor.isolate import run_probe
-
-FOLDER: Final = Path(sn_deploy.__file__).parent / "plugins"
+from sn_deploy.runtime.native import plugin_folders
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,10 @@ LIBRARIES: Final = (
 )
 
 
-def find_plugin(library: PluginLibrary, folder: Path = FOLDER) -> Finding:
-    """Whether the library was built and loads."""
-    files = sorted(folder.glob(library.pattern))
+def find_plugin(library: PluginLibrary, folders: Sequence[Path] | None = None) -> Finding:
+    """Whether the library was built, in one of the package's folders or in those given, and loads."""
+    places = plugin_folders() if folders is None else folders
+    files = [file for place in places for file in sorted(place.glob(library.pattern))]
     if not files:
         return Finding(library.name, "optional", "", f"not built: {library.without}")
     for file in files:

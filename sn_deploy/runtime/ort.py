@@ -14,6 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.native import SWITCH, ort_library
 from sn_deploy.runtime.tensors import Array, TensorInfo, check_inputs
 
 GraphOptimization = Literal["all", "extended", "basic", "disabled"]
@@ -53,7 +54,9 @@ class OrtSession:
         threads: threads within an operator; None for ONNX Runtime's choice, one a physical core.
         providers: execution providers in order of preference; None for the CPU alone.
         graph_optimization: how far the graph is rewritten at load.
-        custom_op_library: path of a shared library with custom operators.
+        custom_op_library: path of a shared library with custom operators, in place of the project's own.
+        native: use the project's own custom operators where they were built and SN_DEPLOY_NATIVE isn't 0; otherwise the
+            function inside the file runs.
         spinning: whether idle threads spin for a moment and so wake up faster. Off where several sessions take turns
             on the same cores, as in a benchmark.
 
@@ -73,14 +76,16 @@ class OrtSession:
         providers: Sequence[str] | None = None,
         graph_optimization: GraphOptimization = "all",
         custom_op_library: str | os.PathLike[str] | None = None,
+        native: bool = True,
         spinning: bool = True,
     ) -> None:
         ort = _onnxruntime()
         self.name = "the model in memory" if isinstance(model, bytes) else str(Path(model))
         chosen = _checked_providers(ort, providers)
         options = _session_options(ort, threads, graph_optimization, spinning)
-        if custom_op_library is not None:
-            _register_library(ort, options, Path(custom_op_library))
+        library = custom_op_library or (ort_library() if native else None)
+        if library is not None:
+            _register_library(ort, options, Path(library))
         if not isinstance(model, bytes) and not Path(model).is_file():
             raise SnDeployError("no such file", where=self.name, expected="an ONNX file")
         source = model if isinstance(model, bytes) else os.fspath(model)
@@ -231,6 +236,7 @@ def _register_library(ort: Any, options: Any, library: Path) -> None:
             f"ONNX Runtime can't load it: {_reason(error)}",
             where=str(library),
             expected="a custom-op library that exports RegisterCustomOps, built for this machine",
+            mend=f"to run without the project's own, set {SWITCH}=0",
         ) from error
 
 

@@ -177,11 +177,11 @@ def test_without_the_tool_the_driver_tells(nvidia_smi: Path) -> None:
 
 def test_plugin_libraries_are_looked_for_and_loaded(tmp_path: Path) -> None:
     library = PluginLibrary("plugin", "libplugin*.so", "something slower runs")
-    assert find_plugin(library, tmp_path) == Finding("plugin", "optional", "", "not built: something slower runs")
+    assert find_plugin(library, [tmp_path]) == Finding("plugin", "optional", "", "not built: something slower runs")
     shutil.copy(_safetensors_rust.__file__, tmp_path / "libplugin_1.so")  # any library that needs no other
-    assert find_plugin(library, tmp_path) == Finding("plugin", "ok", "", "libplugin_1.so")
+    assert find_plugin(library, [tmp_path]) == Finding("plugin", "ok", "", "libplugin_1.so")
     (tmp_path / "libplugin_2.so").write_bytes(b"junk")
-    broken = find_plugin(library, tmp_path)
+    broken = find_plugin(library, [tmp_path])
     assert broken.status == "broken"
     assert broken.note.startswith("libplugin_2.so: OSError: ")
 

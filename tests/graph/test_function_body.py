@@ -46,7 +46,7 @@ def case(shape: tuple[int, ...], dtype: str = "float32", **kwargs: float) -> Cas
 
 
 def run(model: onnx.ModelProto, x: np.ndarray, threads: int = 1) -> np.ndarray:
-    with OrtSession(model.SerializeToString(), threads=threads, spinning=False) as session:
+    with OrtSession(model.SerializeToString(), threads=threads, spinning=False, native=False) as session:
         return session.run({"X": x})["Y"]
 
 
@@ -100,7 +100,7 @@ def test_every_axis_but_the_channels_may_be_dynamic_and_the_batch_empty(rank: in
     axes = [None, 7, *[None] * (rank - 2)]
     folded = case(SHAPES[rank]).folded
     model = single_node_model(folded, axes, dtype, ranks=ranks)
-    with OrtSession(model.SerializeToString(), threads=1) as session:
+    with OrtSession(model.SerializeToString(), threads=1, native=False) as session:
         for batch, grow in ((0, 0), (1, 3), (4, 1)):
             shape = (batch, 7, *(extent + grow for extent in SHAPES[rank][2:]))
             x = case(shape, dtype, seed=batch).x
