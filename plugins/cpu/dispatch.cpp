@@ -1,10 +1,25 @@
 // Which instruction sets this library was built with, and which of them this processor has.
 #include <initializer_list>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include "cpu/kernels.h"
 
 namespace sn_deploy::cpu {
 namespace {
+
+#if defined(__x86_64__)
+// Not all compilers' __builtin_cpu_supports knows it.
+bool has_f16c() {
+  unsigned int a = 0;
+  unsigned int b = 0;
+  unsigned int c = 0;
+  unsigned int d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+#endif
 
 const Kernels* widest() {
   for (const InstructionSet set : {InstructionSet::kAvx512, InstructionSet::kAvx2}) {
@@ -19,13 +34,13 @@ const Kernels* kernels_of(InstructionSet set) {
 #if defined(__x86_64__)
   // These also ask whether the operating system saves the wider registers.
   if (set == InstructionSet::kAvx2) {
-    const bool has = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    const bool has = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     return has ? &avx2::kKernels : nullptr;
   }
   if (set == InstructionSet::kAvx512) {
     const bool has = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-                     __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+                     __builtin_cpu_supports("fma") && has_f16c();
     return has ? &avx512::kKernels : nullptr;
   }
 #endif
