@@ -193,12 +193,13 @@ template <Epilogue kEpilogue, int V, typename T, typename Team>
 SN_HOST_DEVICE void apply_values(Team& team, const Arguments& a, const Slice<T>& slice, Statistics<float> layer) {
   for (std::int64_t j = team.thread(); j < slice.positions / V; j += team.threads()) {
     Vector<T, V> values = load<V>(slice.x + j * V);
-    Vector<T, V> added = {};
+    Vector<T, V> added;
     if constexpr (kEpilogue == Epilogue::kAddRelu) added = load<V>(slice.residual + j * V);
     SN_UNROLL
     for (int k = 0; k < V; ++k) {
       const Affine<float> affine = mix_row(a.weights, layer, parameters_of(a, j * V + k));
-      const float plus = kEpilogue == Epilogue::kAddRelu ? to_float(added.values[k]) : 0.0F;
+      float plus = 0.0F;
+      if constexpr (kEpilogue == Epilogue::kAddRelu) plus = to_float(added.values[k]);
       values.values[k] = from_float<T>(finish<kEpilogue>(apply(affine, to_float(values.values[k])), plus));
     }
     store<V>(slice.y + j * V, values);

@@ -147,38 +147,44 @@ SN_HOST_DEVICE void collect_last(Team& team, const Slice<T>& slice, float* fold,
   }
 }
 
+// `kCount` positions of one column, from p on, `share.rows` apart.
+template <Epilogue kEpilogue, int kCount, int V, typename T>
+SN_HOST_DEVICE void apply_positions(const Slice<T>& slice, const ColumnShare& share, std::int64_t column,
+                                    std::int64_t p, const Affine<float> (&affine)[V]) {
+  const T* x = slice.kept != nullptr ? slice.kept : slice.x;
+  const std::int64_t pitch = slice.kept != nullptr ? slice.kept_pitch : slice.pitch;
+  Vector<T, V> values[kCount];
+  Vector<T, V> added[kCount];
+  SN_UNROLL
+  for (int u = 0; u < kCount; ++u) {
+    const std::int64_t at = p + u * share.rows;
+    values[u] = load<V>(x + at * pitch + column * V);
+    if constexpr (kEpilogue == Epilogue::kAddRelu) added[u] = load<V>(slice.residual + at * slice.pitch + column * V);
+  }
+  SN_UNROLL
+  for (int u = 0; u < kCount; ++u) {
+    SN_UNROLL
+    for (int k = 0; k < V; ++k) {
+      float plus = 0.0F;
+      if constexpr (kEpilogue == Epilogue::kAddRelu) plus = to_float(added[u].values[k]);
+      const float result = finish<kEpilogue>(apply(affine[k], to_float(values[u].values[k])), plus);
+      // Not computed from the padding, which may hold a NaN.
+      values[u].values[k] = from_float<T>(column * V + k < slice.channels ? result : 0.0F);
+    }
+    store<V>(slice.y + (p + u * share.rows) * slice.pitch + column * V, values[u]);
+  }
+}
+
 // One column of the slice, for this thread's positions.
 template <Epilogue kEpilogue, int V, typename T>
 SN_HOST_DEVICE void apply_column(const Slice<T>& slice, const ColumnShare& share, std::int64_t column,
                                  const Affine<float> (&affine)[V]) {
   constexpr int kUnroll = kEpilogue == Epilogue::kAddRelu ? 2 : 4;  // two loads each with a residual
-  const T* x = slice.kept != nullptr ? slice.kept + column * V : slice.x + column * V;
-  const std::int64_t x_pitch = slice.kept != nullptr ? slice.kept_pitch : slice.pitch;
-  for (std::int64_t p = share.row; p < slice.positions; p += kUnroll * share.rows) {
-    Vector<T, V> values[kUnroll];
-    Vector<T, V> added[kUnroll];
-    SN_UNROLL
-    for (int u = 0; u < kUnroll; ++u) {
-      const std::int64_t at = p + u * share.rows;
-      if (at < slice.positions) values[u] = load<V>(x + at * x_pitch);
-      if constexpr (kEpilogue == Epilogue::kAddRelu) {
-        if (at < slice.positions) added[u] = load<V>(slice.residual + at * slice.pitch + column * V);
-      }
-    }
-    SN_UNROLL
-    for (int u = 0; u < kUnroll; ++u) {
-      const std::int64_t at = p + u * share.rows;
-      if (at >= slice.positions) break;
-      SN_UNROLL
-      for (int k = 0; k < V; ++k) {
-        const float plus = kEpilogue == Epilogue::kAddRelu ? to_float(added[u].values[k]) : 0.0F;
-        const float result = finish<kEpilogue>(apply(affine[k], to_float(values[u].values[k])), plus);
-        // Not computed from the padding, which may hold a NaN.
-        values[u].values[k] = from_float<T>(column * V + k < slice.channels ? result : 0.0F);
-      }
-      store<V>(slice.y + at * slice.pitch + column * V, values[u]);
-    }
+  std::int64_t p = share.row;
+  for (; p + (kUnroll - 1) * share.rows < slice.positions; p += kUnroll * share.rows) {
+    apply_positions<kEpilogue, kUnroll, V>(slice, share, column, p, affine);
   }
+  for (; p < slice.positions; p += share.rows) apply_positions<kEpilogue, 1, V>(slice, share, column, p, affine);
 }
 
 // Y's padding behind the last vector that holds a channel.

@@ -4,6 +4,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <type_traits>
 
@@ -41,9 +43,20 @@ struct alignas(sizeof(T) * V) Vector {
   T values[V];
 };
 
+// The GPU faults on an access that isn't aligned; the host, which runs the kernels in tests, has to look.
+template <int V, typename T>
+SN_HOST_DEVICE void check_aligned(const T* address) {
+#if !defined(__CUDA_ARCH__)
+  if (reinterpret_cast<std::uintptr_t>(address) % sizeof(Vector<T, V>) != 0) std::abort();
+#else
+  static_cast<void>(address);
+#endif
+}
+
 template <int V, typename T>
 SN_HOST_DEVICE Vector<T, V> load(const T* address) {
   static_assert(V == 1 || sizeof(Vector<T, V>) == 16);
+  check_aligned<V>(address);
   Vector<T, V> result;
 #if defined(__CUDA_ARCH__)
   if constexpr (V > 1) {
@@ -58,6 +71,7 @@ SN_HOST_DEVICE Vector<T, V> load(const T* address) {
 
 template <int V, typename T>
 SN_HOST_DEVICE void store(T* address, const Vector<T, V>& vector) {
+  check_aligned<V>(address);
 #if defined(__CUDA_ARCH__)
   if constexpr (V > 1) {
     uint4 raw;
@@ -66,7 +80,7 @@ SN_HOST_DEVICE void store(T* address, const Vector<T, V>& vector) {
     return;
   }
 #endif
-  memcpy(address, &vector, sizeof vector);
+  memcpy(static_cast<void*>(address), &vector, sizeof vector);
 }
 
 // Of a linear layout's row, or of a position's channels.

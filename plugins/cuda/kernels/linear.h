@@ -77,35 +77,41 @@ SN_HOST_DEVICE void collect_linear(Team& team, const Slice<T>& slice, Moments<fl
   sink(c, moments);
 }
 
-// One row: y = finish(apply(x)).
+// `kCount` vectors, `step` vectors apart: y = finish(apply(x)).
+template <Epilogue kEpilogue, int kCount, int V, typename T>
+SN_HOST_DEVICE void apply_vectors(const T* x, const T* residual, T* y, std::int64_t step, Affine<float> affine) {
+  Vector<T, V> values[kCount];
+  Vector<T, V> added[kCount];
+  SN_UNROLL
+  for (int u = 0; u < kCount; ++u) {
+    values[u] = load<V>(x + u * step * V);
+    if constexpr (kEpilogue == Epilogue::kAddRelu) added[u] = load<V>(residual + u * step * V);
+  }
+  SN_UNROLL
+  for (int u = 0; u < kCount; ++u) {
+    SN_UNROLL
+    for (int k = 0; k < V; ++k) {
+      float plus = 0.0F;
+      if constexpr (kEpilogue == Epilogue::kAddRelu) plus = to_float(added[u].values[k]);
+      values[u].values[k] = from_float<T>(finish<kEpilogue>(apply(affine, to_float(values[u].values[k])), plus));
+    }
+    store<V>(y + u * step * V, values[u]);
+  }
+}
+
+// This thread's part of one row.
 template <Epilogue kEpilogue, int V, typename T>
 SN_HOST_DEVICE void apply_row(const T* x, const T* residual, T* y, std::int64_t elements, RowShare share,
                               Affine<float> affine) {
   constexpr int kUnroll = kEpilogue == Epilogue::kAddRelu ? 2 : 4;  // two loads each with a residual
   const std::int64_t vectors = elements / V;
-  for (std::int64_t j = share.first; j < vectors; j += kUnroll * share.step) {
-    Vector<T, V> values[kUnroll];
-    Vector<T, V> added[kUnroll];
-    SN_UNROLL
-    for (int u = 0; u < kUnroll; ++u) {
-      const std::int64_t at = j + u * share.step;
-      if (at < vectors) values[u] = load<V>(x + at * V);
-      if constexpr (kEpilogue == Epilogue::kAddRelu) {
-        if (at < vectors) added[u] = load<V>(residual + at * V);
-      }
-    }
-    SN_UNROLL
-    for (int u = 0; u < kUnroll; ++u) {
-      const std::int64_t at = j + u * share.step;
-      if (at >= vectors) break;
-      SN_UNROLL
-      for (int k = 0; k < V; ++k) {
-        const float plus = kEpilogue == Epilogue::kAddRelu ? to_float(added[u].values[k]) : 0.0F;
-        const float result = finish<kEpilogue>(apply(affine, to_float(values[u].values[k])), plus);
-        values[u].values[k] = from_float<T>(result);
-      }
-      store<V>(y + at * V, values[u]);
-    }
+  const std::int64_t step = share.step;
+  std::int64_t j = share.first;
+  for (; j + (kUnroll - 1) * step < vectors; j += kUnroll * step) {
+    apply_vectors<kEpilogue, kUnroll, V>(x + j * V, residual + j * V, y + j * V, step, affine);
+  }
+  for (; j < vectors; j += step) {
+    apply_vectors<kEpilogue, 1, V>(x + j * V, residual + j * V, y + j * V, step, affine);
   }
 }
 
@@ -115,7 +121,8 @@ SN_HOST_DEVICE void apply_linear(Team& team, const Slice<T>& slice, Constants co
   const RowShare share = row_share(team, slice.channels);
   for (std::int64_t c = share.first_row; c < slice.channels; c += share.row_step) {
     const T* x = slice.kept != nullptr ? slice.kept + c * slice.kept_pitch : slice.x + c * slice.pitch;
-    const T* residual = kEpilogue == Epilogue::kAddRelu ? slice.residual + c * slice.pitch : nullptr;
+    // Without a residual, any address that may be moved along: it isn't read.
+    const T* residual = kEpilogue == Epilogue::kAddRelu ? slice.residual + c * slice.pitch : x;
     apply_row<kEpilogue, V>(x, residual, slice.y + c * slice.pitch, slice.positions, share, constants(c));
   }
 }

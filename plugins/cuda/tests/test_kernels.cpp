@@ -1,0 +1,270 @@
+// What the kernels compute, against float64, for every tactic, layout, type and epilogue.
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "cuda/kernels/elements.h"
+#include "cuda/tests/sample.h"
+
+namespace sn_deploy::cuda::test {
+namespace {
+
+// Rounding of Y to its type, and the float32 statistics.
+double tolerance(DataType type) {
+  switch (type) {
+    case DataType::kFloat32:
+      return 2e-6;
+    case DataType::kFloat16:
+      return 6e-4;
+    case DataType::kBfloat16:
+      return 5e-3;
+  }
+  return 0.0;
+}
+
+struct How {
+  Tactic tactic;
+  std::int64_t blocks;
+};
+constexpr How kHows[] = {{Tactic::kOneBlock, 1},    {Tactic::kCluster, 2},     {Tactic::kCluster, 4},
+                         {Tactic::kCooperative, 2}, {Tactic::kCooperative, 4}, {Tactic::kTwoKernels, 1}};
+
+void expect_right(const Case& c) {
+  Sample sample(c);
+  ASSERT_EQ(sample.run(), Status::kOk) << c.name();
+  EXPECT_LE(sample.error(), tolerance(c.type)) << c.name();
+}
+
+// Sizes that fill vectors and rows of threads, and sizes that don't; more blocks than channels or positions; several
+// warps a row, and several rows a warp.
+struct Size {
+  std::int64_t channels, spatial;
+};
+
+TEST(Kernels, AreRightInTheLinearLayout) {
+  for (const How& how : kHows) {
+    for (const Size& size : {Size{16, 24}, {5, 49}, {3, 600}, {1, 2}, {33, 8}, {2, 2049}}) {
+      Case c;
+      c.tactic = how.tactic;
+      c.blocks = how.blocks;
+      c.channels = size.channels;
+      c.spatial = size.spatial;
+      expect_right(c);
+    }
+  }
+}
+
+TEST(Kernels, AreRightInChannelsLast) {
+  for (const How& how : kHows) {
+    for (const Size& size : {Size{16, 24}, {20, 49}, {3, 70}, {9, 2}, {40, 300}, {257, 5}}) {
+      Case c;
+      c.tactic = how.tactic;
+      c.blocks = how.blocks;
+      c.channels = size.channels;
+      c.spatial = size.spatial;
+      c.layout = Layout::kChannelsLast;
+      expect_right(c);
+      c.type = DataType::kFloat16;
+      c.padded_to = 8;
+      expect_right(c);
+    }
+  }
+}
+
+TEST(Kernels, TakeEveryTypeAndEpilogue) {
+  for (const DataType type : {DataType::kFloat32, DataType::kFloat16, DataType::kBfloat16}) {
+    for (const Epilogue epilogue : {Epilogue::kNone, Epilogue::kRelu, Epilogue::kAddRelu}) {
+      for (const How& how : {How{Tactic::kOneBlock, 1}, {Tactic::kCooperative, 2}, {Tactic::kTwoKernels, 1}}) {
+        for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
+          Case c;
+          c.tactic = how.tactic;
+          c.blocks = how.blocks;
+          c.type = type;
+          c.epilogue = epilogue;
+          c.layout = layout;
+          c.channels = 12;
+          c.spatial = 40;
+          c.padded_to = layout == Layout::kChannelsLast ? 8 : 1;
+          expect_right(c);
+        }
+      }
+    }
+  }
+}
+
+TEST(Kernels, TakeRankTwo) {
+  for (const DataType type : {DataType::kFloat32, DataType::kFloat16}) {
+    for (const Epilogue epilogue : {Epilogue::kNone, Epilogue::kRelu, Epilogue::kAddRelu}) {
+      for (const std::int64_t channels : {2, 10, 64, 1000, 4096}) {
+        for (const int ddof : {0, 1}) {
+          Case c;
+          c.has_in = false;
+          c.spatial = 1;
+          c.channels = channels;
+          c.type = type;
+          c.epilogue = epilogue;
+          c.ddof = ddof;
+          expect_right(c);
+        }
+      }
+    }
+  }
+}
+
+TEST(Kernels, TakeABiasedVarianceDownToOnePosition) {
+  for (const How& how : kHows) {
+    for (const std::int64_t spatial : {1, 7}) {
+      Case c;
+      c.tactic = how.tactic;
+      c.blocks = how.blocks;
+      c.ddof = 0;
+      c.spatial = spatial;
+      expect_right(c);
+      c.layout = Layout::kChannelsLast;
+      expect_right(c);
+    }
+  }
+}
+
+TEST(Kernels, TakeAddressesThatAllowNoVectors) {
+  for (const How& how : {How{Tactic::kOneBlock, 1}, {Tactic::kCluster, 2}, {Tactic::kTwoKernels, 1}}) {
+    for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
+      Case c;
+      c.tactic = how.tactic;
+      c.blocks = how.blocks;
+      c.type = DataType::kFloat16;
+      c.layout = layout;
+      c.channels = 13;
+      c.padded_to = layout == Layout::kChannelsLast ? 8 : 1;
+      c.aligned = false;
+      c.epilogue = Epilogue::kAddRelu;
+      expect_right(c);
+    }
+  }
+}
+
+TEST(Kernels, ReadASliceTwiceWhereItDoesntFit) {
+  for (const How& how : {How{Tactic::kOneBlock, 1}, {Tactic::kCluster, 4}, {Tactic::kCooperative, 2}}) {
+    for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
+      Case c;
+      c.tactic = how.tactic;
+      c.blocks = how.blocks;
+      c.layout = layout;
+      c.channels = 8;
+      c.spatial = 512;
+      Sample fits(c);
+      ASSERT_EQ(fits.run(), Status::kOk);
+      EXPECT_TRUE(fits.plan().resident);
+      c.limits.shared_bytes = fits.plan().shared_bytes - 1;
+      Sample does_not(c);
+      ASSERT_EQ(does_not.run(), Status::kOk);
+      EXPECT_FALSE(does_not.plan().resident);
+      EXPECT_LE(does_not.error(), tolerance(c.type)) << c.name();
+      EXPECT_EQ(does_not.bytes_of_y(), fits.bytes_of_y()) << c.name();
+    }
+  }
+}
+
+TEST(Kernels, KeepTheDigitsOfAVarianceBesideALargeMean) {
+  for (const How& how : kHows) {
+    for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
+      Case c;
+      c.tactic = how.tactic;
+      c.blocks = how.blocks;
+      c.layout = layout;
+      c.spatial = 300;
+      c.channels = 8;
+      c.deviation = 1.0;
+      c.mean = 1000.0;
+      Sample sample(c);
+      ASSERT_EQ(sample.run(), Status::kOk);
+      // The mean itself has a relative error of 6e-8 in float32: 6e-5 deviations, times a scale of 2.
+      EXPECT_LE(sample.error(), 5e-4) << c.name();
+    }
+  }
+}
+
+// The cooperative barrier and the exchange's two buffers: one group goes through several samples.
+TEST(Kernels, GoThroughSeveralSamples) {
+  for (const How& how : {How{Tactic::kOneBlock, 1}, {Tactic::kCluster, 2}, {Tactic::kCooperative, 2}}) {
+    for (const std::int64_t channels : {1, 16}) {  // by positions, by channels
+      Case c;
+      c.tactic = how.tactic;
+      c.blocks = how.blocks;
+      c.batch = 5;
+      c.channels = channels;
+      c.limits.multiprocessors = 2;
+      Sample sample(c);
+      ASSERT_EQ(sample.run([](Launch& launch) {
+        launch.grid = launch.grid / launch.arguments.groups * (launch.cooperative ? launch.arguments.groups : 2);
+        if (!launch.cooperative) launch.arguments.groups = 2;
+      }),
+                Status::kOk);
+      EXPECT_LE(sample.error(), tolerance(c.type)) << c.name();
+    }
+  }
+}
+
+TEST(Kernels, GiveASampleTheSameBitsInAnyBatchAndAgain) {
+  for (const How& how : kHows) {
+    for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
+      Case c;
+      c.tactic = how.tactic;
+      c.blocks = how.blocks;
+      c.layout = layout;
+      c.spatial = 100;
+      c.batch = 3;
+      Sample three(c);
+      Sample again(c);
+      ASSERT_EQ(three.run(), Status::kOk);
+      ASSERT_EQ(again.run(), Status::kOk);
+      EXPECT_EQ(three.bytes_of_y(), again.bytes_of_y());
+      c.batch = 1;
+      Sample one(c);
+      ASSERT_EQ(one.run(), Status::kOk);
+      const std::vector<unsigned char> alone = one.bytes_of_y();
+      std::vector<unsigned char> first = three.bytes_of_y();
+      first.resize(alone.size());
+      EXPECT_EQ(first, alone) << c.name();
+    }
+  }
+}
+
+TEST(Kernels, SkipNothingWhereTheSecondKernelHasFewBlocks) {
+  Case c;
+  c.tactic = Tactic::kTwoKernels;
+  c.channels = 24;
+  c.spatial = 2000;
+  c.type = DataType::kFloat16;
+  for (const int multiprocessors : {1, 3, 32}) {
+    c.limits.multiprocessors = multiprocessors;
+    expect_right(c);
+    Case last = c;
+    last.layout = Layout::kChannelsLast;
+    expect_right(last);
+  }
+}
+
+// Each of these has to be seen by the comparison above.
+TEST(Kernels, FaultsAreCaught) {
+  using Fault = void (*)(Launch&);
+  const Fault faults[] = {
+      [](Launch& launch) { launch.arguments.in_divisor += 1.0F; },
+      [](Launch& launch) { launch.arguments.weights.mean_rest = 0.0F; },
+      [](Launch& launch) { launch.arguments.channels -= 1; },
+      [](Launch& launch) { launch.arguments.bias = launch.arguments.scale; },
+      [](Launch& launch) { launch.arguments.epilogue = 1; },
+  };
+  for (const Fault& fault : faults) {
+    for (const Tactic tactic : {Tactic::kOneBlock, Tactic::kTwoKernels}) {
+      Case c;
+      c.tactic = tactic;
+      Sample sample(c);
+      ASSERT_EQ(sample.run(fault), Status::kOk);
+      EXPECT_GT(sample.error(), 10 * tolerance(c.type));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace sn_deploy::cuda::test

@@ -1,0 +1,105 @@
+// The C interface, as far as it goes without a GPU.
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "core/problem.h"
+#include "cuda/launch.h"
+
+namespace sn_deploy::cuda::test {
+namespace {
+
+constexpr std::int32_t as_int(Status status) { return static_cast<std::int32_t>(status); }
+
+SnCudaProblem problem_of(std::int64_t n, std::int64_t c, std::int64_t hw) {
+  SnCudaProblem problem = {};
+  problem.batch = n;
+  problem.channels = c;
+  problem.spatial = hw;
+  problem.has_in = 1;
+  problem.ddof = 1;
+  return problem;
+}
+
+TEST(Workspace, NeedsNoDeviceAndGrowsWithTheProblem) {
+  for (const std::int32_t layout : {0, 1}) {
+    for (const std::int64_t c : {1, 3, 64, 512, 2048}) {
+      const std::int64_t batches[] = {0, 1, 2, 7, 8, 33, 128, 1000};
+      const std::int64_t extents[] = {2, 9, 49, 196, 784, 1025, 3136, 12544, 50176, 1 << 20};
+      for (const std::int64_t n : batches) {
+        for (const std::int64_t hw : extents) {
+          SnCudaProblem largest = problem_of(n, c, hw);
+          largest.layout = layout;
+          largest.stored_channels = layout == 1 ? c : 0;
+          std::int64_t bytes = -1;
+          ASSERT_EQ(sn_cuda_workspace_bytes(&largest, &bytes), 0);
+          for (const std::int64_t fewer : batches) {
+            for (const std::int64_t smaller : extents) {
+              if (fewer > n || smaller > hw) continue;
+              SnCudaProblem problem = largest;
+              problem.batch = fewer;
+              problem.spatial = smaller;
+              std::int64_t less = -1;
+              ASSERT_EQ(sn_cuda_workspace_bytes(&problem, &less), 0);
+              ASSERT_LE(less, bytes) << fewer << "x" << c << "x" << smaller << " in " << n << "x" << c << "x" << hw;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Interface, RefusesBadRequestsBeforeItAsksForADevice) {
+  SnCudaProblem problem = problem_of(1, 8, 1);
+  SnCudaTensors tensors = {};
+  std::int64_t bytes;
+  std::int32_t tactic;
+  EXPECT_EQ(sn_cuda_launch(&problem, &tensors, 1, nullptr, 0, nullptr), as_int(Status::kTooFewValues));
+  EXPECT_EQ(sn_cuda_workspace_bytes(&problem, &bytes), as_int(Status::kTooFewValues));
+  EXPECT_EQ(sn_cuda_choose_tactic(&problem, &tactic), as_int(Status::kTooFewValues));
+  problem.spatial = 4;
+  EXPECT_EQ(sn_cuda_launch(nullptr, &tensors, 1, nullptr, 0, nullptr), as_int(Status::kNullPointer));
+  EXPECT_EQ(sn_cuda_launch(&problem, nullptr, 1, nullptr, 0, nullptr), as_int(Status::kNullPointer));
+  EXPECT_EQ(sn_cuda_launch(&problem, &tensors, 1, nullptr, 0, nullptr), as_int(Status::kNullPointer));
+  EXPECT_EQ(sn_cuda_workspace_bytes(&problem, nullptr), as_int(Status::kNullPointer));
+  EXPECT_EQ(sn_cuda_choose_tactic(&problem, nullptr), as_int(Status::kNullPointer));
+  EXPECT_EQ(sn_cuda_list_tactics(&problem, nullptr, 3, nullptr), as_int(Status::kNullPointer));
+  EXPECT_EQ(sn_cuda_fallback_tactic(nullptr, &tactic), as_int(Status::kNullPointer));
+
+  alignas(16) float memory[64] = {};
+  tensors = {memory, memory, memory, memory, memory, nullptr, memory + 32};
+  EXPECT_EQ(sn_cuda_launch(&problem, &tensors, 77, nullptr, 0, nullptr), as_int(Status::kTactic));
+  problem.epilogue = 2;
+  EXPECT_EQ(sn_cuda_launch(&problem, &tensors, 1, nullptr, 0, nullptr), as_int(Status::kNullPointer));  // no residual
+  problem.epilogue = 0;
+  tensors.y = reinterpret_cast<unsigned char*>(memory) + 129;
+  EXPECT_EQ(sn_cuda_launch(&problem, &tensors, 1, nullptr, 0, nullptr), as_int(Status::kMisaligned));
+}
+
+TEST(Interface, AnEmptyBatchIsDoneAtOnce) {
+  const SnCudaProblem problem = problem_of(0, 8, 4);
+  EXPECT_EQ(sn_cuda_launch(&problem, nullptr, 0, nullptr, 0, nullptr), 0);
+}
+
+TEST(Interface, NamesTheTacticThatAlwaysRuns) {
+  SnCudaProblem problem = problem_of(1, 8, 4);
+  std::int32_t tactic = 0;
+  ASSERT_EQ(sn_cuda_fallback_tactic(&problem, &tactic), 0);
+  EXPECT_EQ(tactic, 4);
+  problem.has_in = 0;
+  problem.spatial = 1;
+  ASSERT_EQ(sn_cuda_fallback_tactic(&problem, &tactic), 0);
+  EXPECT_EQ(tactic, 1);
+}
+
+TEST(Interface, GivesAReasonForEveryStatus) {
+  for (std::int32_t status = 0; status <= as_int(Status::kArgument); ++status) {
+    EXPECT_STRNE(sn_cuda_reason(status), "unknown status");
+  }
+  EXPECT_STREQ(sn_cuda_reason(1000), "unknown status");
+  EXPECT_STREQ(sn_cuda_reason(-1), "unknown status");
+}
+
+}  // namespace
+}  // namespace sn_deploy::cuda::test

@@ -1,0 +1,123 @@
+// Requests, tactic codes and launch arithmetic.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "cuda/prepare.h"
+
+namespace sn_deploy::cuda::test {
+namespace {
+
+SnCudaProblem problem_of(std::int64_t n, std::int64_t c, std::int64_t hw) {
+  SnCudaProblem problem = {};
+  problem.batch = n;
+  problem.channels = c;
+  problem.spatial = hw;
+  problem.has_in = 1;
+  problem.ddof = 1;
+  problem.data_type = 1;
+  return problem;
+}
+
+TEST(Tactics, AreNumbersAndBack) {
+  const Tactic all[] = {Tactic::kOneBlock, Tactic::kCluster, Tactic::kCooperative, Tactic::kTwoKernels};
+  for (const Tactic tactic : all) {
+    for (const std::int64_t blocks : {2, 4, 8, 16, 32, 64}) {
+      Plan plan;
+      plan.tactic = tactic;
+      plan.blocks_per_sample = blocks;
+      const std::int32_t code = encode(plan);
+      EXPECT_GT(code, 0);
+      TacticCode decoded;
+      ASSERT_TRUE(decode(code, &decoded));
+      EXPECT_EQ(decoded.tactic, tactic);
+      const bool several = tactic == Tactic::kCluster || tactic == Tactic::kCooperative;
+      EXPECT_EQ(decoded.blocks, several ? blocks : 1);
+    }
+  }
+  TacticCode decoded;
+  for (const std::int32_t code : {0, -1, 5, 255, 2, 3, 256 + 2, 3 * 256 + 2, 128 * 256 + 3, 256 + 1, 2 * 256 + 4}) {
+    EXPECT_FALSE(decode(code, &decoded)) << code;
+  }
+}
+
+TEST(Requests, AreCheckedAtTheCInterface) {
+  Request request;
+  EXPECT_EQ(request_from_c(nullptr, true, &request), Status::kNullPointer);
+  SnCudaProblem problem = problem_of(1, 8, 4);
+  EXPECT_EQ(request_from_c(&problem, true, &request), Status::kOk);
+  const auto with = [&](auto spoil) {
+    SnCudaProblem spoiled = problem;
+    spoil(spoiled);
+    return request_from_c(&spoiled, true, &request);
+  };
+  EXPECT_EQ(with([](SnCudaProblem& p) { p.data_type = 3; }), Status::kDataType);
+  EXPECT_EQ(with([](SnCudaProblem& p) { p.data_type = -1; }), Status::kDataType);
+  EXPECT_EQ(with([](SnCudaProblem& p) { p.layout = 2; }), Status::kArgument);
+  EXPECT_EQ(with([](SnCudaProblem& p) { p.epilogue = 3; }), Status::kArgument);
+  EXPECT_EQ(with([](SnCudaProblem& p) { p.has_in = 2; }), Status::kArgument);
+  EXPECT_EQ(with([](SnCudaProblem& p) { p.ddof = 2; }), Status::kDdof);
+  EXPECT_EQ(with([](SnCudaProblem& p) { p.spatial = 1; }), Status::kTooFewValues);
+  EXPECT_EQ(with([](SnCudaProblem& p) { p.spatial = 0; }), Status::kEmptySpatial);
+  EXPECT_EQ(with([](SnCudaProblem& p) { p.channels = 0; }), Status::kNoChannels);
+  EXPECT_EQ(with([](SnCudaProblem& p) { p.batch = -1; }), Status::kNegativeExtent);
+  EXPECT_EQ(with([](SnCudaProblem& p) { p.var_in = std::nanf(""); }), Status::kWeightNotFinite);
+}
+
+TEST(Launches, OfAnEmptyBatchAreNone) {
+  Request request;
+  const SnCudaProblem problem = problem_of(0, 8, 4);
+  ASSERT_EQ(request_from_c(&problem, true, &request), Status::kOk);
+  Plan plan;
+  ASSERT_EQ(choose_plan(request.problem, request.storage, widest_limits(), &plan), Status::kOk);
+  EXPECT_EQ(prepare(request, problem, {}, plan, 8, nullptr).count, 0);
+}
+
+// The shared memory that a launch asks for is what its offsets reach.
+TEST(Launches, LayOutSharedMemoryWithinWhatTheyAskFor) {
+  const DeviceLimits hopper = {132, 227 * 1024, 16, true};
+  for (const std::int32_t layout : {0, 1}) {
+    for (const auto& [c, hw] : {std::pair<std::int64_t, std::int64_t>{64, 12544}, {256, 3136}, {2048, 49}, {3, 7}}) {
+      for (const std::int64_t n : {1, 8, 128}) {
+        SnCudaProblem problem = problem_of(n, c, hw);
+        problem.layout = layout;
+        problem.stored_channels = layout == 1 ? (c + 7) / 8 * 8 : 0;
+        Request request;
+        ASSERT_EQ(request_from_c(&problem, true, &request), Status::kOk);
+        Plan plans[16];
+        const int count = list_plans(request.problem, request.storage, hopper, plans, 16);
+        for (int i = 0; i < count; ++i) {
+          const Launches launches = prepare(request, problem, {}, plans[i], hopper.multiprocessors, nullptr);
+          ASSERT_EQ(launches.count, plans[i].tactic == Tactic::kTwoKernels ? 2 : 1);
+          for (int k = 0; k < launches.count; ++k) {
+            const Launch& launch = launches.list[k];
+            EXPECT_GE(launch.grid, 1);
+            EXPECT_LE(launch.grid, kMaxGridBlocks);
+            EXPECT_EQ(launch.grid % launch.cluster, 0);
+            EXPECT_EQ(launch.arguments.slice_offset + plans[i].slice_bytes, launch.shared_bytes);
+            EXPECT_EQ(launch.arguments.slice_offset % 16, 0);
+            EXPECT_EQ(launch.arguments.fold_offset % 16, 0);
+            if (launch.cooperative) {
+              EXPECT_LE(launch.grid, hopper.multiprocessors);
+              EXPECT_LT(launch.zeroed_bytes, plans[i].workspace_bytes);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Launches, OfTheSecondKernelFillTheDevice) {
+  const SnCudaProblem problem = problem_of(1, 64, 12544);
+  Request request;
+  ASSERT_EQ(request_from_c(&problem, true, &request), Status::kOk);
+  Plan plan;
+  ASSERT_EQ(make_plan(request.problem, request.storage, widest_limits(), Tactic::kTwoKernels, 1, &plan), Status::kOk);
+  const Launches launches = prepare(request, problem, {}, plan, 132, nullptr);
+  EXPECT_GE(launches.list[0].grid, 64);
+  EXPECT_GE(launches.list[1].grid, 132);
+}
+
+}  // namespace
+}  // namespace sn_deploy::cuda::test
