@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all lint format clean
+.PHONY: demo test test-all test-native lint format clean
 
 # One stamp per set of extras: installs again, and builds the native library, only when what goes into that changes.
 NATIVE_SOURCES := $(shell find plugins/core plugins/cpu plugins/onnxruntime -type f) plugins/CMakeLists.txt
@@ -21,6 +21,12 @@ test: .venv/.installed-test
 
 test-all: .venv/.installed-test
 	$(BIN)/python -m pytest
+
+# The C++ tests, under the address and undefined-behaviour sanitizers. Needs GoogleTest (Debian: libgtest-dev).
+test-native:
+	cmake -S plugins -B build/native-tests -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DSN_SANITIZE=address,undefined
+	cmake --build build/native-tests
+	ctest --test-dir build/native-tests --output-on-failure
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
