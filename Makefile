@@ -32,12 +32,12 @@ lint: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	git ls-files '*.h' '*.hpp' '*.cpp' '*.cu' '*.cuh' | xargs --no-run-if-empty $(BIN)/clang-format --dry-run --Werror
+	git ls-files '*.h' '*.hpp' '*.cpp' '*.inc' '*.cu' '*.cuh' | xargs --no-run-if-empty $(BIN)/clang-format --dry-run --Werror
 
 format: .venv/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	git ls-files '*.h' '*.hpp' '*.cpp' '*.cu' '*.cuh' | xargs --no-run-if-empty $(BIN)/clang-format -i
+	git ls-files '*.h' '*.hpp' '*.cpp' '*.inc' '*.cu' '*.cuh' | xargs --no-run-if-empty $(BIN)/clang-format -i
 
 clean:
 	rm -rf .venv build dist
