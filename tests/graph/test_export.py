@@ -17,6 +17,7 @@ import sn_deploy
 from sn_deploy.check.parity import compare
 from sn_deploy.errors import SnDeployError
 from sn_deploy.nn import SwitchNorm1d, SwitchNorm2d, SwitchNorm3d
+from sn_deploy.runtime.native import ort_library
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.torch import array_from_tensor
 from tests.randomise import randomise_
@@ -120,7 +121,8 @@ def test_dynamic_axes_take_any_size(net: nn.Module, tmp_path: Path) -> None:
 
 
 def test_a_sample_does_not_depend_on_its_batch(net: nn.Module, tmp_path: Path) -> None:
-    # Bitwise where the operator stands alone; ONNX Runtime's convolutions round otherwise for other batches.
+    # Bitwise where the native operator stands alone. ONNX Runtime's own reductions (in the function) and convolutions
+    # round otherwise for other batches.
     layer = nn.Sequential(net.stem[1], nn.ReLU())
     sn_deploy.export(layer, torch.zeros(2, 8, 9, 9), tmp_path / "layer.onnx", dynamic="batch")
     sn_deploy.export(net, image(), tmp_path / "net.onnx", dynamic="batch")
@@ -129,7 +131,10 @@ def test_a_sample_does_not_depend_on_its_batch(net: nn.Module, tmp_path: Path) -
     net_together = run(tmp_path / "net.onnx", image=image(5))
     for n in range(5):
         one = slice(n, n + 1)
-        np.testing.assert_array_equal(run(tmp_path / "layer.onnx", input=features[one]), layer_together[one])
+        layer_alone = run(tmp_path / "layer.onnx", input=features[one])
+        assert compare(layer_together[one], layer_alone).rel_l2 < TOLERANCES["float32"].rel_l2
+        if ort_library() is not None:
+            np.testing.assert_array_equal(layer_alone, layer_together[one])
         alone = run(tmp_path / "net.onnx", image=image(5)[one])
         assert compare(net_together[one], alone).rel_l2 < TOLERANCES["float32"].rel_l2
 
