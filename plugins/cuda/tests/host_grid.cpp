@@ -1,30 +1,26 @@
 #include "cuda/tests/host_grid.h"
 
-#include <sched.h>
-
 #include <cstring>
-#include <thread>
+
+#include "cuda/tests/fibers.h"
 
 namespace sn_deploy::cuda::test {
 
-std::uint64_t SplitBarrier::arrive() {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  const std::uint64_t phase = phase_;
-  if (++arrived_ == threads_) {
-    arrived_ = 0;
-    ++phase_;
-    changed_.notify_all();
+unsigned Barrier::arrive() {
+  const unsigned phase = phase_.load(std::memory_order_acquire);
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) == threads_ - 1) {
+    arrived_.store(0, std::memory_order_relaxed);
+    phase_.fetch_add(1, std::memory_order_release);
   }
   return phase;
 }
 
-void SplitBarrier::wait(std::uint64_t phase) {
-  std::unique_lock<std::mutex> lock(mutex_);
-  changed_.wait(lock, [&] { return phase_ != phase; });
+void Barrier::wait(unsigned phase) const {
+  while (phase_.load(std::memory_order_acquire) == phase) yield_fiber();
 }
 
 HostBlock::HostBlock(int threads, std::int64_t shared_bytes)
-    : shared(new unsigned char[static_cast<std::size_t>(shared_bytes)]), barrier(static_cast<unsigned>(threads)) {
+    : shared(new unsigned char[static_cast<std::size_t>(shared_bytes)]), barrier(threads) {
   std::memset(shared.get(), 0xFF, static_cast<std::size_t>(shared_bytes));
   for (int warp = 0; warp < threads / 32; ++warp) warps.push_back(std::make_unique<HostWarp>());
 }
@@ -39,7 +35,7 @@ float HostTeam::shuffle_xor(float value, int mask) {
   float* values = warp.values[turn_];
   turn_ ^= 1;
   values[lane()] = value;
-  warp.barrier.wait();
+  warp.barrier.wait(warp.barrier.arrive());
   return values[lane() ^ mask];
 }
 
@@ -52,7 +48,7 @@ void HostTeam::meet(unsigned* counter, unsigned target) {
   sync();
   if (thread_ == 0) {
     __atomic_fetch_add(counter, 1U, __ATOMIC_ACQ_REL);
-    while (static_cast<int>(__atomic_load_n(counter, __ATOMIC_ACQUIRE) - target) < 0) sched_yield();
+    while (static_cast<int>(__atomic_load_n(counter, __ATOMIC_ACQUIRE) - target) < 0) yield_fiber();
   }
   sync();
 }
@@ -64,16 +60,10 @@ void run(const Launch& launch, const std::function<void(HostTeam&)>& body) {
   const std::int64_t together = launch.cooperative ? launch.grid : launch.cluster;
   for (std::int64_t first = 0; first < launch.grid; first += together) {
     HostGroup group(static_cast<int>(together), launch.threads, launch.shared_bytes);
-    std::vector<std::thread> threads;
-    for (int member = 0; member < together; ++member) {
-      for (int thread = 0; thread < launch.threads; ++thread) {
-        threads.emplace_back([&, member, thread] {
-          HostTeam team(group, member, first, launch.grid, thread, launch.threads);
-          body(team);
-        });
-      }
-    }
-    for (std::thread& thread : threads) thread.join();
+    run_fibers(static_cast<int>(together) * launch.threads, [&](int i) {
+      HostTeam team(group, i / launch.threads, first, launch.grid, i % launch.threads, launch.threads);
+      body(team);
+    });
   }
 }
 

@@ -1,15 +1,11 @@
-// Runs a kernel's body on the host: a thread of the system for each thread of the GPU, real barriers between them. The
-// address sanitizer then sees every access out of bounds, and the thread sanitizer every missing barrier.
+// Runs a kernel's body on the host: a fiber for each thread of the GPU, real barriers between them. The address
+// sanitizer then sees every access out of bounds, and the thread sanitizer every missing barrier.
 #pragma once
 
-#include <pthread.h>
-
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "cuda/prepare.h"
@@ -18,29 +14,15 @@ namespace sn_deploy::cuda::test {
 
 class Barrier {
  public:
-  explicit Barrier(unsigned threads) { pthread_barrier_init(&barrier_, nullptr, threads); }
-  ~Barrier() { pthread_barrier_destroy(&barrier_); }
-  Barrier(const Barrier&) = delete;
-  Barrier& operator=(const Barrier&) = delete;
-  void wait() { pthread_barrier_wait(&barrier_); }
+  explicit Barrier(int threads) : threads_(threads) {}
+  // In two steps, as clusters have: the phase that `arrive` gives is waited for to end.
+  unsigned arrive();
+  void wait(unsigned phase) const;
 
  private:
-  pthread_barrier_t barrier_;
-};
-
-// A barrier in two steps, as clusters have.
-class SplitBarrier {
- public:
-  explicit SplitBarrier(int threads) : threads_(threads) {}
-  std::uint64_t arrive();
-  void wait(std::uint64_t phase);
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
   const int threads_;
-  int arrived_ = 0;
-  std::uint64_t phase_ = 0;
+  std::atomic<int> arrived_{0};
+  std::atomic<unsigned> phase_{0};
 };
 
 struct HostWarp {
@@ -58,7 +40,7 @@ struct HostBlock {
 // Blocks that run at the same time: a cluster, all of a cooperative launch, or one.
 struct HostGroup {
   std::vector<std::unique_ptr<HostBlock>> blocks;
-  SplitBarrier cluster;
+  Barrier cluster;
   HostGroup(int count, int threads, std::int64_t shared_bytes);
 };
 
@@ -81,7 +63,7 @@ class HostTeam {
   std::int64_t block() const { return block_; }
   std::int64_t blocks() const { return blocks_; }
   unsigned char* shared() const { return own().shared.get(); }
-  void sync() { own().barrier.wait(); }
+  void sync() { own().barrier.wait(own().barrier.arrive()); }
   float shuffle_xor(float value, int mask);
   float fresh(const float* from) const { return *from; }
   void cluster_arrive() { phase_ = group_.cluster.arrive(); }
@@ -96,7 +78,7 @@ class HostTeam {
   const std::int64_t block_, blocks_;
   const int thread_, threads_;
   int turn_ = 0;
-  std::uint64_t phase_ = 0;
+  unsigned phase_ = 0;
 };
 
 // Runs `body` for every thread of a launch, after zeroing what the launch wants zeroed.

@@ -1,0 +1,129 @@
+#include "cuda/tests/fibers.h"
+
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <random>
+#include <vector>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/common_interface_defs.h>
+#endif
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+#endif
+
+namespace sn_deploy::cuda::test {
+namespace {
+
+constexpr std::size_t kStackBytes = 256 * 1024;
+
+struct Fiber {
+  ucontext_t context;
+  std::unique_ptr<char[]> stack{new char[kStackBytes]};
+  int index = 0;
+  bool done = false;
+  void* fake_stack = nullptr;  // the address sanitizer's
+  void* thread = nullptr;      // the thread sanitizer's
+};
+
+struct Scheduler {
+  ucontext_t context;
+  void* fake_stack = nullptr;
+  const void* stack = nullptr;
+  std::size_t stack_bytes = 0;
+  void* thread = nullptr;
+  const std::function<void(int)>* body = nullptr;
+  Fiber* current = nullptr;
+};
+
+Scheduler scheduler;
+
+// After every switch into a fiber.
+void arrive_in_fiber(Fiber& fiber) {
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(fiber.fake_stack, &scheduler.stack, &scheduler.stack_bytes);
+#else
+  static_cast<void>(fiber);
+#endif
+}
+
+// Before every switch out of one. An end orders all that the fiber did before what comes after run_fibers.
+void leave_fiber(Fiber& fiber) {
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_start_switch_fiber(fiber.done ? nullptr : &fiber.fake_stack, scheduler.stack, scheduler.stack_bytes);
+#endif
+#if defined(__SANITIZE_THREAD__)
+  __tsan_switch_to_fiber(scheduler.thread, fiber.done ? 0 : __tsan_switch_to_fiber_no_sync);
+#endif
+  static_cast<void>(fiber);
+}
+
+void fiber_main() {
+  Fiber& fiber = *scheduler.current;
+  arrive_in_fiber(fiber);
+  (*scheduler.body)(fiber.index);
+  fiber.done = true;
+  leave_fiber(fiber);
+  swapcontext(&fiber.context, &scheduler.context);
+}
+
+void resume(Fiber& fiber) {
+  scheduler.current = &fiber;
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_start_switch_fiber(&scheduler.fake_stack, fiber.stack.get(), kStackBytes);
+#endif
+#if defined(__SANITIZE_THREAD__)
+  __tsan_switch_to_fiber(fiber.thread, __tsan_switch_to_fiber_no_sync);
+#endif
+  swapcontext(&scheduler.context, &fiber.context);
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(scheduler.fake_stack, nullptr, nullptr);
+#endif
+}
+
+}  // namespace
+
+void run_fibers(int count, const std::function<void(int)>& body) {
+  scheduler.body = &body;
+  std::vector<std::unique_ptr<Fiber>> fibers;
+#if defined(__SANITIZE_THREAD__)
+  scheduler.thread = __tsan_get_current_fiber();
+#endif
+  for (int i = 0; i < count; ++i) {
+    fibers.push_back(std::make_unique<Fiber>());
+    Fiber& fiber = *fibers.back();
+    fiber.index = i;
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = fiber.stack.get();
+    fiber.context.uc_stack.ss_size = kStackBytes;
+    fiber.context.uc_link = nullptr;
+    makecontext(&fiber.context, fiber_main, 0);
+#if defined(__SANITIZE_THREAD__)
+    fiber.thread = __tsan_create_fiber(0);
+#endif
+  }
+  std::mt19937 random(1);
+  std::vector<Fiber*> running;
+  for (const auto& fiber : fibers) running.push_back(fiber.get());
+  while (!running.empty()) {
+    std::shuffle(running.begin(), running.end(), random);
+    for (Fiber* fiber : running) resume(*fiber);
+    running.erase(std::remove_if(running.begin(), running.end(), [](const Fiber* fiber) { return fiber->done; }),
+                  running.end());
+  }
+#if defined(__SANITIZE_THREAD__)
+  for (const auto& fiber : fibers) __tsan_destroy_fiber(fiber->thread);
+#endif
+}
+
+void yield_fiber() {
+  Fiber& fiber = *scheduler.current;
+  leave_fiber(fiber);
+  swapcontext(&fiber.context, &scheduler.context);
+  arrive_in_fiber(fiber);
+}
+
+}  // namespace sn_deploy::cuda::test
