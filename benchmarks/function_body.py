@@ -114,7 +114,8 @@ def torch_export(model: torch.nn.Module, x: torch.Tensor) -> bytes:
 
 def measure(files: dict[str, bytes], x: np.ndarray, threads: int, rounds: int) -> dict[str, Any]:
     """Times the files in turn, after checking that all give the baseline's output."""
-    sessions = {name: OrtSession(file, threads=threads, spinning=False) for name, file in files.items()}
+    # native=False: the body, not the custom op of the same name.
+    sessions = {name: OrtSession(file, threads=threads, native=False, spinning=False) for name, file in files.items()}
     inputs = {name: {session.inputs[0].name: x} for name, session in sessions.items()}
     (reference,) = sessions[PUBLISHED].run(inputs[PUBLISHED]).values()
     for name, session in sessions.items():
