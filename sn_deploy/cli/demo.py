@@ -102,7 +102,7 @@ def _only(outputs: dict[str, Array]) -> Array:
 def _comparison(
     outputs: dict[str, Array], parities: dict[str, Parity], labels: Array, latencies: dict[str, Latency]
 ) -> Table:
-    title = f"{len(labels)} held-out digits; float32 on the CPU; latency of one image on one thread"
+    title = f"{len(labels)} held-out digits, float32, CPU; latency: one image, one thread"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column()
     for title in outputs:
