@@ -135,7 +135,8 @@ def _last_bias(model: torch.nn.Module) -> np.ndarray:
 
 
 def _onnxruntime_outputs(path: Path, x: np.ndarray, batch: int = 8) -> np.ndarray:
-    with OrtSession(path) as session:
+    # By the function inside the file: what every stock ONNX Runtime gives.
+    with OrtSession(path, native=False) as session:
         parts = [session.run({session.inputs[0].name: part}) for part in _batches(x, batch)]
     return np.concatenate([next(iter(part.values())) for part in parts])
 
