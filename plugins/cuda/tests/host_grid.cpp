@@ -6,9 +6,11 @@
 
 namespace sn_deploy::cuda::test {
 
+// An arrival alone learns nothing of the others': only the last one's, and a wait. So a missing wait is seen as a race.
 unsigned Barrier::arrive() {
   const unsigned phase = phase_.load(std::memory_order_acquire);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) == threads_ - 1) {
+  if (arrived_.fetch_add(1, std::memory_order_release) == threads_ - 1) {
+    static_cast<void>(arrived_.load(std::memory_order_acquire));
     arrived_.store(0, std::memory_order_relaxed);
     phase_.fetch_add(1, std::memory_order_release);
   }
@@ -47,7 +49,7 @@ const float* HostTeam::peer(float* own_address, int rank) const {
 void HostTeam::meet(unsigned* counter, unsigned target) {
   sync();
   if (thread_ == 0) {
-    __atomic_fetch_add(counter, 1U, __ATOMIC_ACQ_REL);
+    __atomic_fetch_add(counter, 1U, __ATOMIC_RELEASE);
     while (static_cast<int>(__atomic_load_n(counter, __ATOMIC_ACQUIRE) - target) < 0) yield_fiber();
   }
   sync();

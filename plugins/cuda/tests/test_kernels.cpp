@@ -1,6 +1,7 @@
 // What the kernels compute, against float64, for every tactic, layout, type and epilogue.
 #include <gtest/gtest.h>
 
+#include <utility>
 #include <vector>
 
 #include "cuda/kernels/elements.h"
@@ -187,8 +188,12 @@ TEST(Kernels, KeepTheDigitsOfAVarianceBesideALargeMean) {
 // The cooperative barrier and the exchange's two buffers: one group goes through several samples.
 TEST(Kernels, GoThroughSeveralSamples) {
   for (const How& how : {How{Tactic::kOneBlock, 1}, {Tactic::kCluster, 2}, {Tactic::kCooperative, 2}}) {
-    for (const std::int64_t channels : {1, 16}) {  // by positions, by channels
+    for (const auto& [channels, layout] : {std::pair{1, Layout::kLinear},  // by positions, and by channels
+                                           {16, Layout::kLinear},
+                                           {8, Layout::kChannelsLast},
+                                           {64, Layout::kChannelsLast}}) {
       Case c;
+      c.layout = layout;
       c.tactic = how.tactic;
       c.blocks = how.blocks;
       c.batch = 5;

@@ -116,10 +116,4 @@ std::vector<nvinfer1::DynamicPluginTensorDesc> profile_of(const std::vector<Plug
   return profile;
 }
 
-nvinfer1::DimsExprs Expressions::shape(std::initializer_list<std::int64_t> extents) {
-  nvinfer1::DimsExprs result = {};
-  for (const std::int64_t extent : extents) result.d[result.nbDims++] = constant(extent);
-  return result;
-}
-
 }  // namespace sn_deploy::tensorrt::test

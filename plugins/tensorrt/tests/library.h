@@ -5,12 +5,11 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <deque>
-#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "tensorrt/tests/expressions.h"
 #include "tensorrt/tests/fake_launcher.h"
 
 namespace sn_deploy::tensorrt::test {
@@ -83,40 +82,5 @@ std::vector<nvinfer1::PluginTensorDesc> tensors_of(const char* op, std::initiali
 // The same for a profile whose batch goes from 1 to `most`, with `best` as its optimum.
 std::vector<nvinfer1::DynamicPluginTensorDesc> profile_of(const std::vector<nvinfer1::PluginTensorDesc>& tensors,
                                                           std::int64_t best, std::int64_t most);
-
-// Extents, known and unknown, and the builder that TensorRT would hand over with them.
-class Expressions final : public nvinfer1::IExprBuilder, private nvinfer1::apiv::VExprBuilder {
- public:
-  Expressions() { mImpl = this; }
-  ~Expressions() noexcept override = default;
-  // -1 stands for an extent that isn't known.
-  nvinfer1::DimsExprs shape(std::initializer_list<std::int64_t> extents);
-
- private:
-  class Extent final : public nvinfer1::IDimensionExpr, private nvinfer1::apiv::VDimensionExpr {
-   public:
-    explicit Extent(std::int64_t value) : value_(value) { mImpl = this; }
-    ~Extent() noexcept override = default;
-
-   private:
-    bool isConstant() const override { return value_ >= 0; }
-    std::int64_t getConstantValue() const override {
-      return value_ >= 0 ? value_ : std::numeric_limits<std::int64_t>::min();
-    }
-    bool isSizeTensor() const override { return false; }
-    std::int64_t value_;
-  };
-
-  const nvinfer1::IDimensionExpr* constant(std::int64_t value) override { return &extents_.emplace_back(value); }
-  const nvinfer1::IDimensionExpr* operation(nvinfer1::DimensionOperation, const nvinfer1::IDimensionExpr&,
-                                            const nvinfer1::IDimensionExpr&) override {
-    return nullptr;  // an elementwise plugin has no need of it
-  }
-  const nvinfer1::IDimensionExpr* declareSizeTensor(std::int32_t, const nvinfer1::IDimensionExpr&,
-                                                    const nvinfer1::IDimensionExpr&) override {
-    return nullptr;
-  }
-  std::deque<Extent> extents_;
-};
 
 }  // namespace sn_deploy::tensorrt::test

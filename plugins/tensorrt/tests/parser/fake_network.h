@@ -1,0 +1,174 @@
+// As much of a network definition as TensorRT's ONNX parser needs for a graph of plugins, constants and casts: what the
+// builder would make of them needs a GPU, what the parser makes of a file doesn't.
+#pragma once
+
+#include <NvInfer.h>
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "stubs.h"  // made by generate_stubs.py
+
+namespace sn_deploy::tensorrt::test {
+
+using nvinfer1::apiv::StubVBuilder;
+using nvinfer1::apiv::StubVCastLayer;
+using nvinfer1::apiv::StubVConstantLayer;
+using nvinfer1::apiv::StubVLayer;
+using nvinfer1::apiv::StubVNetworkDefinition;
+using nvinfer1::apiv::StubVPluginV3Layer;
+using nvinfer1::apiv::StubVTensor;
+
+class FakeTensor final : public nvinfer1::ITensor, private StubVTensor {
+ public:
+  FakeTensor(std::string name, nvinfer1::DataType type, nvinfer1::Dims dims, bool input)
+      : name_(std::move(name)), type_(type), dims_(dims), input_(input) {
+    mImpl = this;
+  }
+  ~FakeTensor() noexcept override = default;
+  const std::string& name() const { return name_; }
+  nvinfer1::DataType type() const { return type_; }
+  const nvinfer1::Dims& dims() const { return dims_; }
+  bool output = false;
+
+ private:
+  void setName(const char* name) noexcept override { name_ = name; }
+  const char* getName() const noexcept override { return name_.c_str(); }
+  void setDimensions(const nvinfer1::Dims& dims) noexcept override { dims_ = dims; }
+  nvinfer1::Dims getDimensions() const noexcept override { return dims_; }
+  nvinfer1::DataType getType() const noexcept override { return type_; }
+  bool isNetworkInput() const noexcept override { return input_; }
+  bool isNetworkOutput() const noexcept override { return output; }
+  bool isExecutionTensor() const noexcept override { return true; }
+
+  std::string name_;
+  nvinfer1::DataType type_;
+  nvinfer1::Dims dims_;
+  bool input_;
+};
+
+// What all layers share.
+class FakeLayer final : public StubVLayer {
+ public:
+  explicit FakeLayer(nvinfer1::LayerType type) : type_(type) {}
+  std::vector<nvinfer1::ITensor*> inputs, outputs;
+  std::string name;
+
+ private:
+  nvinfer1::LayerType getType() const noexcept override { return type_; }
+  void setName(const char* text) noexcept override { name = text; }
+  const char* getName() const noexcept override { return name.c_str(); }
+  std::int32_t getNbInputs() const noexcept override { return static_cast<std::int32_t>(inputs.size()); }
+  nvinfer1::ITensor* getInput(std::int32_t i) const noexcept override { return inputs[static_cast<std::size_t>(i)]; }
+  std::int32_t getNbOutputs() const noexcept override { return static_cast<std::int32_t>(outputs.size()); }
+  nvinfer1::ITensor* getOutput(std::int32_t i) const noexcept override {
+    return static_cast<std::size_t>(i) < outputs.size() ? outputs[static_cast<std::size_t>(i)] : nullptr;
+  }
+  void setMetadata(const char* text) noexcept override { metadata_ = text; }
+  const char* getMetadata() const noexcept override { return metadata_.c_str(); }
+  nvinfer1::LayerType type_;
+  std::string metadata_;
+};
+
+class FakePluginLayer final : public nvinfer1::IPluginV3Layer, private StubVPluginV3Layer {
+ public:
+  explicit FakePluginLayer(nvinfer1::IPluginV3& plugin) : plugin_(plugin.clone()) {
+    mLayer = &layer;
+    mImpl = this;
+  }
+  ~FakePluginLayer() noexcept override = default;
+  nvinfer1::IPluginV3& getPlugin() noexcept override { return *plugin_; }
+  FakeLayer layer{nvinfer1::LayerType::kPLUGIN_V3};
+
+ private:
+  std::unique_ptr<nvinfer1::IPluginV3> plugin_;  // the parser's own doesn't outlive the parse
+};
+
+class FakeConstantLayer final : public nvinfer1::IConstantLayer, private StubVConstantLayer {
+ public:
+  FakeConstantLayer(nvinfer1::Dims dims, nvinfer1::Weights weights) : dims_(dims), weights_(weights) {
+    mLayer = &layer;
+    mImpl = this;
+  }
+  ~FakeConstantLayer() noexcept override = default;
+  FakeLayer layer{nvinfer1::LayerType::kCONSTANT};
+
+ private:
+  nvinfer1::Weights getWeights() const noexcept override { return weights_; }
+  nvinfer1::Dims getDimensions() const noexcept override { return dims_; }
+  nvinfer1::Dims dims_;
+  nvinfer1::Weights weights_;
+};
+
+class FakeCastLayer final : public nvinfer1::ICastLayer, private StubVCastLayer {
+ public:
+  explicit FakeCastLayer(nvinfer1::DataType to) : to_(to) {
+    mLayer = &layer;
+    mImpl = this;
+  }
+  ~FakeCastLayer() noexcept override = default;
+  FakeLayer layer{nvinfer1::LayerType::kCAST};
+
+ private:
+  nvinfer1::DataType getToType() const noexcept override { return to_; }
+  nvinfer1::DataType to_;
+};
+
+class FakeBuilder final : public nvinfer1::IBuilder, private StubVBuilder {
+ public:
+  explicit FakeBuilder(nvinfer1::IPluginRegistry& registry) : registry_(registry) { mImpl = this; }
+  ~FakeBuilder() noexcept override = default;
+
+ private:
+  nvinfer1::IPluginRegistry& getPluginRegistry() noexcept override { return registry_; }
+  nvinfer1::IPluginRegistry& registry_;
+};
+
+class FakeNetwork final : public nvinfer1::INetworkDefinition, private StubVNetworkDefinition {
+ public:
+  explicit FakeNetwork(nvinfer1::IPluginRegistry& registry) : builder_(registry) { mImpl = this; }
+  ~FakeNetwork() noexcept override = default;
+  std::vector<FakePluginLayer*> plugins;
+  std::vector<nvinfer1::ILayer*> layers;
+  std::vector<nvinfer1::ITensor*> inputs, outputs;
+
+ private:
+  FakeTensor* make_tensor(const char* name, nvinfer1::DataType type, nvinfer1::Dims dims, bool input = false);
+  nvinfer1::ITensor* addInput(const char* name, nvinfer1::DataType type, const nvinfer1::Dims& dims) noexcept override;
+  void markOutput(nvinfer1::ITensor& tensor) noexcept override;
+  nvinfer1::IConstantLayer* addConstant(const nvinfer1::Dims& dims, nvinfer1::Weights weights) noexcept override;
+  nvinfer1::ICastLayer* addCast(nvinfer1::ITensor& input, nvinfer1::DataType to) noexcept override;
+  nvinfer1::IPluginV3Layer* addPluginV3(nvinfer1::ITensor* const* inputs, std::int32_t input_count,
+                                        nvinfer1::ITensor* const* shape_inputs, std::int32_t shape_input_count,
+                                        nvinfer1::IPluginV3& plugin) noexcept override;
+
+  std::int32_t getNbLayers() const noexcept override { return static_cast<std::int32_t>(layers.size()); }
+  nvinfer1::ILayer* getLayer(std::int32_t i) const noexcept override { return layers[static_cast<std::size_t>(i)]; }
+  std::int32_t getNbInputs() const noexcept override { return static_cast<std::int32_t>(inputs.size()); }
+  nvinfer1::ITensor* getInput(std::int32_t i) const noexcept override { return inputs[static_cast<std::size_t>(i)]; }
+  std::int32_t getNbOutputs() const noexcept override { return static_cast<std::int32_t>(outputs.size()); }
+  nvinfer1::ITensor* getOutput(std::int32_t i) const noexcept override { return outputs[static_cast<std::size_t>(i)]; }
+  nvinfer1::IBuilder& getBuilder() const noexcept override { return builder_; }
+  void setName(const char* name) noexcept override { name_ = name; }
+  const char* getName() const noexcept override { return name_.c_str(); }
+  bool setWeightsName(nvinfer1::Weights, const char*) noexcept override { return true; }
+  nvinfer1::NetworkDefinitionCreationFlags getFlags() const noexcept override {
+    return 1U << static_cast<unsigned>(nvinfer1::NetworkDefinitionCreationFlag::kSTRONGLY_TYPED);
+  }
+  bool getFlag(nvinfer1::NetworkDefinitionCreationFlag flag) const noexcept override {
+    return flag == nvinfer1::NetworkDefinitionCreationFlag::kSTRONGLY_TYPED;
+  }
+
+  mutable FakeBuilder builder_;
+  std::string name_;
+  std::deque<std::unique_ptr<FakeTensor>> tensors_;
+  std::deque<std::shared_ptr<void>> owned_;  // the layers: their base's destructor is not for all to call
+};
+
+// What the network asks of a plugin when it is added; false if the plugin refuses.
+bool describe_output(nvinfer1::IPluginV3& plugin, nvinfer1::ITensor* const* inputs, std::int32_t input_count,
+                     nvinfer1::DataType* type, nvinfer1::Dims* dims);
+
+}  // namespace sn_deploy::tensorrt::test

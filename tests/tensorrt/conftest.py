@@ -1,0 +1,73 @@
+"""Where the real TensorRT and the built plugin are, for each major version; without them these tests are skipped.
+
+TENSORRT_TEST_ROOT names the folder that ``python tools/get_tensorrt.py`` filled, SN_PLUGIN_BUILD the CMake build folder
+of ``plugins/`` with SN_WITH_TENSORRT=ON and the headers of both versions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROBE = Path(__file__).with_name("probe.py")
+
+
+@dataclass(frozen=True)
+class Release:
+    """One major version of TensorRT, and what was built for it."""
+
+    major: int
+    root: Path
+    build: Path
+
+    @property
+    def plugin(self) -> Path:
+        """The plugin library of this version."""
+        return self.build / "tensorrt" / f"libsn_deploy_trt{self.major}.so"
+
+    def environment(self) -> dict[str, str]:
+        """The variables with which a process finds this version's libraries and Python modules."""
+        home = self.root / str(self.major)
+        return {**os.environ, "LD_LIBRARY_PATH": str(home / "lib"), "PYTHONPATH": str(home / "python")}
+
+    def probe(self, *steps: Any) -> dict[str, Any]:
+        """Runs probe.py in a process of its own: TensorRT can't be loaded twice, nor always unloaded, in one."""
+        command = [sys.executable, str(PROBE), str(self.plugin), json.dumps(steps)]
+        return self.run(command)
+
+    def parse(self, model: Path, *, plugin: bool = True) -> dict[str, Any]:
+        """What TensorRT's ONNX parser makes of a file, with or without the plugin library."""
+        home = self.root / str(self.major) / "lib"
+        libraries = [home / f"libnvinfer.so.{self.major}", home / f"libnvonnxparser.so.{self.major}"]
+        harness = self.build / "tensorrt" / "tests" / f"parse_onnx{self.major}"
+        return self.run([str(part) for part in (harness, *libraries, self.plugin if plugin else "-", model)])
+
+    def run(self, command: Sequence[str]) -> dict[str, Any]:
+        """Runs a command that prints one JSON object, and returns that, with its standard error as ``stderr``."""
+        result = subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=120)
+        assert result.returncode == 0, f"exit {result.returncode}: {result.stdout}{result.stderr}"
+        answer: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+        return {**answer, "stderr": result.stderr}
+
+
+@pytest.fixture(scope="session", params=[10, 11], ids=["trt10", "trt11"])
+def release(request: pytest.FixtureRequest) -> Release:
+    """Each version in turn; skips, with what to set, where the real TensorRT or the built plugin is missing."""
+    root, build = os.environ.get("TENSORRT_TEST_ROOT"), os.environ.get("SN_PLUGIN_BUILD")
+    if not root:
+        pytest.skip("TENSORRT_TEST_ROOT is not set (fill a folder with `python tools/get_tensorrt.py FOLDER`)")
+    if not build:
+        pytest.skip("SN_PLUGIN_BUILD is not set (build plugins/ with -DSN_WITH_TENSORRT=ON)")
+    found = Release(request.param, Path(root).resolve(), Path(build).resolve())
+    # Named, but not there: that is no reason to skip.
+    assert (found.root / str(found.major) / "lib").is_dir(), f"{root} has no TensorRT {found.major}"
+    assert found.plugin.is_file(), f"{found.plugin} was not built"
+    return found
