@@ -2,7 +2,7 @@
 
     python benchmarks/function_body.py --output benchmarks/results/function_body.json
 
-Takes about ten minutes and 6 GB. The baseline, 1.0, is what torch's exporter makes of the layer as it was published.
+Takes about twenty minutes and 6 GB. The baseline, 1.0, is what torch's exporter makes of the layer as it was published.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PUBLISHED = "torch's export of the published formula"
 OWN = "torch's export of sn_deploy.nn"
 # (C, H = W) of SN layers of ResNet-50 at 224.
 LAYERS = [(64, 112), (64, 56), (256, 56), (128, 28), (512, 28), (256, 14), (1024, 14), (512, 7), (2048, 7)]
-# The forms worth a whole net: at the layers the others lose by more than a tenth.
+# The forms worth a whole net; of the others each is slower at the layers, unsound, or close to one of these.
 NET_FORMS = [
     "shipped",
     "mean in two steps",
