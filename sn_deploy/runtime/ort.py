@@ -134,7 +134,14 @@ class OrtSession:
 
     def _value_from_array(self, array: Array) -> Any:
         if array.dtype == _BFLOAT16:
-            return self._ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), _BFLOAT16_ELEMENT_TYPE)
+            value_from_array = getattr(self._ort.OrtValue, "ortvalue_from_numpy_with_onnx_type", None)
+            if value_from_array is None:
+                raise SnDeployError(
+                    f"the Python binding of ONNX Runtime {self._ort.__version__} passes no bfloat16",
+                    where=self.name,
+                    mend="install a newer onnxruntime, or export with --keep-io-types",
+                )
+            return value_from_array(array.view(np.uint16), _BFLOAT16_ELEMENT_TYPE)
         return self._ort.OrtValue.ortvalue_from_numpy(array)
 
     def close(self) -> None:

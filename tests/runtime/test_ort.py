@@ -270,3 +270,17 @@ def test_shapes_that_an_input_takes() -> None:
     without_rank = TensorInfo("x", None, np.dtype(np.float32))
     assert without_rank.accepts_shape(())
     assert str(without_rank) == "x: float32"
+
+
+def test_a_binding_without_bfloat16_is_an_error_with_a_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    monkeypatch.delattr(onnxruntime.OrtValue, "ortvalue_from_numpy_with_onnx_type")
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 20]> g (bfloat16[2] x) => (bfloat16[2] y) { y = Identity (x) }'
+    )
+    with (
+        OrtSession(model.SerializeToString()) as session,
+        pytest.raises(SnDeployError, match="passes no bfloat16; install a newer onnxruntime"),
+    ):
+        session.run({"x": np.zeros(2, ml_dtypes.bfloat16)})
