@@ -38,3 +38,8 @@ class CheckFailedError(SnDeployError):
     """The request was valid and the answer is no: a comparison left its tolerance. The command line exits with 1."""
 
     exit_code = 1
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of another library's message that says anything: ours are one line, theirs often are not."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")

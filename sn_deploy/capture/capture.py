@@ -13,7 +13,7 @@ import onnx_ir as ir
 import torch
 
 from sn_deploy.capture.inputs import BoundInputs
-from sn_deploy.errors import SnDeployError
+from sn_deploy.errors import SnDeployError, first_line
 
 # What torch.onnx.export converts to, and sn_deploy.graph.function_body has a body for.
 MIN_OPSET: Final = 18
@@ -131,8 +131,7 @@ def _root_message(error: BaseException) -> str:
     root = error
     while root.__cause__ is not None:
         root = root.__cause__
-    lines = [line.strip() for line in str(root).splitlines() if line.strip()]
-    return f"{type(root).__name__}: {lines[0] if lines else 'no message'}"[:400]
+    return f"{type(root).__name__}: {first_line(root)}"[:400]
 
 
 @contextlib.contextmanager

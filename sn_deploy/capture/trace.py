@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from sn_deploy.capture.inputs import BoundInputs
-from sn_deploy.errors import SnDeployError
+from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.folded import Float64Array
 
 
@@ -70,7 +70,7 @@ def trace(model: torch.nn.Module, inputs: BoundInputs, names: Collection[str]) -
         place = f" in layer {running[-1]!r}, given {traces[running[-1]].shapes[-1]}" if running else ""
         shapes = ", ".join(f"{name}: {tuple(t.shape)} {t.dtype}" for name, t in inputs.tensors.items())
         raise SnDeployError(
-            f"the model fails on the example inputs ({shapes}){place}: {type(error).__name__}: {_first_line(error)}",
+            f"the model fails on the example inputs ({shapes}){place}: {type(error).__name__}: {first_line(error)}",
             where=f"{type(model).__name__}.forward",
             mend="check the shapes, the types and the order of the inputs",
         ) from error
@@ -78,7 +78,3 @@ def trace(model: torch.nn.Module, inputs: BoundInputs, names: Collection[str]) -
         for handle in handles:
             handle.remove()
     return traces
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), "no message")

@@ -6,7 +6,6 @@ import glob
 import hashlib
 import os
 import tempfile
-import uuid
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +13,7 @@ import onnx
 import onnx_ir as ir
 
 from sn_deploy.atomic import atomic_output, check_writable
-from sn_deploy.errors import SnDeployError
+from sn_deploy.errors import SnDeployError, first_line
 
 # protobuf's limit is 2 GiB for the whole message; the rest of the graph gets what is left above this.
 EXTERNAL_DATA_FROM_BYTES: Final = 1_900_000_000
@@ -61,7 +60,7 @@ def _save_external(model: ir.Model, target: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix=f".{target.stem[:40]}-", dir=target.parent) as folder:
         # First under a name that is not final: the name needs the hash of what is written.
         draft = Path(folder) / "model.onnx"
-        draft_data = f"{uuid.uuid4().hex}.data"
+        draft_data = "draft.data"
         ir.save(model, draft, external_data=draft_data, size_threshold_bytes=_SMALLEST_EXTERNAL_BYTES)
         written = Path(folder) / draft_data
         if not written.exists():
@@ -92,9 +91,8 @@ def _check(model: onnx.ModelProto | Path, target: Path) -> None:
     try:
         onnx.checker.check_model(model if isinstance(model, onnx.ModelProto) else str(model), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        first_line = next(iter(str(error).splitlines()), "")
         raise SnDeployError(
-            f"the exported graph isn't valid ONNX, so it wasn't written: {first_line}",
+            f"the exported graph isn't valid ONNX, so it wasn't written: {first_line(error)}",
             where=str(target),
             mend="please report this with the model's code",
         ) from error

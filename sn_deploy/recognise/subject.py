@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from sn_deploy.errors import first_line
 from sn_deploy.folded import Float64Array
 from sn_deploy.recognise.result import RefusedError
 
@@ -120,8 +121,7 @@ def _private_copy(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def _one_line(error: BaseException) -> str:
-    text = next(iter(str(error).strip().splitlines()), "") or "no message"
-    return f"{type(error).__name__}: {text[:200]}"
+    return f"{type(error).__name__}: {first_line(error)[:200]}"
 
 
 def _forward_failed(error: Exception, x: torch.Tensor) -> ForwardFailedError:
