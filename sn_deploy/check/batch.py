@@ -1,0 +1,56 @@
+"""What flows through a check: batches of samples in, batches of outputs out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sn_deploy.check.result import BackendInfo
+from sn_deploy.runtime.tensors import Array
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some samples, one after the other.
+
+    Attributes:
+        index: the place of the batch in the whole data, whatever part of it is run.
+        first: the place of its first sample in the whole data.
+        inputs: name -> array with the batch as its first axis.
+        labels: (samples, …), or None where the data has none.
+    """
+
+    index: int
+    first: int
+    inputs: Mapping[str, Array]
+    labels: Array | None = None
+
+    @property
+    def samples(self) -> int:
+        """How many samples it has."""
+        return len(next(iter(self.inputs.values())))
+
+
+class Source(Protocol):
+    """Where batches come from. Iterated more than once, it gives the same batches, bit for bit."""
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    def __len__(self) -> int:
+        """How many batches there are."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What a reader of the result has to know to get the same samples again."""
+        ...
+
+
+class Backend(Protocol):
+    """A model opened in some runtime."""
+
+    info: BackendInfo
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,268 @@
+"""What a check found, in the form that is written as JSON (schema 1) and that the report is made from.
+
+Every number is a plain int or float, every name a string: `as_json` of a `CheckResult` is the whole document. NaN and
+infinity, which JSON doesn't have, become None.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+SCHEMA: Final = 1
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """One of the things that were compared.
+
+    Attributes:
+        name: as it is called in every table: ``torch``, ``ort``, ``ort-native``, or the user's own.
+        kind: which runner it is.
+        file: the model file; None for a model built by code.
+        sha256: of that file.
+        versions: library -> version.
+        settings: what else its result or speed depends on: threads, providers, TF32.
+    """
+
+    name: str
+    kind: str
+    file: str | None = None
+    sha256: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OutputParity:
+    """How far one output of one backend is from the reference's, over all samples.
+
+    Attributes:
+        output, dtype, shape: of the backend's tensor, with the batch axis as 'N'.
+        elements: how many numbers were compared.
+        max_abs: largest absolute difference; ``max_abs_sample`` is the index of its sample.
+        max_rel: largest difference relative to the larger of the element and the reference's root mean square.
+        rel_l2: L2 norm of the difference over that of the reference; ``worst_rel_l2`` that of the worst sample,
+            ``worst_rel_l2_sample``.
+        cosine: of the two as vectors; snr_db: 20·log10 of 1 / rel_l2, infinite (None in JSON) for equal tensors.
+        percentiles: "50", "90", "99", "99.9" -> absolute difference that so many per cent stay at or below.
+        reference_nonfinite, nonfinite: NaN and infinite elements of the reference, of the backend.
+        nonfinite_mismatch: elements that are not finite in one and not the same in the other.
+        tolerance: metric -> its limit; passed: whether all hold.
+    """
+
+    output: str
+    dtype: str
+    shape: Sequence[int | str]
+    elements: int
+    max_abs: float
+    max_abs_sample: int
+    max_rel: float
+    rel_l2: float
+    worst_rel_l2: float
+    worst_rel_l2_sample: int
+    cosine: float
+    snr_db: float
+    percentiles: Mapping[str, float]
+    reference_nonfinite: int
+    nonfinite: int
+    nonfinite_mismatch: int
+    tolerance: Mapping[str, float]
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of ``count`` things with its 95 % interval (Wilson)."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True)
+class TaskMetric:
+    """A figure of the task: accuracy, agreement, mIoU or the user's own.
+
+    Attributes:
+        name: ``top1_agreement``, ``top5_agreement``, ``top1_accuracy``, ``pixel_agreement``, ``miou``, or the user's.
+        output: the output that it is taken from; None where the metric sees all.
+        backend: whose.
+        value: the figure; low, high: its 95 % interval, None where there is none.
+        count: over how many samples (or pixels).
+        p_value: of the paired test that backend and reference are equally often right (McNemar, exact); None where it
+            doesn't apply.
+        difference: value minus the reference's, for metrics that both have.
+    """
+
+    name: str
+    backend: str
+    value: float
+    output: str | None = None
+    low: float | None = None
+    high: float | None = None
+    count: int | None = None
+    p_value: float | None = None
+    difference: float | None = None
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """One SN layer of one backend beside the reference's.
+
+    Attributes:
+        layer: its name; index: its place in the order in which the layers run.
+        input_rel_l2: relative L2 error of X as it reaches the layer: what everything before has cost.
+        rel_l2: of the layer's Y: what has come together up to here.
+        own_rel_l2: of Y against the layer's reference run on this backend's own X: what the layer itself adds.
+        tolerance, own_tolerance: the limits of the last two.
+        passed: whether both hold.
+    """
+
+    layer: str
+    index: int
+    shape: Sequence[int | str]
+    dtype: str
+    input_rel_l2: float
+    rel_l2: float
+    own_rel_l2: float
+    tolerance: float
+    own_tolerance: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """All SN layers of one backend.
+
+    Attributes:
+        culprit: the first layer that leaves its tolerance; None where all hold.
+        culprit_part: ``layer`` where it is the SN layer itself, ``before`` where its input was wrong already.
+    """
+
+    backend: str
+    layers: Sequence[LayerError]
+    culprit: str | None
+    culprit_part: str | None
+
+
+@dataclass(frozen=True)
+class BackendLatency:
+    """Times of one backend at one batch size, in ms of one call from arrays to arrays unless ``device`` says more.
+
+    Attributes:
+        median_ms, p90_ms, p99_ms: percentiles over the timed calls; calls: how many.
+        ratio: median over rounds of its time over the baseline's in the same round; ratio_low, ratio_high: the 95 %
+            interval (bootstrap over rounds). 1 for the baseline itself.
+        throughput: samples a second at the median.
+        device_ms: median time on the device alone; None on a CPU.
+        memory_mib: what opening and running it added to the process's peak; None where it wasn't measured.
+        times_ms: every timed call, in order, for the pictures.
+    """
+
+    backend: str
+    batch: int
+    median_ms: float
+    p90_ms: float
+    p99_ms: float
+    calls: int
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    throughput: float
+    device_ms: float | None
+    memory_mib: float | None
+    times_ms: Sequence[float]
+
+
+@dataclass(frozen=True)
+class LatencyReport:
+    """All timed backends.
+
+    Attributes:
+        baseline: whose time is 1.
+        results: a row for each backend and batch size.
+        warnings: what makes the figures doubtful and what to do about it.
+        threads: threads within an operator.
+    """
+
+    baseline: str
+    results: Sequence[BackendLatency]
+    warnings: Sequence[str]
+    threads: int | None
+
+
+@dataclass(frozen=True)
+class Assertion:
+    """One limit that the user or the tolerance table set, and what was found.
+
+    Attributes:
+        text: for people: ``ort: logits: rel_l2 3.1e-7 <= 1e-5``.
+    """
+
+    text: str
+    metric: str
+    backend: str
+    value: float
+    limit: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """Everything that one check found.
+
+    Attributes:
+        command: what was typed, to be run again.
+        machine: processor, memory, operating system, GPU; nothing that names the machine.
+        data: what the samples were: ``{"kind": "random", "seed": 0, …}``; ``samples`` and ``batches`` were run.
+        reference: the backend that the others are compared with.
+        shard: "2/8" where this is a part; None for the whole, merged or not.
+        importance: SN layers and their weights of IN, LN and BN, where a model file has them, as `inspect` gives them.
+        passed: whether every assertion holds.
+    """
+
+    command: str
+    version: str
+    created: str
+    machine: Mapping[str, Any]
+    data: Mapping[str, Any]
+    samples: int
+    batches: int
+    reference: str
+    backends: Sequence[BackendInfo]
+    parity: Mapping[str, Sequence[OutputParity]]
+    metrics: Sequence[TaskMetric]
+    assertions: Sequence[Assertion]
+    layers: Sequence[LayerReport] = ()
+    latency: LatencyReport | None = None
+    importance: Sequence[Mapping[str, Any]] = ()
+    shard: str | None = None
+    seconds: float = 0.0
+    schema: int = SCHEMA
+
+    @property
+    def passed(self) -> bool:
+        """Whether every assertion holds."""
+        return all(assertion.passed for assertion in self.assertions)
+
+
+def as_json(result: CheckResult) -> dict[str, Any]:
+    """The document: `CheckResult` with ``passed``, in dicts, lists, strings and finite numbers."""
+    document = _plain(dataclasses.asdict(result) | {"passed": result.passed})
+    assert isinstance(document, dict)
+    return document
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
