@@ -1,8 +1,6 @@
 #include "onnxruntime/kernel.h"
 
-#include <cinttypes>
 #include <cstdint>
-#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <new>
@@ -10,71 +8,9 @@
 namespace sn_deploy::ort {
 namespace {
 
-constexpr std::size_t kMaxRank = 16;
-constexpr const char* kInputNames[] = {"X", "scale", "bias", "mean_offset", "var_offset", "residual"};
-
-struct Shape {
-  std::size_t rank = 0;
-  std::int64_t extents[kMaxRank] = {};
-
-  bool operator==(const Shape& other) const {
-    bool same = rank == other.rank;
-    for (std::size_t axis = 0; same && axis < rank; ++axis) same = extents[axis] == other.extents[axis];
-    return same;
-  }
-};
-
-// "(2, 64, 56, 56)", for messages.
-struct ShapeText {
-  char text[160] = "(";
-
-  explicit ShapeText(const Shape& shape) {
-    std::size_t length = 1;
-    for (std::size_t axis = 0; axis < shape.rank && length < sizeof text - 24; ++axis) {
-      const char* separator = axis == 0 ? "" : ", ";
-      const int written =
-          std::snprintf(text + length, sizeof text - length, "%s%" PRId64, separator, shape.extents[axis]);
-      if (written > 0) length += static_cast<std::size_t>(written);
-    }
-    std::snprintf(text + length, sizeof text - length, ")");
-  }
-};
-
 struct Freed {
   void operator()(void* memory) const { std::free(memory); }
 };
-
-OrtStatus* read_float(const Where& where, const OrtKernelInfo* info, const char* name, float* value) {
-  if (OrtStatus* status = where.api->KernelInfoGetAttribute_float(info, name, value)) {
-    where.api->ReleaseStatus(status);
-    return invalid(where, "the attribute %s is missing, or no float", name);
-  }
-  return nullptr;
-}
-
-struct InputTensor {
-  const void* data = nullptr;
-  Shape shape;
-};
-
-OrtStatus* read_input(const Where& where, OrtKernelContext* context, std::size_t index, InputTensor* input) {
-  const OrtApi* api = where.api;
-  const OrtValue* value = nullptr;
-  SN_RETURN_IF_ERROR(api->KernelContext_GetInput(context, index, &value));
-  if (value == nullptr) return invalid(where, "the input %s is missing", kInputNames[index]);
-  Owned<OrtTensorTypeAndShapeInfo> info(api->ReleaseTensorTypeAndShapeInfo);
-  SN_RETURN_IF_ERROR(api->GetTensorTypeAndShape(value, info.out()));
-  SN_RETURN_IF_ERROR(api->GetDimensionsCount(info.get(), &input->shape.rank));
-  if (input->shape.rank > kMaxRank) {
-    return invalid(where, "the input %s has rank %zu; expected at most %zu", kInputNames[index], input->shape.rank,
-                   kMaxRank);
-  }
-  SN_RETURN_IF_ERROR(api->GetDimensions(info.get(), input->shape.extents, input->shape.rank));
-  void* data = nullptr;  // the API has no reader for a const value before 1.23
-  SN_RETURN_IF_ERROR(api->GetTensorMutableData(const_cast<OrtValue*>(value), &data));
-  input->data = data;
-  return nullptr;
-}
 
 // ONNX Runtime's own threads, as many as the session has.
 struct Pool {
@@ -95,85 +31,25 @@ struct Pool {
 OrtStatus* Kernel::create(const OrtApi* api, const OrtKernelInfo* info, const Kind& kind, Kernel** kernel) {
   std::unique_ptr<Kernel> made(new (std::nothrow) Kernel);
   if (made == nullptr) return api->CreateStatus(ORT_FAIL, "out of memory");
-  made->api_ = api;
-  made->kind_ = kind;
-  SN_RETURN_IF_ERROR(made->read(info));
+  SN_RETURN_IF_ERROR(made->node_.read(api, info, kind));
   *kernel = made.release();
-  return nullptr;
-}
-
-OrtStatus* Kernel::read(const OrtKernelInfo* info) {
-  std::size_t size = sizeof name_;
-  if (OrtStatus* status = api_->KernelInfo_GetNodeName(info, name_, &size)) {
-    api_->ReleaseStatus(status);  // longer than we keep: the message does without
-    name_[0] = '\0';
-  }
-  SN_RETURN_IF_ERROR(read_float(where(), info, "mean_in", &weights_.mean_in));
-  SN_RETURN_IF_ERROR(read_float(where(), info, "mean_ln", &weights_.mean_ln));
-  SN_RETURN_IF_ERROR(read_float(where(), info, "var_in", &weights_.var_in));
-  SN_RETURN_IF_ERROR(read_float(where(), info, "var_ln", &weights_.var_ln));
-  const Status finite = check_weights(weights_.mean_in, weights_.mean_ln, weights_.var_in, weights_.var_ln);
-  if (finite != Status::kOk) return invalid(where(), "%s", reason(finite));
-
-  std::int64_t ddof = 0;
-  if (OrtStatus* status = api_->KernelInfoGetAttribute_int64(info, "ddof", &ddof)) {
-    api_->ReleaseStatus(status);
-    return invalid(where(), "the attribute ddof is missing, or no int");
-  }
-  if (ddof != 0 && ddof != 1) return invalid(where(), "%s, not %" PRId64, reason(Status::kDdof), ddof);
-  ddof_ = static_cast<int>(ddof);
-
-  return nullptr;
-}
-
-OrtStatus* Kernel::read_inputs(OrtKernelContext* context, Problem* problem, cpu::Tensors* tensors) const {
-  InputTensor x;
-  SN_RETURN_IF_ERROR(read_input(where(), context, kX, &x));
-  const float* parameters[4] = {};
-  std::int64_t channels = -1;  // no parameter's length
-  for (std::size_t i = 0; i < 4; ++i) {
-    InputTensor parameter;
-    SN_RETURN_IF_ERROR(read_input(where(), context, kScale + i, &parameter));
-    const std::int64_t length = parameter.shape.rank == 1 ? parameter.shape.extents[0] : -1;
-    if (length < 0 || (i > 0 && length != channels)) {
-      return invalid(where(), "%s has shape %s and X %s; %s", kInputNames[kScale + i], ShapeText(parameter.shape).text,
-                     ShapeText(x.shape).text, reason(Status::kChannelMismatch));
-    }
-    channels = length;
-    parameters[i] = static_cast<const float*>(parameter.data);
-  }
-  const Status status = problem_from_shape(x.shape.extents, static_cast<std::int64_t>(x.shape.rank), channels,
-                                           kind_.type, ddof_, problem);
-  if (status != Status::kOk) {
-    return invalid(where(), "X has shape %s, the parameters (%" PRId64 "), ddof is %d: %s", ShapeText(x.shape).text,
-                   channels, ddof_, reason(status));
-  }
-  InputTensor residual;
-  if (kind_.epilogue == Epilogue::kAddRelu) {
-    SN_RETURN_IF_ERROR(read_input(where(), context, kResidual, &residual));
-    if (!(residual.shape == x.shape)) {
-      return invalid(where(), "X has shape %s and the residual %s; %s", ShapeText(x.shape).text,
-                     ShapeText(residual.shape).text, reason(Status::kResidualMismatch));
-    }
-  }
-  OrtValue* y = nullptr;
-  SN_RETURN_IF_ERROR(api_->KernelContext_GetOutput(context, 0, x.shape.extents, x.shape.rank, &y));
-  void* data = nullptr;
-  SN_RETURN_IF_ERROR(api_->GetTensorMutableData(y, &data));
-  *tensors = {x.data, parameters[0], parameters[1], parameters[2], parameters[3], residual.data, data};
   return nullptr;
 }
 
 OrtStatus* Kernel::compute(OrtKernelContext* context) const {
   Problem problem;
-  cpu::Tensors tensors = {};
-  SN_RETURN_IF_ERROR(read_inputs(context, &problem, &tensors));
+  Tensors t = {};
+  SN_RETURN_IF_ERROR(node_.read_tensors(context, &problem, &t));
+  const float* const* p = t.parameters;
+  const cpu::Tensors tensors = {t.x, p[0], p[1], p[2], p[3], t.residual, t.y};
+  const Attributes& a = node_.attributes();
+  const cpu::Weights weights = {a.mean_in, a.mean_ln, a.var_in, a.var_ln};
   const std::int64_t bytes = cpu::workspace_bytes(problem);
   const std::unique_ptr<void, Freed> workspace(std::malloc(static_cast<std::size_t>(bytes)));
-  Pool pool{api_, context};
+  Pool pool{node_.api(), context};
   const Status status =
-      cpu::switch_norm(problem, weights_, kind_.epilogue, tensors, workspace.get(), bytes, {&Pool::run, &pool});
-  return status == Status::kOk ? nullptr : invalid(where(), "%s", reason(status));
+      cpu::switch_norm(problem, weights, node_.epilogue(), tensors, workspace.get(), bytes, {&Pool::run, &pool});
+  return status == Status::kOk ? nullptr : invalid(node_.where(), "%s", reason(status));
 }
 
 }  // namespace sn_deploy::ort

@@ -1,25 +1,10 @@
-// The state of one node, and its computation: validate, forward, translate the status.
+// A node on the CPU provider: validate, forward, translate the status.
 #pragma once
 
-#include <cstddef>
-
-#include "core/problem.h"
-#include "core/switch_norm.h"
 #include "cpu/switch_norm.h"
-#include "onnxruntime/api.h"
-#include "onnxruntime/status.h"
+#include "onnxruntime/node.h"
 
 namespace sn_deploy::ort {
-
-// The operator's inputs, in their order.
-enum Input : std::size_t { kX = 0, kScale, kBias, kMeanOffset, kVarOffset, kResidual };
-
-// What the operator's registration says.
-struct Kind {
-  const char* op;
-  Epilogue epilogue;
-  DataType type;
-};
 
 class Kernel {
  public:
@@ -31,15 +16,7 @@ class Kernel {
   OrtStatus* compute(OrtKernelContext* context) const;
 
  private:
-  OrtStatus* read(const OrtKernelInfo* info);
-  OrtStatus* read_inputs(OrtKernelContext* context, Problem* problem, cpu::Tensors* tensors) const;
-  Where where() const { return {api_, kind_.op, name_}; }
-
-  const OrtApi* api_ = nullptr;
-  Kind kind_ = {};
-  char name_[256] = "";
-  cpu::Weights weights_ = {};
-  int ddof_ = 0;
+  Node node_;
 };
 
 }  // namespace sn_deploy::ort

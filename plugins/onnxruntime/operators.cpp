@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <initializer_list>
 
-#include "onnxruntime/kernel.h"
+#include "onnxruntime/node.h"
 #include "onnxruntime/status.h"
 
 namespace sn_deploy::ort {
@@ -13,11 +13,8 @@ namespace {
 const Operator& as_operator(const OrtCustomOp* op) { return *static_cast<const Operator*>(op); }
 
 OrtStatus* create_kernel(const OrtCustomOp* op, const OrtApi* api, const OrtKernelInfo* info, void** kernel) {
-  Kernel* made = nullptr;
-  SN_RETURN_IF_ERROR(
-      Kernel::create(api, info, {as_operator(op).name, as_operator(op).epilogue, as_operator(op).type}, &made));
-  *kernel = made;
-  return nullptr;
+  const Operator& own = as_operator(op);
+  return own.provider->create(api, info, {own.name, own.epilogue, own.type}, kernel);
 }
 
 ONNXTensorElementDataType onnx_from_type(DataType type) {
@@ -62,15 +59,17 @@ std::size_t in_place(const int (&inputs)[kCount], int** input, int** output) {
 std::size_t in_place_of_x(int** input, int** output) { return in_place(kFromX, input, output); }
 std::size_t in_place_of_x_or_residual(int** input, int** output) { return in_place(kFromXOrResidual, input, output); }
 
-Operator make_operator(const OrtApi* api, const char* name, Epilogue epilogue, DataType type) {
+Operator make_operator(const OrtApi* api, const Provider& provider, const char* name, Epilogue epilogue,
+                       DataType type) {
   Operator made{};
   made.api = api;
+  made.provider = &provider;
   made.name = name;
   made.epilogue = epilogue;
   made.type = type;
   made.version = kApiVersion;
   made.GetName = [](const OrtCustomOp* op) { return as_operator(op).name; };
-  made.GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return "CPUExecutionProvider"; };
+  made.GetExecutionProviderType = [](const OrtCustomOp* op) { return as_operator(op).provider->name; };
   made.GetInputTypeCount = &input_count;
   made.GetInputType = &input_type;
   made.GetInputCharacteristic = [](const OrtCustomOp*, std::size_t) { return INPUT_OUTPUT_REQUIRED; };
@@ -83,10 +82,8 @@ Operator make_operator(const OrtApi* api, const char* name, Epilogue epilogue, D
   made.GetVariadicOutputMinArity = [](const OrtCustomOp*) { return 0; };
   made.GetVariadicOutputHomogeneity = [](const OrtCustomOp*) { return 0; };
   made.CreateKernelV2 = &create_kernel;
-  made.KernelComputeV2 = [](void* kernel, OrtKernelContext* context) {
-    return static_cast<const Kernel*>(kernel)->compute(context);
-  };
-  made.KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
+  made.KernelComputeV2 = provider.compute;
+  made.KernelDestroy = provider.destroy;
   made.InferOutputShapeFn = &infer_shape;
   made.GetStartVersion = [](const OrtCustomOp*) { return 1; };
   made.GetEndVersion = [](const OrtCustomOp*) { return INT_MAX; };
@@ -97,12 +94,12 @@ Operator make_operator(const OrtApi* api, const char* name, Epilogue epilogue, D
 
 }  // namespace
 
-void make_operators(const OrtApi* api, Operator (&operators)[kOperators]) {
+void make_operators(const OrtApi* api, const Provider& provider, Operator* operators) {
   Operator* next = operators;
   for (const DataType type : {DataType::kFloat32, DataType::kFloat16, DataType::kBfloat16}) {
-    *next++ = make_operator(api, "SwitchNorm", Epilogue::kNone, type);
-    *next++ = make_operator(api, "SwitchNormRelu", Epilogue::kRelu, type);
-    *next++ = make_operator(api, "SwitchNormAddRelu", Epilogue::kAddRelu, type);
+    *next++ = make_operator(api, provider, "SwitchNorm", Epilogue::kNone, type);
+    *next++ = make_operator(api, provider, "SwitchNormRelu", Epilogue::kRelu, type);
+    *next++ = make_operator(api, provider, "SwitchNormAddRelu", Epilogue::kAddRelu, type);
   }
 }
 

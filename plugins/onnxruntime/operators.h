@@ -4,11 +4,13 @@
 #include "core/problem.h"
 #include "core/switch_norm.h"
 #include "onnxruntime/api.h"
+#include "onnxruntime/provider.h"
 
 namespace sn_deploy::ort {
 
 struct Operator : OrtCustomOp {
   const OrtApi* api;  // shape inference is handed none
+  const Provider* provider;
   const char* name;
   Epilogue epilogue;
   DataType type;
@@ -18,7 +20,8 @@ struct Operator : OrtCustomOp {
 // left open would do for it from 1.19 on, but before it allows one open input only.
 constexpr int kOperators = 9;
 
-// `operators` must outlive every session that they are registered with.
-void make_operators(const OrtApi* api, Operator (&operators)[kOperators]);
+// Those of one provider. `provider` and `operators`, kOperators of them, must outlive every session that they are
+// registered with.
+void make_operators(const OrtApi* api, const Provider& provider, Operator* operators);
 
 }  // namespace sn_deploy::ort

@@ -15,7 +15,7 @@ namespace {
 struct Registered {
   const OrtApi* api;
   OrtCustomOpDomain* domain;
-  Operator operators[kOperators];
+  Operator operators[kMostProviders * kOperators];
   Registered* next;
 };
 
@@ -26,10 +26,13 @@ OrtStatus* make_registered(const OrtApi* api, Registered** result) {
   std::unique_ptr<Registered> made(new (std::nothrow) Registered{});
   if (made == nullptr) return api->CreateStatus(ORT_FAIL, "out of memory");
   made->api = api;
-  make_operators(api, made->operators);
+  const Providers own = providers();
+  for (int i = 0; i < own.count; ++i) make_operators(api, own.list[i], made->operators + i * kOperators);
   Owned<OrtCustomOpDomain> domain(api->ReleaseCustomOpDomain);
   SN_RETURN_IF_ERROR(api->CreateCustomOpDomain(kDomain, domain.out()));
-  for (const Operator& op : made->operators) SN_RETURN_IF_ERROR(api->CustomOpDomain_Add(domain.get(), &op));
+  for (int i = 0; i < own.count * kOperators; ++i) {
+    SN_RETURN_IF_ERROR(api->CustomOpDomain_Add(domain.get(), &made->operators[i]));
+  }
   made->domain = domain.release();
   *result = made.release();
   return nullptr;

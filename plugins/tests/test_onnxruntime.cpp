@@ -44,7 +44,7 @@ OrtValue tensor(const Extents& extents, float value) {
 class Node {
  public:
   explicit Node(const char* op) {
-    make_operators(&fake.api, operators_);
+    make_operators(&fake.api, providers().list[0], operators_);
     for (const Operator& each : operators_) {
       if (std::string(each.name) == op && each.type == DataType::kFloat32) op_ = &each;
     }

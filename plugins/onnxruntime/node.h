@@ -1,0 +1,57 @@
+// What a node's kernel is on any provider: the node's attributes, and one run's tensors, checked and as plain pointers.
+#pragma once
+
+#include <cstddef>
+
+#include "core/problem.h"
+#include "core/switch_norm.h"
+#include "onnxruntime/api.h"
+#include "onnxruntime/status.h"
+
+namespace sn_deploy::ort {
+
+// The operator's inputs, in their order.
+enum Input : std::size_t { kX = 0, kScale, kBias, kMeanOffset, kVarOffset, kResidual };
+
+// What the operator's registration says.
+struct Kind {
+  const char* op;
+  Epilogue epilogue;
+  DataType type;
+};
+
+// The operator's attributes.
+struct Attributes {
+  float mean_in, mean_ln, var_in, var_ln;
+  int ddof;
+};
+
+// Where the provider keeps them.
+struct Tensors {
+  const void* x;
+  const float* parameters[4];  // scale, bias, mean_offset, var_offset
+  const void* residual;        // null but for kAddRelu
+  void* y;
+};
+
+class Node {
+ public:
+  // Reads the attributes, and refuses those that would be wrong for every input.
+  OrtStatus* read(const OrtApi* api, const OrtKernelInfo* info, const Kind& kind);
+
+  // One run's problem and tensors, with Y allocated; a status with the shapes in it where they don't fit.
+  OrtStatus* read_tensors(OrtKernelContext* context, Problem* problem, Tensors* tensors) const;
+
+  const OrtApi* api() const { return api_; }
+  Epilogue epilogue() const { return kind_.epilogue; }
+  const Attributes& attributes() const { return attributes_; }
+  Where where() const { return {api_, kind_.op, name_}; }
+
+ private:
+  const OrtApi* api_ = nullptr;
+  Kind kind_ = {};
+  char name_[256] = "";
+  Attributes attributes_ = {};
+};
+
+}  // namespace sn_deploy::ort

@@ -1,0 +1,12 @@
+// The providers of libsn_deploy_ort.so.
+#include "onnxruntime/kernel.h"
+#include "onnxruntime/provider.h"
+
+namespace sn_deploy::ort {
+
+Providers providers() {
+  static constexpr Provider kProviders[] = {provider_of<Kernel>("CPUExecutionProvider")};
+  return {kProviders, 1};
+}
+
+}  // namespace sn_deploy::ort
