@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -37,20 +37,28 @@ class Source(Protocol):
 
     def __iter__(self) -> Iterator[Batch]: ...
 
-    def __len__(self) -> int:
-        """How many batches there are."""
+    @property
+    def batches(self) -> int | None:
+        """How many batches iterating gives; None where only iterating tells."""
         ...
 
     def describe(self) -> dict[str, Any]:
-        """What a reader of the result has to know to get the same samples again."""
+        """What a reader of the result has to know to get the same samples again; the same for every shard."""
         ...
 
 
 class Backend(Protocol):
-    """A model opened in some runtime."""
+    """A model opened in some runtime, under the check's own names of inputs and outputs, whatever the file's are."""
 
-    info: BackendInfo
+    @property
+    def info(self) -> BackendInfo: ...
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]: ...
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs, by name. Inputs of another float type than the model's are cast."""
+        ...
+
+    def prepared(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
+        """A call on these inputs, cast and named beforehand: what is to be timed."""
+        ...
 
     def close(self) -> None: ...

@@ -44,13 +44,16 @@ class OutputParity:
         output, dtype, shape: of the backend's tensor, with the batch axis as 'N'.
         elements: how many numbers were compared.
         max_abs: largest absolute difference; ``max_abs_sample`` is the index of its sample.
-        max_rel: largest difference relative to the larger of the element and the reference's root mean square.
+        max_rel: largest difference relative to the larger of the element and the root mean square of its batch's
+            reference: an element that is near zero by chance says nothing about precision.
         rel_l2: L2 norm of the difference over that of the reference; ``worst_rel_l2`` that of the worst sample,
             ``worst_rel_l2_sample``.
         cosine: of the two as vectors; snr_db: 20·log10 of 1 / rel_l2, infinite (None in JSON) for equal tensors.
-        percentiles: "50", "90", "99", "99.9" -> absolute difference that so many per cent stay at or below.
+        percentiles: "50", "90", "99", "99.9" -> absolute difference that so many per cent stay at or below, at most 1 %
+            above the smallest such number.
         reference_nonfinite, nonfinite: NaN and infinite elements of the reference, of the backend.
-        nonfinite_mismatch: elements that are not finite in one and not the same in the other.
+        nonfinite_mismatch: elements that are infinite in one and not the same in the other, or NaN in either: a NaN is
+            never right.
         tolerance: metric -> its limit; passed: whether all hold.
     """
 
@@ -222,6 +225,7 @@ class CheckResult:
         data: what the samples were: ``{"kind": "random", "seed": 0, …}``; ``samples`` and ``batches`` were run.
         reference: the backend that the others are compared with.
         shard: "2/8" where this is a part; None for the whole, merged or not.
+        partial: of a part, what `sn-deploy merge` needs to make the whole of it, exactly; None for the whole.
         importance: SN layers and their weights of IN, LN and BN, where a model file has them, as `inspect` gives them.
         passed: whether every assertion holds.
     """
@@ -242,6 +246,7 @@ class CheckResult:
     latency: LatencyReport | None = None
     importance: Sequence[Mapping[str, Any]] = ()
     shard: str | None = None
+    partial: Mapping[str, Any] | None = None
     seconds: float = 0.0
     schema: int = SCHEMA
 
