@@ -1,7 +1,7 @@
-"""The model-local ONNX function ``sn_deploy::SwitchNorm``: the operator in standard ops.
+"""The model-local ONNX functions ``sn_deploy::SwitchNorm`` and its fused forms: the operators in standard ops.
 
-A runtime that knows no SwitchNorm runs this body. It keeps the contract of `sn_deploy.graph.op`: statistics in
-float32 whatever X is, centred second moments, any dynamic axis, an empty batch. Why this body and not another:
+A runtime that knows no SwitchNorm runs these bodies. They keep the contract of `sn_deploy.graph.op`: statistics in
+float32 whatever X is, centred second moments, any dynamic axis, an empty batch. Why these bodies and no others:
 docs/decisions/0002-function-body.md.
 
 With ``d = x - mean_in``, the layer is ``y = d·s + t`` with per (n, c)
@@ -21,7 +21,15 @@ import onnx
 import onnx.parser
 
 from sn_deploy.errors import SnDeployError
-from sn_deploy.graph.op import DOMAIN, FLOAT_ATTRIBUTES, PARAMETERS, SWITCH_NORM
+from sn_deploy.graph.op import (
+    DOMAIN,
+    FLOAT_ATTRIBUTES,
+    OP_TYPES,
+    RESIDUAL,
+    SWITCH_NORM,
+    SWITCH_NORM_ADD_RELU,
+    input_names,
+)
 
 # CastLike and the start and end of Shape came with 15; above 24 nothing has been tried.
 MIN_OPSET: Final = 15
@@ -37,22 +45,27 @@ _AXES_INPUT_OPSET: Final = 18
 _ATTRIBUTES: Final = (*FLOAT_ATTRIBUTES, "ddof", "plugin_namespace")
 
 
-def function_body(opset: int, ranks: Collection[int], *, most_positions: int | None = None) -> onnx.FunctionProto:
-    """The function ``sn_deploy::SwitchNorm`` for one file.
+def function_body(
+    opset: int, ranks: Collection[int], *, most_positions: int | None = None, op_type: str = SWITCH_NORM
+) -> onnx.FunctionProto:
+    """The function of one of the operators for one file.
 
     Args:
         opset: version of the standard operators, `MIN_OPSET` to `MAX_OPSET`; the file must import the same.
-        ranks: the ranks of X of all SwitchNorm nodes of the file. The fewer, the cheaper the body: a single rank is
-            computed in X's own shape, several through a view of X of rank 4.
+        ranks: the ranks of X of all nodes of this operator in the file. The fewer, the cheaper the body: a single rank
+            is computed in X's own shape, several through a view of X of rank 4.
         most_positions: the largest HW of these nodes, None where one is dynamic. Means over more than
             `MOST_POSITIONS_OF_ONE_SUM` are taken in steps, which costs time on small maps.
+        op_type: which operator, one of `sn_deploy.graph.op.OP_TYPES`.
 
     Raises:
-        SnDeployError: an opset that is not supported, no rank, or a rank below 2.
+        SnDeployError: an operator that isn't ours, an opset that is not supported, no rank, or a rank below 2.
     """
+    if op_type not in OP_TYPES:
+        raise SnDeployError(f"no operator of ours: {op_type!r}", where=DOMAIN, expected=" or ".join(OP_TYPES))
     if not MIN_OPSET <= opset <= MAX_OPSET:
         raise SnDeployError(
-            f"opset {opset} has no function body of {SWITCH_NORM}",
+            f"opset {opset} has no function body of {op_type}",
             where="opset",
             expected=f"{MIN_OPSET} to {MAX_OPSET}",
             mend=f"export with an opset from {MIN_OPSET} to {MAX_OPSET}",
@@ -61,7 +74,7 @@ def function_body(opset: int, ranks: Collection[int], *, most_positions: int | N
     if not distinct or min(distinct) < 2:
         raise SnDeployError(
             f"no function body for X of rank {sorted(distinct)}",
-            where=SWITCH_NORM,
+            where=op_type,
             expected="at least one rank, each 2 or more: (N, C, *spatial)",
         )
     long_sums = most_positions is None or most_positions > MOST_POSITIONS_OF_ONE_SUM
@@ -73,8 +86,24 @@ def function_body(opset: int, ranks: Collection[int], *, most_positions: int | N
         body = _body_of_any_rank(opset, _mean_and_d_of_view(opset, distinct, long_sums))
     return onnx.parser.parse_function(
         f'<domain: "{DOMAIN}", opset_import: ["": {opset}]>\n'
-        f"{SWITCH_NORM} <{', '.join(_ATTRIBUTES)}> (X, {', '.join(PARAMETERS)}) => (Y) {{\n{body}\n}}"
+        f"{op_type} <{', '.join(_ATTRIBUTES)}> ({', '.join(input_names(op_type))}) => (Y) {{\n"
+        f"{body}\n{_finish(op_type)}\n}}"
     )
+
+
+def _finish(op_type: str) -> str:
+    """From y, the layer's output in float32, to Y: what follows it, in float32 too, then one rounding to X's type."""
+    if op_type == SWITCH_NORM:
+        return "Y = CastLike (y, X)"
+    if op_type == SWITCH_NORM_ADD_RELU:
+        return f"""
+    {RESIDUAL}_f = Cast <to = 1> ({RESIDUAL})
+    total = Add (y, {RESIDUAL}_f)
+    positive = Relu (total)
+    Y = CastLike (positive, X)"""
+    return """
+    positive = Relu (y)
+    Y = CastLike (positive, X)"""
 
 
 def _body_of_spatial_rank(opset: int, rank: int, long_sums: bool) -> str:
@@ -99,7 +128,7 @@ def _body_of_spatial_rank(opset: int, rank: int, long_sums: bool) -> str:
     {mean_and_d}
     {_variance_in(opset, spatial)}
     {_mix(opset)}
-    Y = CastLike (y, X)
+    y = Add (scaled, t)
     """
 
 
@@ -124,7 +153,6 @@ def _body_of_rank_2(opset: int) -> str:
     centred = Add (d, shift)
     scaled = Mul (centred, s)
     y = Add (scaled, bias)
-    Y = CastLike (y, X)
     """
 
 
@@ -158,8 +186,8 @@ def _body_of_any_rank(opset: int, mean_and_d: str) -> str:
     {mean_and_d}
     {_variance_in(opset, [2, 3])}
     {_mix(opset)}
-    y_own = Reshape (y, shape)
-    Y = CastLike (y_own, X)
+    y_viewed = Add (scaled, t)
+    y = Reshape (y_viewed, shape)
     """
 
 
@@ -208,7 +236,7 @@ def _variance_in(opset: int, axes: list[int]) -> str:
 
 
 def _mix(opset: int) -> str:
-    """From d (N, C, *spatial), m_in and s_in (N, C, 1, …) and the parameters (C, 1, …) to y."""
+    """From d (N, C, *spatial), m_in and s_in (N, C, 1, …) and the parameters (C, 1, …) to d·s and t: y is their sum."""
     # 1 - w_in - w_ln as two halves: whatever the weights, next to nothing is rounded off before it meets the mean.
     return f"""
     {_reduce(opset, "m_ln", "ReduceMean", "m_in", [1])}
@@ -238,7 +266,6 @@ def _mix(opset: int) -> str:
     shift_scaled = Mul (shift, s)
     t = Add (shift_scaled, bias_c)
     scaled = Mul (d, s)
-    y = Add (scaled, t)
     """
 
 

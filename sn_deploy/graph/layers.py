@@ -1,4 +1,4 @@
-"""The SwitchNorm nodes of a captured graph: given their function, their names, and what the file says about itself."""
+"""The SwitchNorm nodes of a graph: given their functions, their names, and what the file says about itself."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sn_deploy.graph.function_body import function_body
 
 
 def switch_norm_nodes(model: ir.Model) -> list[ir.Node]:
-    """The SwitchNorm nodes of the graph and its subgraphs, in the order in which they run."""
-    return [node for node in model.graph.all_nodes() if node.domain == op.DOMAIN and node.op_type == op.SWITCH_NORM]
+    """The nodes of our operators in the graph and its subgraphs, in the order in which they run."""
+    return [node for node in model.graph.all_nodes() if node.domain == op.DOMAIN and node.op_type in op.OP_TYPES]
 
 
 def count_nodes(model: ir.Model) -> int:
@@ -32,7 +32,7 @@ def complete(model: ir.Model) -> None:
     """
     _drop_exporter_metadata(model)
     _name_layers(model)
-    _add_function(model)
+    write_functions(model)
     model.producer_name, model.producer_version = "sn-deploy", sn_deploy.__version__
 
 
@@ -66,22 +66,28 @@ def _name_layers(model: ir.Model) -> None:
             taken.add(name)
 
 
-def _add_function(model: ir.Model) -> None:
-    nodes = switch_norm_nodes(model)
-    if not nodes:
-        return
-    shapes: list[ir.Shape] = []
-    for node in nodes:
+def write_functions(model: ir.Model) -> None:
+    """Gives the file a function for each of our operators that it uses, and for no other. Changes ``model``.
+
+    Raises:
+        SnDeployError: a node whose X has no known rank, or an opset without a function body.
+    """
+    for name in [name for name in model.functions if name[0] == op.DOMAIN]:
+        del model.functions[name]
+    shapes: dict[str, list[ir.Shape]] = {}
+    for node in switch_norm_nodes(model):
         x = node.inputs[0]
         if x is None or x.shape is None:
             raise SnDeployError("the rank of its input isn't known", where=f"node {node.name}")
-        shapes.append(x.shape)
-    ranks = {len(shape) for shape in shapes}
-    body = ir.serde.deserialize_function(
-        function_body(model.opset_imports[""], ranks, most_positions=_most_positions(shapes))
-    )
-    model.functions[body.identifier()] = body
-    model.opset_imports[op.DOMAIN] = op.VERSION
+        shapes.setdefault(node.op_type, []).append(x.shape)
+    for op_type, own in shapes.items():
+        ranks = {len(shape) for shape in own}
+        positions = _most_positions(own)
+        proto = function_body(model.opset_imports[""], ranks, most_positions=positions, op_type=op_type)
+        body = ir.serde.deserialize_function(proto)
+        model.functions[body.identifier()] = body
+    if shapes:
+        model.opset_imports[op.DOMAIN] = op.VERSION
 
 
 def _most_positions(shapes: Sequence[ir.Shape]) -> int | None:

@@ -12,11 +12,10 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import op
+from sn_deploy.graph.layers import count_nodes, switch_norm_nodes
+from sn_deploy.graph.order import first_out_of_order
 from sn_deploy.input_file import COPY_AGAIN, read_head
 from sn_deploy.inspection.layer import LayerWeights, kind_from_rank
-
-# SwitchNorm and its fused forms: one layer each.
-_OP_TYPES: Final = frozenset({op.SWITCH_NORM, "SwitchNormRelu", "SwitchNormAddRelu"})
 
 # Weights that come from a softmax in float32 miss their sum of 1 by this much, and a rest below it is no branch.
 _ROUNDING: Final = 1e-6
@@ -30,16 +29,11 @@ def layers_from_onnx(path: Path) -> list[LayerWeights]:
             contract.
     """
     model = _load(path)
-    layers = []
-    seen: set[ir.Node] = set()
-    for node in model.graph.all_nodes():
-        _check_order(node, seen, path)
-        seen.add(node)
-        if node.domain == op.DOMAIN and node.op_type in _OP_TYPES:
-            layers.append(_layer_from_node(node, path))
+    _check_order(model, path)
+    layers = [_layer_from_node(node, path) for node in switch_norm_nodes(model)]
     if not layers:
         raise SnDeployError(
-            f"has no SwitchNorm node among its {len(seen)} nodes",
+            f"has no SwitchNorm node among its {count_nodes(model)} nodes",
             where=str(path),
             expected="a file written by `sn-deploy export` without --inline",
             mend="inspect the checkpoint: files exported with --inline or by other tools hold SN as standard operators",
@@ -67,16 +61,16 @@ def _load(path: Path) -> ir.Model:
         raise SnDeployError(f"is no valid ONNX model ({reason})", where=str(path), mend=COPY_AGAIN) from error
 
 
-def _check_order(node: ir.Node, seen: set[ir.Node], path: Path) -> None:
-    for value in node.inputs:
-        producer = None if value is None else value.producer()
-        if value is not None and producer is not None and producer not in seen:
-            raise SnDeployError(
-                f"its nodes are out of order: {node.op_type} {node.name!r} uses {value.name!r} before it is made",
-                where=str(path),
-                expected="nodes in topological order, as ONNX demands",
-                mend="export it again",
-            )
+def _check_order(model: ir.Model, path: Path) -> None:
+    found = first_out_of_order(model)
+    if found is not None:
+        node, value = found
+        raise SnDeployError(
+            f"its nodes are out of order: {node.op_type} {node.name!r} uses {value.name!r} before it is made",
+            where=str(path),
+            expected="nodes in topological order, as ONNX demands",
+            mend="export it again",
+        )
 
 
 def _layer_from_node(node: ir.Node, path: Path) -> LayerWeights:

@@ -1,4 +1,4 @@
-"""The function body as a piece of ONNX: valid, its shapes known, exact where it must be, and its faults caught."""
+"""The function bodies as a piece of ONNX: valid, its shapes known, exact where it must be, and its faults caught."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from onnx import helper
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.function_body import MAX_OPSET, MIN_OPSET, MOST_POSITIONS_OF_ONE_SUM, function_body
 from sn_deploy.graph.layers import complete
-from sn_deploy.graph.op import DOMAIN, FLOAT_ATTRIBUTES, PARAMETERS, SWITCH_NORM
+from sn_deploy.graph.op import DOMAIN, FLOAT_ATTRIBUTES, OP_TYPES, PARAMETERS, SWITCH_NORM_ADD_RELU
 from sn_deploy.runtime.ort import OrtSession
-from tests.cases import Case, make_case
+from tests.cases import DTYPES, Case, make_case
+from tests.fused_forms import FUSED, fused_roundings, inputs_of
 from tests.single_node import single_node_model
 from tests.tolerances import roundings, switch_norm_bound
 
@@ -50,6 +51,12 @@ def run(model: onnx.ModelProto, x: np.ndarray, threads: int = 1) -> np.ndarray:
         return session.run({"X": x})["Y"]
 
 
+def fused_error(model: onnx.ModelProto, op_type: str, one: Case) -> float:
+    """The error of a fused form in units of its bound, in ONNX Runtime by its function."""
+    with OrtSession(model.SerializeToString(), threads=1, spinning=False, native=False) as session:
+        return fused_roundings(op_type, session.run(inputs_of(op_type, one))["Y"], one)
+
+
 def output_axes(model: onnx.ModelProto, *, data_prop: bool = False) -> list[int | str]:
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=data_prop)
     return [axis.dim_param or axis.dim_value for axis in inferred.graph.output[0].type.tensor_type.shape.dim]
@@ -68,23 +75,36 @@ def test_every_opset_and_rank_is_valid_and_right(
     assert roundings(run(model, one.x), one.folded, one.x) <= 1
 
 
-def test_the_interface_is_the_operators() -> None:
-    function = function_body(20, {4})
-    assert (function.domain, function.name) == (DOMAIN, SWITCH_NORM)
-    assert list(function.input) == ["X", *PARAMETERS]
+@pytest.mark.parametrize("opset", [MIN_OPSET, 17, 18, MAX_OPSET])
+@pytest.mark.parametrize(("rank", "ranks"), RANKS)
+@pytest.mark.parametrize("op_type", FUSED)
+def test_the_fused_forms_are_valid_and_right(opset: int, rank: int, ranks: set[int], op_type: str) -> None:
+    one = case(SHAPES[rank])
+    axes = ["N", 7, *"DHW"[: rank - 2]]
+    model = single_node_model(one.folded, axes, "float32", op_type=op_type, opset=opset, ranks=ranks)
+    onnx.checker.check_model(model, full_check=True)
+    assert fused_error(model, op_type, one) <= 1
+
+
+@pytest.mark.parametrize("op_type", OP_TYPES)
+def test_the_interface_is_the_operators(op_type: str) -> None:
+    function = function_body(20, {4}, op_type=op_type)
+    assert (function.domain, function.name) == (DOMAIN, op_type)
+    assert list(function.input) == ["X", *PARAMETERS, *(["residual"] if op_type == SWITCH_NORM_ADD_RELU else [])]
     assert list(function.output) == ["Y"]
     assert set(function.attribute) == {*FLOAT_ATTRIBUTES, "ddof", "plugin_namespace"}
     assert {node.domain for node in function.node} == {""}
     assert [(opset.domain, opset.version) for opset in function.opset_import] == [("", 20)]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("op_type", OP_TYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rank", [2, 3, 4, 5])
-def test_y_has_the_inferred_shape_of_x(rank: int, dtype: str) -> None:
+def test_y_has_the_inferred_shape_of_x(rank: int, dtype: str, op_type: str) -> None:
     folded = case(SHAPES[rank]).folded
     dynamic = ["N", 7, *"DHW"[: rank - 2]]
     for axes in (dynamic, list(SHAPES[rank])):
-        assert output_axes(single_node_model(folded, axes, dtype, output_shape=False)) == axes
+        assert output_axes(single_node_model(folded, axes, dtype, op_type=op_type, output_shape=False)) == axes
 
 
 def test_y_has_the_inferred_shape_of_x_where_ranks_are_mixed() -> None:
@@ -105,6 +125,25 @@ def test_every_axis_but_the_channels_may_be_dynamic_and_the_batch_empty(rank: in
             shape = (batch, 7, *(extent + grow for extent in SHAPES[rank][2:]))
             x = case(shape, dtype, seed=batch).x
             assert roundings(session.run({"X": x})["Y"], folded, x) <= 1
+
+
+@pytest.mark.parametrize(("rank", "ranks"), RANKS)
+@pytest.mark.parametrize("op_type", FUSED)
+def test_the_fused_forms_take_any_shape_and_dtype(rank: int, ranks: set[int], op_type: str) -> None:
+    axes = [None, 7, *[None] * (rank - 2)]
+    for dtype in DTYPES:
+        folded = case(SHAPES[rank]).folded
+        model = single_node_model(folded, axes, dtype, op_type=op_type, ranks=ranks)
+        with OrtSession(model.SerializeToString(), threads=1, native=False) as session:
+            for batch, grow in ((0, 0), (1, 3), (4, 1)):
+                shape = (batch, 7, *(extent + grow for extent in SHAPES[rank][2:]))
+                one = Case(folded, case(shape, dtype, seed=batch).x)
+                assert fused_roundings(op_type, session.run(inputs_of(op_type, one))["Y"], one) <= 1
+
+
+def test_no_other_operator_has_a_body() -> None:
+    with pytest.raises(SnDeployError, match="sn_deploy: no operator of ours: 'SwitchNormGelu'"):
+        function_body(20, {4}, op_type="SwitchNormGelu")
 
 
 @pytest.mark.parametrize(
@@ -329,3 +368,35 @@ def test_a_mean_taken_in_one_go_is_caught_on_large_maps() -> None:
     one = case((1, 2, 512, 512), mean=1000.0)
     model = single_node_model(one.folded, one.x.shape, "float32", most_positions=1)
     assert roundings(run(model, one.x), one.folded, one.x) > 8
+
+
+FUSED_FAULTS: dict[str, Fault] = {
+    "the ReLU lost": _rewire("positive", "Identity", "total"),
+    "the residual lost": _rewire("total", "Identity", "y"),
+    "the ReLU before the sum": lambda function: _replace(
+        function, "total", _make("Relu", "y", "y_positive"), _make("Add", "y_positive residual_f", "total")
+    ),
+    "the layer's output rounded before the sum": _half_precision("y"),
+    "the sum rounded towards another type": _half_precision("total"),
+}
+
+
+def _worst_fused(plant: Fault | None) -> float:
+    errors = []
+    for dtype in DTYPES:
+        one = case((3, 7, 5, 4), dtype, mean=0.5)
+        model = single_node_model(one.folded, one.x.shape, dtype, op_type=SWITCH_NORM_ADD_RELU)
+        if plant is not None:
+            plant(model.functions[0])
+            onnx.checker.check_model(model, full_check=True)
+        errors.append(fused_error(model, SWITCH_NORM_ADD_RELU, one))
+    return max(errors)
+
+
+def test_the_cases_for_faults_of_the_fused_forms_pass_without_one() -> None:
+    assert _worst_fused(None) <= 1
+
+
+@pytest.mark.parametrize("name", FUSED_FAULTS)
+def test_a_planted_fault_of_the_fused_forms_is_caught(name: str) -> None:
+    assert _worst_fused(FUSED_FAULTS[name]) > 10

@@ -1,4 +1,4 @@
-"""Models of the operator and its fused forms, and the fused forms' meaning."""
+"""Models of the operators for the native library."""
 
 from __future__ import annotations
 
@@ -13,16 +13,13 @@ from onnx import TensorProto, helper
 
 from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.runtime.ort import OrtSession
-from tests.cases import DTYPES, Case
+from tests.cases import DTYPES
 from tests.single_node import ELEMENT_TYPES, single_node_model
-from tests.tolerances import TOLERANCES, switch_norm_bound
 
 Array = npt.NDArray[Any]
 
 # Older ONNX Runtimes compute in bfloat16, but their Python binding passes none.
 _BINDING_HAS_BFLOAT16: Final = hasattr(onnxruntime.OrtValue, "ortvalue_from_numpy_with_onnx_type")
-
-OPS: Final = ("SwitchNorm", "SwitchNormRelu", "SwitchNormAddRelu")
 
 
 def operator_model(
@@ -34,17 +31,10 @@ def operator_model(
     residual_dtype: str | None = None,
 ) -> onnx.ModelProto:
     """``Y = op(X[, residual])`` without a function: only a runtime that has the operator runs it."""
-    model = single_node_model(folded, [2, 2, 2], dtype)
+    model = single_node_model(folded, shape, dtype, op_type=op, ranks={3}, output_shape=False)
     del model.functions[:]
-    node, value = model.graph.node[0], ELEMENT_TYPES[dtype]
-    node.op_type = op
-    del model.graph.input[:], model.graph.output[:]
-    model.graph.input.append(helper.make_tensor_value_info("X", value, list(shape)))
-    model.graph.output.append(helper.make_tensor_value_info("Y", value, None))
-    if op == "SwitchNormAddRelu":
-        node.input.append("residual")
-        own = ELEMENT_TYPES[residual_dtype or dtype]
-        model.graph.input.append(helper.make_tensor_value_info("residual", own, [None] * len(shape)))
+    if residual_dtype is not None:
+        model.graph.input[1].type.tensor_type.elem_type = ELEMENT_TYPES[residual_dtype]
     return model
 
 
@@ -93,29 +83,3 @@ def _with_float32_borders(model: onnx.ModelProto) -> onnx.ModelProto:
     for value in (*graph.input, *graph.output):
         value.type.tensor_type.elem_type = TensorProto.FLOAT
     return cast
-
-
-def residual_of(case: Case) -> Array:
-    """A residual for the case, of X's shape and dtype."""
-    return np.random.default_rng(7).normal(size=case.x.shape).astype(case.x.dtype)
-
-
-def expected(op: str, case: Case, residual: Array) -> npt.NDArray[np.float64]:
-    """The operator's output in float64."""
-    y = case.folded.evaluate(case.x)
-    if op == "SwitchNormAddRelu":
-        y = y + residual.astype(np.float64)
-    return y if op == "SwitchNorm" else np.maximum(y, 0)
-
-
-def fused_roundings(op: str, y: Array, case: Case, residual: Array) -> float:
-    """As `tests.tolerances.roundings`, for the fused forms: the sum is rounded once, and like what it is stored in."""
-    assert y.shape == case.x.shape
-    assert y.dtype == case.x.dtype
-    if not y.size:
-        return 0.0
-    exact = expected(op, case, residual)
-    own, stored = TOLERANCES["float32"].roundoff, TOLERANCES[case.dtype].roundoff
-    # The bound's last part is for storing Y, which here is another number.
-    bound = switch_norm_bound(case.folded, case.x) + own * np.abs(exact) + stored * np.abs(exact)
-    return float(np.nan_to_num(np.abs(y.astype(np.float64) - exact) / bound, nan=np.inf).max())

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sn_deploy.graph.op import OP_TYPES
 from tests.cases import DTYPES, Case, cases, make_case
-from tests.native.models import OPS, fused_roundings, operator_model, residual_of, run
+from tests.fused_forms import FUSED, fused_roundings, inputs_of
+from tests.native.models import operator_model, run
 from tests.single_node import single_node_model
 from tests.tolerances import roundings
 
@@ -19,9 +21,7 @@ WEIGHTS = (0.5, 0.3, 0.2)
 
 def fused(op: str, case: Case, library: str, threads: int = 1) -> float:
     model = operator_model(op, case.folded, [None] * case.x.ndim, case.dtype)
-    residual = residual_of(case)
-    inputs = {"X": case.x, "residual": residual} if op == "SwitchNormAddRelu" else {"X": case.x}
-    return fused_roundings(op, run(model, inputs, library, threads)["Y"], case, residual)
+    return fused_roundings(op, run(model, inputs_of(op, case), library, threads)["Y"], case)
 
 
 @settings(max_examples=250, deadline=None)
@@ -32,7 +32,7 @@ def test_an_exported_node(library: str, case: Case) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(op=st.sampled_from(OPS), case=cases())
+@given(op=st.sampled_from(FUSED), case=cases())
 def test_the_fused_forms(library: str, op: str, case: Case) -> None:
     assert fused(op, case, library, threads=2) <= 1
 
@@ -44,7 +44,7 @@ def test_the_fused_forms(library: str, op: str, case: Case) -> None:
 def test_sizes_that_are_split_over_threads(library: str, shape: tuple[int, ...], dtype: str) -> None:
     weights = WEIGHTS if len(shape) > 2 else (0.0, 0.6, 0.4)
     case = make_case(shape, dtype, mean_weights=weights, var_weights=weights, ddof=1, seed=3, mean=2.0)
-    for op in OPS:
+    for op in OP_TYPES:
         assert fused(op, case, library, threads=2) <= 1
 
 

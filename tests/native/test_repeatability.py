@@ -9,7 +9,8 @@ import pytest
 
 from sn_deploy.runtime.ort import OrtSession
 from tests.cases import DTYPES, Case, make_case
-from tests.native.models import Array, chain_model, operator_model, residual_of, run
+from tests.fused_forms import Array, inputs_of
+from tests.native.models import chain_model, operator_model, run
 
 SHAPES = [(5, 64, 14, 14), (4, 300, 7, 7), (3, 2, 170, 171), (6, 40)]
 
@@ -25,7 +26,7 @@ def bits(array: Array) -> bytes:
 
 def outputs(case: Case, library: str, threads: int) -> bytes:
     model = operator_model("SwitchNormAddRelu", case.folded, [None] * case.x.ndim, case.dtype)
-    return bits(run(model, {"X": case.x, "residual": residual_of(case)}, library, threads)["Y"])
+    return bits(run(model, inputs_of("SwitchNormAddRelu", case), library, threads)["Y"])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
