@@ -4,13 +4,25 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
+#include <cstdint>
 
-#include "cuda/prepare.h"
+#include "cuda/kernels/instances.h"
 
 namespace sn_deploy::cuda {
 namespace {
 
 thread_local const char* last_error = "no error";
+
+// kDevice, after keeping what CUDA said for `device_error` and clearing it; kOk for cudaSuccess.
+Status status_from_cuda(cudaError_t error) {
+  if (error == cudaSuccess) return Status::kOk;
+  last_error = cudaGetErrorString(error);
+  static_cast<void>(cudaGetLastError());  // else the caller's next check of its own would find it
+  return Status::kDevice;
+}
+
+// --- The device ---------------------------------------------------------------------------------------------------
 
 struct CachedLimits {
   std::atomic<bool> known{false};
@@ -42,6 +54,87 @@ Status ask(int device, DeviceLimits* limits) {
   return Status::kOk;
 }
 
+// --- Launches -----------------------------------------------------------------------------------------------------
+
+constexpr std::int64_t kDefaultSharedBytes = 48 * 1024;
+
+const Kernels& kernels_of(DataType type) {
+  static const Kernels tables[] = {float32_kernels(), float16_kernels(), bfloat16_kernels()};
+  return tables[static_cast<int>(type)];
+}
+
+Kernel kernel_of(const Launch& launch) {
+  const Kernels& kernels = kernels_of(launch.type);
+  const auto layout = static_cast<int>(launch.layout);
+  const int vector = launch.vector ? 1 : 0;
+  switch (launch.kind) {
+    case KernelKind::kFused:
+      return kernels.fused[layout][vector];
+    case KernelKind::kStatistics:
+      return kernels.statistics[layout][vector];
+    case KernelKind::kNormalize:
+      return kernels.normalize[layout][vector];
+    case KernelKind::kRow:
+      return kernels.row[vector];
+  }
+  return nullptr;
+}
+
+const void* address_of(Kernel kernel) { return reinterpret_cast<const void*>(kernel); }
+
+// The attributes belong to the function and not to the launch, and other threads may be about to launch it too: so they
+// are only ever set to the most that the device has.
+Status allow(Kernel kernel, const Launch& launch) {
+  Status status = Status::kOk;
+  if (launch.shared_bytes > kDefaultSharedBytes) {
+    DeviceLimits limits;
+    status = current_limits(&limits);
+    if (status != Status::kOk) return status;
+    status = status_from_cuda(cudaFuncSetAttribute(address_of(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                   static_cast<int>(limits.shared_bytes)));
+  }
+  if (status == Status::kOk && launch.cluster > kPortableCluster) {
+    status =
+        status_from_cuda(cudaFuncSetAttribute(address_of(kernel), cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
+  }
+  return status;
+}
+
+// A launch in CUDA's terms. Not to be copied: `config` points to `attributes`.
+struct Config {
+  cudaLaunchConfig_t config = {};
+  cudaLaunchAttribute attributes[1] = {};
+
+  Config(const Launch& launch, cudaStream_t stream) {
+    config.gridDim = dim3(static_cast<unsigned>(launch.grid));
+    config.blockDim = dim3(static_cast<unsigned>(launch.threads));
+    config.dynamicSmemBytes = static_cast<std::size_t>(launch.shared_bytes);
+    config.stream = stream;
+    config.attrs = attributes;
+    if (launch.cluster > 1) {
+      attributes[0].id = cudaLaunchAttributeClusterDimension;
+      attributes[0].val.clusterDim.x = static_cast<unsigned>(launch.cluster);
+      attributes[0].val.clusterDim.y = attributes[0].val.clusterDim.z = 1;
+      config.numAttrs = 1;
+    } else if (launch.cooperative) {
+      attributes[0].id = cudaLaunchAttributeCooperative;
+      attributes[0].val.cooperative = 1;
+      config.numAttrs = 1;
+    }
+  }
+  Config(const Config&) = delete;
+  Config& operator=(const Config&) = delete;
+};
+
+// Whether the device has room for a cluster of this size with this much memory a block: kTactic where it has none.
+Status check_cluster(Kernel kernel, const Launch& launch) {
+  const Config config(launch, nullptr);
+  int clusters = 0;
+  const Status status = status_from_cuda(cudaOccupancyMaxActiveClusters(&clusters, address_of(kernel), &config.config));
+  if (status != Status::kOk) return status;
+  return clusters > 0 ? Status::kOk : Status::kTactic;
+}
+
 }  // namespace
 
 Status current_limits(DeviceLimits* limits) {
@@ -61,11 +154,27 @@ Status current_limits(DeviceLimits* limits) {
   return status;
 }
 
-Status status_from_cuda(int error) {
-  if (error == cudaSuccess) return Status::kOk;
-  last_error = cudaGetErrorString(static_cast<cudaError_t>(error));
-  static_cast<void>(cudaGetLastError());  // else the caller's next check of its own would find it
-  return Status::kDevice;
+Status check_room(const Launch& launch) {
+  const Kernel kernel = kernel_of(launch);
+  const Status status = allow(kernel, launch);
+  return status == Status::kOk ? check_cluster(kernel, launch) : status;
+}
+
+Status put(const Launch& launch, void* to) {
+  const auto stream = static_cast<cudaStream_t>(to);
+  const Kernel kernel = kernel_of(launch);
+  Status status = allow(kernel, launch);
+  if (status == Status::kOk && launch.cluster > kPortableCluster) status = check_cluster(kernel, launch);
+  if (status != Status::kOk) return status;
+  if (launch.zeroed_bytes > 0) {
+    status = status_from_cuda(
+        cudaMemsetAsync(launch.arguments.workspace, 0, static_cast<std::size_t>(launch.zeroed_bytes), stream));
+    if (status != Status::kOk) return status;
+  }
+  const Config config(launch, stream);
+  Arguments arguments = launch.arguments;
+  void* parameters[] = {&arguments};
+  return status_from_cuda(cudaLaunchKernelExC(&config.config, address_of(kernel), parameters));
 }
 
 const char* device_error() { return last_error; }

@@ -1,16 +1,23 @@
-// What the current device can do.
+// All that calls CUDA: what the current device can do, and launches. The tests have the same functions over the host
+// (tests/host_device.cpp).
 #pragma once
 
 #include "core/plan.h"
+#include "cuda/prepare.h"
 
 namespace sn_deploy::cuda {
+
+// A cluster of no more blocks than this has room on every device that has clusters.
+inline constexpr std::int32_t kPortableCluster = 8;
 
 // Asks a device once. kDevice, with the reason in `device_error`, where there is none.
 Status current_limits(DeviceLimits* limits);
 
-// Status::kDevice, after keeping what CUDA said for `device_error` and clearing it; kOk for cudaSuccess. `error` is a
-// cudaError_t.
-Status status_from_cuda(int error);
+// Whether the device has room for a launch's cluster with this much memory a block: kTactic where it has none.
+Status check_room(const Launch& launch);
+
+// Puts a launch on the stream, a cudaStream_t. kTactic where its cluster has no room.
+Status put(const Launch& launch, void* stream);
 
 // What CUDA said when this thread last met an error.
 const char* device_error();

@@ -33,8 +33,9 @@ typedef struct SnCudaProblem {
   float mean_in, mean_ln, var_in, var_ln;
 } SnCudaProblem;
 
-/* Device pointers. Y must not overlap X, which is read twice. `residual` has X's layout; null but for epilogue 2. In
- * channels-last, Y's padding is set to 0; what X and the residual hold in theirs doesn't matter. */
+/* Device pointers. Y may be X, and may be the residual; it may overlap neither in any other way. `residual` has X's
+ * layout; null but for epilogue 2. In channels-last, Y's padding is set to 0; what X and the residual hold in theirs
+ * doesn't matter. */
 typedef struct SnCudaTensors {
   const void* x;
   const float* scale; /* (C), as the next three */
@@ -61,6 +62,9 @@ SN_CUDA_API int32_t sn_cuda_fallback_tactic(const SnCudaProblem* problem, SnCuda
 /* Bytes of workspace with which every tactic runs on every device, for this problem and any with a smaller batch or
  * extent. Needs no device. */
 SN_CUDA_API int32_t sn_cuda_workspace_bytes(const SnCudaProblem* problem, int64_t* bytes);
+
+/* Bytes of workspace that one tactic needs on the current device; 0 for most. kTactic where it can't run there. */
+SN_CUDA_API int32_t sn_cuda_tactic_workspace_bytes(const SnCudaProblem* problem, SnCudaTactic tactic, int64_t* bytes);
 
 /* Puts the operator on the stream (a cudaStream_t). `workspace` has to be aligned to 128 bytes; its contents don't
  * matter. Gives kTactic, and launches nothing, where the current device can't run the tactic. */

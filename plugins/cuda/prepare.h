@@ -43,6 +43,9 @@ enum class KernelKind { kFused, kStatistics, kNormalize, kRow };
 // One kernel launch.
 struct Launch {
   KernelKind kind;
+  DataType type;
+  Layout layout;
+  bool vector;  // accesses of 16 bytes, or single elements
   Arguments arguments;
   std::int64_t grid;
   std::int32_t threads;
@@ -133,6 +136,9 @@ inline Launches prepare(const Request& request, const SnCudaProblem& problem, co
   launch.cluster = 1;
   launch.grid = plan.grid_blocks();
   launch.kind = request.problem.has_in ? KernelKind::kFused : KernelKind::kRow;
+  launch.type = request.problem.type;
+  launch.layout = request.storage.layout;
+  launch.vector = plan.vector_elements > 1;
   if (plan.tactic == Tactic::kCluster) launch.cluster = static_cast<std::int32_t>(plan.blocks_per_sample);
   if (plan.tactic == Tactic::kCooperative) {
     launch.cooperative = true;

@@ -5,8 +5,8 @@
 #include <new>
 #include <random>
 
-#include "cuda/kernels/bodies.h"
-#include "cuda/tests/host_grid.h"
+#include "cuda/kernels/elements.h"
+#include "cuda/tests/host_kernels.h"
 
 namespace sn_deploy::cuda::test {
 namespace {
@@ -35,33 +35,6 @@ double get(DataType type, const void* at, std::int64_t i) {
   return get<__nv_bfloat16>(at, i);
 }
 
-// --- Kernels by type, layout and vector ---------------------------------------------------------------------------
-
-template <typename T, Layout kLayout, int V>
-void run_kernel(const Launch& launch) {
-  test::run(launch, [&launch](HostTeam& team) {
-    switch (launch.kind) {
-      case KernelKind::kFused:
-        return fused<T, kLayout, V>(team, launch.arguments);
-      case KernelKind::kStatistics:
-        return statistics<T, kLayout, V>(team, launch.arguments);
-      case KernelKind::kNormalize:
-        return normalize<T, kLayout, V>(team, launch.arguments);
-      case KernelKind::kRow:
-        return row<T, V>(team, launch.arguments);
-    }
-  });
-}
-
-template <typename T>
-void run_kernel(Layout layout, bool vector, const Launch& launch) {
-  constexpr int V = kFullVector<T>;
-  if (layout == Layout::kLinear) {
-    return vector ? run_kernel<T, Layout::kLinear, V>(launch) : run_kernel<T, Layout::kLinear, 1>(launch);
-  }
-  return vector ? run_kernel<T, Layout::kChannelsLast, V>(launch) : run_kernel<T, Layout::kChannelsLast, 1>(launch);
-}
-
 std::vector<float> random_floats(std::int64_t count, double low, double high, std::mt19937& random) {
   std::vector<float> values(static_cast<std::size_t>(count));
   std::uniform_real_distribution<double> distribution(low, high);
@@ -81,7 +54,10 @@ std::string Case::name() const {
          std::to_string(batch) + ", " + std::to_string(channels) + ", " + std::to_string(spatial) + "), type " +
          std::to_string(static_cast<int>(type)) + ", layout " + std::to_string(static_cast<int>(layout)) +
          " padded to " + std::to_string(padded_to) + ", epilogue " + std::to_string(static_cast<int>(epilogue)) +
-         ", ddof " + std::to_string(ddof) + (aligned ? "" : ", not aligned");
+         ", ddof " + std::to_string(ddof) + (aligned ? "" : ", not aligned") +
+         (y == Y::kElsewhere ? ""
+          : y == Y::kInX     ? ", in X"
+                             : ", in the residual");
 }
 
 constexpr std::align_val_t kBufferAlignment{128};
@@ -155,8 +131,20 @@ Request Sample::request() const {
 }
 
 SnCudaTensors Sample::tensors() const {
-  return {x_memory_.get(),    scale_.data(),          bias_.data(),   mean_offset_.data(),
-          var_offset_.data(), residual_memory_.get(), y_memory_.get()};
+  return {x_memory_.get(),    scale_.data(),          bias_.data(), mean_offset_.data(),
+          var_offset_.data(), residual_memory_.get(), y()};
+}
+
+void* Sample::y() const {
+  switch (case_.y) {
+    case Case::Y::kElsewhere:
+      break;
+    case Case::Y::kInX:
+      return x_memory_.get();
+    case Case::Y::kInResidual:
+      return residual_memory_.get();
+  }
+  return y_memory_.get();
 }
 
 Status Sample::run(void (*spoil)(Launch&)) {
@@ -168,14 +156,7 @@ Status Sample::run(void (*spoil)(Launch&)) {
   for (int i = 0; i < launches.count; ++i) {
     Launch launch = launches.list[i];
     if (spoil != nullptr) spoil(launch);
-    const bool vector = plan_.vector_elements > 1;
-    if (case_.type == DataType::kFloat32) {
-      run_kernel<float>(case_.layout, vector, launch);
-    } else if (case_.type == DataType::kFloat16) {
-      run_kernel<__half>(case_.layout, vector, launch);
-    } else {
-      run_kernel<__nv_bfloat16>(case_.layout, vector, launch);
-    }
+    test::run(launch);
   }
   return Status::kOk;
 }
@@ -226,14 +207,14 @@ double Sample::error() const {
   for (std::int64_t n = 0; n < case_.batch; ++n) {
     for (std::int64_t c = 0; c < case_.channels; ++c) {
       for (std::int64_t p = 0; p < case_.spatial; ++p, ++i) {
-        const double y = get(case_.type, y_memory_.get(), offset(n, c, p));
+        const double y = get(case_.type, this->y(), offset(n, c, p));
         const double off = std::abs(y - expected[i]) / (1.0 + std::abs(expected[i]));
         if (!(off <= largest)) largest = std::isnan(off) ? std::numeric_limits<double>::infinity() : off;
       }
     }
     for (std::int64_t c = case_.channels; c < case_.stored_channels(); ++c) {
       for (std::int64_t p = 0; p < case_.spatial; ++p) {
-        const double padding = get(case_.type, y_memory_.get(), offset(n, c, p));
+        const double padding = get(case_.type, this->y(), offset(n, c, p));
         if (!(padding == 0.0)) largest = std::numeric_limits<double>::infinity();
       }
     }
@@ -242,7 +223,7 @@ double Sample::error() const {
 }
 
 std::vector<unsigned char> Sample::bytes_of_y() const {
-  const auto* bytes = static_cast<const unsigned char*>(y_memory_.get());
+  const auto* bytes = static_cast<const unsigned char*>(y());
   return {bytes, bytes + elements_ * bytes_of(case_.type)};
 }
 

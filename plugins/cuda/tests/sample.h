@@ -20,6 +20,7 @@ struct Case {
   bool has_in = true;
   int ddof = 1;
   bool aligned = true;  // else all tensors begin behind a multiple of 16 bytes
+  enum class Y { kElsewhere, kInX, kInResidual } y = Y::kElsewhere;
   double mean = 0.5, deviation = 2.0;
   Tactic tactic = Tactic::kOneBlock;
   std::int64_t blocks = 1;
@@ -60,6 +61,7 @@ class Sample {
   std::vector<unsigned char> bytes_of_y() const;
 
  private:
+  void* y() const;
   std::int64_t offset(std::int64_t n, std::int64_t c, std::int64_t p) const;
   std::vector<double> oracle() const;
 

@@ -185,6 +185,46 @@ TEST(Kernels, KeepTheDigitsOfAVarianceBesideALargeMean) {
   }
 }
 
+// The plan that Y's place must not matter to.
+Plan expect_right_in_place(Case c) {
+  Sample elsewhere(c);
+  EXPECT_EQ(elsewhere.run(), Status::kOk) << c.name();
+  EXPECT_LE(elsewhere.error(), tolerance(c.type)) << c.name();
+  for (const Case::Y y : {Case::Y::kInX, Case::Y::kInResidual}) {
+    c.y = y;
+    Sample in_place(c);
+    EXPECT_EQ(in_place.run(), Status::kOk) << c.name();
+    EXPECT_EQ(in_place.bytes_of_y(), elsewhere.bytes_of_y()) << c.name();
+  }
+  return elsewhere.plan();
+}
+
+TEST(Kernels, MayWriteYInPlaceOfXOrOfTheResidual) {
+  for (const How& how : kHows) {
+    for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
+      Case c;
+      c.tactic = how.tactic;
+      c.blocks = how.blocks;
+      c.layout = layout;
+      c.type = DataType::kFloat16;
+      c.channels = 21;
+      c.spatial = 300;
+      c.padded_to = layout == Layout::kChannelsLast ? 8 : 1;
+      c.epilogue = Epilogue::kAddRelu;
+      const Plan plan = expect_right_in_place(c);
+      if (!plan.resident) continue;
+      c.limits.shared_bytes = plan.shared_bytes - 1;  // X is read twice
+      EXPECT_FALSE(expect_right_in_place(c).resident);
+    }
+  }
+  Case c;
+  c.has_in = false;
+  c.spatial = 1;
+  c.channels = 1000;
+  c.epilogue = Epilogue::kAddRelu;
+  expect_right_in_place(c);
+}
+
 // The cooperative barrier and the exchange's two buffers: one group goes through several samples.
 TEST(Kernels, GoThroughSeveralSamples) {
   for (const How& how : {How{Tactic::kOneBlock, 1}, {Tactic::kCluster, 2}, {Tactic::kCooperative, 2}}) {

@@ -63,6 +63,9 @@ TEST(Interface, RefusesBadRequestsBeforeItAsksForADevice) {
   EXPECT_EQ(sn_cuda_launch(&problem, nullptr, 1, nullptr, 0, nullptr), as_int(Status::kNullPointer));
   EXPECT_EQ(sn_cuda_launch(&problem, &tensors, 1, nullptr, 0, nullptr), as_int(Status::kNullPointer));
   EXPECT_EQ(sn_cuda_workspace_bytes(&problem, nullptr), as_int(Status::kNullPointer));
+  EXPECT_EQ(sn_cuda_tactic_workspace_bytes(&problem, 4, nullptr), as_int(Status::kNullPointer));
+  EXPECT_EQ(sn_cuda_tactic_workspace_bytes(nullptr, 4, &bytes), as_int(Status::kNullPointer));
+  EXPECT_EQ(sn_cuda_tactic_workspace_bytes(&problem, 77, &bytes), as_int(Status::kTactic));
   EXPECT_EQ(sn_cuda_choose_tactic(&problem, nullptr), as_int(Status::kNullPointer));
   EXPECT_EQ(sn_cuda_list_tactics(&problem, nullptr, 3, nullptr), as_int(Status::kNullPointer));
   EXPECT_EQ(sn_cuda_fallback_tactic(nullptr, &tactic), as_int(Status::kNullPointer));
