@@ -158,7 +158,8 @@ class BackendLatency:
     """Times of one backend at one batch size, in ms of one call from arrays to arrays unless ``device`` says more.
 
     Attributes:
-        median_ms, p90_ms, p99_ms: percentiles over the timed calls; calls: how many.
+        median_ms, p90_ms, p99_ms: percentiles over the timed calls; calls: how many; warmup_calls: how many before them
+            didn't count.
         ratio: median over rounds of its time over the baseline's in the same round; ratio_low, ratio_high: the 95 %
             interval (bootstrap over rounds). 1 for the baseline itself.
         throughput: samples a second at the median.
@@ -173,6 +174,7 @@ class BackendLatency:
     p90_ms: float
     p99_ms: float
     calls: int
+    warmup_calls: int
     ratio: float
     ratio_low: float
     ratio_high: float
@@ -180,6 +182,22 @@ class BackendLatency:
     device_ms: float | None
     memory_mib: float | None
     times_ms: Sequence[float]
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """How long one SN layer takes in one call, as its runtime's own profile has it.
+
+    Attributes:
+        layer: its name; index: its place in the order in which the layers run.
+        batch: the samples of the call.
+    """
+
+    backend: str
+    layer: str
+    index: int
+    batch: int
+    ms: float
 
 
 @dataclass(frozen=True)
@@ -191,12 +209,14 @@ class LatencyReport:
         results: a row for each backend and batch size.
         warnings: what makes the figures doubtful and what to do about it.
         threads: threads within an operator.
+        layer_times: of the backends that can tell them.
     """
 
     baseline: str
     results: Sequence[BackendLatency]
     warnings: Sequence[str]
     threads: int | None
+    layer_times: Sequence[LayerTime] = ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,114 @@
+"""How much memory a backend needs, measured in a process that does nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pickle
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.runtime.tensors import Array
+
+RUNS: Final = 3
+TIMEOUT_S: Final = 600.0
+_MARKER: Final = "sn-deploy-memory:"
+_STATUS: Final = Path("/proc/self/status")
+_CLEAR_REFS: Final = Path("/proc/self/clear_refs")
+
+# The child sees the modules that this process sees.
+_CHILD: Final = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from sn_deploy.check.memory import _child; _child()"
+)
+
+
+def measure_memory(
+    opener: Callable[[], Any], inputs: Mapping[str, Array], *, imports: Sequence[str] = (), timeout_s: float = TIMEOUT_S
+) -> float:
+    """Opens a backend in a process of its own, runs it, and tells by how much the process grew at most.
+
+    What is counted is resident memory on the host: the model, the runtime's arena, activations and outputs, but not the
+    imported libraries, which all models share, nor the inputs, which are the caller's. Memory of a GPU isn't.
+
+    Args:
+        opener: gives a runner (see `sn_deploy.check.latency.Runner`); a function of a module, or `functools.partial`
+            of one, since it is sent to the other process by pickle.
+        inputs: of one call, which is made three times: the first allocates, the others may again.
+        imports: modules that the opener imports, and that are not to be counted: ``onnxruntime``, ``torch``.
+
+    Returns:
+        MiB.
+
+    Raises:
+        SnDeployError: the backend fails, crashes or hangs there, or the system doesn't tell (not Linux).
+    """
+    try:
+        request = pickle.dumps((list(imports), opener, dict(inputs)))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise SnDeployError(
+            f"can't be sent to another process: {first_line(error)}",
+            where="memory",
+            expected="a function of a module, with plain arguments",
+        ) from error
+    command = [sys.executable, "-c", _CHILD, json.dumps(sys.path)]
+    try:
+        done = subprocess.run(command, input=request, capture_output=True, timeout=timeout_s, check=False)
+    except subprocess.TimeoutExpired:
+        raise SnDeployError(f"the backend gave no answer in {timeout_s:g} s", where="memory") from None
+    for line in done.stdout.decode(errors="replace").splitlines():
+        if line.startswith(_MARKER):
+            answer = json.loads(line.removeprefix(_MARKER))
+            if "error" in answer:
+                raise SnDeployError(answer["error"], where="memory")
+            return float(answer["mib"])
+    last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+    raise SnDeployError(f"the process ended with {done.returncode}: {last[0][:200]}", where="memory")
+
+
+def _child() -> None:
+    """The other process: a request on its standard input, the answer on its standard output."""
+    try:
+        imports, opener, inputs = pickle.load(sys.stdin.buffer)  # noqa: S301 (our parent wrote it)
+        for name in imports:
+            importlib.import_module(name)
+        answer: dict[str, float | str] = {"mib": _growth_mib(opener, inputs)}
+    except SnDeployError as error:
+        answer = {"error": str(error)}
+    except Exception as error:  # noqa: BLE001 (a user's own code: its failure is the answer)
+        answer = {"error": f"{type(error).__name__}: {first_line(error)}"}
+    print(f"\n{_MARKER}{json.dumps(answer)}", flush=True)  # noqa: T201
+
+
+def _growth_mib(opener: Callable[[], Any], inputs: Mapping[str, Array]) -> float:
+    before = _start_peak()
+    runner = opener()
+    for _ in range(RUNS):
+        runner.run(inputs)
+    return (_memory_kib("VmHWM") - before) / 1024
+
+
+def _start_peak() -> int:
+    """Resident memory now, in KiB, from where the peak is counted.
+
+    Not getrusage's ru_maxrss, which a new process inherits from the one that started it.
+    """
+    try:
+        _CLEAR_REFS.write_text("5")  # sets the peak to what is resident now
+    except OSError:
+        return _memory_kib("VmHWM")
+    return _memory_kib("VmRSS")
+
+
+def _memory_kib(field: str) -> int:
+    try:
+        found = re.search(rf"^{field}:\s+(\d+) kB", _STATUS.read_text(), re.M)
+    except OSError:
+        found = None
+    if found is None:
+        raise SnDeployError("this system doesn't tell a process's peak memory", expected="Linux's /proc")
+    return int(found.group(1))
