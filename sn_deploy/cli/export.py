@@ -11,10 +11,13 @@ from rich.table import Table
 
 from sn_deploy.cli.values import InputSpec, parse_arguments, parse_input
 from sn_deploy.errors import SnDeployError
+from sn_deploy.graph.op import SWITCH_NORM, SWITCH_NORM_ADD_RELU, SWITCH_NORM_RELU
 
 if TYPE_CHECKING:
     from sn_deploy.checkpoint import LoadReport
     from sn_deploy.graph.export import ExportReport
+
+_MOST_APART_SHOWN = 5
 
 
 @click.command(name="export")
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True)
 @click.option("--keep-io-types", is_flag=True, help="Inputs and outputs stay float32 under fp16 and bf16.")
 @click.option("--inline", is_flag=True, help="Standard operators alone, no local function (OpenVINO and others).")
+@click.option("--fuse/--no-fuse", default=True, help="Fuse ReLU, and residual and ReLU, with their layer (default).")
 @click.option("--keep-unrecognised", is_flag=True, help="Leave layers that aren't expressible in standard operators.")
 @click.option(
     "--finalize-batch-average",
@@ -64,6 +68,7 @@ def command(
     precision: str,
     keep_io_types: bool,
     inline: bool,
+    fuse: bool,
     keep_unrecognised: bool,
     finalize_batch_average: int | None,
     trust_statistics: bool,
@@ -76,9 +81,9 @@ def command(
     sn-deploy export --model torchmodels.resnet:resnet50sn --checkpoint best.pth \\
         --input 1x3x224x224 --dynamic batch -o resnet50sn.onnx
 
-    Every SN layer becomes one SwitchNorm node; the file also carries it as a function of standard
-    operators, so that a stock ONNX Runtime runs it. --model imports and runs your code; a checkpoint
-    is only read, nothing in it is run.
+    Every SN layer becomes one SwitchNorm node, together with the ReLU or the residual and the ReLU that
+    follow it; the file also carries it as a function of standard operators, so that a stock ONNX Runtime
+    runs it. --model imports and runs your code; a checkpoint is only read, nothing in it is run.
     """
     from sn_deploy.atomic import check_writable
 
@@ -109,6 +114,7 @@ def command(
         precision=precision,
         keep_io_types=keep_io_types,
         inline=inline,
+        fuse=fuse,
         keep_unrecognised=keep_unrecognised,
         finalize_batch_average=finalize_batch_average,
         trust_statistics=trust_statistics,
@@ -149,6 +155,11 @@ def print_report(console: Console, report: ExportReport) -> None:
     table.add_row("inputs", "  ".join(f"{name}: {text}" for name, text in report.inputs.items()))
     table.add_row("outputs", "  ".join(f"{name}: {text}" for name, text in report.outputs.items()))
     table.add_row("graph", f"opset {report.opset}, {report.precision}, {_layers_text(report)}")
+    table.add_row("operators", _forms_text(report))
+    for name, reason in list(report.apart.items())[:_MOST_APART_SHOWN]:
+        table.add_row("not fused", f"{name}: {reason}")
+    if len(report.apart) > _MOST_APART_SHOWN:
+        table.add_row("not fused", f"and {len(report.apart) - _MOST_APART_SHOWN} more")
     table.add_row("nodes", _nodes_text(report))
     table.add_row("folded", _folded_text(report))
     for name, reason in report.kept.items():
@@ -160,10 +171,15 @@ def print_report(console: Console, report: ExportReport) -> None:
 
 def _layers_text(report: ExportReport) -> str:
     calls = sum(layer.calls for layer in report.layers)
-    text = f"{len(report.layers)} SN layers"
-    if calls != len(report.layers):
-        text += f" called {calls} times"
-    return text + (", inlined" if report.inlined else ", each one SwitchNorm node with a local function")
+    text = f"{len(report.layers)} SN layer{'' if len(report.layers) == 1 else 's'}"
+    return f"{text} called {calls} times" if calls != len(report.layers) else text
+
+
+def _forms_text(report: ExportReport) -> str:
+    names = {SWITCH_NORM_RELU: "with ReLU", SWITCH_NORM_ADD_RELU: "with residual and ReLU"}
+    fused = ", ".join(f"{report.forms[form]} {name}" for form, name in names.items() if form in report.forms)
+    text = f"{sum(report.forms.values())} {SWITCH_NORM}{f': {fused}' if fused else ''}"
+    return text + ("; inlined" if report.inlined else "; each form with a local function")
 
 
 def _nodes_text(report: ExportReport) -> str:

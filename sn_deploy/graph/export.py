@@ -31,6 +31,7 @@ from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.graph import inline as inliner
 from sn_deploy.graph import layers as graph_layers
 from sn_deploy.graph import op
+from sn_deploy.graph.epilogue import fuse_epilogues
 from sn_deploy.graph.io_types import keep_float32_io
 from sn_deploy.graph.save import save
 
@@ -53,9 +54,11 @@ class ExportReport:
     Attributes:
         path: the ONNX file; ``data_path`` its external data, if any. ``file_bytes`` counts both.
         layers: the SN layers in the order in which they run.
+        forms: SwitchNorm and its fused forms -> how many there are (or, inlined, were).
+        apart: node -> why the ReLU that follows it, or the residual and the ReLU, was not fused with it.
         kept: layer -> reason, of layers left in standard operators (``keep_unrecognised``).
         unused: layers of the model that don't run on these inputs, and so aren't in the file.
-        nodes: nodes of the graph, a SwitchNorm counting as one (or, inlined, as its body).
+        nodes: nodes of the graph, an SN layer counting as one (or, inlined, as its body).
         nodes_standard: what torch's own export takes, each layer measured by exporting one of its kind; None where
             torch can't export a layer (one that wants CUDA, say).
         op_counts: operator -> number of nodes.
@@ -69,6 +72,8 @@ class ExportReport:
     precision: str
     inlined: bool
     layers: tuple[ExportedLayer, ...]
+    forms: Mapping[str, int]
+    apart: Mapping[str, str]
     kept: Mapping[str, str]
     unused: tuple[str, ...]
     nodes: int
@@ -88,6 +93,7 @@ def export(
     precision: str = "fp32",
     keep_io_types: bool = False,
     inline: bool = False,
+    fuse: bool = True,
     keep_unrecognised: bool = False,
     finalize_batch_average: int | None = None,
     trust_statistics: bool = False,
@@ -97,9 +103,10 @@ def export(
 ) -> ExportReport:
     """Exports a trained model with SN layers to one ONNX file that every runtime opens.
 
-    Each SN layer becomes one ``sn_deploy::SwitchNorm`` node with its BN branch and learned weights folded in; the file
-    carries the operator as a local function of standard operators too. The model itself is not changed: a copy is put
-    into evaluation mode, on the CPU.
+    Each SN layer becomes one ``sn_deploy::SwitchNorm`` node with its BN branch and learned weights folded in, or one
+    ``SwitchNormRelu`` or ``SwitchNormAddRelu`` node together with the ReLU, or the residual and the ReLU, that follow.
+    The file carries each operator that it uses as a local function of standard operators too. The model itself is not
+    changed: a copy is put into evaluation mode, on the CPU.
 
     Args:
         model: the trained model, any device, training or evaluation mode.
@@ -112,7 +119,8 @@ def export(
         precision: ``fp32``, ``fp16`` or ``bf16``: the type of weights and activations. SwitchNorm's constants and
             statistics are float32 in each.
         keep_io_types: with fp16 or bf16, inputs and outputs stay float32.
-        inline: write standard operators alone, without the local function.
+        inline: write standard operators alone, without the local functions.
+        fuse: make one node of a layer and the ReLU, or the residual and the ReLU, that follow it.
         keep_unrecognised: leave layers that look like SN but aren't expressible in standard operators.
         finalize_batch_average: the number of batches whose sums the running statistics are, for checkpoints trained
             with ``using_moving_average=False`` that were never divided.
@@ -154,6 +162,8 @@ def export(
     calls = Counter(node.metadata_props[op.METADATA_LAYER] for node in graph_layers.switch_norm_nodes(captured))
     nodes_standard = _nodes_standard(graph_layers.count_nodes(captured), calls, standard_nodes)
     graph_layers.complete(captured)
+    fusion = fuse_epilogues(captured) if fuse else None
+    forms = Counter(node.op_type for node in graph_layers.switch_norm_nodes(captured))
     if keep_io_types:
         keep_float32_io(captured)
     if inline:
@@ -169,6 +179,8 @@ def export(
         precision=precision,
         inlined=inline,
         layers=tuple(ExportedLayer(called[name], traces[name].shapes[0], calls[name]) for name in order),
+        forms=dict(forms),
+        apart={node.name or "": reason for node, reason in fusion.apart.items()} if fusion is not None else {},
         kept=kept,
         unused=tuple(name for name in found.layers if name not in calls),
         nodes=graph_layers.count_nodes(captured),

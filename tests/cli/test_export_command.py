@@ -78,12 +78,20 @@ def test_a_checkpoint_becomes_a_file_and_a_summary(project: Path, capsys: pytest
     printed = " ".join(capsys.readouterr().out.split())
     assert "loaded 10 tensors from best.pth, key 'state_dict'" in printed
     assert "image: batch×3×9×9 float32" in printed
-    assert "1 SN layers, each one SwitchNorm node with a local function" in printed
+    assert "fp32, 1 SN layer operators 1 SwitchNorm: 1 with ReLU; each form with a local function nodes" in printed
     assert "torch's own export:" in printed
     weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load("net.onnx").graph.initializer}
     trained = torch.load("best.pth", weights_only=True)["state_dict"]
     np.testing.assert_array_equal(weights["conv.weight"], trained["module.conv.weight"].numpy())
     assert files(project) == {"net.onnx"}
+
+
+def test_fusion_is_told_and_can_be_turned_off(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export(project, "--input", "1x3x9x9", "--no-fuse") == 0
+    assert "operators 1 SwitchNorm; each form with" in " ".join(capsys.readouterr().out.split())
+    assert [node.op_type for node in onnx.load("net.onnx").graph.node][1:3] == ["SwitchNorm", "Relu"]
+    assert export(project, "--input", "1x3x9x9", "--inline") == 0
+    assert "operators 1 SwitchNorm: 1 with ReLU; inlined" in " ".join(capsys.readouterr().out.split())
 
 
 def test_several_inputs_by_position_and_by_name(project: Path) -> None:

@@ -67,7 +67,11 @@ def nodes(path: Path) -> Counter[tuple[str, str]]:
 def test_one_node_a_layer_and_the_same_result(net: nn.Module, tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     report = sn_deploy.export(net, image(), path)
-    assert nodes(path)["sn_deploy", "SwitchNorm"] == 3
+    assert report.forms == {"SwitchNormRelu": 2, "SwitchNorm": 1}
+    assert nodes(path)["sn_deploy", "SwitchNormRelu"] == 2
+    assert nodes(path)["sn_deploy", "SwitchNorm"] == 1
+    assert nodes(path)["", "Relu"] == 0
+    assert report.apart == {}
     assert [layer.folded.name for layer in report.layers] == ["stem.1", "body.1", "head_sn"]
     assert [layer.shape for layer in report.layers] == [(2, 8, 9, 9), (2, 6, 4, 4), (2, 5)]
     assert report.inputs == {"image": "2×3×9×9 float32"}
