@@ -1,12 +1,53 @@
-"""Models trained with ``using_moving_average=False``: from sums over batches to averages."""
+"""Training with ``using_moving_average=False``: from sums over batches to averages."""
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.nn.base import SwitchNorm
 from sn_deploy.nn.moments import moments_from_sums
+
+
+@dataclass(frozen=True, eq=False)
+class BatchSums:
+    """Where a layer keeps its sums, and where evaluation reads its statistics: mostly the same buffers.
+
+    Attributes:
+        where: the layer, as messages name it.
+        mean_sum, square_sum: S1 and S2 of `sn_deploy.nn.moments_from_sums`.
+        running_mean, running_var: what evaluation reads, with as many elements.
+    """
+
+    where: str
+    mean_sum: Tensor
+    square_sum: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+
+@torch.no_grad()
+def divide_sums(layers: Iterable[BatchSums], batches: int) -> None:
+    """Writes the averages into all ``layers`` or, when a layer is refused, into none.
+
+    Raises:
+        SnDeployError: what `moments_from_sums` raises, with the layer.
+    """
+    # By identity, since layers may share their buffers and must not be divided twice.
+    changes: dict[int, tuple[Tensor, Tensor]] = {}
+    for layer in layers:
+        try:
+            averages = moments_from_sums(layer.mean_sum, layer.square_sum, batches)
+        except SnDeployError as error:
+            raise SnDeployError(error.what, where=layer.where, expected=error.expected, mend=error.mend) from None
+        for target, value in zip((layer.running_mean, layer.running_var), averages, strict=True):
+            changes[id(target)] = (target, value)
+    for target, value in changes.values():
+        target.copy_(value.reshape(target.shape))
 
 
 def finalize_batch_average(model: nn.Module, batches: int) -> list[str]:
@@ -27,11 +68,11 @@ def finalize_batch_average(model: nn.Module, batches: int) -> list[str]:
         raise SnDeployError(
             "no layer has sums over batches", where=type(model).__name__, expected="using_moving_average=False"
         )
-    for name, layer in layers.items():
-        try:
-            moments_from_sums(layer.running_mean, layer.running_var, batches)
-        except SnDeployError as error:
-            raise SnDeployError(error.what, where=name, expected=error.expected, mend=error.mend) from None
+    sums = [
+        BatchSums(name, layer.running_mean, layer.running_var, layer.running_mean, layer.running_var)
+        for name, layer in layers.items()
+    ]
+    divide_sums(sums, batches)
     for layer in layers.values():
-        layer.finalize_batch_average(batches)
+        layer.using_moving_average = True
     return list(layers)
