@@ -28,6 +28,10 @@ enum class Status : std::int32_t {
   kDevice = 16,
   kArgument = 17,
   kThreads = 18,
+  kBlockSize = 19,
+  kBlockedShape = 20,
+  kBlockedChannels = 21,
+  kBlockedType = 22,
 };
 
 inline const char* reason(Status status) {
@@ -70,6 +74,14 @@ inline const char* reason(Status status) {
       return "a layout, an epilogue or a flag has a value that means nothing";
     case Status::kThreads:
       return "the work could not be given to the threads";
+    case Status::kBlockSize:
+      return "block_size must be 8 or 16";
+    case Status::kBlockedShape:
+      return "X has another rank than 4; blocked it is (N, C rounded up to whole blocks, H, W)";
+    case Status::kBlockedChannels:
+      return "X's second extent must be C, the length of the parameters, rounded up to a multiple of block_size";
+    case Status::kBlockedType:
+      return "blocked, X must be float32";
   }
   return "unknown status";
 }

@@ -1,4 +1,5 @@
 // Which instruction sets this library was built with, and which of them this processor has.
+#include <cstdint>
 #include <initializer_list>
 
 #if defined(__x86_64__)
@@ -21,9 +22,12 @@ bool has_f16c() {
 }
 #endif
 
-const Kernels* widest() {
+// Of those that `fits` accepts; the baseline fits everything.
+template <typename Fits>
+const Kernels* widest(Fits fits) {
   for (const InstructionSet set : {InstructionSet::kAvx512, InstructionSet::kAvx2}) {
-    if (const Kernels* kernels = kernels_of(set)) return kernels;
+    const Kernels* kernels = kernels_of(set);
+    if (kernels != nullptr && fits(*kernels)) return kernels;
   }
   return &baseline::kKernels;
 }
@@ -48,8 +52,14 @@ const Kernels* kernels_of(InstructionSet set) {
 }
 
 const Kernels& best_kernels() {
-  static const Kernels* const best = widest();
+  static const Kernels* const best = widest([](const Kernels&) { return true; });
   return *best;
+}
+
+const Kernels& best_kernels(std::int64_t block) {
+  static const Kernels* const of_8 = widest([](const Kernels& each) { return each.blocked[0].moments != nullptr; });
+  static const Kernels* const of_16 = widest([](const Kernels& each) { return each.blocked[1].moments != nullptr; });
+  return block == 8 ? *of_8 : *of_16;
 }
 
 }  // namespace sn_deploy::cpu

@@ -33,8 +33,26 @@ struct Rows {
   std::int64_t length;
 };
 
+// A part of one block of channels.
+struct BlockedRows {
+  const float* x;         // (positions, block)
+  const float* residual;  // like x, or null
+  float* y;               // like x
+  std::int64_t positions;
+  std::int64_t channels;  // 1 to block
+};
+
 constexpr int kDataTypes = 3;  // in the order of DataType
 constexpr int kEpilogues = 3;  // in the order of Epilogue
+
+// What `blocked.cpp` runs: positions of one block of channels, contiguous, each with the block's values side by side.
+struct BlockedKernels {
+  // mean and M2 of each channel. Padding has some, too, of whatever is there.
+  void (*moments)(const float* x, std::int64_t positions, double* mean, double* m2);
+
+  // y from x, with a constant for each of the `channels` real ones. Lanes from `channels` on become 0.
+  void (*apply[kEpilogues])(const BlockedRows& rows, const AffineArrays& constants);
+};
 
 struct Kernels {
   const char* name;
@@ -54,6 +72,9 @@ struct Kernels {
   // y from x: one constant a row, or one a value of a single row.
   void (*apply[kDataTypes][kEpilogues])(const Rows& rows, const AffineArrays& constants);
   void (*apply_row[kDataTypes][kEpilogues])(const Rows& row, const AffineArrays& constants);
+
+  // Of blocks of 8 and of 16; null where a vector is longer than the block.
+  BlockedKernels blocked[2];
 };
 
 enum class InstructionSet { kBaseline, kAvx2, kAvx512 };
@@ -63,6 +84,12 @@ const Kernels* kernels_of(InstructionSet set);
 
 // The widest there is.
 const Kernels& best_kernels();
+
+// The widest whose vectors fit a block of 8 or 16 channels.
+const Kernels& best_kernels(std::int64_t block);
+
+// What every call is checked for after its problem: null and misaligned tensors.
+Status check_tensors(const Problem& problem, Epilogue epilogue, const Tensors& tensors);
 
 // `switch_norm` with kernels of the caller's choice: so tests reach every instruction set.
 Status switch_norm_with(const Kernels& kernels, const Problem& problem, const Weights& weights, Epilogue epilogue,

@@ -231,6 +231,8 @@ bool misaligned(const void* pointer, std::int64_t bytes) {
   return reinterpret_cast<std::uintptr_t>(pointer) % static_cast<std::uintptr_t>(bytes) != 0;
 }
 
+}  // namespace
+
 Status check_tensors(const Problem& problem, Epilogue epilogue, const Tensors& tensors) {
   const bool adds = epilogue == Epilogue::kAddRelu;
   for (const void* each : {tensors.x, static_cast<const void*>(tensors.y), adds ? tensors.residual : tensors.x}) {
@@ -243,8 +245,6 @@ Status check_tensors(const Problem& problem, Epilogue epilogue, const Tensors& t
   }
   return Status::kOk;
 }
-
-}  // namespace
 
 Parallel no_threads() {
   const auto run = [](void*, void (*task)(void*, std::size_t), void* context, std::size_t tasks) {

@@ -14,4 +14,7 @@ static_assert(ORT_API_VERSION >= kApiVersion, "onnxruntime_c_api.h of ONNX Runti
 
 constexpr const char* kDomain = "sn_deploy";
 
+// The same operators on the blocked layout of ONNX Runtime's own com.microsoft.nchwc.
+constexpr const char* kBlockedDomain = "sn_deploy.nchwc";
+
 }  // namespace sn_deploy::ort

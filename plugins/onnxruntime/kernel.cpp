@@ -5,6 +5,8 @@
 #include <memory>
 #include <new>
 
+#include "cpu/blocked.h"
+
 namespace sn_deploy::ort {
 namespace {
 
@@ -44,11 +46,16 @@ OrtStatus* Kernel::compute(OrtKernelContext* context) const {
   const cpu::Tensors tensors = {t.x, p[0], p[1], p[2], p[3], t.residual, t.y};
   const Attributes& a = node_.attributes();
   const cpu::Weights weights = {a.mean_in, a.mean_ln, a.var_in, a.var_ln};
-  const std::int64_t bytes = cpu::workspace_bytes(problem);
+  const std::int64_t bytes =
+      a.block == 0 ? cpu::workspace_bytes(problem) : cpu::blocked_workspace_bytes(problem, a.block);
   const std::unique_ptr<void, Freed> workspace(std::malloc(static_cast<std::size_t>(bytes)));
   Pool pool{node_.api(), context};
+  const cpu::Parallel parallel{&Pool::run, &pool};
+  const Epilogue epilogue = node_.epilogue();
   const Status status =
-      cpu::switch_norm(problem, weights, node_.epilogue(), tensors, workspace.get(), bytes, {&Pool::run, &pool});
+      a.block == 0
+          ? cpu::switch_norm(problem, weights, epilogue, tensors, workspace.get(), bytes, parallel)
+          : cpu::switch_norm_blocked(problem, a.block, weights, epilogue, tensors, workspace.get(), bytes, parallel);
   return status == Status::kOk ? nullptr : invalid(node_.where(), "%s", reason(status));
 }
 

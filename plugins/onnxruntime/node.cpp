@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <cstdio>
 
+#include "core/blocked.h"
+
 namespace sn_deploy::ort {
 namespace {
 
@@ -93,7 +95,16 @@ OrtStatus* Node::read(const OrtApi* api, const OrtKernelInfo* info, const Kind& 
   }
   if (ddof != 0 && ddof != 1) return invalid(where(), "%s, not %" PRId64, reason(Status::kDdof), ddof);
   attributes_.ddof = static_cast<int>(ddof);
-  return nullptr;
+  return kind_.blocked ? read_block(info) : nullptr;
+}
+
+OrtStatus* Node::read_block(const OrtKernelInfo* info) {
+  if (OrtStatus* status = api_->KernelInfoGetAttribute_int64(info, "block_size", &attributes_.block)) {
+    api_->ReleaseStatus(status);
+    return invalid(where(), "the attribute block_size is missing, or no int");
+  }
+  if (attributes_.block == 8 || attributes_.block == 16) return nullptr;
+  return invalid(where(), "%s, not %" PRId64, reason(Status::kBlockSize), attributes_.block);
 }
 
 OrtStatus* Node::read_tensors(OrtKernelContext* context, Problem* problem, Tensors* tensors) const {
@@ -112,8 +123,11 @@ OrtStatus* Node::read_tensors(OrtKernelContext* context, Problem* problem, Tenso
     channels = length;
     parameters[i] = static_cast<const float*>(parameter.data);
   }
-  const Status status = problem_from_shape(x.shape.extents, static_cast<std::int64_t>(x.shape.rank), channels,
-                                           kind_.type, attributes_.ddof, problem);
+  const auto rank = static_cast<std::int64_t>(x.shape.rank);
+  const Attributes& a = attributes_;
+  const Status status = kind_.blocked
+                            ? problem_from_blocked_shape(x.shape.extents, rank, channels, a.block, a.ddof, problem)
+                            : problem_from_shape(x.shape.extents, rank, channels, kind_.type, a.ddof, problem);
   if (status != Status::kOk) {
     return invalid(where(), "X has shape %s, the parameters (%" PRId64 "), ddof is %d: %s", ShapeText(x.shape).text,
                    channels, attributes_.ddof, reason(status));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "core/problem.h"
 #include "core/switch_norm.h"
@@ -18,12 +19,14 @@ struct Kind {
   const char* op;
   Epilogue epilogue;
   DataType type;
+  bool blocked;  // kBlockedDomain's
 };
 
 // The operator's attributes.
 struct Attributes {
   float mean_in, mean_ln, var_in, var_ln;
   int ddof;
+  std::int64_t block;  // of kBlockedDomain's operators: 8 or 16 channels; else 0
 };
 
 // Where the provider keeps them.
@@ -45,9 +48,11 @@ class Node {
   const OrtApi* api() const { return api_; }
   Epilogue epilogue() const { return kind_.epilogue; }
   const Attributes& attributes() const { return attributes_; }
-  Where where() const { return {api_, kind_.op, name_}; }
+  Where where() const { return {api_, kind_.op, name_, kind_.blocked ? kBlockedDomain : kDomain}; }
 
  private:
+  OrtStatus* read_block(const OrtKernelInfo* info);
+
   const OrtApi* api_ = nullptr;
   Kind kind_ = {};
   char name_[256] = "";

@@ -14,7 +14,7 @@ const Operator& as_operator(const OrtCustomOp* op) { return *static_cast<const O
 
 OrtStatus* create_kernel(const OrtCustomOp* op, const OrtApi* api, const OrtKernelInfo* info, void** kernel) {
   const Operator& own = as_operator(op);
-  return own.provider->create(api, info, {own.name, own.epilogue, own.type}, kernel);
+  return own.provider->create(api, info, {own.name, own.epilogue, own.type, own.provider->blocked}, kernel);
 }
 
 ONNXTensorElementDataType onnx_from_type(DataType type) {
@@ -94,13 +94,15 @@ Operator make_operator(const OrtApi* api, const Provider& provider, const char* 
 
 }  // namespace
 
-void make_operators(const OrtApi* api, const Provider& provider, Operator* operators) {
+int make_operators(const OrtApi* api, const Provider& provider, Operator* operators) {
   Operator* next = operators;
   for (const DataType type : {DataType::kFloat32, DataType::kFloat16, DataType::kBfloat16}) {
+    if (provider.blocked && type != DataType::kFloat32) continue;  // ONNX Runtime's own blocked operators have no other
     *next++ = make_operator(api, provider, "SwitchNorm", Epilogue::kNone, type);
     *next++ = make_operator(api, provider, "SwitchNormRelu", Epilogue::kRelu, type);
     *next++ = make_operator(api, provider, "SwitchNormAddRelu", Epilogue::kAddRelu, type);
   }
+  return static_cast<int>(next - operators);
 }
 
 }  // namespace sn_deploy::ort

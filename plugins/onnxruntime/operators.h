@@ -20,8 +20,8 @@ struct Operator : OrtCustomOp {
 // left open would do for it from 1.19 on, but before it allows one open input only.
 constexpr int kOperators = 9;
 
-// Those of one provider. `provider` and `operators`, kOperators of them, must outlive every session that they are
-// registered with.
-void make_operators(const OrtApi* api, const Provider& provider, Operator* operators);
+// Those of one provider; how many they are, at most kOperators. `provider` and `operators` must outlive every session
+// that they are registered with.
+int make_operators(const OrtApi* api, const Provider& provider, Operator* operators);
 
 }  // namespace sn_deploy::ort

@@ -10,11 +10,12 @@ struct Provider {
   OrtStatus* (*create)(const OrtApi* api, const OrtKernelInfo* info, const Kind& kind, void** kernel);
   OrtStatus* (*compute)(void* kernel, OrtKernelContext* context);
   void (*destroy)(void* kernel);
+  bool blocked;  // the operators of kBlockedDomain, and not those of kDomain
 };
 
 // Of a class with `static OrtStatus* create(api, info, kind, K** kernel)` and `OrtStatus* compute(context) const`.
 template <typename K>
-constexpr Provider provider_of(const char* name) {
+constexpr Provider provider_of(const char* name, bool blocked = false) {
   return {name,
           [](const OrtApi* api, const OrtKernelInfo* info, const Kind& kind, void** kernel) -> OrtStatus* {
             K* made = nullptr;
@@ -23,7 +24,7 @@ constexpr Provider provider_of(const char* name) {
             return nullptr;
           },
           [](void* kernel, OrtKernelContext* context) { return static_cast<const K*>(kernel)->compute(context); },
-          [](void* kernel) { delete static_cast<K*>(kernel); }};
+          [](void* kernel) { delete static_cast<K*>(kernel); }, blocked};
 }
 
 struct Providers {

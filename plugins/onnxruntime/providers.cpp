@@ -5,8 +5,9 @@
 namespace sn_deploy::ort {
 
 Providers providers() {
-  static constexpr Provider kProviders[] = {provider_of<Kernel>("CPUExecutionProvider")};
-  return {kProviders, 1};
+  static constexpr Provider kProviders[] = {provider_of<Kernel>("CPUExecutionProvider"),
+                                            provider_of<Kernel>("CPUExecutionProvider", true)};
+  return {kProviders, 2};
 }
 
 }  // namespace sn_deploy::ort

@@ -10,11 +10,11 @@
 namespace sn_deploy::ort {
 namespace {
 
-// A domain must outlive all sessions, and nothing tells when the last one ends: one for each ONNX Runtime in the
-// process, as a rule the only one, is kept to the end.
+// Domains must outlive all sessions, and nothing tells when the last one ends: those for each ONNX Runtime in the
+// process, as a rule the only one, are kept to the end.
 struct Registered {
   const OrtApi* api;
-  OrtCustomOpDomain* domain;
+  OrtCustomOpDomain* domains[2];  // kDomain; kBlockedDomain, or null
   Operator operators[kMostProviders * kOperators];
   Registered* next;
 };
@@ -26,19 +26,25 @@ OrtStatus* make_registered(const OrtApi* api, Registered** result) {
   std::unique_ptr<Registered> made(new (std::nothrow) Registered{});
   if (made == nullptr) return api->CreateStatus(ORT_FAIL, "out of memory");
   made->api = api;
+  Owned<OrtCustomOpDomain> plain(api->ReleaseCustomOpDomain);
+  Owned<OrtCustomOpDomain> blocked(api->ReleaseCustomOpDomain);
   const Providers own = providers();
-  for (int i = 0; i < own.count; ++i) make_operators(api, own.list[i], made->operators + i * kOperators);
-  Owned<OrtCustomOpDomain> domain(api->ReleaseCustomOpDomain);
-  SN_RETURN_IF_ERROR(api->CreateCustomOpDomain(kDomain, domain.out()));
-  for (int i = 0; i < own.count * kOperators; ++i) {
-    SN_RETURN_IF_ERROR(api->CustomOpDomain_Add(domain.get(), &made->operators[i]));
+  for (int i = 0; i < own.count; ++i) {
+    Owned<OrtCustomOpDomain>& domain = own.list[i].blocked ? blocked : plain;
+    if (domain.get() == nullptr) {
+      SN_RETURN_IF_ERROR(api->CreateCustomOpDomain(own.list[i].blocked ? kBlockedDomain : kDomain, domain.out()));
+    }
+    Operator* operators = made->operators + i * kOperators;
+    const int count = make_operators(api, own.list[i], operators);
+    for (int j = 0; j < count; ++j) SN_RETURN_IF_ERROR(api->CustomOpDomain_Add(domain.get(), &operators[j]));
   }
-  made->domain = domain.release();
+  made->domains[0] = plain.release();
+  made->domains[1] = blocked.release();
   *result = made.release();
   return nullptr;
 }
 
-OrtStatus* domain_of(const OrtApi* api, OrtCustomOpDomain** domain) {
+OrtStatus* registered_of(const OrtApi* api, const Registered** result) {
   const std::lock_guard<std::mutex> lock(registered_mutex);
   Registered* own = registered;
   while (own != nullptr && own->api != api) own = own->next;
@@ -47,7 +53,7 @@ OrtStatus* domain_of(const OrtApi* api, OrtCustomOpDomain** domain) {
     own->next = registered;
     registered = own;
   }
-  *domain = own->domain;
+  *result = own;
   return nullptr;
 }
 
@@ -64,7 +70,10 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(O
     if (oldest == nullptr) return nullptr;
     return oldest->CreateStatus(ORT_FAIL, "sn_deploy's operators need ONNX Runtime 1.18 or later");
   }
-  OrtCustomOpDomain* domain = nullptr;
-  SN_RETURN_IF_ERROR(sn_deploy::ort::domain_of(api, &domain));
-  return api->AddCustomOpDomain(options, domain);
+  const sn_deploy::ort::Registered* own = nullptr;
+  SN_RETURN_IF_ERROR(sn_deploy::ort::registered_of(api, &own));
+  for (OrtCustomOpDomain* domain : own->domains) {
+    if (domain != nullptr) SN_RETURN_IF_ERROR(api->AddCustomOpDomain(options, domain));
+  }
+  return nullptr;
 }

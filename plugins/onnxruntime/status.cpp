@@ -7,7 +7,7 @@ namespace sn_deploy::ort {
 
 OrtStatus* invalid(const Where& where, const char* format, ...) {
   char message[512];
-  const int length = std::snprintf(message, sizeof message, "%s::%s '%s': ", kDomain, where.op, where.node);
+  const int length = std::snprintf(message, sizeof message, "%s::%s '%s': ", where.domain, where.op, where.node);
   if (length > 0 && length < static_cast<int>(sizeof message)) {
     va_list arguments;
     va_start(arguments, format);

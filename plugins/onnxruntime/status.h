@@ -10,6 +10,7 @@ struct Where {
   const OrtApi* api;
   const char* op;    // "SwitchNorm"
   const char* node;  // the node's name: for exported files, the layer's
+  const char* domain = kDomain;
 };
 
 // "sn_deploy::SwitchNorm 'layer1.0.sn1': …", cut at some 500 characters.

@@ -43,16 +43,20 @@ OrtValue tensor(const Extents& extents, float value) {
 // One node of an operator, from creation to destruction.
 class Node {
  public:
-  explicit Node(const char* op) {
-    make_operators(&fake.api, providers().list[0], operators_);
-    for (const Operator& each : operators_) {
-      if (std::string(each.name) == op && each.type == DataType::kFloat32) op_ = &each;
+  explicit Node(const char* op, bool blocked = false) {
+    const int count = make_operators(&fake.api, providers().list[blocked ? 1 : 0], operators_);
+    for (int i = 0; i < count; ++i) {
+      if (std::string(operators_[i].name) == op && operators_[i].type == DataType::kFloat32) op_ = &operators_[i];
     }
     info.name = "layer1.sn";
     info.floats = {{"mean_in", 0.3F}, {"mean_ln", 0.3F}, {"var_in", 0.3F}, {"var_ln", 0.3F}};
     info.ints = {{"ddof", 1}};
     context.inputs = {tensor({2, 3, 4}, 0.0F), tensor({3}, 1.0F), tensor({3}, 0.0F),
                       tensor({3}, 0.0F),       tensor({3}, 1.0F), tensor({2, 3, 4}, 1.0F)};
+    if (blocked) {
+      info.ints["block_size"] = 8;
+      context.inputs[kX] = context.inputs[kResidual] = tensor({2, 8, 2, 2}, 0.0F);
+    }
   }
 
   std::string create() { return message_of(fake, op_->CreateKernelV2(op_, &fake.api, &info, &kernel_)); }
@@ -179,6 +183,65 @@ TEST(Node, YMayTakeThePlaceOfXAndOfTheResidual) {
   }
 }
 
+// --- On blocks of channels ----------------------------------------------------------------------------------------
+
+TEST(BlockedNode, Computes) {
+  for (const char* name : kNames) {
+    Node node(name, true);
+    EXPECT_EQ(node.run(), "") << name;
+    EXPECT_EQ(node.context.output.extents, (Extents{2, 8, 2, 2}));
+    EXPECT_EQ(node.fake.alive, 0);
+  }
+}
+
+TEST(BlockedNode, EachCallThatFailsIsReportedAndLeavesNothing) {
+  Node whole("SwitchNormAddRelu", true);
+  ASSERT_EQ(whole.run(), "");
+  for (int failing = 0; failing < whole.fake.calls; ++failing) {
+    Node node("SwitchNormAddRelu", true);
+    node.fake.failing = failing;
+    EXPECT_EQ(node.run().empty(), failing == 0) << "call " << failing;
+    EXPECT_EQ(node.fake.alive, 0) << "call " << failing;
+  }
+}
+
+TEST(BlockedNode, BadBlockSizesAreRefused) {
+  Node missing("SwitchNorm", true);
+  missing.info.ints.erase("block_size");
+  EXPECT_NE(missing.run().find("block_size is missing"), std::string::npos);
+  for (const std::int64_t size : {-8, 0, 1, 4, 32}) {
+    Node node("SwitchNorm", true);
+    node.info.ints["block_size"] = size;
+    const std::string message = node.run();
+    EXPECT_NE(message.find("sn_deploy.nchwc::SwitchNorm 'layer1.sn': "), std::string::npos) << message;
+    EXPECT_NE(message.find("block_size must be 8 or 16, not " + std::to_string(size)), std::string::npos) << message;
+  }
+}
+
+TEST(BlockedNode, BadTensorsAreRefusedWithTheLayersName) {
+  struct Bad {
+    std::size_t input;
+    OrtValue value;
+    const char* expected;
+  };
+  const Bad all[] = {
+      {kX, tensor({2, 8, 4}, 0), "another rank than 4"},
+      {kX, tensor({2, 3, 2, 2}, 0), "rounded up to a multiple of block_size"},
+      {kX, tensor({2, 16, 2, 2}, 0), "X has shape (2, 16, 2, 2), the parameters (3)"},
+      {kX, tensor({2, 8, 1, 1}, 0), "too few values"},
+      {kScale, tensor({8}, 0), "bias has shape (3)"},
+      {kResidual, tensor({2, 8, 2, 1}, 0), "the residual (2, 8, 2, 1)"},
+  };
+  for (const Bad& bad : all) {
+    Node node("SwitchNormAddRelu", true);
+    node.context.inputs[bad.input] = bad.value;
+    const std::string message = node.run();
+    EXPECT_NE(message.find("sn_deploy.nchwc::SwitchNormAddRelu 'layer1.sn': "), std::string::npos) << message;
+    EXPECT_NE(message.find(bad.expected), std::string::npos) << message;
+    EXPECT_EQ(node.fake.alive, 0);
+  }
+}
+
 // --- Registration -------------------------------------------------------------------------------------------------
 
 // A domain is kept to the end of the process, and so are the fakes that it was made for.
@@ -189,7 +252,7 @@ TEST(Registration, GivesEverySessionTheSameDomain) {
   OrtSessionOptions second;
   ASSERT_EQ(RegisterCustomOps(&first, &fake.base), nullptr);
   ASSERT_EQ(RegisterCustomOps(&second, &fake.base), nullptr);
-  ASSERT_EQ(first.domains.size(), 1U);
+  ASSERT_EQ(first.domains.size(), 2U);
   EXPECT_EQ(first.domains, second.domains);
   EXPECT_EQ(first.domains[0]->name, "sn_deploy");
   EXPECT_EQ(first.domains[0]->ops.size(), 9U);
@@ -203,10 +266,17 @@ TEST(Registration, GivesEverySessionTheSameDomain) {
     EXPECT_EQ(op->GetInputType(op, 1), ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
   }
   for (const char* name : kNames) EXPECT_EQ(names.count(name), 3U);
+  EXPECT_EQ(first.domains[1]->name, "sn_deploy.nchwc");
+  ASSERT_EQ(first.domains[1]->ops.size(), 3U);
+  for (std::size_t i = 0; i < 3; ++i) {
+    const OrtCustomOp* op = first.domains[1]->ops[i];
+    EXPECT_STREQ(op->GetName(op), kNames[i]);
+    EXPECT_EQ(op->GetOutputType(op, 0), ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
+  }
 }
 
 TEST(Registration, AFailureIsReportedAndLeavesNothing) {
-  for (int failing = 0; failing < 10; ++failing) {  // the domain and nine operators
+  for (int failing = 0; failing < 14; ++failing) {  // two domains, of nine and of three operators
     Fake fake;
     fake.failing = failing;
     OrtSessionOptions options;
