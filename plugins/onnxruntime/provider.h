@@ -32,7 +32,7 @@ struct Providers {
   int count;  // at most kMostProviders
 };
 
-constexpr int kMostProviders = 2;
+constexpr int kMostProviders = 3;
 
 // Each library has its own.
 Providers providers();

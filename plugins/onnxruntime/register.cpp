@@ -1,4 +1,7 @@
 // The library's one symbol, which ONNX Runtime calls for each SessionOptions that names the library.
+#include <cstddef>
+#include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -57,6 +60,46 @@ OrtStatus* registered_of(const OrtApi* api, const Registered** result) {
   return nullptr;
 }
 
+// A session takes a domain once. So the options are marked with how many providers have been registered, and the
+// library with more of them has all that the other one has.
+constexpr const char* kMark = "sn_deploy.providers";
+
+OrtStatus* providers_of(const OrtApi* api, const OrtSessionOptions* options, int* count) {
+  *count = 0;
+  int marked = 0;
+  SN_RETURN_IF_ERROR(api->HasSessionConfigEntry(options, kMark, &marked));
+  if (marked == 0) return nullptr;
+  char text[16] = "";
+  std::size_t size = sizeof text;
+  if (OrtStatus* status = api->GetSessionConfigEntry(options, kMark, text, &size)) {
+    api->ReleaseStatus(status);  // no mark of ours
+    text[0] = '\0';
+  }
+  *count = static_cast<int>(std::strtol(text, nullptr, 10));
+  if (*count >= providers().count) return nullptr;
+  return api->CreateStatus(ORT_INVALID_ARGUMENT,
+                           "register one of sn_deploy's libraries alone: libsn_deploy_ort_cuda.so has all that is in "
+                           "libsn_deploy_ort.so, which has been registered with these options before");
+}
+
+OrtStatus* mark(const OrtApi* api, OrtSessionOptions* options) {
+  char text[16];
+  std::snprintf(text, sizeof text, "%d", providers().count);
+  return api->AddSessionConfigEntry(options, kMark, text);
+}
+
+OrtStatus* add_domains(const OrtApi* api, OrtSessionOptions* options) {
+  int before = 0;
+  SN_RETURN_IF_ERROR(providers_of(api, options, &before));
+  if (before > 0) return nullptr;
+  const Registered* own = nullptr;
+  SN_RETURN_IF_ERROR(registered_of(api, &own));
+  for (OrtCustomOpDomain* domain : own->domains) {
+    if (domain != nullptr) SN_RETURN_IF_ERROR(api->AddCustomOpDomain(options, domain));
+  }
+  return mark(api, options);
+}
+
 }  // namespace
 }  // namespace sn_deploy::ort
 
@@ -70,10 +113,5 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(O
     if (oldest == nullptr) return nullptr;
     return oldest->CreateStatus(ORT_FAIL, "sn_deploy's operators need ONNX Runtime 1.18 or later");
   }
-  const sn_deploy::ort::Registered* own = nullptr;
-  SN_RETURN_IF_ERROR(sn_deploy::ort::registered_of(api, &own));
-  for (OrtCustomOpDomain* domain : own->domains) {
-    if (domain != nullptr) SN_RETURN_IF_ERROR(api->AddCustomOpDomain(options, domain));
-  }
-  return nullptr;
+  return sn_deploy::ort::add_domains(api, options);
 }

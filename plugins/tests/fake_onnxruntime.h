@@ -48,6 +48,7 @@ struct OrtCustomOpDomain {
 
 struct OrtSessionOptions {
   std::vector<OrtCustomOpDomain*> domains;
+  std::map<std::string, std::string> entries;
 };
 
 namespace sn_deploy::testing {
@@ -120,14 +121,38 @@ inline void fill_registration_functions(OrtApi* api) {
   };
 }
 
+// Copies a string out as the API does: a `size` that is too small is an error, and set to what it should be.
+inline OrtStatus* copy_out(const std::string& text, char* out, std::size_t* size) {
+  const bool fits = *size > text.size();
+  *size = text.size() + 1;
+  if (!fits) return make_status(ORT_INVALID_ARGUMENT, "too small");
+  std::memcpy(out, text.c_str(), *size);
+  return nullptr;
+}
+
+inline void fill_option_functions(OrtApi* api) {
+  api->HasSessionConfigEntry = [](const OrtSessionOptions* options, const char* key, int* out) noexcept -> OrtStatus* {
+    if (OrtStatus* failed = next_call()) return failed;
+    *out = options->entries.count(key) != 0 ? 1 : 0;
+    return nullptr;
+  };
+  api->GetSessionConfigEntry = [](const OrtSessionOptions* options, const char* key, char* out,
+                                  std::size_t* size) noexcept -> OrtStatus* {
+    if (OrtStatus* failed = next_call()) return failed;
+    return copy_out(options->entries.at(key), out, size);
+  };
+  api->AddSessionConfigEntry = [](OrtSessionOptions* options, const char* key,
+                                  const char* value) noexcept -> OrtStatus* {
+    if (OrtStatus* failed = next_call()) return failed;
+    options->entries[key] = value;
+    return nullptr;
+  };
+}
+
 inline void fill_node_functions(OrtApi* api) {
   api->KernelInfo_GetNodeName = [](const OrtKernelInfo* info, char* out, std::size_t* size) noexcept -> OrtStatus* {
     if (OrtStatus* failed = next_call()) return failed;
-    const bool fits = *size > info->name.size();
-    *size = info->name.size() + 1;
-    if (!fits) return make_status(ORT_INVALID_ARGUMENT, "too small");
-    std::memcpy(out, info->name.c_str(), *size);
-    return nullptr;
+    return copy_out(info->name, out, size);
   };
   api->KernelInfoGetAttribute_float = [](const OrtKernelInfo* info, const char* name, float* out) noexcept {
     return read_attribute(info->floats, name, out);
@@ -202,6 +227,7 @@ inline Fake::Fake() {
   current_fake() = this;
   fill_status_functions(&api);
   fill_registration_functions(&api);
+  fill_option_functions(&api);
   fill_node_functions(&api);
   fill_tensor_functions(&api);
   base.GetApi = [](std::uint32_t version) noexcept -> const OrtApi* {

@@ -4,87 +4,31 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <memory>
 #include <set>
 #include <string>
 #include <vector>
 
-#include "onnxruntime/operators.h"
-#include "tests/fake_onnxruntime.h"
+#include "tests/fake_node.h"
 
 extern "C" OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base);
 
 namespace sn_deploy::ort {
 namespace {
 
+using sn_deploy::testing::Extents;
 using sn_deploy::testing::Fake;
-using Extents = std::vector<std::int64_t>;
+using sn_deploy::testing::kNames;
+using sn_deploy::testing::message_of;
+using sn_deploy::testing::tensor;
 
-// The message of a status, which is released; "" of none.
-std::string message_of(const Fake& fake, OrtStatus* status) {
-  if (status == nullptr) return "";
-  std::string message = status->message;
-  fake.api.ReleaseStatus(status);
-  return message;
-}
-
-OrtValue tensor(const Extents& extents, float value) {
-  std::size_t count = 1;
-  for (const std::int64_t extent : extents) count *= static_cast<std::size_t>(extent);
-  OrtValue made{extents, std::vector<std::uint8_t>(count * sizeof(float))};
-  for (std::size_t i = 0; i < count; ++i) {
-    const float own = value + static_cast<float>(i % 5);
-    std::memcpy(made.data.data() + i * sizeof(float), &own, sizeof own);
-  }
-  return made;
-}
-
-// One node of an operator, from creation to destruction.
-class Node {
+class Node : public sn_deploy::testing::FakeNode {
  public:
-  explicit Node(const char* op, bool blocked = false) {
-    const int count = make_operators(&fake.api, providers().list[blocked ? 1 : 0], operators_);
-    for (int i = 0; i < count; ++i) {
-      if (std::string(operators_[i].name) == op && operators_[i].type == DataType::kFloat32) op_ = &operators_[i];
-    }
-    info.name = "layer1.sn";
-    info.floats = {{"mean_in", 0.3F}, {"mean_ln", 0.3F}, {"var_in", 0.3F}, {"var_ln", 0.3F}};
-    info.ints = {{"ddof", 1}};
-    context.inputs = {tensor({2, 3, 4}, 0.0F), tensor({3}, 1.0F), tensor({3}, 0.0F),
-                      tensor({3}, 0.0F),       tensor({3}, 1.0F), tensor({2, 3, 4}, 1.0F)};
-    if (blocked) {
-      info.ints["block_size"] = 8;
-      context.inputs[kX] = context.inputs[kResidual] = tensor({2, 8, 2, 2}, 0.0F);
-    }
+  explicit Node(const char* op, bool blocked = false) : FakeNode(providers().list[blocked ? 1 : 0], op) {
+    if (!blocked) return;
+    info.ints["block_size"] = 8;
+    context.inputs[kX] = context.inputs[kResidual] = tensor({2, 8, 2, 2}, 0.0F);
   }
-
-  std::string create() { return message_of(fake, op_->CreateKernelV2(op_, &fake.api, &info, &kernel_)); }
-  std::string compute() { return message_of(fake, op_->KernelComputeV2(kernel_, &context)); }
-  void destroy() {
-    if (kernel_ != nullptr) op_->KernelDestroy(kernel_);
-    kernel_ = nullptr;
-  }
-  // All of it: the first message.
-  std::string run() {
-    std::string message = create();
-    if (message.empty()) message = compute();
-    destroy();
-    return message;
-  }
-  const Operator& op() const { return *op_; }
-
-  Fake fake;
-  OrtKernelInfo info;
-  OrtKernelContext context;
-
- private:
-  Operator operators_[kOperators];
-  const Operator* op_ = nullptr;
-  void* kernel_ = nullptr;
 };
-
-constexpr const char* kNames[] = {"SwitchNorm", "SwitchNormRelu", "SwitchNormAddRelu"};
 
 TEST(Node, Computes) {
   for (const char* name : kNames) {
@@ -275,8 +219,40 @@ TEST(Registration, GivesEverySessionTheSameDomain) {
   }
 }
 
+// A session refuses a domain that comes twice.
+TEST(Registration, ASecondTimeChangesNothing) {
+  static Fake fake;
+  sn_deploy::testing::current_fake() = &fake;
+  OrtSessionOptions options;
+  for (int time = 0; time < 3; ++time) {
+    ASSERT_EQ(RegisterCustomOps(&options, &fake.base), nullptr);
+    EXPECT_EQ(options.domains.size(), 2U);
+  }
+}
+
+TEST(Registration, LeavesTheOperatorsOfALibraryThatHasMoreProviders) {
+  Fake fake;
+  OrtSessionOptions options;
+  options.entries["sn_deploy.providers"] = std::to_string(providers().count + 1);
+  ASSERT_EQ(RegisterCustomOps(&options, &fake.base), nullptr);
+  EXPECT_TRUE(options.domains.empty());
+}
+
+TEST(Registration, IsRefusedBehindALibraryThatHasFewerProviders) {
+  for (const std::string& before : {std::to_string(providers().count - 1), std::string(), std::string(90, '9')}) {
+    Fake fake;
+    OrtSessionOptions options;
+    options.entries["sn_deploy.providers"] = before;
+    const std::string message = message_of(fake, RegisterCustomOps(&options, &fake.base));
+    EXPECT_NE(message.find("register one of sn_deploy's libraries alone"), std::string::npos) << message;
+    EXPECT_TRUE(options.domains.empty());
+    EXPECT_EQ(fake.alive, 0);
+  }
+}
+
 TEST(Registration, AFailureIsReportedAndLeavesNothing) {
-  for (int failing = 0; failing < 14; ++failing) {  // two domains, of nine and of three operators
+  // Whether it came before; two domains, of nine and of three operators.
+  for (int failing = 0; failing < 15; ++failing) {
     Fake fake;
     fake.failing = failing;
     OrtSessionOptions options;
