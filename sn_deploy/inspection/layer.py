@@ -23,6 +23,8 @@ class LayerWeights:
         channels: C, or None where the file doesn't tell.
         shape: X's shape, a dimension being a number, a name or None; None where the file doesn't tell.
         mean, var: weights of IN, LN and BN for the mean and for the variance; 0 for a branch that it doesn't have.
+        epilogue: what the layer's node computes after it: nothing, ReLU, or residual and ReLU; None where the file
+            doesn't tell.
 
     Raises:
         SnDeployError: a weight is not finite.
@@ -34,6 +36,7 @@ class LayerWeights:
     shape: tuple[int | str | None, ...] | None
     mean: tuple[float, float, float]
     var: tuple[float, float, float]
+    epilogue: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for what, weights in (("mean", self.mean), ("variance", self.var)):

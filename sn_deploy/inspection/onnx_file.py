@@ -17,6 +17,12 @@ from sn_deploy.graph.order import first_out_of_order
 from sn_deploy.input_file import COPY_AGAIN, read_head
 from sn_deploy.inspection.layer import LayerWeights, kind_from_rank
 
+_EPILOGUES: Final = {
+    op.SWITCH_NORM: (),
+    op.SWITCH_NORM_RELU: ("ReLU",),
+    op.SWITCH_NORM_ADD_RELU: ("residual", "ReLU"),
+}
+
 # Weights that come from a softmax in float32 miss their sum of 1 by this much, and a rest below it is no branch.
 _ROUNDING: Final = 1e-6
 
@@ -86,6 +92,7 @@ def _layer_from_node(node: ir.Node, path: Path) -> LayerWeights:
         shape,
         _weights(node, "mean", op.METADATA_MEAN_BN, where),
         _weights(node, "var", op.METADATA_VAR_BN, where),
+        _EPILOGUES[node.op_type],
     )
 
 

@@ -13,7 +13,11 @@ STATISTICS = {"mean": "mean", "var": "variance"}
 
 
 def table_from_layers(layers: list[LayerWeights]) -> Table:
-    """One row a layer, weights above a half in bold, and the averages below. Names are folded, never cut."""
+    """One row a layer, weights above a half in bold, and the averages below. Names are folded, never cut.
+
+    What follows a layer in its node has a column of its own where there is any.
+    """
+    fused = any(layer.epilogue for layer in layers)
     table = Table(box=None, padding=(0, 1, 0, 0), show_footer=True, header_style="bold", footer_style="bold")
     table.add_column("\n#", justify="right", no_wrap=True)
     table.add_column("\nlayer", "average", overflow="fold", min_width=8)
@@ -23,6 +27,8 @@ def table_from_layers(layers: list[LayerWeights]) -> Table:
         for branch, weight in zip(BRANCHES, weights, strict=True):
             head = f"{statistic if branch == 'IN' else ''}\n{branch}"
             table.add_column(head, f"{weight:.3f}", justify="right", no_wrap=True)
+    if fused:
+        table.add_column("\nthen", overflow="fold", min_width=9)
     for number, layer in enumerate(layers, 1):
         table.add_row(
             str(number),
@@ -31,6 +37,7 @@ def table_from_layers(layers: list[LayerWeights]) -> Table:
             Text(layer.size_text),
             *_cells(layer.mean),
             *_cells(layer.var),
+            *([", ".join(layer.epilogue or ())] if fused else []),
         )
     return table
 
@@ -50,7 +57,8 @@ def summary_from_layers(layers: list[LayerWeights]) -> str:
 
 
 def json_from_layers(layers: list[LayerWeights], path: Path) -> dict[str, object]:
-    """The same as plain data. Weights are the exact floats; an unknown shape, dimension or channel count is null."""
+    """The same as plain data. Weights are the exact floats; an unknown shape, dimension, channel count or
+    epilogue is null."""
     return {
         "file": str(path),
         "layers": [
@@ -61,6 +69,7 @@ def json_from_layers(layers: list[LayerWeights], path: Path) -> dict[str, object
                 "shape": None if layer.shape is None else list(layer.shape),
                 "mean": dict(zip(BRANCHES, layer.mean, strict=True)),
                 "var": dict(zip(BRANCHES, layer.var, strict=True)),
+                "epilogue": None if layer.epilogue is None else list(layer.epilogue),
             }
             for layer in layers
         ],

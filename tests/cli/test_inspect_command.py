@@ -65,6 +65,7 @@ def test_json_on_stdout_is_alone_and_exact(capsys: pytest.CaptureFixture[str], o
         "shape": ["N", 4, 8, 8],
         "mean": {"IN": 0.5, "LN": 0.25, "BN": 0.25},
         "var": {"IN": 0.25, "LN": 0.25, "BN": 0.5},
+        "epilogue": [],
     }
     assert data["average"]["mean"] == {"IN": 0.625, "LN": 0.25, "BN": 0.125}
 

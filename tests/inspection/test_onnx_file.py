@@ -32,6 +32,7 @@ def test_all_three_forms_are_read_in_order(tmp_path: Path) -> None:
     assert first.mean == pytest.approx((0.5, 0.3, 0.2))
     assert first.var == pytest.approx((0.2, 0.1, 0.7))
     assert (second.name, third.name) == ("second", "third")
+    assert [layer.epilogue for layer in (first, second, third)] == [(), ("ReLU",), ("residual", "ReLU")]
     # Without metadata BN has the rest; a rest of rounding errors is none.
     assert second.mean == pytest.approx((0.1, 0.2, 0.7))
     assert second.var == pytest.approx((0.3, 0.4, 0.3))
