@@ -59,8 +59,8 @@ def run_probe(probe: str, *arguments: str, timeout_s: float = TIMEOUT_S) -> Outc
 def _death(returncode: int, stderr: str) -> str:
     if returncode < 0:
         try:
-            return f"crashes when it is imported ({signal.Signals(-returncode).name})"
+            return f"crashes when it is loaded ({signal.Signals(-returncode).name})"
         except ValueError:
-            return f"crashes when it is imported (signal {-returncode})"
+            return f"crashes when it is loaded (signal {-returncode})"
     last = stderr.strip().splitlines()[-1:] or ["no message"]
-    return f"ends the process when it is imported (exit {returncode}: {last[0][:200]})"
+    return f"ends the process when it is loaded (exit {returncode}: {last[0][:200]})"

@@ -63,10 +63,74 @@ def probe_tensorrt() -> dict[str, Any]:
     return probe_module("tensorrt")
 
 
-def probe_library(path: str) -> dict[str, Any]:
-    """Loads a shared library."""
-    ctypes.CDLL(path)
+def probe_library(path: str, symbol: str) -> dict[str, Any]:
+    """Loads a shared library that has to export a symbol."""
+    if not hasattr(ctypes.CDLL(path), symbol):
+        raise RuntimeError(f"has no {symbol}: another library under this name")
     return {}
+
+
+def probe_ort_library(path: str) -> dict[str, Any]:
+    """Registers a custom-op library with ONNX Runtime; its version."""
+    found = probe_module("onnxruntime")
+    importlib.import_module("onnxruntime").SessionOptions().register_custom_ops_library(path)
+    return found
+
+
+def probe_cuda_kernels(path: str) -> dict[str, Any]:
+    """Why the kernels' library can't use the current GPU, or ``''``."""
+    library = ctypes.CDLL(path)
+    library.sn_cuda_reason.restype = library.sn_cuda_device_error.restype = ctypes.c_char_p
+    status = library.sn_cuda_choose_tactic(ctypes.byref(_CudaProblem.smallest()), ctypes.byref(ctypes.c_int32()))
+    reason = library.sn_cuda_reason(status).decode()
+    if status not in (0, _STATUS_DEVICE):
+        raise RuntimeError(f"refuses a problem that is good: {reason}")
+    return {"reason": library.sn_cuda_device_error().decode() if status else ""}
+
+
+def probe_tensorrt_plugin(path: str) -> dict[str, Any]:
+    """Loads a plugin library into TensorRT's registry; the names of the creators that it brings."""
+    trt = importlib.import_module("tensorrt")
+
+    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
+        """Keeps what TensorRT says of errors, for the finding."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
+                self.errors.append(message)
+
+    logger = Logger()
+    trt.init_libnvinfer_plugins(logger, "")
+    registry = trt.get_plugin_registry()
+    before = {creator.name for creator in registry.all_creators}
+    if registry.load_library(path) is None:
+        raise RuntimeError(" ".join(logger.errors) or "load_library gives None")
+    brought = {creator.name for creator in registry.all_creators} - before
+    if not brought:
+        raise RuntimeError("it brings no creators")
+    return {"creators": sorted(brought)}
+
+
+class _CudaProblem(ctypes.Structure):
+    """``SnCudaProblem`` of plugins/cuda/launch.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("batch", "channels", "spatial", "stored_channels")),
+        *((name, ctypes.c_int32) for name in ("has_in", "ddof", "data_type", "layout", "epilogue")),
+        *((name, ctypes.c_float) for name in ("mean_in", "mean_ln", "var_in", "var_ln")),
+    )
+
+    @classmethod
+    def smallest(cls) -> _CudaProblem:
+        """One sample of one channel and two values, float32."""
+        return cls(1, 1, 2, 0, 1, 1, 0, 0, 0, 0.5, 0.5, 0.5, 0.5)
+
+
+_STATUS_DEVICE: Final = 16  # Status::kDevice of plugins/core/problem.h
 
 
 PROBES: Final[dict[str, Callable[..., dict[str, Any]]]] = {
@@ -75,13 +139,20 @@ PROBES: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "onnxruntime": probe_onnxruntime,
     "tensorrt": probe_tensorrt,
     "library": probe_library,
+    "ort_library": probe_ort_library,
+    "cuda_kernels": probe_cuda_kernels,
+    "tensorrt_plugin": probe_tensorrt_plugin,
 }
+
+
+# The module that a probe is about, where that isn't the probe's name.
+_MODULES: Final = {"ort_library": "onnxruntime", "tensorrt_plugin": "tensorrt"}
 
 
 def main(probe: str, arguments: list[str]) -> None:
     """Runs one probe, prints its outcome on a line of its own and ends the process."""
     answer: dict[str, Any] = {"found": {}, "missing": False, "error": ""}
-    wanted = arguments[0] if probe == "module" else probe
+    wanted = arguments[0] if probe == "module" else _MODULES.get(probe, probe)
     try:
         answer["found"] = PROBES[probe](*arguments)
     except ModuleNotFoundError as error:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors import _safetensors_rust
 
 from sn_deploy.doctor import devices, libraries, plugins, requirements
 from sn_deploy.doctor.finding import Finding
 from sn_deploy.doctor.isolate import Outcome
 from sn_deploy.doctor.libraries import LIBRARIES, Library, find_onnxruntime_clash, finding_from_outcome
-from sn_deploy.doctor.plugins import PluginLibrary, find_plugin
 
 BY_NAME = {library.module: library for library in LIBRARIES}
 RANGES = {"torch": ("2.8", ""), "tensorrt": ("10.6", "12"), "onnx-ir": ("0.1.7", "")}
@@ -32,9 +29,9 @@ def test_missing_is_missing_where_it_is_needed_and_optional_elsewhere() -> None:
 
 
 def test_broken_is_in_the_way_only_where_it_is_needed() -> None:
-    onnx = finding("onnx", error="crashes when it is imported (SIGSEGV)")
+    onnx = finding("onnx", error="crashes when it is loaded (SIGSEGV)")
     assert onnx == Finding(
-        "onnx", "broken", "", "crashes when it is imported (SIGSEGV)", "pip install --force-reinstall onnx", needed=True
+        "onnx", "broken", "", "crashes when it is loaded (SIGSEGV)", "pip install --force-reinstall onnx", needed=True
     )
     assert onnx.in_the_way
     tensorrt = finding("tensorrt", error="ImportError: libnvinfer.so.10: cannot open shared object file")
@@ -172,18 +169,7 @@ def test_without_the_tool_the_driver_tells(nvidia_smi: Path) -> None:
     assert "--gpus all" in gpu.mend
 
 
-# --- plugin libraries ---------------------------------------------------------------------------------------------
-
-
-def test_plugin_libraries_are_looked_for_and_loaded(tmp_path: Path) -> None:
-    library = PluginLibrary("plugin", "libplugin*.so", "something slower runs")
-    assert find_plugin(library, [tmp_path]) == Finding("plugin", "optional", "", "not built: something slower runs")
-    shutil.copy(_safetensors_rust.__file__, tmp_path / "libplugin_1.so")  # any library that needs no other
-    assert find_plugin(library, [tmp_path]) == Finding("plugin", "ok", "", "libplugin_1.so")
-    (tmp_path / "libplugin_2.so").write_bytes(b"junk")
-    broken = find_plugin(library, [tmp_path])
-    assert broken.status == "broken"
-    assert broken.note.startswith("libplugin_2.so: OSError: ")
+# --- TensorRT ------------------------------------------------------------------------------------------------------
 
 
 def test_nothing_in_the_doctor_makes_a_tensorrt_builder_or_runtime() -> None:

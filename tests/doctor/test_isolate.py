@@ -25,11 +25,11 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], s
 @pytest.mark.parametrize(
     ("source", "error"),
     [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crashes when it is imported (SIGSEGV)"),
-        ("import os; os.abort()", "crashes when it is imported (SIGABRT)"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crashes when it is loaded (SIGSEGV)"),
+        ("import os; os.abort()", "crashes when it is loaded (SIGABRT)"),
         (
             "import os, sys; sys.stderr.write('no licence\\n'); sys.stderr.flush(); os._exit(3)",
-            "ends the process when it is imported (exit 3: no licence)",
+            "ends the process when it is loaded (exit 3: no licence)",
         ),
         ("import sys; sys.exit(4)", "SystemExit: 4"),
         (
@@ -77,7 +77,7 @@ def test_the_version_may_be_in_the_metadata_alone() -> None:
 
 def test_a_library_that_is_none_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "lib.so").write_bytes(b"junk")
-    outcome = run_probe("library", str(tmp_path / "lib.so"))
+    outcome = run_probe("library", str(tmp_path / "lib.so"), "symbol")
     assert not outcome.usable
     assert outcome.error.startswith("OSError: ")
 
