@@ -1,126 +1,151 @@
-"""TensorRT's real ONNX parser on files of `export`: every SwitchNorm node becomes the plugin, with the right fields."""
+"""TensorRT's real ONNX parser on files of `export`: every node of ours becomes its plugin, with the right fields."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import helper
 
 from sn_deploy.graph.export import export
-from sn_deploy.graph.op import DOMAIN, FLOAT_ATTRIBUTES, SWITCH_NORM
+from sn_deploy.graph.op import DOMAIN, FLOAT_ATTRIBUTES, SWITCH_NORM, SWITCH_NORM_ADD_RELU, SWITCH_NORM_RELU
 from sn_deploy.nn import SwitchNorm2d
 from tests.tensorrt.conftest import Release
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
-def two_layers() -> torch.nn.Sequential:
-    """Two SN layers that look trained."""
+def look_trained_(model: torch.nn.Module) -> torch.nn.Module:
+    """The model with random weights and statistics, in evaluation mode."""
     torch.manual_seed(3)
-    model = torch.nn.Sequential(SwitchNorm2d(6), SwitchNorm2d(6))
     for tensor in model.state_dict().values():
         tensor.copy_(torch.rand_like(tensor) + 0.1)
     return model.eval()
 
 
-def exported(path: Path, **options: Any) -> Path:
-    """A file of `export` with the two layers."""
-    export(two_layers(), torch.rand(2, 6, 5, 4), path, **options)
-    return path
+class Block(torch.nn.Module):
+    """A residual block of layers alone: TensorRT's fake network has no others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = (SwitchNorm2d(6) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.second(self.first(x).relu())
+        return self.last((y + x).relu())
 
 
-def fields_of(path: Path) -> list[dict[str, float]]:
-    """The attributes of the file's SwitchNorm nodes that the plugin has to get."""
+class Plain(torch.nn.Sequential):
+    """Two layers that nothing follows."""
+
+    def __init__(self) -> None:
+        super().__init__(SwitchNorm2d(6), SwitchNorm2d(6))
+
+
+FileOf = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def file_of(tmp_path_factory: pytest.TempPathFactory) -> FileOf:
+    """Makes the file of `export` of a model of that class, once for all versions of TensorRT."""
+    folder = tmp_path_factory.mktemp("exported")
+
+    def make(kind: type[torch.nn.Module], **options: Any) -> Path:
+        path = folder / f"{kind.__name__}-{'-'.join(map(str, options.values()))}.onnx"
+        if not path.exists():
+            export(look_trained_(kind()), torch.rand(2, 6, 5, 4), path, **options)
+        return path
+
+    return make
+
+
+def nodes_of(path: Path) -> list[tuple[str, dict[str, float]]]:
+    """Operator and attributes of the file's nodes of ours, those that the plugin has to get."""
     found = []
     for node in onnx.load(path).graph.node:
-        if node.op_type == SWITCH_NORM:
+        if node.domain == DOMAIN:
             values = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-            found.append({name: values[name] for name in (*FLOAT_ATTRIBUTES, "ddof")})
+            found.append((node.op_type, {name: values[name] for name in (*FLOAT_ATTRIBUTES, "ddof")}))
     return found
 
 
-def expect_plugins(answer: dict[str, Any], path: Path, dtype: str, shape: list[int]) -> None:
-    """Both nodes became plugin layers, wired and typed as in the file."""
+def expect_plugins(
+    answer: dict[str, Any], path: Path, dtype: str, shape: list[int], ops: Sequence[str] = (SWITCH_NORM, SWITCH_NORM)
+) -> None:
+    """All nodes became plugin layers, wired and typed as in the file."""
     assert answer["parsed"], answer["errors"]
     assert answer["errors"] == []
-    expected = fields_of(path)
-    assert len(expected) == 2
-    assert len(answer["plugins"]) == 2
-    for plugin, fields in zip(answer["plugins"], expected, strict=True):
-        assert (plugin["op"], plugin["namespace"], plugin["version"]) == (SWITCH_NORM, "", "1")
+    expected = nodes_of(path)
+    assert [op for op, _ in expected] == list(ops)
+    assert len(answer["plugins"]) == len(expected)
+    like_x = {"type": dtype, "shape": shape}
+    for plugin, (op, fields) in zip(answer["plugins"], expected, strict=True):
+        assert (plugin["op"], plugin["namespace"], plugin["version"]) == (op, "", "1")
         assert plugin["fields"] == pytest.approx(fields, rel=1e-8)
-        x, *parameters = plugin["inputs"]
-        assert x == {"type": dtype, "shape": shape}
-        assert parameters == [{"type": "float32", "shape": [6]}] * 4
-        assert plugin["output"] == x
+        residual = [like_x] if op == SWITCH_NORM_ADD_RELU else []
+        assert plugin["inputs"] == [like_x, *[{"type": "float32", "shape": [6]}] * 4, *residual]
+        assert plugin["output"] == like_x
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-def test_nodes_become_the_plugin(release: Release, tmp_path: Path, precision: str) -> None:
-    path = exported(tmp_path / "model.onnx", precision=precision)
+def test_plain_nodes_become_the_plugin(release: Release, file_of: FileOf, precision: str) -> None:
+    path = file_of(Plain, precision=precision)
     answer = release.parse(path)
     assert answer["version"] // 10000 == release.major
     expect_plugins(answer, path, DTYPES[precision], [2, 6, 5, 4])
     assert answer["layers"] == 2 + 2 * 4  # the plugins and their constants
 
 
-def test_half_precision_between_float32_ends(release: Release, tmp_path: Path) -> None:
-    path = exported(tmp_path / "model.onnx", precision="fp16", keep_io_types=True)
+def test_half_precision_between_float32_ends(release: Release, file_of: FileOf) -> None:
+    path = file_of(Plain, precision="fp16", keep_io_types=True)
     answer = release.parse(path)
     expect_plugins(answer, path, "float16", [2, 6, 5, 4])
     assert [tensor["type"] for tensor in answer["inputs"] + answer["outputs"]] == ["float32", "float32"]
 
 
-def test_dynamic_shapes_stay_dynamic(release: Release, tmp_path: Path) -> None:
-    path = exported(tmp_path / "model.onnx", dynamic=("batch", "spatial"))
+def test_dynamic_shapes_stay_dynamic(release: Release, file_of: FileOf) -> None:
+    path = file_of(Plain, dynamic=("batch", "spatial"))
     answer = release.parse(path)
     expect_plugins(answer, path, "float32", [-1, 6, -1, -1])
     assert answer["outputs"] == [{"type": "float32", "shape": [-1, 6, -1, -1]}]
 
 
-def fused_model(path: Path, op: str, inputs: list[str]) -> Path:
-    """A file with one fused node; `export` writes the plain form, fusion comes after it."""
-    x = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 6, 5, 4]) for name in inputs]
-    names = ["scale", "bias", "mean_offset", "var_offset"]
-    constants = [helper.make_tensor(name, TensorProto.FLOAT, [6], [0.5] * 6) for name in names]
-    floats = dict.fromkeys(FLOAT_ATTRIBUTES, 0.25)
-    node = helper.make_node(op, ["x", *names, *inputs[1:]], ["y"], domain=DOMAIN, ddof=1, plugin_namespace="", **floats)
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 6, 5, 4])
-    graph = helper.make_graph([node], "fused", x, [y], constants)
-    opsets = [helper.make_opsetid("", 20), helper.make_opsetid(DOMAIN, 1)]
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
-    return path
+FORMS = [SWITCH_NORM_RELU, SWITCH_NORM_ADD_RELU, SWITCH_NORM]
 
 
-@pytest.mark.parametrize(("op", "inputs"), [("SwitchNormRelu", ["x"]), ("SwitchNormAddRelu", ["x", "residual"])])
-def test_fused_nodes_become_their_plugins(release: Release, tmp_path: Path, op: str, inputs: list[str]) -> None:
-    answer = release.parse(fused_model(tmp_path / "model.onnx", op, inputs))
-    assert answer["parsed"], answer["errors"]
-    (plugin,) = answer["plugins"]
-    assert plugin["op"] == op
-    like_x = {"type": "float32", "shape": [2, 6, 5, 4]}
-    assert plugin["inputs"] == [like_x, *[{"type": "float32", "shape": [6]}] * 4, *[like_x] * (len(inputs) - 1)]
-    assert plugin["output"] == like_x
+@pytest.mark.parametrize("precision", DTYPES)
+def test_fused_nodes_become_their_plugins(release: Release, file_of: FileOf, precision: str) -> None:
+    path = file_of(Block, precision=precision)
+    answer = release.parse(path)
+    expect_plugins(answer, path, DTYPES[precision], [2, 6, 5, 4], FORMS)
+    # The plugins, their constants, and nothing else: no ReLU, no sum, no function body.
+    assert answer["layers"] == 3 + 3 * 4
 
 
-def test_a_node_that_the_creator_refuses_stops_the_parser(release: Release, tmp_path: Path) -> None:
-    path = exported(tmp_path / "model.onnx")
-    model = onnx.load(path)
+def test_fused_nodes_with_dynamic_shapes_between_float32_ends(release: Release, file_of: FileOf) -> None:
+    path = file_of(Block, precision="fp16", keep_io_types=True, dynamic=("batch", "spatial"))
+    answer = release.parse(path)
+    expect_plugins(answer, path, "float16", [-1, 6, -1, -1], FORMS)
+    assert [tensor["type"] for tensor in answer["inputs"] + answer["outputs"]] == ["float32", "float32"]
+
+
+def test_a_node_that_the_creator_refuses_stops_the_parser(release: Release, file_of: FileOf, tmp_path: Path) -> None:
+    model = onnx.load(file_of(Plain, precision="fp32"))
     for attribute in model.graph.node[0].attribute:
         if attribute.name == "mean_in":
             attribute.f = float("nan")
-    onnx.save(model, path)
-    answer = release.parse(path)
+    onnx.save(model, tmp_path / "model.onnx")
+    answer = release.parse(tmp_path / "model.onnx")
     assert not answer["parsed"]
     assert "field mean_in is nan" in answer["stderr"] + " ".join(answer["errors"])
 
 
-def test_without_the_plugin_no_plugin_layer_appears(release: Release, tmp_path: Path) -> None:
+def test_without_the_plugin_no_plugin_layer_appears(release: Release, file_of: FileOf) -> None:
     # The proof that the tests above see the plugin and not something else. The function body's layers are more than the
     # fake network has, so the parse itself may fail.
-    answer = release.parse(exported(tmp_path / "model.onnx"), plugin=False)
-    assert answer["plugins"] == []
+    for kind in (Plain, Block):
+        assert release.parse(file_of(kind, precision="fp32"), plugin=False)["plugins"] == []
