@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <map>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,10 @@ struct OrtStatus {
 
 struct OrtTensorTypeAndShapeInfo {
   std::vector<std::int64_t> extents;
+};
+
+struct OrtMemoryInfo {
+  OrtMemoryInfoDeviceType device;
 };
 
 struct OrtValue {
@@ -34,6 +39,7 @@ struct OrtKernelInfo {
 struct OrtKernelContext {
   std::vector<OrtValue> inputs;
   OrtValue output;
+  void* stream = nullptr;
 };
 
 struct OrtShapeInferContext {
@@ -60,7 +66,9 @@ struct Fake {
   int failing = -1;  // the number of the call that fails; none below 0
   OrtApi api = {};
   OrtApiBase base = {};
-  std::uint32_t newest = 1000;  // the API version it has
+  std::uint32_t newest = 1000;                           // the API version it has
+  OrtMemoryInfo memory = {OrtMemoryInfoDeviceType_GPU};  // that tensors are in
+  std::size_t scratch_bytes = 0;                         // that were handed out last
 
   Fake();
 };
@@ -223,6 +231,54 @@ inline void fill_tensor_functions(OrtApi* api) {
   };
 }
 
+constexpr std::align_val_t kScratchAlignment{256};
+
+// Stands for a GPU's arena.
+inline OrtAllocator make_allocator() {
+  OrtAllocator allocator = {};
+  allocator.Free = [](OrtAllocator*, void* memory) noexcept {
+    --current_fake()->alive;
+    ::operator delete(memory, kScratchAlignment);
+  };
+  return allocator;
+}
+
+inline void fill_device_functions(OrtApi* api) {
+  api->KernelContext_GetGPUComputeStream = [](const OrtKernelContext* context, void** out) noexcept -> OrtStatus* {
+    if (OrtStatus* failed = next_call()) return failed;
+    *out = context->stream;
+    return nullptr;
+  };
+  api->GetTensorMemoryInfo = [](const OrtValue*, const OrtMemoryInfo** out) noexcept -> OrtStatus* {
+    if (OrtStatus* failed = next_call()) return failed;
+    *out = &current_fake()->memory;
+    return nullptr;
+  };
+  api->MemoryInfoGetDeviceType = [](const OrtMemoryInfo* memory, OrtMemoryInfoDeviceType* out) noexcept {
+    *out = memory->device;
+  };
+  api->KernelContext_GetAllocator = [](const OrtKernelContext*, const OrtMemoryInfo*,
+                                       OrtAllocator** out) noexcept -> OrtStatus* {
+    if (OrtStatus* failed = next_call()) return failed;
+    ++current_fake()->alive;
+    *out = new OrtAllocator(make_allocator());
+    return nullptr;
+  };
+  api->ReleaseAllocator = [](OrtAllocator* allocator) noexcept {
+    --current_fake()->alive;
+    delete allocator;
+  };
+  api->KernelContext_GetScratchBuffer = [](const OrtKernelContext*, const OrtMemoryInfo*, std::size_t bytes,
+                                           void** out) noexcept -> OrtStatus* {
+    if (OrtStatus* failed = next_call()) return failed;
+    ++current_fake()->alive;
+    current_fake()->scratch_bytes = bytes;
+    *out = ::operator new(bytes, kScratchAlignment);
+    std::memset(*out, 0xFF, bytes);
+    return nullptr;
+  };
+}
+
 inline Fake::Fake() {
   current_fake() = this;
   fill_status_functions(&api);
@@ -230,6 +286,7 @@ inline Fake::Fake() {
   fill_option_functions(&api);
   fill_node_functions(&api);
   fill_tensor_functions(&api);
+  fill_device_functions(&api);
   base.GetApi = [](std::uint32_t version) noexcept -> const OrtApi* {
     Fake& fake = *current_fake();
     return version <= fake.newest ? &fake.api : nullptr;
