@@ -1,42 +1,20 @@
-"""The one table of tolerances, and their reasons.
+"""The bound of one layer's rounding errors; the table of tolerances itself is the package's own.
 
 Two kinds. For one layer `switch_norm_bound` gives each element its own bound, from what its own numbers can lose to
 rounding: a tolerance that fits all inputs would be so loose for most that it lets faults through. For whole nets,
-where no bound can be had, there is the relative L2 error, ``TOLERANCES[dtype].rel_l2``.
+where no bound can be had, there is the relative L2 error, ``TOLERANCES[dtype].rel_l2`` in float32, and a few units of
+roundoff in half precision for the nets of a few layers that tests use.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from sn_deploy.check.tolerances import TOLERANCES
 from sn_deploy.folded import FoldedSwitchNorm, statistics_count
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """Attributes:
-    roundoff: unit roundoff u of the dtype: half the spacing of its numbers next to 1.
-    smallest: half the spacing of its numbers next to 0; in float32 runtimes may flush that to 0, so a normal number.
-    rel_l2: relative L2 error of a net against its own float64.
-    """
-
-    roundoff: float
-    smallest: float
-    rel_l2: float
-
-
-TOLERANCES: Final = {
-    # A float32 net of 50 layers is off by 3e-7 to 4e-6 (measured); a swapped weight or a lost eps by more than 1e-3.
-    "float32": Tolerance(roundoff=2.0**-24, smallest=2.0**-126, rel_l2=1e-5),
-    # Weights, inputs and each layer's output are rounded: a few u for the nets of a few layers that tests use.
-    "float16": Tolerance(roundoff=2.0**-11, smallest=2.0**-25, rel_l2=4 * 2.0**-11),
-    # Only checked at one operator, whose output is rounded once: no rounding is off by more than u.
-    "bfloat16": Tolerance(roundoff=2.0**-8, smallest=2.0**-126, rel_l2=2.0**-8),
-}
 
 # How many float32 roundings an element of Y may have gathered, each of the size of all the terms it came from. On the
 # way from x to y there are about ten, but of one term each; long sums over HW and C add theirs. Measured with the

@@ -11,7 +11,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from sn_deploy.check.parity import Parity, accuracy, compare, top1_agreement
+from sn_deploy.check.metrics.classification import accuracy, top1_agreement
+from sn_deploy.check.parity import Parity, compare
+from sn_deploy.check.tolerances import TOLERANCES
 from sn_deploy.runtime.tensors import Array
 
 if TYPE_CHECKING:
@@ -20,8 +22,7 @@ if TYPE_CHECKING:
     from sn_deploy.check.result import BackendLatency
     from sn_deploy.graph.export import ExportReport
 
-# One float32 step in the logits is about 1e-7 of them; ten layers of rounding stay well below this.
-_LARGEST_REL_L2 = 1e-5
+_LARGEST_REL_L2 = TOLERANCES["float32"].rel_l2
 
 
 @click.command(name="demo")

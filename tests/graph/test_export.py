@@ -153,7 +153,7 @@ def test_fp16_keeps_parameters_and_statistics_in_float32(net: nn.Module, tmp_pat
     # A mean of 300 over deviations of 1: sums of squares overflow float16, and its digits are gone.
     shifted = image() + 300
     ours = compare(expected(net, shifted), run(path, image=shifted.half())).rel_l2
-    assert ours < TOLERANCES["float16"].rel_l2 * 300
+    assert ours < TOLERANCES["float16"].roundoff * 1200
 
 
 def test_io_types_can_stay_float32(net: nn.Module, tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_io_types_can_stay_float32(net: nn.Module, tmp_path: Path) -> None:
     assert report.inputs == {"image": "2×3×9×9 float32"}
     output = run(path, image=image())
     assert output.dtype == np.float32
-    assert compare(expected(net, image()), output).rel_l2 < TOLERANCES["float16"].rel_l2
+    assert compare(expected(net, image()), output).rel_l2 < 4 * TOLERANCES["float16"].roundoff
 
 
 def test_bf16_at_the_operator(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_bf16_at_the_operator(tmp_path: Path) -> None:
     x = image()[:, :1].expand(2, 4, 9, 9).contiguous() * torch.arange(1, 5).view(1, 4, 1, 1)
     sn_deploy.export(layer, x, tmp_path / "net.onnx", precision="bf16")
     output = run(tmp_path / "net.onnx", input=x.bfloat16())
-    assert compare(expected(layer, x.bfloat16().float()), output).rel_l2 < TOLERANCES["bfloat16"].rel_l2
+    assert compare(expected(layer, x.bfloat16().float()), output).rel_l2 < TOLERANCES["bfloat16"].roundoff
 
 
 def test_inlined_files_hold_standard_operators_alone(net: nn.Module, tmp_path: Path) -> None:

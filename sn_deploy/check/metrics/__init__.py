@@ -1,0 +1,1 @@
+"""Figures of the task: what a difference between outputs means for who uses them."""

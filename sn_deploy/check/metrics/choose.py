@@ -1,0 +1,101 @@
+"""Which figures of the task a check gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from sn_deploy.check.metrics.classification import Classification
+from sn_deploy.check.metrics.metric import Metric
+from sn_deploy.check.metrics.segmentation import Segmentation
+from sn_deploy.check.metrics.user import load_metric
+from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.tensors import Array
+
+TASKS: Final = ("auto", "classification", "segmentation", "none")
+
+_KINDS: Final[dict[str, Callable[..., Metric]]] = {"classification": Classification, "segmentation": Segmentation}
+_RANKS: Final = {"classification": 2, "segmentation": 4}
+_FORMS: Final = {"classification": "(N, classes)", "segmentation": "(N, classes, H, W)"}
+
+
+def choose_metrics(
+    task: str,
+    outputs: Mapping[str, Array],
+    labels: Array | None,
+    *,
+    backends: Sequence[str],
+    reference: str,
+    label_classes: int | None = None,
+) -> list[Metric]:
+    """The metrics of the task for the outputs that they fit.
+
+    Args:
+        task: one of `TASKS`; ``auto`` takes scores (N, classes) for a classification and (N, classes, H, W) for a
+            segmentation, unless they have three channels and no labels: that is a picture.
+        outputs: the reference's, of one batch.
+        labels: (N,) for a classification, (N, H, W) for a segmentation.
+        label_classes: how many classes the labels tell apart, where that is known.
+
+    Raises:
+        SnDeployError: there is no such output, or the labels are another task's.
+    """
+    if task == "none":
+        return []
+    made: list[Metric] = []
+    for kind in (task,) if task != "auto" else _KINDS:
+        labelled = labels is not None and labels.ndim == _RANKS[kind] - 1
+        fitting = {name: value.shape[1] for name, value in outputs.items() if _fits(value, kind, labelled, task)}
+        if task != "auto":
+            _check_asked_for(kind, outputs, fitting, labels, labelled)
+        for name, classes in fitting.items():
+            if labelled and labels is not None:
+                _check_labels(labels, name, classes, label_classes)
+            made.append(_KINDS[kind](name, classes, backends, reference, labelled))
+    return made
+
+
+def metric_from_spec(spec: Mapping[str, Any], backends: Sequence[str], reference: str) -> Metric:
+    """An empty metric like the one with that ``spec``.
+
+    Raises:
+        KeyError: it is no such thing.
+        SnDeployError: the user's own can't be made.
+    """
+    if spec["kind"] == "user":
+        return load_metric(spec["callable"], backends, reference)
+    return _KINDS[spec["kind"]](spec["output"], spec["classes"], backends, reference, spec["labelled"])
+
+
+def _fits(value: Array, kind: str, labelled: bool, task: str) -> bool:
+    if value.ndim != _RANKS[kind] or value.shape[1] < 2 or value.dtype.kind in "biu":
+        return False
+    return task != "auto" or kind == "classification" or labelled or value.shape[1] != 3
+
+
+def _check_asked_for(
+    kind: str, outputs: Mapping[str, Array], fitting: Mapping[str, int], labels: Array | None, labelled: bool
+) -> None:
+    if not fitting:
+        found = ", ".join(f"{name} {value.shape}" for name, value in outputs.items())
+        raise SnDeployError(f"no output is {_FORMS[kind]}: {found}", where=f"--task {kind}")
+    if labels is not None and not labelled:
+        raise SnDeployError(
+            f"labels have shape {labels.shape}",
+            where=f"--task {kind}",
+            expected="(N,)" if kind == "classification" else "(N, H, W)",
+        )
+
+
+def _check_labels(labels: Array, output: str, classes: int, label_classes: int | None) -> None:
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise SnDeployError(f"are {labels.dtype}", where="labels", expected="integers: the numbers of the classes")
+    if label_classes is not None and label_classes != classes:
+        raise SnDeployError(
+            f"the folders are {label_classes} classes, and output {output} has {classes}",
+            where="labels",
+            mend="folders are numbered by their sorted names, which would be wrong here: give --labels FILE, or "
+            "--labels none",
+        )
