@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,17 @@ def find_library(pattern: str) -> Path | None:
     return next((file for folder in plugin_folders() for file in sorted(folder.glob(pattern))), None)
 
 
-def ort_library() -> Path | None:
-    """The custom-op library for ONNX Runtime's CPU provider, or None."""
-    return find_library("libsn_deploy_ort.so")
+def ort_library(providers: Sequence[str] = ()) -> Path | None:
+    """The custom-op library for ONNX Runtime, or None.
+
+    Args:
+        providers: the session's execution providers. With CUDA's among them it is the library for that, where it was
+            built: it serves the CPU too, since a session takes operators of one name from one library only.
+    """
+    cuda = find_library("libsn_deploy_ort_cuda.so") if "CUDAExecutionProvider" in providers else None
+    return cuda or find_library("libsn_deploy_ort.so")
+
+
+def cuda_library() -> Path | None:
+    """The CUDA kernels behind their C interface (plugins/cuda/launch.h), or None."""
+    return find_library("libsn_deploy_cuda.so")
