@@ -19,7 +19,9 @@ _COMMANDS: Final = {
     "demo": ("sn_deploy.cli.demo", "Export a digit classifier, run it in ONNX Runtime and compare with PyTorch."),
     "doctor": ("sn_deploy.cli.doctor", "Show what is installed, found and usable here, and how to mend the rest."),
     "export": ("sn_deploy.cli.export", "Turn a trained PyTorch model with SN layers into one ONNX file."),
+    "fuse": ("sn_deploy.cli.fuse", "Find the SN layers of any ONNX file and make each one a SwitchNorm node."),
     "inspect": ("sn_deploy.cli.inspect", "Show the SN layers of an ONNX file or a checkpoint, and their weights."),
+    "optimise": ("sn_deploy.cli.optimise", "Make an ONNX file faster on this machine."),
 }
 
 

@@ -1,0 +1,131 @@
+"""``sn-deploy fuse``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from sn_deploy.atomic import atomic_output, check_writable
+
+if TYPE_CHECKING:
+    from sn_deploy.fuse import FusedLayer, FuseReport
+
+
+@click.command(name="fuse")
+@click.argument("source", metavar="MODEL.onnx", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE.onnx")
+@click.option("--no-fuse", "apart", is_flag=True, help="Keep ReLU, and residual and ReLU, apart from the layers.")
+@click.option("--strict", is_flag=True, help="Write nothing where a part looks like an SN layer and can't be fused.")
+@click.option("--freeze-weights", is_flag=True, help="Weights that are inputs of the graph, too, become constants.")
+@click.option("--external-data/--no-external-data", default=None, help="Weights in a file beside it; default: >2 GB.")
+@click.option("--json", "json_output", metavar="FILE|-", help="Write the report as JSON; - for the standard output.")
+def command(
+    source: Path,
+    output: Path,
+    apart: bool,
+    strict: bool,
+    freeze_weights: bool,
+    external_data: bool | None,
+    json_output: str | None,
+) -> None:
+    """Find the decomposed SN layers of an ONNX file and make each of them one SwitchNorm node.
+
+    \b
+    sn-deploy fuse resnet50sn.onnx -o fused.onnx
+
+    For files exported without sn-deploy, by any exporter, optimised or not. Layers are found by
+    structure and each is proved: what it computes and what replaces it agree in float64 on random
+    inputs. What looks like SN and isn't stays as it is and is listed with the reason. Needs no PyTorch.
+
+    Exits with 0 where the file has SN layers, found now or before; with 1, and no file, where it has
+    none (or, with --strict, one that can't be fused); with 2 for input that can't be used.
+    """
+    if json_output not in (None, "-"):
+        check_writable(json_output)
+    check_writable(output)
+
+    from sn_deploy.fuse import fuse
+
+    report = fuse(
+        source,
+        output,
+        fuse_relu=not apart,
+        freeze_weights=freeze_weights,
+        strict=strict,
+        external_data=external_data,
+    )
+    if json_output is not None:
+        text = json.dumps(json_from_report(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        if json_output == "-":
+            click.echo(text, nl=False)
+            return
+        with atomic_output(json_output) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    print_report(Console(markup=False, highlight=False), report)
+
+
+def print_report(console: Console, report: FuseReport) -> None:
+    """The summary, and every near miss."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    data = f" + {report.data_path.name}" if report.data_path else ""
+    table.add_row("file", f"{report.path}{data}  ({report.bytes / 1e6:.1f} MB, was {report.bytes_before / 1e6:.1f})")
+    converted = f", was {report.opset_before}" if report.opset != report.opset_before else ""
+    table.add_row("graph", f"opset {report.opset}{converted}, {report.nodes} nodes, was {report.nodes_before}")
+    table.add_row("layers", _layers_text(report))
+    table.add_row("forms", ", ".join(f"{count} {form}" for form, count in report.forms.items()))
+    if report.layers:
+        worst = max(report.layers, key=lambda layer: layer.mismatch)
+        text = f"each layer agrees with the nodes it replaced in float64, to {worst.mismatch:.1e} ({worst.node})"
+        table.add_row("proof", text)
+    for node, reason in report.apart.items():
+        table.add_row("apart", f"{node}: the ReLU stays, {reason}")
+    console.print(table)
+    for miss in report.near_misses:
+        console.print(f"near miss: {miss.node}: {miss.reason}", style="yellow", soft_wrap=True)
+
+
+def _layers_text(report: FuseReport) -> str:
+    replaced = sum(layer.replaced for layer in report.layers)
+    text = f"{len(report.layers)} SN layers found, {replaced} nodes became {len(report.layers)}"
+    if report.present:
+        text += f"; {report.present} were SwitchNorm nodes before"
+    last = sum(layer.channels_last for layer in report.layers)
+    return text + (f"; {last} with their channels last" if last else "")
+
+
+def json_from_report(report: FuseReport) -> dict[str, Any]:
+    """The report as what JSON can hold; lists and maps in the order of the graph."""
+    return {
+        "path": str(report.path),
+        "data_path": None if report.data_path is None else str(report.data_path),
+        "layers": [_json_from_layer(layer) for layer in report.layers],
+        "near_misses": [{"node": miss.node, "reason": miss.reason} for miss in report.near_misses],
+        "present": report.present,
+        "forms": dict(report.forms),
+        "apart": dict(report.apart),
+        "opset": {"before": report.opset_before, "after": report.opset},
+        "nodes": {"before": report.nodes_before, "after": report.nodes},
+        "bytes": {"before": report.bytes_before, "after": report.bytes},
+    }
+
+
+def _json_from_layer(layer: FusedLayer) -> dict[str, Any]:
+    folded = layer.folded
+    return {
+        "name": folded.name,
+        "node": layer.node,
+        "shape": list(layer.shape),
+        "channels_last": layer.channels_last,
+        "mean": {"in": folded.mean_in, "ln": folded.mean_ln, "bn": folded.mean_bn},
+        "var": {"in": folded.var_in, "ln": folded.var_ln, "bn": folded.var_bn},
+        "ddof": folded.ddof,
+        "replaced": layer.replaced,
+        "mismatch": layer.mismatch,
+    }

@@ -1,0 +1,62 @@
+"""What regions are run on: shapes that their X can have, and random samples of them.
+
+Every sample and channel has a mean and a deviation of its own, whether channels come first or last, so that instance,
+layer and recorded statistics all differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+
+from sn_deploy.folded import Float64Array
+
+# Deviations of the samples that constants are solved from: small ones show eps and the recorded variance, large ones
+# the shares of the live statistics.
+SOLVE_SCALES: Final = (1.0, 0.1, 5.0, 0.5, 20.0, 2.0)
+# How often the channels of an (N, C) sample are rotated: see `rolled`.
+ROLLS: Final = 3
+# How many shapes are tried where axes are dynamic.
+SETTINGS: Final = 3
+
+_BATCHES: Final = (3, 2, 4)
+_EXTENTS: Final = ((5, 7, 4), (6, 3, 5), (4, 9, 3))
+
+
+def free_shape(declared: Sequence[int | None], setting: int) -> tuple[int, ...]:
+    """A small shape that a declared one allows: static axes as declared, the others small and unequal."""
+    taken = {size for size in declared if size is not None}
+    extents = iter(size if size not in taken else size + 6 for size in _EXTENTS[setting])
+    return tuple(
+        size if size is not None else _BATCHES[setting] if axis == 0 else next(extents, 3)
+        for axis, size in enumerate(declared)
+    )
+
+
+def solve_inputs(shape: tuple[int, ...], seed: int) -> Iterator[Float64Array]:
+    """Inputs of ``shape``, together at least one sample for each of `SOLVE_SCALES`."""
+    rng = np.random.default_rng(seed)
+    runs = -(-len(SOLVE_SCALES) // max(shape[0], 1))
+    for scales in np.resize(np.array(SOLVE_SCALES), (runs, shape[0])):
+        yield structured(rng, shape, scales)
+
+
+def structured(rng: np.random.Generator, shape: tuple[int, ...], scales: Float64Array) -> Float64Array:
+    """Random samples of ``shape``, sample n of about the mean and the deviation ``scales[n]``."""
+    rank = len(shape)
+
+    def along(*axes: int) -> tuple[int, ...]:
+        return tuple(size if axis in axes else 1 for axis, size in enumerate(shape))
+
+    deviation, mean = np.ones(()), 0.5 * rng.standard_normal(along(0))
+    for axis in {1, rank - 1}:
+        deviation = deviation * np.exp(0.4 * rng.standard_normal(along(0, axis)))
+        mean = mean + rng.standard_normal(along(0, axis))
+    return np.asarray((mean + deviation * rng.standard_normal(shape)) * scales.reshape(along(0)))
+
+
+def rolled(x: Float64Array) -> list[Float64Array]:
+    """An (N, C) input, and the same with its channels rotated: other values under the same layer statistics."""
+    return [np.roll(x, shift, axis=1) for shift in range(ROLLS)]

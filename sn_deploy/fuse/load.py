@@ -1,0 +1,202 @@
+"""Reading an ONNX file that others wrote, into a graph in which layers can be looked for.
+
+Old files are brought to an opset that SwitchNorm's function has a body for; shapes that the file leaves out are
+inferred; functions of the exporter's own are put in the place of their calls. Weights stay where they are, in the
+file's external data, say, until they are needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import onnx
+import onnx.inliner
+import onnx_ir as ir
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import version_converter
+
+from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.graph import op
+from sn_deploy.graph.function_body import MAX_OPSET, MIN_OPSET
+from sn_deploy.graph.order import first_out_of_order
+from sn_deploy.input_file import COPY_AGAIN, read_head
+
+# The first with metadata on nodes; ONNX Runtime reads it from 1.18 on.
+_IR_VERSION: Final = 10
+
+# Below it initializers had to be inputs as well, which then said nothing.
+_IR_VERSION_OF_FREE_INITIALIZERS: Final = 4
+
+# Larger tensors are kept out of conversion and inference: they hold weights, not shapes or axes.
+_MOST_BYTES: Final = 1024
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model, and what its file was: the version of its standard operators, its nodes, its size with external data."""
+
+    model: ir.Model
+    opset: int
+    nodes: int
+    bytes: int
+
+
+def load(path: Path, *, freeze: bool = False) -> Loaded:
+    """The model of an ONNX file.
+
+    Args:
+        path: of the file; its external data lies beside it.
+        freeze: take weights that are inputs, too, for constants.
+
+    Raises:
+        SnDeployError: no ONNX file, or one that can't be brought to a supported opset.
+    """
+    proto = read_proto(path)
+    nodes, size = _count_nodes(proto.graph), _bytes(proto, path)
+    if freeze or proto.ir_version < _IR_VERSION_OF_FREE_INITIALIZERS:
+        _remove_initializers_from_inputs(proto.graph)
+    opset = _opset(proto, path)
+    weights = _take_weights(proto.graph)
+    if opset < MIN_OPSET:
+        proto = _converted(proto, opset, path)
+    proto.ir_version = max(proto.ir_version, _IR_VERSION)
+    model = _deserialized(inferred(_inlined(proto, path)), path)
+    _give_back(model, weights, path.parent)
+    found = first_out_of_order(model)
+    if found is not None:
+        node, value = found
+        raise SnDeployError(
+            f"its nodes are out of order: {node.op_type} {node.name!r} uses {value.name!r} before it is made",
+            where=str(path),
+            expected="nodes in topological order, as ONNX demands",
+        )
+    return Loaded(model, opset, nodes, size)
+
+
+def read_proto(path: Path) -> onnx.ModelProto:
+    """The file as it is, without its external data.
+
+    Raises:
+        SnDeployError: it can't be read, or is no ONNX file.
+    """
+    if read_head(path)[4:8] == b"ORTM":
+        raise SnDeployError("is in ONNX Runtime's own format", where=str(path), mend="give the ONNX file instead")
+    try:
+        proto = onnx.load(path, format="protobuf", load_external_data=False)
+    except DecodeError as error:
+        raise SnDeployError("is cut off, damaged or no ONNX file", where=str(path), mend=COPY_AGAIN) from error
+    if not proto.ir_version or not proto.HasField("graph"):
+        raise SnDeployError("is no ONNX file", where=str(path), expected="an ONNX model")
+    return proto
+
+
+def inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the shapes that can be inferred; as it is where inference fails."""
+    with contextlib.suppress(onnx.shape_inference.InferenceError, ValueError):
+        return onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    return proto
+
+
+def _count_nodes(graph: onnx.GraphProto) -> int:
+    inner = [a for node in graph.node for a in node.attribute]
+    graphs = [a.g for a in inner if a.HasField("g")] + [g for a in inner for g in a.graphs]
+    return len(graph.node) + sum(_count_nodes(each) for each in graphs)
+
+
+def _bytes(proto: onnx.ModelProto, path: Path) -> int:
+    entries = (entry for tensor in proto.graph.initializer for entry in tensor.external_data)
+    beside = {path.parent / entry.value for entry in entries if entry.key == "location"}
+    missing = sorted(str(file) for file in beside if not file.is_file())
+    if missing:
+        raise SnDeployError(
+            f"its external data {missing[0]} is missing", where=str(path), mend="copy it beside the file"
+        )
+    return sum(file.stat().st_size for file in {path, *beside})
+
+
+def _opset(proto: onnx.ModelProto, path: Path) -> int:
+    opset = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), None)
+    if opset is None:
+        raise SnDeployError("imports no standard operators", where=str(path), expected="an ONNX model of a network")
+    if opset > MAX_OPSET:
+        raise SnDeployError(
+            f"is of opset {opset}", where=str(path), expected=f"at most {MAX_OPSET}", mend="export it with an older one"
+        )
+    return int(opset)
+
+
+def _remove_initializers_from_inputs(graph: onnx.GraphProto) -> None:
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    del graph.input[:]
+    graph.input.extend(inputs)
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """Large weights taken out of a graph, and which of them are inputs only in the meantime."""
+
+    tensors: tuple[onnx.TensorProto, ...]
+    placeholders: frozenset[str]
+
+
+def _take_weights(graph: onnx.GraphProto) -> _Weights:
+    """Replaces large weights by inputs of their shape and type. Those that are inputs, too, stay inputs."""
+    large: list[onnx.TensorProto] = []
+    small: list[onnx.TensorProto] = []
+    for tensor in graph.initializer:
+        external = tensor.data_location == onnx.TensorProto.EXTERNAL
+        (large if external or tensor.ByteSize() > _MOST_BYTES else small).append(tensor)
+    placeholders = {tensor.name for tensor in large} - {value.name for value in graph.input}
+    for tensor in large:
+        if tensor.name in placeholders:
+            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+    del graph.initializer[:]
+    graph.initializer.extend(small)
+    return _Weights(tuple(large), frozenset(placeholders))
+
+
+def _give_back(model: ir.Model, weights: _Weights, folder: Path) -> None:
+    inputs = {value.name: value for value in model.graph.inputs}
+    kept = [value for value in model.graph.inputs if value.name not in weights.placeholders]
+    model.graph.inputs.clear()
+    model.graph.inputs.extend(kept)
+    for proto in weights.tensors:
+        value = inputs[proto.name]
+        value.const_value = ir.serde.deserialize_tensor(proto, folder)
+        model.graph.register_initializer(value)
+
+
+def _converted(proto: onnx.ModelProto, opset: int, path: Path) -> onnx.ModelProto:
+    try:
+        return version_converter.convert_version(proto, MIN_OPSET)
+    except Exception as error:  # RuntimeError, and what the converter's own C++ raises
+        raise SnDeployError(
+            f"is of opset {opset}, and onnx can't convert it to {MIN_OPSET}: {first_line(error)[:200]}",
+            where=str(path),
+            mend=f"export it with an opset from {MIN_OPSET} to {MAX_OPSET}",
+        ) from error
+
+
+def _inlined(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """The functions of others in the place of their calls: a layer may be written as several."""
+    functions = [(function.domain, function.name) for function in proto.functions if function.domain != op.DOMAIN]
+    if not functions:
+        return proto
+    try:
+        return onnx.inliner.inline_selected_functions(proto, functions)
+    except Exception as error:  # the inliner's own, from C++
+        raise SnDeployError(f"its functions can't be inlined: {first_line(error)[:200]}", where=str(path)) from error
+
+
+def _deserialized(proto: onnx.ModelProto, path: Path) -> ir.Model:
+    try:
+        return ir.from_proto(proto)
+    except Exception as error:
+        # onnx_ir raises whatever it stumbles over (SerdeError, ValueError, KeyError) in a file that breaks the format.
+        raise SnDeployError(
+            f"is no valid ONNX model ({first_line(error)[:160]})", where=str(path), mend=COPY_AGAIN
+        ) from error

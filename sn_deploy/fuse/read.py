@@ -1,0 +1,303 @@
+"""From a region to the layer that it is: its constants solved, and the two held against each other.
+
+A region is an SN layer if it computes what `FoldedSwitchNorm` computes, to float64 rounding, on inputs that its
+constants were not solved from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import onnx_ir as ir
+
+from sn_deploy.errors import SnDeployError
+from sn_deploy.folded import Float64Array, FoldedSwitchNorm
+from sn_deploy.fuse.evaluate import Array, EvaluationError, RegionFunction
+from sn_deploy.fuse.facts import GraphFacts
+from sn_deploy.fuse.inputs import ROLLS, SETTINGS, free_shape, rolled, solve_inputs, structured
+from sn_deploy.fuse.region import Region, vectors_under_root
+from sn_deploy.fuse.sizes import Sizes
+from sn_deploy.fuse.solve import (
+    Lines,
+    NotSwitchNormError,
+    Solution,
+    joined,
+    lines_from_positions,
+    lines_from_rolls,
+    solutions,
+)
+
+# Of each channel's largest output. float64 rounding is near 1e-15; the published var_ln loses up to four digits of it.
+TOLERANCE: Final = 1e-9
+
+_ROUNDOFF: Final = {ir.DataType.FLOAT16: 2.0**-11, ir.DataType.BFLOAT16: 2.0**-8, ir.DataType.DOUBLE: 2.0**-53}
+_FLOAT32_ROUNDOFF: Final = 2.0**-24
+
+
+@dataclass(frozen=True, eq=False)
+class ReadLayer:
+    """A region that is an SN layer.
+
+    Attributes:
+        folded: the layer.
+        source, result: X and Y.
+        channels_last: X is (N, *spatial, C).
+        mismatch: the largest difference between the two, relative to each channel's largest output.
+    """
+
+    folded: FoldedSwitchNorm
+    source: ir.Value
+    result: ir.Value
+    channels_last: bool
+    mismatch: float
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A shape of the region's outermost source, and what its foreign Shape nodes read."""
+
+    shape: tuple[int, ...]
+    foreign: Mapping[ir.Node, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One way to read the region: which value is X, which is Y, and where the channels are."""
+
+    source: ir.Value
+    result: ir.Value
+    channels_last: bool
+
+
+_Run = dict[ir.Value, Array]
+
+
+class OrdinaryError(Exception):
+    """The region is another normalisation, such as instance or layer normalisation with an affine part."""
+
+
+def read_layer(region: Region, facts: GraphFacts, opset: int, sizes: Sequence[Sizes], name: str) -> ReadLayer:
+    """The layer that a region is.
+
+    Args:
+        region: from `sn_deploy.fuse.region.regions`.
+        facts: of its graph.
+        opset: version of the standard operators.
+        sizes: of the model, for several choices of its dynamic axes; empty where no region needs them.
+        name: of the layer.
+
+    Raises:
+        NotSwitchNormError: it computes something else, or nothing that can be followed.
+        OrdinaryError: it is a normalisation of another kind.
+    """
+    try:
+        function = RegionFunction(region, opset)
+        settings = _settings(region, sizes)
+        runs = [
+            function(x, setting.foreign)
+            for turn, setting in enumerate(settings)
+            for x in solve_inputs(setting.shape, seed=turn)
+        ]
+        refused = NotSwitchNormError("its result never has the shape of what it is computed from", -1)
+        for reading in _readings(region, runs):
+            try:
+                return _read(reading, region, facts, function, settings, runs, name)
+            except NotSwitchNormError as error:
+                refused = error if error.stage > refused.stage else refused
+        if _depends_on_batch(region, function, settings):
+            raise NotSwitchNormError("the output of a sample depends on the rest of its batch", refused.stage)
+        raise refused
+    except EvaluationError as error:
+        raise NotSwitchNormError(str(error), -1) from error
+
+
+def _settings(region: Region, sizes: Sequence[Sizes]) -> list[Setting]:
+    source = region.sources[-1]
+    if source.shape is None:
+        raise NotSwitchNormError(f"the rank of its input {source.name!r} isn't known", -1)
+    declared = [dim if isinstance(dim, int) else None for dim in source.shape]
+    if len(declared) < 2:
+        raise NotSwitchNormError(f"its input {source.name!r} has {len(declared)} axes", -1)
+    if region.foreign_shapes:
+        return list(_followed(region, sizes))
+    shapes = [free_shape(declared, turn) for turn in range(SETTINGS)]
+    return [Setting(shape, {}) for shape in dict.fromkeys(shapes)]
+
+
+def _followed(region: Region, sizes: Sequence[Sizes]) -> Iterator[Setting]:
+    seen = set()
+    for choice in sizes:
+        shape = choice.shape(region.sources[-1])
+        foreign = {node: choice.shape(node.inputs[0]) for node in region.foreign_shapes if node.inputs[0] is not None}
+        known = {node: size for node, size in foreign.items() if size is not None}
+        if shape is None or len(known) < len(foreign):
+            unknown = next((node for node in foreign if node not in known), None)
+            tensor = region.sources[-1].name if unknown is None else getattr(unknown.inputs[0], "name", None)
+            raise NotSwitchNormError(f"it depends on the size of {tensor!r}, which can't be followed", -1)
+        if (shape, *known.values()) not in seen:
+            seen.add((shape, *known.values()))
+            yield Setting(shape, known)
+
+
+def _readings(region: Region, runs: list[_Run]) -> Iterator[_Reading]:
+    """The readings in which Y has X's shape and type, those that leave the least outside first."""
+    for result in reversed(region.results):
+        for source in region.sources:
+            if any(run[source].shape != run[result].shape for run in runs):
+                continue
+            if source.dtype is not None and result.dtype is not None and source.dtype != result.dtype:
+                continue
+            for channels_last in (False, True)[: 1 + (runs[0][source].ndim > 2)]:
+                yield _Reading(source, result, channels_last)
+
+
+def _read(
+    reading: _Reading,
+    region: Region,
+    facts: GraphFacts,
+    function: RegionFunction,
+    settings: Sequence[Setting],
+    runs: list[_Run],
+    name: str,
+) -> ReadLayer:
+    rank_2 = runs[0][reading.source].ndim == 2
+    lines = _rolled_lines(reading, region, function, settings) if rank_2 else _lines(reading, region, runs)
+    found = solutions(lines, name, _ROUNDOFF.get(region.radicand.dtype or ir.DataType.FLOAT, _FLOAT32_ROUNDOFF))
+    shown = _Shown(reading, region, function, settings[0])
+    solution = shown.published(found)
+    if not (vectors_under_root(region, facts) or shown.has_both(solution)):
+        raise OrdinaryError
+    mismatch = _mismatch(reading, function, settings, solution)
+    if mismatch > TOLERANCE + 8 * solution.looseness:
+        raise NotSwitchNormError(f"it differs from Switchable Normalization by {mismatch:.1e} of its output", 6)
+    return ReadLayer(solution.folded, reading.source, reading.result, reading.channels_last, mismatch)
+
+
+def _channels_first(array: Array, reading: _Reading) -> Float64Array:
+    return np.asarray(np.moveaxis(array, -1, 1) if reading.channels_last else array, dtype=np.float64)
+
+
+def _lines(reading: _Reading, region: Region, runs: list[_Run]) -> Lines:
+    parts = []
+    for run in runs:
+        x, y = (_channels_first(run[value], reading) for value in (reading.source, reading.result))
+        x, y = (array.reshape(*array.shape[:2], -1) for array in (x, y))
+        parts.append(lines_from_positions(x, y, _per_channel(run[region.radicand], x.shape[0], x.shape[1])))
+    return joined(parts)
+
+
+def _rolled_lines(reading: _Reading, region: Region, function: RegionFunction, settings: Sequence[Setting]) -> Lines:
+    parts = []
+    for turn, setting in enumerate(settings):
+        for x in solve_inputs(setting.shape, seed=turn):
+            runs = [function(each, setting.foreign) for each in rolled(x)]
+            stacked = [np.stack([run[value] for run in runs], axis=2) for value in (reading.source, reading.result)]
+            radicands = [_per_channel(run[region.radicand], *stacked[0].shape[:2]) for run in runs]
+            if any(np.abs(other - radicands[0]).max() > 1e-9 * np.abs(radicands[0]).max() for other in radicands[1:]):
+                raise NotSwitchNormError("its variance changes when the channels are rotated", 1)
+            parts.append(lines_from_rolls(stacked[0], stacked[1], radicands[0]))
+    assert ROLLS > 1
+    return joined(parts)
+
+
+def _per_channel(radicand: Array, samples: int, channels: int) -> Float64Array:
+    """The radicand as (N, C), whatever axes of 1 it has, and wherever."""
+    values = np.asarray(radicand, dtype=np.float64)
+    batched = values.ndim > 0 and values.shape[0] == samples and values.size in (samples, samples * channels)
+    if batched:
+        values = values.reshape(samples, -1)
+    elif values.size in (1, channels):
+        values = values.reshape(1, -1)
+    else:
+        raise NotSwitchNormError("what it takes the root of isn't one number for each sample and channel", 0)
+    return np.array(np.broadcast_to(values, (samples, channels)))
+
+
+def _mismatch(reading: _Reading, function: RegionFunction, settings: Sequence[Setting], solution: Solution) -> float:
+    """The largest difference between region and layer on fresh inputs, relative to each channel's largest output."""
+    folded = solution.folded
+    recorded = float(np.sqrt(np.median(folded.var_offset))), float(np.median(folded.mean_offset))
+    worst = 0.0
+    for turn, setting in enumerate(settings):
+        rng = np.random.default_rng(100 + turn)
+        for mean, deviation in ((0.0, 1.0), (0.0, 0.01), (20.0, 1.0), (recorded[1], recorded[0])):
+            x = mean + structured(rng, setting.shape, np.full(setting.shape[0], deviation))
+            run = function(x, setting.foreign)
+            x, y = (_channels_first(run[value], reading) for value in (reading.source, reading.result))
+            try:
+                with np.errstate(all="ignore"):
+                    worst = max(worst, distance(folded.evaluate(x), y))
+            except SnDeployError as error:
+                raise NotSwitchNormError(error.what, 6) from error
+    return worst
+
+
+def distance(y: Float64Array, reference: Float64Array) -> float:
+    """The largest difference over each channel's largest absolute reference, (N, C, …); infinite where not finite."""
+    axes = (0, *range(2, y.ndim))
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(y - reference).max(axis=axes)
+    size = np.abs(reference).max(axis=axes)
+    if not (np.isfinite(difference).all() and np.isfinite(size).all()):
+        return float("inf")
+    return float((difference / np.maximum(size, np.finfo(np.float64).tiny)).max())
+
+
+def _depends_on_batch(region: Region, function: RegionFunction, settings: Sequence[Setting]) -> bool:
+    """Whether a sample's output changes with the samples beside it."""
+    for setting in settings:
+        if setting.shape[0] > 1:
+            first, other = (
+                structured(np.random.default_rng(seed), setting.shape, np.ones(setting.shape[0])) for seed in (1, 2)
+            )
+            other[0] = first[0]
+            alone, beside = (function(x, setting.foreign)[region.results[0]] for x in (first, other))
+            if alone.shape == beside.shape and alone.ndim:
+                return not np.allclose(alone[0], beside[0], rtol=1e-6, atol=0, equal_nan=True)
+    return False
+
+
+class _Shown:
+    """The statistics that a region computes on its way, as far as they can be seen in its values."""
+
+    def __init__(self, reading: _Reading, region: Region, function: RegionFunction, setting: Setting) -> None:
+        x = next(iter(solve_inputs(setting.shape, seed=0)))
+        source = function(x, setting.foreign)[reading.source]
+        self._x = _channels_first(source, reading)
+        self._x = self._x.reshape(*self._x.shape[:2], -1)
+        samples, channels = self._x.shape[:2]
+        self._values = [
+            value.reshape(samples, -1)
+            for value in function(x, setting.foreign, every=True).values()
+            if value.dtype == np.float64 and value.size in (samples, samples * channels)
+        ]
+
+    def _shows(self, statistic: Float64Array) -> bool:
+        """Whether some value is this statistic, (N, C) or (N, 1)."""
+        tolerance = 1e-6 * np.abs(statistic).max()
+        return any(
+            value.shape[1] in (1, statistic.shape[1]) and np.abs(value - statistic).max() <= tolerance
+            for value in self._values
+        )
+
+    def has_both(self, solution: Solution) -> bool:
+        """Whether two branches are in use, or the region computes two kinds of statistics all the same."""
+        folded = solution.folded
+        used = [abs(mean) > 1e-9 or abs(var) > 1e-9 for mean, var in (
+            (folded.mean_in, folded.var_in), (folded.mean_ln, folded.var_ln),
+        )]  # fmt: skip
+        if all(used):
+            return True
+        mean_in = self._x.mean(axis=2)
+        return self._shows(mean_in) and self._shows(mean_in.mean(axis=1, keepdims=True))
+
+    def published(self, found: list[Solution]) -> Solution:
+        """The solution with the divisor that the region itself uses; at one size they are the same function."""
+        if len(found) == 1:
+            return found[0]
+        unbiased, biased = found
+        over = 1 if self._x.shape[2] == 1 else 2
+        return unbiased if self._shows(self._x.var(axis=over, ddof=1).reshape(len(self._x), -1)) else biased
