@@ -2,10 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all test-native lint format clean
+.PHONY: demo test test-all test-native test-tensorrt tensorrt lint format clean
 
 # One stamp per set of extras: installs again, and builds the native library, only when what goes into that changes.
-NATIVE_SOURCES := $(shell find plugins/core plugins/cpu plugins/onnxruntime -type f) plugins/CMakeLists.txt
+NATIVE_SOURCES := $(shell find plugins -type f -not -path '*/tests/*')
 
 .venv/.installed-%: pyproject.toml $(NATIVE_SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -24,9 +24,33 @@ test-all: .venv/.installed-test
 
 # The C++ tests, under the address and undefined-behaviour sanitizers. Needs GoogleTest (Debian: libgtest-dev).
 test-native:
-	cmake -S plugins -B build/native-tests -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DSN_SANITIZE=address,undefined
+	cmake -S plugins -B build/native-tests -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DSN_SANITIZE=address,undefined \
+		-DSN_WITH_CUDA=OFF -DSN_WITH_ORT_CUDA=OFF -DSN_WITH_TENSORRT=OFF
 	cmake --build build/native-tests
 	ctest --test-dir build/native-tests --output-on-failure
+
+# A real TensorRT 10 and 11 and a CUDA compiler, for tests; fetched once. Needs mvn and cargo.
+TENSORRT := build/tensorrt
+tensorrt: $(TENSORRT)/root/.complete
+
+$(TENSORRT)/root/.complete: tools/get_tensorrt.py
+	PYTHONPATH=. $(PYTHON) tools/get_tensorrt.py $(TENSORRT)/root
+	touch $@
+
+# The CUDA and TensorRT code without a GPU: for all architectures and both versions of TensorRT, then, for one
+# architecture, under the sanitizers; then loaded into the real TensorRT.
+WITH_TENSORRT = -G Ninja -DSN_WITH_TENSORRT=ON -DSN_CUDA_ROOT=$(CURDIR)/$(TENSORRT)/root/cuda/nvidia/cu13 \
+	"-DTENSORRT_ROOT=$(CURDIR)/$(TENSORRT)/root/10;$(CURDIR)/$(TENSORRT)/root/11"
+
+test-tensorrt: .venv/.installed-test $(TENSORRT)/root/.complete
+	cmake -S plugins -B $(TENSORRT)/plugin $(WITH_TENSORRT)
+	cmake --build $(TENSORRT)/plugin
+	ctest --test-dir $(TENSORRT)/plugin --output-on-failure
+	cmake -S plugins -B $(TENSORRT)/sanitized $(WITH_TENSORRT) -DCMAKE_CUDA_ARCHITECTURES=90 \
+		-DCMAKE_BUILD_TYPE=RelWithDebInfo -DSN_SANITIZE=address,undefined
+	cmake --build $(TENSORRT)/sanitized
+	ctest --test-dir $(TENSORRT)/sanitized --output-on-failure
+	TENSORRT_TEST_ROOT=$(TENSORRT)/root SN_PLUGIN_BUILD=$(TENSORRT)/plugin $(BIN)/python -m pytest tests/tensorrt
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .

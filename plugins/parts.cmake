@@ -33,7 +33,8 @@ function(sn_choose result part problem)
   elseif(${part} STREQUAL "AUTO")
     message(STATUS "${part}: left out, since ${problem}")
   else()
-    message(FATAL_ERROR "${part} is on, but ${problem}.\n${part}=OFF builds without it")
+    message(FATAL_ERROR "${part} is on, but ${problem}.\n${part}=OFF builds without it. "
+      "CMake is given settings as -DNAME=VALUE, pip as -C cmake.define.NAME=VALUE")
   endif()
 endfunction()
 

@@ -28,18 +28,20 @@ function(sn_fetch_tensorrt result problem)
   foreach(tag IN LISTS SN_FETCH_TENSORRT_TAGS)
     string(MAKE_C_IDENTIFIER "tensorrt_${tag}" name)
     set(folder ${FETCHCONTENT_BASE_DIR}/${name}-src)
-    if(NOT EXISTS ${folder}/include/NvInferRuntime.h)
+    if(NOT EXISTS ${folder}/include/NvInferVersion.h)
       sn_ask_for_tag(${git} ${tag} why)
       if(why)
         set(${problem} "${why}" PARENT_SCOPE)
         return()
       endif()
+      # The whole tree has 280 MB, its headers 1 MB. SOURCE_SUBDIR: nothing of it is configured.
+      FetchContent_Declare(${name} SOURCE_DIR ${folder} SOURCE_SUBDIR none
+        DOWNLOAD_COMMAND ${CMAKE_COMMAND} -E rm -rf <SOURCE_DIR>
+        COMMAND ${git} clone --quiet --depth 1 --filter=blob:none --sparse --branch ${tag}
+          ${SN_FETCH_TENSORRT_URL} <SOURCE_DIR>
+        COMMAND ${git} -C <SOURCE_DIR> sparse-checkout set include)
+      FetchContent_MakeAvailable(${name})
     endif()
-    # The whole tree has 280 MB, its headers 1 MB. SOURCE_SUBDIR: nothing of it is configured.
-    FetchContent_Declare(${name} SOURCE_DIR ${folder} SOURCE_SUBDIR none DOWNLOAD_COMMAND
-      ${git} clone --quiet --depth 1 --filter=blob:none --sparse --branch ${tag} ${SN_FETCH_TENSORRT_URL} <SOURCE_DIR>
-      COMMAND ${git} -C <SOURCE_DIR> sparse-checkout set include)
-    FetchContent_MakeAvailable(${name})
     list(APPEND found ${folder}/include)
   endforeach()
   set(${result} ${found} PARENT_SCOPE)

@@ -36,7 +36,8 @@ def try_ort_cuda_library(file: Path) -> Trial:
     """The same, where ONNX Runtime has the provider that the library is for."""
     outcome = run_probe("onnxruntime")
     if outcome.usable and "CUDAExecutionProvider" not in outcome.found["providers"]:
-        return Trial(True, "ONNX Runtime here has no CUDA provider, which it is for", "pip install onnxruntime-gpu")
+        mend = "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"  # beside each other they clash
+        return Trial(True, "ONNX Runtime here has no CUDA provider, which it is for", mend)
     return try_ort_library(file)
 
 

@@ -138,7 +138,7 @@ def test_the_cuda_library_waits_for_a_provider(monkeypatch: pytest.MonkeyPatch) 
     )
     trial = BY_FILE["libsn_deploy_ort_cuda.so"].try_it(Path("x.so"))
     assert trial.works
-    assert trial.mend == "pip install onnxruntime-gpu"
+    assert trial.mend == "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
 
 
 @pytest.mark.parametrize(

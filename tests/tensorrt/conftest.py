@@ -1,7 +1,8 @@
 """Where the real TensorRT and the built plugin are, for each major version; without them these tests are skipped.
 
-TENSORRT_TEST_ROOT names the folder that ``python tools/get_tensorrt.py`` filled, SN_PLUGIN_BUILD the CMake build folder
-of ``plugins/`` with SN_WITH_TENSORRT=ON and the headers of both versions.
+``make test-tensorrt`` brings both and runs the tests. TENSORRT_TEST_ROOT names the folder that
+``python tools/get_tensorrt.py`` filled, SN_PLUGIN_BUILD the CMake build folder of ``plugins/`` with SN_WITH_TENSORRT=ON
+and the headers of both versions.
 """
 
 from __future__ import annotations
@@ -33,14 +34,19 @@ class Release:
         """The plugin library of this version."""
         return self.build / "tensorrt" / f"libsn_deploy_trt{self.major}.so"
 
+    @property
+    def cuda(self) -> Path:
+        """The CUDA toolkit that the plugin is built with."""
+        return self.root / "cuda" / "nvidia" / "cu13"
+
     def environment(self) -> dict[str, str]:
         """The variables with which a process finds this version's libraries and Python modules."""
         home = self.root / str(self.major)
         return {**os.environ, "LD_LIBRARY_PATH": str(home / "lib"), "PYTHONPATH": str(home / "python")}
 
-    def probe(self, *steps: Any) -> dict[str, Any]:
+    def probe(self, *steps: Any, plugin: Path | None = None) -> dict[str, Any]:
         """Runs probe.py in a process of its own: TensorRT can't be loaded twice, nor always unloaded, in one."""
-        command = [sys.executable, str(PROBE), str(self.plugin), json.dumps(steps)]
+        command = [sys.executable, str(PROBE), str(plugin or self.plugin), json.dumps(steps)]
         return self.run(command)
 
     def parse(self, model: Path, *, plugin: bool = True) -> dict[str, Any]:
@@ -58,16 +64,23 @@ class Release:
         return {**answer, "stderr": result.stderr}
 
 
-@pytest.fixture(scope="session", params=[10, 11], ids=["trt10", "trt11"])
-def release(request: pytest.FixtureRequest) -> Release:
-    """Each version in turn; skips, with what to set, where the real TensorRT or the built plugin is missing."""
+@pytest.fixture(scope="session")
+def releases() -> dict[int, Release]:
+    """Both versions; skips, with what to set, where the real TensorRT or the built plugin is missing."""
     root, build = os.environ.get("TENSORRT_TEST_ROOT"), os.environ.get("SN_PLUGIN_BUILD")
     if not root:
-        pytest.skip("TENSORRT_TEST_ROOT is not set (fill a folder with `python tools/get_tensorrt.py FOLDER`)")
+        pytest.skip("TENSORRT_TEST_ROOT is not set (`make test-tensorrt` sets it)")
     if not build:
-        pytest.skip("SN_PLUGIN_BUILD is not set (build plugins/ with -DSN_WITH_TENSORRT=ON)")
-    found = Release(request.param, Path(root).resolve(), Path(build).resolve())
+        pytest.skip("SN_PLUGIN_BUILD is not set (`make test-tensorrt` sets it)")
+    found = {major: Release(major, Path(root).resolve(), Path(build).resolve()) for major in (10, 11)}
     # Named, but not there: that is no reason to skip.
-    assert (found.root / str(found.major) / "lib").is_dir(), f"{root} has no TensorRT {found.major}"
-    assert found.plugin.is_file(), f"{found.plugin} was not built"
+    for release in found.values():
+        assert (release.root / str(release.major) / "lib").is_dir(), f"{root} has no TensorRT {release.major}"
+        assert release.plugin.is_file(), f"{release.plugin} was not built"
     return found
+
+
+@pytest.fixture(scope="session", params=[10, 11], ids=["trt10", "trt11"])
+def release(request: pytest.FixtureRequest, releases: dict[int, Release]) -> Release:
+    """Each version in turn."""
+    return releases[request.param]
