@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import copy
 import io
-import json
 import sys
 import tempfile
 import warnings
@@ -22,10 +21,10 @@ import numpy as np
 import onnx
 import torch
 from body_forms import FORMS, body_from_form
-from interleaved import machine, summary, table, times_of
+from interleaved import machine, summary, table, times_of, write_results
 
 import sn_deploy
-from sn_deploy.atomic import atomic_output, check_writable
+from sn_deploy.atomic import check_writable
 from sn_deploy.models import resnetv1sn50
 from sn_deploy.nn import SwitchNorm2d
 from sn_deploy.runtime.ort import OrtSession
@@ -93,7 +92,8 @@ def look_trained_(model: torch.nn.Module) -> torch.nn.Module:
 
 def models_from(model: torch.nn.Module, x: torch.Tensor, forms: list[str], folder: Path) -> dict[str, bytes]:
     """Name -> ONNX file: the two baselines and each form."""
-    exported = sn_deploy.export(model, x, folder / "op.onnx", opset=OPSET)
+    # Apart: the forms are bodies of the plain operator.
+    exported = sn_deploy.export(model, x, folder / "op.onnx", opset=OPSET, fuse=False)
     base = onnx.load(exported.path)
     files = {PUBLISHED: torch_export(as_published(model), x), OWN: torch_export(model, x)}
     for name in forms:
@@ -155,9 +155,7 @@ def main() -> None:
             files = models_from(model, x, forms, Path(folder))
         results[part][case] = measure(files, x.numpy(), arguments.threads, rounds)
         print(f"\n{part}: {case}\n{table(results[part][case])}", flush=True)
-        if arguments.output is not None:
-            with atomic_output(arguments.output) as path:
-                path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_results(results, arguments.output)
 
     for batch in arguments.batches:
         if arguments.only != "layers":

@@ -1,10 +1,8 @@
-"""Timing on a machine that others use too: what is compared takes turns, and only ratios within a turn are trusted."""
+"""What the benchmarks share: `sn_deploy.check`'s way of timing in turns, tables of it, and files of results."""
 
 from __future__ import annotations
 
-import platform
-import random
-import time
+import json
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -12,68 +10,45 @@ from typing import Any
 
 import numpy as np
 
+from sn_deploy.atomic import atomic_output
+from sn_deploy.check.latency import ratio_of
+from sn_deploy.check.machine import machine_facts
+from sn_deploy.check.rounds import take_turns
 
-def times_of(calls: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int = 2) -> dict[str, np.ndarray]:
-    """Name -> wall times in ms, one a round. Each round calls everything once, in a new random order."""
-    order, shuffle = list(calls), random.Random(0)
-    times_ms: dict[str, list[float]] = {name: [] for name in calls}
-    for index in range(warmup + rounds):
-        shuffle.shuffle(order)
-        for name in order:
-            start = time.perf_counter_ns()
-            calls[name]()
-            if index >= warmup:
-                times_ms[name].append((time.perf_counter_ns() - start) / 1e6)
-    return {name: np.array(values) for name, values in times_ms.items()}
+
+def times_of(calls: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, np.ndarray]:
+    """Name -> wall times in ms, one a round, after a warm-up. Each round calls everything once, in a random order."""
+    return dict(take_turns(calls, rounds=rounds).times_ms)
 
 
 def summary(times_ms: Mapping[str, np.ndarray], baseline: str) -> dict[str, dict[str, float]]:
     """Median and spread of each, and its ratio to the baseline.
 
     ``ratio`` is the median over rounds of the ratio within the round, with its quartiles and the 95 % interval of the
-    median (bootstrapped); ``ratio_of_minima`` needs one undisturbed round of each.
+    median (bootstrapped in blocks of rounds); ``ratio_of_minima`` needs one undisturbed round of each.
     """
     rows = {}
     for name, values in times_ms.items():
         ratios = values / times_ms[baseline]
-        low, high = _median_interval(ratios)
-        rows[name] = {
-            "median_ms": _rounded(np.median(values)),
-            "p10_ms": _rounded(np.percentile(values, 10)),
-            "p90_ms": _rounded(np.percentile(values, 90)),
-            "ratio": _rounded(np.median(ratios)),
-            "ratio_q25": _rounded(np.percentile(ratios, 25)),
-            "ratio_q75": _rounded(np.percentile(ratios, 75)),
-            "ratio_low": _rounded(low),
-            "ratio_high": _rounded(high),
-            "ratio_of_minima": _rounded(values.min() / times_ms[baseline].min()),
+        ratio, low, high = ratio_of(values, times_ms[baseline])
+        row = {
+            "median_ms": np.median(values),
+            "p10_ms": np.percentile(values, 10),
+            "p90_ms": np.percentile(values, 90),
+            "ratio": ratio,
+            "ratio_q25": np.percentile(ratios, 25),
+            "ratio_q75": np.percentile(ratios, 75),
+            "ratio_low": low,
+            "ratio_high": high,
+            "ratio_of_minima": values.min() / times_ms[baseline].min(),
         }
+        rows[name] = {key: round(float(value), 4) for key, value in row.items()}
     return rows
-
-
-def _median_interval(values: np.ndarray) -> tuple[float, float]:
-    drawn = np.random.default_rng(0).choice(values, size=(2000, len(values)))
-    low, high = np.percentile(np.median(drawn, axis=1), [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _rounded(value: float) -> float:
-    return round(float(value), 4)
 
 
 def machine(packages: Sequence[str], threads: int) -> dict[str, Any]:
     """What a figure depends on and nothing that names the machine."""
-    cpu = platform.processor()
-    if (info := Path("/proc/cpuinfo")).exists():
-        models = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
-        cpu = f"{models[0]}, {len(models)} logical" if models else cpu
-    return {
-        "cpu": cpu,
-        "threads": threads,
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in packages},
-    }
+    return {**machine_facts(), "threads": threads, **{name: metadata.version(name) for name in packages}}
 
 
 def table(rows: Mapping[str, Mapping[str, float]]) -> str:
@@ -87,3 +62,10 @@ def table(rows: Mapping[str, Mapping[str, float]]) -> str:
             f"{row['ratio_of_minima']:7.3f}"
         )
     return "\n".join(lines)
+
+
+def write_results(results: Mapping[str, Any], output: Path | None) -> None:
+    """Writes what there is so far, so that a run that is ended leaves what it has measured; nothing without a file."""
+    if output is not None:
+        with atomic_output(output) as path:
+            path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -68,14 +68,14 @@ class _Turns:
 
     def round(self, times: Mapping[str, list[int]]) -> None:
         """Calls each once, in a new random order, and appends its time in ns."""
-        clock = self.clock
+        clock, calls = self.clock, self.calls
         self.shuffle.shuffle(self.order)
         for name in self.order:
-            call = self.calls[name]
+            call, record = calls[name], times[name].append
             start = clock()
             result: Any = call()
             end = clock()
-            times[name].append(end - start)
+            record(end - start)
             del result  # freeing it is not the backend's time
 
 
@@ -146,7 +146,6 @@ def is_stable(times: npt.ArrayLike, warmup: Warmup) -> bool:
 @contextmanager
 def _without_collector() -> Iterator[None]:
     enabled = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         yield
