@@ -57,7 +57,18 @@ def read_checkpoint(
         SnDeployError: the file is missing, damaged or no checkpoint, needs pickle's code execution, or there is no
             state dict in it that fits better than all others.
     """
-    return select(read_file(Path(path)), where=str(path), key=key, match=match, accept=accept).tensors
+    return read_state_dict(path, key=key, match=match, accept=accept).tensors
+
+
+def read_state_dict(
+    path: str | os.PathLike[str],
+    *,
+    key: str | None = None,
+    match: Collection[str] | None = None,
+    accept: Callable[[dict[str, torch.Tensor]], bool] | None = None,
+) -> StateDict:
+    """As `read_checkpoint`, with where the state dict was found and torch's versions of its modules."""
+    return select(read_file(Path(path)), where=str(path), key=key, match=match, accept=accept)
 
 
 def load_into(

@@ -1,0 +1,157 @@
+"""One pass of a model over data, in evaluation mode, with the input of every BN branch measured."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from sn_deploy.calibrate.batch_form import check_enough_values
+from sn_deploy.calibrate.branches import Branch, examine
+from sn_deploy.calibrate.one_pass import Pass
+from sn_deploy.calibrate.tally import BATCH_AVERAGE, Tally
+from sn_deploy.capture.inputs import BoundInputs, bind_inputs
+from sn_deploy.check.batch import Batch
+from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.runtime.torch import tensor_from_array
+
+OnBatch = Callable[[int], None]
+
+
+def sweep(
+    model: torch.nn.Module,
+    branches: list[Branch],
+    result: Pass,
+    batches: Iterator[Batch],
+    *,
+    keep_unrecognised: bool = False,
+    on_batch: OnBatch | None = None,
+) -> None:
+    """Runs ``model`` over ``batches`` and adds the moments of what each BN branch is given to ``result``.
+
+    Under BATCH_AVERAGE every call of a layer first gets the statistics of its own batch, as in training, so that what
+    follows sees what it saw in training; afterwards the branches hold those of the last batch. Under POPULATION the
+    statistics stay as they are.
+
+    Args:
+        model: a private copy, in evaluation mode.
+        branches: its BN branches, in the order of ``result.tallies``.
+        keep_unrecognised: leave layers out that look like SN and aren't, instead of refusing them.
+        on_batch: called with the number of samples after each batch.
+
+    Raises:
+        SnDeployError: inputs that don't fit the model or make it fail; NaN or infinity, with the layer that they reach
+            first; a layer that isn't SN; a batch too small for a layer.
+    """
+    with _watched(branches, result, keep_unrecognised):
+        for batch in batches:
+            _run(model, batch)
+            result.batches[batch.index] = batch.samples
+            if on_batch is not None:
+                on_batch(batch.samples)
+
+
+@contextmanager
+def _watched(branches: list[Branch], result: Pass, keep_unrecognised: bool) -> Iterator[None]:
+    handles = [
+        module.register_forward_pre_hook(_hook(branch, name, tally, result, keep_unrecognised), with_kwargs=True)
+        for branch, tally in zip(branches, result.tallies, strict=True)
+        for name, module in branch.readers.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _hook(branch: Branch, name: str, tally: Tally, result: Pass, keep_unrecognised: bool) -> Any:
+    def before(_module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        x = next((value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)), None)
+        if x is None or not x.numel():  # no regions of interest in this image, say
+            return
+        if branch.form is None and branch.refusal is None:
+            examine(branch, name, tuple(x.shape))
+        if branch.refusal is not None:
+            if not keep_unrecognised:
+                raise _refusal(name, branch.refusal.reason, branch.refusal.mend)
+            result.refused[branch.identity.layer] = branch.refusal.reason
+            return
+        if branch.identity.layer not in result.order:
+            result.order.append(branch.identity.layer)
+        tally.traits = branch.traits
+        _measure(branch, name, tally, x)
+
+    return before
+
+
+def _refusal(name: str, reason: str, mend: str | None) -> SnDeployError:
+    leave = "or leave the statistics of such layers as they are with --keep-unrecognised"
+    return SnDeployError(reason, where=f"layer {name!r}", mend=f"{mend}, {leave}" if mend else leave)
+
+
+def _measure(branch: Branch, name: str, tally: Tally, x: torch.Tensor) -> None:
+    form, shape = branch.form, tuple(x.shape)
+    assert form is not None
+    as_in_training = tally.statistics == BATCH_AVERAGE
+    if as_in_training or form.per_sample:
+        check_enough_values(form, shape, name)
+    mean, var = (moment.cpu().numpy() for moment in form.moments(x))
+    count = form.count(shape)
+    if not as_in_training and not form.per_sample and count <= form.ddof:
+        var = np.zeros_like(mean)  # one value: its weight is 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = np.isfinite(mean**2 + var)
+    if not finite.all():
+        raise _not_finite(name, x, int(finite.argmin()))
+    tally.add(mean, var, count)
+    if as_in_training:
+        branch.install(mean, var)
+
+
+def _not_finite(name: str, x: torch.Tensor, channel: int) -> SnDeployError:
+    values = x.detach()[:, channel]
+    kind = "NaN" if bool(values.isnan().any()) else "infinite" if bool(values.isinf().any()) else "too large"
+    return SnDeployError(
+        f"its input has {kind} values in channel {channel}",
+        where=f"layer {name!r}",
+        expected="finite numbers: no statistics can be had from others",
+        mend="look for what makes them, in the weights or in the layers before it",
+    )
+
+
+@torch.no_grad()
+def _run(model: torch.nn.Module, batch: Batch) -> None:
+    try:
+        _bound(model, batch).call(model)
+    except SnDeployError as error:
+        where = f"batch {batch.index}" if error.where is None else f"batch {batch.index}, {error.where}"
+        raise SnDeployError(error.what, where=where, expected=error.expected, mend=error.mend) from error
+    except Exception as error:
+        shapes = ", ".join(f"{name}: {value.shape} {value.dtype}" for name, value in batch.inputs.items())
+        raise SnDeployError(
+            f"the model fails ({shapes}): {type(error).__name__}: {first_line(error)}",
+            where=f"batch {batch.index}",
+            mend="check the shapes and the types of the data",
+        ) from error
+
+
+def _bound(model: torch.nn.Module, batch: Batch) -> BoundInputs:
+    """The batch as the model's arguments: by name where all names are parameters, else in order."""
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+
+    def tensor(name: str) -> torch.Tensor:
+        value = tensor_from_array(batch.inputs[name])
+        if not value.is_floating_point():
+            return value.to(like.device)
+        if not bool(value.isfinite().all()):
+            raise SnDeployError(f"input {name!r} has NaN or infinite values", expected="finite numbers")
+        return value.to(like.device, like.dtype)
+
+    tensors = {name: tensor(name) for name in batch.inputs}
+    by_name = tensors.keys() <= inspect.signature(model.forward).parameters.keys()
+    return bind_inputs(model, tensors if by_name else tuple(tensors.values()))
