@@ -40,6 +40,10 @@ class CheckFailedError(SnDeployError):
     exit_code = 1
 
 
+class SnDeployWarning(UserWarning):
+    """Something was done in another way than it was asked for, and the result is right all the same."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of another library's message that says anything: ours are one line, theirs often are not."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib
 import os
+import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,9 +15,11 @@ from typing import Any, Final, Literal
 
 import ml_dtypes
 import numpy as np
+import onnx
 
-from sn_deploy.errors import SnDeployError
+from sn_deploy.errors import SnDeployError, SnDeployWarning
 from sn_deploy.runtime.native import SWITCH, ort_library
+from sn_deploy.runtime.stamp import Here, misfit, portable_source, read_stamp
 from sn_deploy.runtime.tensors import Array, TensorInfo, check_inputs
 
 GraphOptimization = Literal["all", "extended", "basic", "disabled"]
@@ -42,6 +47,8 @@ _DTYPES: Final = {
     "tensor(uint64)": np.dtype(np.uint64),
     "tensor(bool)": np.dtype(np.bool_),
 }
+_CPU: Final = "CPUExecutionProvider"
+NCHWC_DOMAIN: Final = "com.microsoft.nchwc"
 _BFLOAT16: Final = np.dtype(ml_dtypes.bfloat16)
 _BFLOAT16_ELEMENT_TYPE: Final = 16  # onnx.TensorProto.BFLOAT16
 
@@ -60,12 +67,16 @@ class OrtSession:
         spinning: whether idle threads spin for a moment and so wake up faster. Off where several sessions take turns
             on the same cores, as in a benchmark.
 
+    A file of `sn-deploy optimise` that doesn't belong here (another version of ONNX Runtime, another processor, no
+    native operators) isn't run: the portable file beside it runs instead, with an `SnDeployWarning` that says why.
+
     Attributes:
         inputs, outputs: what `run` takes and gives, in the model's order.
+        instead: the portable file that runs in place of an optimised one; None as a rule.
 
     Raises:
-        SnDeployError: onnxruntime is missing, the model can't be read, a provider isn't there, or the library can't be
-            loaded.
+        SnDeployError: onnxruntime is missing, the model can't be read, a provider isn't there, the library can't be
+            loaded, or an optimised file doesn't belong here and its source isn't beside it.
     """
 
     def __init__(
@@ -83,12 +94,13 @@ class OrtSession:
         self.name = "the model in memory" if isinstance(model, bytes) else str(Path(model))
         chosen = _checked_providers(ort, providers)
         options = _session_options(ort, threads, graph_optimization, spinning)
-        library = custom_op_library or (ort_library() if native else None)
+        library = custom_op_library or (ort_library(chosen) if native else None)
         if library is not None:
             _register_library(ort, options, Path(library))
         if not isinstance(model, bytes) and not Path(model).is_file():
             raise SnDeployError("no such file", where=self.name, expected="an ONNX file")
-        source = model if isinstance(model, bytes) else os.fspath(model)
+        self.instead = _instead(ort, model, chosen, library)
+        source = model if isinstance(model, bytes) else os.fspath(self.instead or model)
         try:
             self._session = ort.InferenceSession(source, options, providers=chosen)
         except _ort_errors(ort) as error:
@@ -175,6 +187,83 @@ def version() -> str:
     return str(_onnxruntime().__version__)
 
 
+def write_optimised_graph(
+    model: str | os.PathLike[str], folder: Path, *, native: bool = True, disabled_optimizers: Sequence[str] = ()
+) -> Path:
+    """Writes the graph that ONNX Runtime makes of a model for this machine's CPU, its blocked layout included.
+
+    Args:
+        model: path of an ONNX file.
+        folder: gets the graph and the file of its weights.
+        native: use the project's own custom operators.
+        disabled_optimizers: names of ONNX Runtime's graph transformers to leave out.
+
+    Returns:
+        The path of the graph.
+
+    Raises:
+        SnDeployError: onnxruntime is missing, or can't load the model.
+    """
+    ort = _onnxruntime()
+    options = _session_options(ort, 1, "all", False)
+    library = ort_library() if native else None
+    if library is not None:
+        _register_library(ort, options, library)
+    written = folder / "optimised.onnx"
+    options.optimized_model_filepath = str(written)
+    # A graph of more than 2 GiB isn't written in one piece.
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "optimised.data")
+    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+    try:
+        ort.InferenceSession(os.fspath(model), options, providers=[_CPU], disabled_optimizers=list(disabled_optimizers))
+    except _ort_errors(ort) as error:
+        raise SnDeployError(
+            f"ONNX Runtime can't load it: {_reason(error)}", where=str(model), expected="a valid ONNX file"
+        ) from error
+    return written
+
+
+@functools.cache
+def block_size() -> int | None:
+    """Channels in a block of this ONNX Runtime's convolutions on this processor; None where it has no blocked ones.
+
+    Raises:
+        SnDeployError: onnxruntime is missing.
+    """
+    # It says so nowhere, but pads four channels to one block.
+    text = """<ir_version: 8, opset_import: ["": 13]>
+        probe (float[1,1,8,8] x) => (float[1,4,8,8] y) <float[4,1,1,1] w = {1, 1, 1, 1}> { y = Conv(x, w) }"""
+    with tempfile.TemporaryDirectory() as name:
+        probe = Path(name) / "probe.onnx"
+        onnx.save(onnx.parser.parse_model(text), probe)
+        graph = onnx.load(write_optimised_graph(probe, Path(name), native=False)).graph
+    weights = {tensor.name: tensor.dims[0] for tensor in graph.initializer}
+    blocked = [node for node in graph.node if (node.domain, node.op_type) == (NCHWC_DOMAIN, "Conv")]
+    return int(weights[blocked[0].input[1]]) if blocked else None
+
+
+def _instead(
+    ort: Any, model: str | os.PathLike[str] | bytes, providers: Sequence[str], library: str | os.PathLike[str] | None
+) -> Path | None:
+    """The file to run in the place of an optimised one that doesn't belong here."""
+    stamp = read_stamp(model)
+    if stamp is None:
+        return None
+    operators = None if library is not None else f"the native operators aren't built, or are turned off by {SWITCH}=0"
+    why = misfit(stamp, Here(str(ort.__version__), block_size(), operators, tuple(providers)))
+    if why is None:
+        return None
+    path = None if isinstance(model, bytes) else Path(model)
+    source = portable_source(path, stamp, why)
+    warnings.warn(
+        f"{path}: made for {stamp.made_for()}, but {why}: {source.name} runs instead; make it anew with: "
+        f"sn-deploy optimise {source.name} --for {stamp.target}",
+        SnDeployWarning,
+        stacklevel=3,
+    )
+    return source
+
+
 def _onnxruntime() -> Any:
     try:
         return importlib.import_module("onnxruntime")
@@ -200,7 +289,7 @@ def _reason(error: Exception) -> str:
 
 
 def _checked_providers(ort: Any, providers: Sequence[str] | None) -> list[str]:
-    chosen = ["CPUExecutionProvider"] if providers is None else list(providers)
+    chosen = [_CPU] if providers is None else list(providers)
     available = ort.get_available_providers()
     absent = [name for name in chosen if name not in available]
     if absent or not chosen:

@@ -1,0 +1,94 @@
+"""``sn-deploy optimise``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from sn_deploy.cli.values import parse_input
+from sn_deploy.errors import SnDeployError
+
+if TYPE_CHECKING:
+    from sn_deploy.optimise import OptimiseReport
+
+# Layers that aren't on blocks, with their reasons; a file may have hundreds.
+_MOST_LAYERS = 8
+
+
+@click.command(name="optimise")
+@click.argument("model", metavar="MODEL.onnx", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE.onnx")
+@click.option("--for", "target", type=click.Choice(["ort-cpu"]), required=True, help="What it is to be faster in.")
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="[NAME=]SHAPE[:DTYPE]",
+    help="What to try the result with: 1x3x224x224, ids=1x16:int64 or x=FILE.npy; repeatable. Default: random input "
+    "of the graph's own shapes.",
+)
+@click.option("--external-data/--no-external-data", default=None, help="Weights in a file beside it; default: >2 GB.")
+def command(model: Path, output: Path, target: str, inputs: tuple[str, ...], external_data: bool | None) -> None:
+    """Make a portable ONNX file faster on this machine.
+
+    \b
+    sn-deploy optimise resnet50sn.onnx --for ort-cpu -o resnet50sn.here.onnx
+
+    ort-cpu: the graph that ONNX Runtime makes for this processor, with the SN layers in its blocked
+    layout too. It is tried on random input and compared with the portable file before it is written.
+    The file belongs to this kind of processor and this version of ONNX Runtime. Keep the portable
+    file beside it: elsewhere sn-deploy runs that instead, and says so.
+    """
+    specs = [parse_input(text, seed=index) for index, text in enumerate(inputs)]
+    from sn_deploy.optimise import optimise
+
+    given: dict[str, Any] = {}
+    for index, spec in enumerate(specs):
+        name = spec.name if spec.name is not None else _name_of_input(model, index)
+        if name in given:
+            raise SnDeployError("is given twice", where=f"--input {name}")
+        given[name] = spec.value
+    report = optimise(model, output, target=target, inputs=given, external_data=external_data)
+    print_report(Console(markup=False, highlight=False), report)
+
+
+def _name_of_input(model: Path, index: int) -> str:
+    from sn_deploy.runtime.ort import OrtSession
+
+    with OrtSession(model, threads=1) as session:
+        names = [info.name for info in session.inputs]
+    if index >= len(names):
+        raise SnDeployError(f"has {len(names)} inputs", where=str(model), expected=f"an input for each {'--input'}")
+    return names[index]
+
+
+def print_report(console: Console, report: OptimiseReport) -> None:
+    """The summary of an optimisation."""
+    stamp = report.stamp
+    kept = [layer for layer in report.layers if layer.why_not is not None]
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    data = f" + {report.data_path.name}" if report.data_path else ""
+    table.add_row("file", f"{report.path}{data}")
+    table.add_row("made for", stamp.made_for())
+    table.add_row(
+        "SN layers",
+        f"{len(report.layers) - len(kept)} of {len(report.layers)} on blocks of {stamp.block_size} channels",
+    )
+    for layer in kept[:_MOST_LAYERS]:
+        table.add_row("as before", f"{layer.name}: {layer.why_not}")
+    if len(kept) > _MOST_LAYERS:
+        table.add_row("as before", f"and {len(kept) - _MOST_LAYERS} more")
+    table.add_row(
+        "nodes", f"{report.nodes_before} before, {report.nodes_after} now, {report.reorders} of them reorders"
+    )
+    shapes = ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in report.proof.shapes.items())
+    table.add_row("tried on", f"{shapes}: relative L2 difference {report.proof.rel_l2:.1e} from {stamp.source}")
+    console.print(table)
+    if not report.source_beside:
+        console.print(f"{stamp.source} isn't beside it: copy it there, or the file runs nowhere else.", style="yellow")
