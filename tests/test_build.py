@@ -71,12 +71,12 @@ class Project:
         nvcc.chmod(0o755)
         return str(nvcc.parent.parent)
 
-    def headers(self, major: int, name: str = "tensorrt", include: str = "include") -> str:
+    def headers(self, major: int, name: str = "tensorrt", include: str = "include", minor: int = 3) -> str:
         """A TensorRT's folder, as far as CMake reads it."""
         folder = self.folder / name / include
         folder.mkdir(parents=True)
         (folder / "NvInferRuntime.h").touch()
-        version = f"#define TRT_MAJOR_ENTERPRISE {major}\n#define TRT_MINOR_ENTERPRISE 3 // minor\n"
+        version = f"#define TRT_MAJOR_ENTERPRISE {major}\n#define TRT_MINOR_ENTERPRISE {minor} // minor\n"
         (folder / "NvInferVersion.h").write_text(version + "#define NV_TENSORRT_MAJOR TRT_MAJOR_ENTERPRISE\n")
         return str(self.folder / name)
 
@@ -197,7 +197,14 @@ def test_a_tensorrt_folder_may_be_laid_out_in_several_ways(project: Project, inc
         pytest.skip("Debian's folder of another machine")
     root = project.headers(9, include=include)
     answer = project.configure(SN_CUDA_ROOT=project.toolkit(), TENSORRT_ROOT=root)
-    refused(answer, "holds the headers of TensorRT '9.3'; 10 and 11 are supported")
+    refused(answer, "holds the headers of TensorRT '9.3'; 10.3 to 11 are supported")
+
+
+@pytest.mark.parametrize(("major", "minor"), [(10, 2), (12, 0)])
+def test_a_tensorrt_too_old_or_too_new_is_refused(project: Project, major: int, minor: int) -> None:
+    root = project.headers(major, minor=minor)
+    answer = project.configure(SN_CUDA_ROOT=project.toolkit(), TENSORRT_ROOT=root)
+    refused(answer, f"TensorRT '{major}.{minor}'; 10.3 to 11 are supported")
 
 
 def test_a_tensorrt_folder_without_headers_is_refused(project: Project) -> None:
