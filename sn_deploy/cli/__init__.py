@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
-from typing import Final
+import warnings
+from collections.abc import Iterator
+from typing import Any, Final
 
 import click
 from rich.console import Console
 
 import sn_deploy
-from sn_deploy.errors import SnDeployError
+from sn_deploy.errors import SnDeployError, SnDeployWarning
 
 # command -> (module with a click command `command`, its line in --help). The line stands here so that `--help`
 # imports no command, and so works without torch, TensorRT or anything else that is heavy.
@@ -48,11 +51,28 @@ def cli(traceback: bool) -> None:
     """Take trained PyTorch models with Switchable Normalization to ONNX Runtime and TensorRT."""
 
 
+@contextlib.contextmanager
+def _own_warnings_shown() -> Iterator[None]:
+    """Shows our own warnings as one line each, without the place in our code that Python would add."""
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, SnDeployWarning):
+            Console(stderr=True).print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+        else:
+            usual(message, category, *place, **more)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", SnDeployWarning)
+        usual, warnings.showwarning = warnings.showwarning, show
+        yield
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; returns when it is done, exits with 1 (a check failed), 2 (wrong usage or input), 130."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        result = cli.main(args=arguments, prog_name="sn-deploy", standalone_mode=False)
+        with _own_warnings_shown():
+            result = cli.main(args=arguments, prog_name="sn-deploy", standalone_mode=False)
         # Outside its standalone mode click returns what ctx.exit was given.
         if isinstance(result, int) and result:
             sys.exit(result)
