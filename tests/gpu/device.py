@@ -216,13 +216,14 @@ def forms_of(case: Case, op_type: str = SWITCH_NORM) -> list[Form]:
     return [*plain, Form(op_type, "channels last"), Form(op_type, "channels last", padded_to=8)]
 
 
-def library_of(kind: str) -> Path | None:
-    """The library with the kernels ("cuda"), or with their stand-in on the host ("host"); None where it wasn't built.
-
-    SN_PLUGIN_BUILD names the CMake build folder of ``plugins/``, with SN_WITH_CUDA=ON.
-    """
-    names = {"cuda": "cuda/libsn_deploy_cuda.so", "host": "cuda/tests/libsn_deploy_cuda_host.so"}
+def built(name: str) -> Path | None:
+    """A file of the CMake build folder of ``plugins/`` that SN_PLUGIN_BUILD names, or None."""
     build = os.environ.get("SN_PLUGIN_BUILD")
-    if build and (Path(build) / names[kind]).is_file():
-        return Path(build) / names[kind]
-    return cuda_library() if kind == "cuda" else None
+    return Path(build, name) if build and Path(build, name).is_file() else None
+
+
+def library_of(kind: str) -> Path | None:
+    """The library with the kernels ("cuda"), or their stand-in on the host ("host"); None where it wasn't built."""
+    if kind == "host":
+        return built("cuda/tests/libsn_deploy_cuda_host.so")
+    return built("cuda/libsn_deploy_cuda.so") or cuda_library()
