@@ -137,10 +137,11 @@ def _remove_initializers_from_inputs(graph: onnx.GraphProto) -> None:
 
 @dataclass(frozen=True)
 class _Weights:
-    """Large weights taken out of a graph, and which of them are inputs only in the meantime."""
+    """Large weights taken out of a graph, which of them are inputs only in the meantime, and the order of all."""
 
     tensors: tuple[onnx.TensorProto, ...]
     placeholders: frozenset[str]
+    order: tuple[str, ...]
 
 
 def _take_weights(graph: onnx.GraphProto) -> _Weights:
@@ -150,13 +151,14 @@ def _take_weights(graph: onnx.GraphProto) -> _Weights:
     for tensor in graph.initializer:
         external = tensor.data_location == onnx.TensorProto.EXTERNAL
         (large if external or tensor.ByteSize() > _MOST_BYTES else small).append(tensor)
+    order = tuple(tensor.name for tensor in graph.initializer)
     placeholders = {tensor.name for tensor in large} - {value.name for value in graph.input}
     for tensor in large:
         if tensor.name in placeholders:
             graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
     del graph.initializer[:]
     graph.initializer.extend(small)
-    return _Weights(tuple(large), frozenset(placeholders))
+    return _Weights(tuple(large), frozenset(placeholders), order)
 
 
 def _give_back(model: ir.Model, weights: _Weights, folder: Path) -> None:
@@ -168,6 +170,10 @@ def _give_back(model: ir.Model, weights: _Weights, folder: Path) -> None:
         value = inputs[proto.name]
         value.const_value = ir.serde.deserialize_tensor(proto, folder)
         model.graph.register_initializer(value)
+    initializers = model.graph.initializers
+    for name in weights.order:
+        if name in initializers:
+            initializers[name] = initializers.pop(name)
 
 
 def _converted(proto: onnx.ModelProto, opset: int, path: Path) -> onnx.ModelProto:

@@ -33,6 +33,9 @@ from sn_deploy.fuse.solve import (
 # Of each channel's largest output. float64 rounding is near 1e-15; the published var_ln loses up to four digits of it.
 TOLERANCE: Final = 1e-9
 
+# A branch with less isn't in use.
+_NO_SHARE: Final = 1e-9
+
 _ROUNDOFF: Final = {ir.DataType.FLOAT16: 2.0**-11, ir.DataType.BFLOAT16: 2.0**-8, ir.DataType.DOUBLE: 2.0**-53}
 _FLOAT32_ROUNDOFF: Final = 2.0**-24
 
@@ -168,11 +171,11 @@ def _read(
     found = solutions(lines, name, _ROUNDOFF.get(region.radicand.dtype or ir.DataType.FLOAT, _FLOAT32_ROUNDOFF))
     shown = _Shown(reading, region, function, settings[0])
     solution = shown.published(found)
-    if not (vectors_under_root(region, facts) or shown.has_both(solution)):
+    if not (vectors_under_root(region, facts) or shown.has_two(solution)):
         raise OrdinaryError
     mismatch = _mismatch(reading, function, settings, solution)
     if mismatch > TOLERANCE + 8 * solution.looseness:
-        raise NotSwitchNormError(f"it differs from Switchable Normalization by {mismatch:.1e} of its output", 6)
+        raise NotSwitchNormError(f"it differs from Switchable Normalization by {mismatch:.1e} of its output", 7)
     return ReadLayer(solution.folded, reading.source, reading.result, reading.channels_last, mismatch)
 
 
@@ -231,7 +234,7 @@ def _mismatch(reading: _Reading, function: RegionFunction, settings: Sequence[Se
                 with np.errstate(all="ignore"):
                     worst = max(worst, distance(folded.evaluate(x), y))
             except SnDeployError as error:
-                raise NotSwitchNormError(error.what, 6) from error
+                raise NotSwitchNormError(error.what, 7) from error
     return worst
 
 
@@ -283,16 +286,17 @@ class _Shown:
             for value in self._values
         )
 
-    def has_both(self, solution: Solution) -> bool:
-        """Whether two branches are in use, or the region computes two kinds of statistics all the same."""
+    def has_two(self, solution: Solution) -> bool:
+        """Whether two live branches are in use, or the instance alone in a region that takes the layer's mean as well.
+
+        The other way round proves nothing: a layer's moments may be taken from those of its instances.
+        """
         folded = solution.folded
-        used = [abs(mean) > 1e-9 or abs(var) > 1e-9 for mean, var in (
-            (folded.mean_in, folded.var_in), (folded.mean_ln, folded.var_ln),
-        )]  # fmt: skip
-        if all(used):
-            return True
-        mean_in = self._x.mean(axis=2)
-        return self._shows(mean_in) and self._shows(mean_in.mean(axis=1, keepdims=True))
+        uses_in, uses_ln = (
+            any(abs(share) > _NO_SHARE for share in shares)
+            for shares in ((folded.mean_in, folded.var_in), (folded.mean_ln, folded.var_ln))
+        )
+        return uses_in and (uses_ln or self._shows(self._x.mean(axis=(1, 2))[:, None]))
 
     def published(self, found: list[Solution]) -> Solution:
         """The solution with the divisor that the region itself uses; at one size they are the same function."""

@@ -221,7 +221,7 @@ def _cores(meeting: ir.Value, root: ir.Node, facts: GraphFacts) -> Iterator[ir.V
     """
     order = itertools.count()
     waiting: list[tuple[int, int, ir.Value]] = [(-facts.place(meeting), next(order), meeting)]
-    direct = {meeting: True}  # whether a path without a reduction leads from the value to the meeting
+    direct = {meeting: True}  # whether a path past statistics and root leads from the value to the meeting
     with_root = with_statistics = False
     cores = 0
     for _ in range(_MOST_NODES):
@@ -239,7 +239,7 @@ def _cores(meeting: ir.Value, root: ir.Node, facts: GraphFacts) -> Iterator[ir.V
             return  # a way in: the only one, or there are several
         with_root |= producer is root
         with_statistics |= producer.op_type in REDUCTIONS
-        straight = direct[value] and producer.op_type not in REDUCTIONS
+        straight = direct[value] and producer is not root and producer.op_type not in REDUCTIONS
         for given in facts.data_inputs(producer):
             if given not in direct:
                 heapq.heappush(waiting, (-facts.place(given), next(order), given))

@@ -23,40 +23,34 @@ def replace(model: ir.Model, layers: Sequence[ReadLayer]) -> list[ir.Node]:
     """
     calls: Counter[str] = Counter()
     now: dict[ir.Value, ir.Value] = {}
-    taken = _names(model)
     nodes = []
     for layer in layers:
         name = layer.folded.name
         calls[name] += 1
         unique = name if calls[name] == 1 else f"{name}#{calls[name]}"
-        nodes.append(_replace(model, layer, now.get(layer.source, layer.source), unique, taken, now))
+        node, y = _inserted(layer, now.get(layer.source, layer.source), unique)
+        now[layer.result] = y
+        nodes.append(node)
     common_passes.RemoveUnusedNodesPass()(model)
+    # Named last, when the names of what was replaced are free again.
+    taken = _names(model)
+    for node in nodes:
+        _name(model, node, taken)
     return nodes
 
 
-def _names(model: ir.Model) -> set[str]:
-    taken = {value.name or "" for node in model.graph.all_nodes() for value in node.outputs}
-    taken.update(value.name or "" for value in (*model.graph.inputs, *model.graph.initializers.values()))
-    return taken
-
-
-def _replace(
-    model: ir.Model, layer: ReadLayer, x: ir.Value, name: str, taken: set[str], now: dict[ir.Value, ir.Value]
-) -> ir.Node:
+def _inserted(layer: ReadLayer, x: ir.Value, name: str) -> tuple[ir.Node, ir.Value]:
+    """The new node, and the value that now stands for the layer's result."""
     last = layer.result.producer()
     assert last is not None
     graph = last.graph
     assert isinstance(graph, ir.Graph)
     added: list[ir.Node] = []
     if layer.channels_last:
-        x = _transposed(x, _first(x), taken, added)
-    parameters = [
-        _initializer(model, _unused(f"{name}.{parameter}", taken), value)
-        for parameter, value in op.parameters_from_folded(layer.folded).items()
-    ]
+        x = _transposed(x, _first(x), added)
     node = ir.node(
         op.SWITCH_NORM,
-        [x, *parameters],
+        [x, *(_constant(array) for array in op.parameters_from_folded(layer.folded).values())],
         op.attributes_from_folded(layer.folded),
         domain=op.DOMAIN,
         name=name,
@@ -66,25 +60,42 @@ def _replace(
     y = node.outputs[0]
     y.shape, y.type = x.shape, x.type
     if layer.channels_last:
-        y.name = _unused(name, taken)
-        y = _transposed(y, _last(y), taken, added)
-    y.shape = layer.result.shape if layer.source.shape is None else layer.source.shape
-    y.type = layer.source.type
+        y = _transposed(y, _last(y), added)
     graph.insert_after(last, added)
-    y.name, layer.result.name = layer.result.name, _unused(f"{layer.result.name}_decomposed", taken)
+    # An output of the graph keeps its name.
+    y.name, layer.result.name = layer.result.name, None
     ir.convenience.replace_all_uses_with(layer.result, y, replace_graph_outputs=True)
-    if not y.is_graph_output() and name not in taken:
-        y.name = name
-        taken.add(name)
-    now[layer.result] = y
-    return node
+    return node, y
 
 
-def _initializer(model: ir.Model, name: str, array: np.ndarray) -> ir.Value:
-    tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
-    model.graph.register_initializer(value)
-    return value
+def _constant(array: np.ndarray) -> ir.Value:
+    """A weight that is not yet one of the graph's."""
+    tensor = ir.tensor(array)
+    return ir.Value(shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+
+
+def _names(model: ir.Model) -> set[str]:
+    taken = {value.name or "" for node in model.graph.all_nodes() for value in node.outputs}
+    taken.update(value.name or "" for value in (*model.graph.inputs, *model.graph.initializers.values()))
+    return taken
+
+
+def _name(model: ir.Model, node: ir.Node, taken: set[str]) -> None:
+    """Names the node's output and weights after it, and the Transposes around it."""
+    for value, parameter in zip(node.inputs[1:], op.PARAMETERS, strict=True):
+        assert value is not None
+        value.name = _unused(f"{node.name}.{parameter}", taken)
+        model.graph.register_initializer(value)
+    x, y = node.inputs[0], node.outputs[0]
+    before = [] if x is None or x.producer() is None else [x.producer()]
+    for place, neighbours in (("before", before), ("after", [use.node for use in y.uses()])):
+        for neighbour in neighbours:
+            if neighbour is not None and neighbour.op_type == "Transpose" and neighbour.name is None:
+                neighbour.name = f"{node.name}_transpose_{place}"
+                value = neighbour.outputs[0]
+                value.name = value.name or _unused(f"{node.name}.{place}", taken)
+    if not y.is_graph_output():
+        y.name = _unused(node.name or op.SWITCH_NORM, taken)
 
 
 def _unused(name: str, taken: set[str]) -> str:
@@ -113,7 +124,7 @@ def _rank(value: ir.Value) -> int:
     return len(value.shape)
 
 
-def _transposed(value: ir.Value, permutation: list[int], taken: set[str], added: list[ir.Node]) -> ir.Value:
+def _transposed(value: ir.Value, permutation: list[int], added: list[ir.Node]) -> ir.Value:
     """The value with its axes in another order: what it was transposed from, or a new Transpose."""
     producer = value.producer()
     if producer is not None and producer.op_type == "Transpose" and producer.domain == "":
@@ -122,9 +133,9 @@ def _transposed(value: ir.Value, permutation: list[int], taken: set[str], added:
             order = before.as_ints()
             if [order[axis] for axis in permutation] == sorted(order):
                 return given
-    node = ir.node("Transpose", [value], {"perm": permutation}, name=_unused(f"{value.name}_transpose", taken))
+    node = ir.node("Transpose", [value], {"perm": permutation})
     made = node.outputs[0]
-    made.name, made.type = _unused(f"{value.name}_transposed", taken), value.type
+    made.type = value.type
     if value.shape is not None:
         made.shape = ir.Shape([value.shape[axis] for axis in permutation])
     added.append(node)

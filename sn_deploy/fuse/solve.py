@@ -12,6 +12,7 @@ each to be solved by least squares and, where it doesn't fit, the reason that th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -247,21 +248,52 @@ def _variance(lines: Lines, ddof: int, roundoff: float) -> _Variance:
     offset = _per_channel(lines.radicand - fit, weight)
     off = float(np.abs((lines.radicand - fit - offset) * weight).max())
     if off > FITS:
-        raise NotSwitchNormError(
-            "the variance under its root isn't a mix of instance and layer variance with a constant for each channel "
-            f"(it differs by {off:.1e})",
-            3,
+        cause = _why_no_mix(lines, ddof)
+        usual = (
+            "the variance under its root isn't a mix of instance and layer variance with a constant for each channel"
         )
+        raise NotSwitchNormError(f"{cause or usual} (it differs by {off:.1e})", 3 if cause is None else 4)
     looseness = 0.0
     if not lines.rank_2 and lines.radicand.shape[1] > 1:
         looseness = abs(within - between) / max(abs(var_in) + abs(within) + abs(between), _ZERO)
         if looseness > 8 * roundoff:
-            raise NotSwitchNormError(_why_two_weights(within, between), 4)
+            raise NotSwitchNormError(_why_two_weights(within, between), 5)
     var_ln = within if lines.rank_2 or lines.radicand.shape[1] == 1 else between
     offset = _equal_if_rounding(offset)
     if (offset < 0).any():
-        raise NotSwitchNormError(f"the constant part of its variance is {offset.min():.3g}, below zero", 4)
+        raise NotSwitchNormError(f"the constant part of its variance is {offset.min():.3g}, below zero", 5)
     return _Variance(_clean(var_in), _clean(var_ln), offset, looseness if looseness > FITS * roundoff else 0.0)
+
+
+def _why_no_mix(lines: Lines, ddof: int) -> str | None:
+    """The first known deviation that explains the variance under the root."""
+    weight = 1 / lines.radicand
+    for cause, columns in _deviations(lines, ddof):
+        columns = [np.broadcast_to(column, lines.radicand.shape) for column in columns]
+        shares = _common(columns, lines.radicand, weight)
+        rest = lines.radicand - sum(share * column for share, column in zip(shares, columns, strict=True))
+        if np.abs((rest - _per_channel(rest, weight)) * weight).max() <= FITS:
+            return cause
+    return None
+
+
+def _deviations(lines: Lines, ddof: int) -> Iterator[tuple[str, list[Float64Array]]]:
+    """What a variance under the root may be a mix of, if not of SN's."""
+    (samples, channels), count = lines.radicand.shape, lines.count
+    unbiased = count / (count - ddof)
+    instance = lines.var_in * unbiased
+    at_once = lines.within + lines.between
+    all_values = count * channels
+    yield "its layer variance is unbiased over C·HW values", [instance, at_once * all_values / (all_values - 1)]
+    yield "its layer variance, over all C·HW values at once, is biased", [instance, at_once]
+    layer = lines.within * unbiased + lines.between
+    for groups in (groups for groups in range(2, channels) if channels % groups == 0 and not lines.rank_2):
+        mean, var = (values.reshape(samples, groups, -1) for values in (lines.mean_in, lines.var_in))
+        group = np.repeat(var.mean(axis=2) + mean.var(axis=2), channels // groups, axis=1)
+        values = count * channels / groups
+        for divisor in (values, values - 1):
+            columns = [instance, layer, group * values / divisor]
+            yield f"it has a branch with the statistics of {groups} groups", columns
 
 
 def _why_two_weights(within: float, between: float) -> str:
@@ -290,9 +322,9 @@ def _mean(lines: Lines, scale: Float64Array) -> tuple[float, float, Float64Array
     off = float(np.abs(rest.T - (basis @ own[:, :, None])[:, :, 0]).max() / max(np.abs(target).max(), _ZERO))
     if off > FITS:
         raise NotSwitchNormError(
-            "the mean that it subtracts isn't a mix of instance and layer mean with a constant for each channel "
+            "the mean that it subtracts isn't a mix of instance and layer mean and a constant a channel "
             f"(it differs by {off:.1e})",
-            5,
+            6,
         )
     bias[live], mean_offset[live] = own[:, 0] * scale[live], own[:, 1]
     size = np.sqrt(lines.radicand).min()
