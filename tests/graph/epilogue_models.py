@@ -137,9 +137,9 @@ def finished(
     graph.input.append(_value("x", element_type, shape))
     graph.input.append(_value("r", element_type, residual_shape or shape))
     graph.input.append(_value("row", element_type, (1, shape[1], 1, 1)))
-    graph.initializer.extend(
-        numpy_helper.from_array(value.astype(DTYPES[dtype]), name) for name, value in CONSTANTS.items()
-    )
+    # Not numpy_helper: that of older onnx knows no bfloat16.
+    constants = [ir.tensor(value.astype(DTYPES[dtype]), name=name) for name, value in CONSTANTS.items()]
+    graph.initializer.extend(ir.to_proto(constant) for constant in constants)
     opsets = [helper.make_opsetid("", opset), helper.make_opsetid(op.DOMAIN, op.VERSION)]
     model = ir.from_proto(helper.make_model(graph, opset_imports=opsets, ir_version=10))
     write_functions(model)

@@ -310,7 +310,9 @@ def _all_pass() -> None:
         assert lines_of(model) == after
     for lines, more, _ in APART.values():
         model = model_of(lines, ("y", *more))
+        before = lines_of(model)
         fuse_epilogues(model)
+        assert lines_of(model) == before
         check_numbers(model, lines, ["y", *more])
 
 
