@@ -126,10 +126,10 @@ class Prepared:
         layer, on = case.folded, device.torch_device
         arrays = [layer.scale, layer.bias, layer.mean_offset, layer.var_offset]
         self._parameters = [Buffer(array.astype(np.float32), on) for array in arrays]
-        x = _stored_array(case.x, form)
+        x = stored_array(case.x, form)
         self._x = Buffer(x, on, form.shift)
         adds = form.op_type == SWITCH_NORM_ADD_RELU
-        self._residual = Buffer(_stored_array(residual_of(case), form), on, form.shift) if adds else None
+        self._residual = Buffer(stored_array(residual_of(case), form), on, form.shift) if adds else None
         places = {"in x": self._x, "in the residual": self._residual}
         self._y = places.get(form.y) or Buffer(np.full(x.nbytes, POISON, np.uint8), on, form.shift)
         self._stored_shape = x.shape
@@ -182,14 +182,14 @@ class Prepared:
     def y(self) -> Array:
         """Y, in X's shape."""
         self._workspace.read(np.dtype(np.uint8), [-1])
-        return _plain_array(self._y.read(self.case.x.dtype, self._stored_shape), self.case.x.shape, self.form)
+        return plain_array(self._y.read(self.case.x.dtype, self._stored_shape), self.case.x.shape, self.form)
 
 
 def _stored(channels: int, form: Form) -> int:
     return -(-channels // form.padded_to) * form.padded_to
 
 
-def _stored_array(x: Array, form: Form) -> Array:
+def stored_array(x: Array, form: Form) -> Array:
     """(N, C, *spatial) in the form's layout; its padding is NaN, which must not be computed with."""
     if form.layout == "linear":
         return x
@@ -200,7 +200,8 @@ def _stored_array(x: Array, form: Form) -> Array:
     return stored
 
 
-def _plain_array(stored: Array, shape: tuple[int, ...], form: Form) -> Array:
+def plain_array(stored: Array, shape: tuple[int, ...], form: Form) -> Array:
+    """What `stored_array` was made of; asserts that its padding is 0."""
     if form.layout == "linear":
         return stored
     padding = stored[..., shape[1] :].astype(np.float32)
