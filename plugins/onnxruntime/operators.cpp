@@ -2,6 +2,7 @@
 
 #include <climits>
 #include <cstddef>
+#include <cstdint>
 #include <initializer_list>
 
 #include "onnxruntime/node.h"
@@ -34,13 +35,35 @@ ONNXTensorElementDataType output_type(const OrtCustomOp* op, std::size_t) {
 
 std::size_t input_count(const OrtCustomOp* op) { return as_operator(op).epilogue == Epilogue::kAddRelu ? 6 : 5; }
 
+constexpr std::size_t kMaxRank = 16;
+
+// Whether each extent is a number or has a name. ONNX Runtime gives unknown ones as -1 without a name, and would take
+// that -1 for a size; a shape that isn't known at all is one of rank 0.
+OrtStatus* is_known(const OrtApi* api, const OrtTensorTypeAndShapeInfo* shape, bool* known) {
+  *known = false;
+  std::size_t rank = 0;
+  SN_RETURN_IF_ERROR(api->GetDimensionsCount(shape, &rank));
+  if (rank < 2 || rank > kMaxRank) return nullptr;
+  std::int64_t extents[kMaxRank];
+  const char* names[kMaxRank];
+  SN_RETURN_IF_ERROR(api->GetDimensions(shape, extents, rank));
+  SN_RETURN_IF_ERROR(api->GetSymbolicDimensions(shape, names, rank));
+  *known = true;
+  for (std::size_t axis = 0; axis < rank; ++axis) {
+    if (extents[axis] < 0 && (names[axis] == nullptr || names[axis][0] == '\0')) *known = false;
+  }
+  return nullptr;
+}
+
 // Y is like X. X's own description is passed on as it is, so symbolic extents keep their names, without which ONNX
 // Runtime would not plan Y into X's memory.
 OrtStatus* infer_shape(const OrtCustomOp* op, OrtShapeInferContext* context) {
   const OrtApi* api = as_operator(op).api;
   OrtTensorTypeAndShapeInfo* x = nullptr;  // the context's own
   SN_RETURN_IF_ERROR(api->ShapeInferContext_GetInputTypeShape(context, kX, &x));
-  return api->ShapeInferContext_SetOutputTypeShape(context, 0, x);
+  bool known = false;
+  SN_RETURN_IF_ERROR(is_known(api, x, &known));
+  return known ? api->ShapeInferContext_SetOutputTypeShape(context, 0, x) : nullptr;
 }
 
 // Y may take X's place, and the residual's.

@@ -19,6 +19,7 @@ struct OrtStatus {
 
 struct OrtTensorTypeAndShapeInfo {
   std::vector<std::int64_t> extents;
+  std::vector<std::string> names = {};  // of extents of -1; may be shorter
 };
 
 struct OrtMemoryInfo {
@@ -216,6 +217,14 @@ inline void fill_tensor_functions(OrtApi* api) {
                           std::size_t count) noexcept -> OrtStatus* {
     if (OrtStatus* failed = next_call()) return failed;
     for (std::size_t axis = 0; axis < count; ++axis) out[axis] = info->extents[axis];
+    return nullptr;
+  };
+  api->GetSymbolicDimensions = [](const OrtTensorTypeAndShapeInfo* info, const char** out,
+                                  std::size_t count) noexcept -> OrtStatus* {
+    if (OrtStatus* failed = next_call()) return failed;
+    for (std::size_t axis = 0; axis < count; ++axis) {
+      out[axis] = axis < info->names.size() ? info->names[axis].c_str() : "";
+    }
     return nullptr;
   };
   api->GetTensorMutableData = [](OrtValue* value, void** out) noexcept -> OrtStatus* {

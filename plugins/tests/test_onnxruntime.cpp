@@ -104,9 +104,33 @@ TEST(Node, LongNamesAndLargeShapesFitInAMessage) {
 
 TEST(Node, YIsLikeX) {
   Node node("SwitchNorm");
-  OrtShapeInferContext context{{{1, -1, 7}}};
-  EXPECT_EQ(node.op().InferOutputShapeFn(&node.op(), &context), nullptr);
-  EXPECT_EQ(context.y, &context.x);
+  for (OrtTensorTypeAndShapeInfo x :
+       {OrtTensorTypeAndShapeInfo{{1, 4, 7}}, OrtTensorTypeAndShapeInfo{{-1, 4, -1}, {"batch", "", "width"}}}) {
+    OrtShapeInferContext context{x};
+    EXPECT_EQ(node.op().InferOutputShapeFn(&node.op(), &context), nullptr);
+    EXPECT_EQ(context.y, &context.x);
+  }
+}
+
+// ONNX Runtime would take -1 for a size, and rank 0 for a scalar.
+TEST(Node, OfAnUnknownShapeNothingIsSaid) {
+  Node node("SwitchNorm");
+  for (OrtTensorTypeAndShapeInfo x : {OrtTensorTypeAndShapeInfo{{1, 4, -1}}, OrtTensorTypeAndShapeInfo{{}},
+                                      OrtTensorTypeAndShapeInfo{{-1, 4, -1}, {"batch"}}}) {
+    OrtShapeInferContext context{x};
+    EXPECT_EQ(node.op().InferOutputShapeFn(&node.op(), &context), nullptr);
+    EXPECT_EQ(context.y, nullptr);
+  }
+}
+
+TEST(Node, EachCallOfShapeInferenceThatFailsIsReported) {
+  for (int failing = 0; failing < 5; ++failing) {
+    Node node("SwitchNorm");
+    node.fake.failing = failing;
+    OrtShapeInferContext context{OrtTensorTypeAndShapeInfo{{1, 4, 7}}};
+    EXPECT_EQ(message_of(node.fake, node.op().InferOutputShapeFn(&node.op(), &context)), "injected") << failing;
+    EXPECT_EQ(node.fake.alive, 0);
+  }
 }
 
 TEST(Node, YMayTakeThePlaceOfXAndOfTheResidual) {

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from sn_deploy.optimise.optimise import TARGETS, LayerOutcome, OptimiseReport, optimise
+from sn_deploy.optimise.run import TARGETS, LayerOutcome, OptimiseReport, optimise
 
 __all__ = ["TARGETS", "LayerOutcome", "OptimiseReport", "optimise"]

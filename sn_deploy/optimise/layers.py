@@ -23,6 +23,7 @@ class Layer:
         parameters: its four (C,) constants; None where one of them is no constant.
         metadata: the node's metadata_props.
         made_by: the operators that make its input, and its residual.
+        axes: of its input, each a number or a name; None where its rank isn't known.
         unfit: why it can't be on blocks, where the file shows that already.
     """
 
@@ -33,6 +34,7 @@ class Layer:
     parameters: tuple[ir.TensorProtocol, ...] | None
     metadata: Mapping[str, str]
     made_by: str
+    axes: tuple[int | str, ...] | None
     unfit: str | None
 
 
@@ -51,6 +53,7 @@ def _layer(node: ir.Node, tag: str) -> Layer:
         parameters,
         dict(node.metadata_props),
         " and ".join(_maker(value) for value in (node.inputs[0], *node.inputs[1 + len(op.PARAMETERS) :])),
+        _axes(node.inputs[0], tag),
         "its parameters are no constants" if parameters is None else _why_no_blocks(node.inputs[0]),
     )
 
@@ -58,6 +61,14 @@ def _layer(node: ir.Node, tag: str) -> Layer:
 def _maker(value: ir.Value | None) -> str:
     producer = None if value is None else value.producer()
     return "an input of the graph" if producer is None else producer.op_type
+
+
+def _axes(x: ir.Value | None, tag: str) -> tuple[int | str, ...] | None:
+    """An extent without a name gets one: what is equal has to be seen to be."""
+    if x is None or x.shape is None:
+        return None
+    dims = [dim if isinstance(dim, int) else dim.value for dim in x.shape]
+    return tuple(f"{tag}.axis_{axis}" if dim is None else dim for axis, dim in enumerate(dims))
 
 
 def _parameters(node: ir.Node) -> tuple[ir.TensorProtocol, ...] | None:

@@ -73,7 +73,9 @@ def put_layers(model: ir.Model, layers: Collection[Layer], block_size: int) -> N
             node.name = layer.name
             node.metadata_props.update(layer.metadata)
         else:
-            _replace(node, _blocked_node(node, layer, block_size, constants))
+            new = _blocked_node(node, layer, block_size, constants)
+            _replace(node, new)
+            _state_shapes(new, layer, block_size)
 
 
 def _blocked_node(stand_in: ir.Node, layer: Layer, block_size: int, constants: _Constants) -> ir.Node:
@@ -91,6 +93,18 @@ def _blocked_node(stand_in: ir.Node, layer: Layer, block_size: int, constants: _
         name=layer.name,
         metadata_props=dict(layer.metadata),
     )
+
+
+def _state_shapes(node: ir.Node, layer: Layer, block_size: int) -> None:
+    """ONNX Runtime writes Y over X only where it sees that they have one shape."""
+    x, y = node.inputs[0], node.outputs[0]
+    assert x is not None
+    if layer.axes is None or layer.parameters is None:
+        return
+    if x.shape is None:
+        stored = -(-layer.parameters[0].size // block_size) * block_size
+        x.shape, x.type = ir.Shape([layer.axes[0], stored, *layer.axes[2:]]), ir.TensorType(ir.DataType.FLOAT)
+    y.shape, y.type = x.shape, x.type
 
 
 class _Constants:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -195,13 +195,13 @@ def _on_blocks(source: Path, block: int, folder: Path) -> _Made:
     while wanted:
         model = _load(source)
         layers, before = layers_of(model), count_nodes(model)
-        metadata = dict(model.metadata_props)
+        outputs, metadata = list(model.graph.outputs), dict(model.metadata_props)
         put_stand_ins(layers, wanted)
         optimised = _optimised_graph(model, folder)
         found = found_on_blocks(optimised, wanted)
         if found == wanted:
             put_layers(optimised, layers, block)
-            _finish(optimised, metadata)
+            _describe(optimised, outputs, metadata)
             return _Made(optimised, layers, wanted, before)
         wanted = found
     reasons = {layer.name: _why_not(layer, wanted) for layer in layers}
@@ -241,8 +241,15 @@ def _optimised_graph(model: ir.Model, folder: Path) -> ir.Model:
     return ir.load(write_optimised_graph(draft, folder, disabled_optimizers=DISABLED_OPTIMIZERS))
 
 
-def _finish(model: ir.Model, metadata: Mapping[str, str]) -> None:
-    """What a file of ours says of itself, and no more imports than it needs."""
+def _describe(model: ir.Model, outputs: Sequence[ir.Value], metadata: Mapping[str, str]) -> None:
+    """What the file says of itself: its outputs as the source has them, and no more imports than it needs."""
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            if value.shape is not None and any(isinstance(dim, int) and dim < 0 for dim in value.shape):
+                value.shape = None  # an extent that ONNX Runtime doesn't know it writes as -1
+    for value, own in zip(model.graph.outputs, outputs, strict=True):
+        value.shape, value.type = own.shape, own.type
+    common_passes.NameFixPass()(model)  # ONNX Runtime gives one name to tensors of several graphs
     model.metadata_props.update(metadata)
     model.producer_name, model.producer_version = "sn-deploy", sn_deploy.__version__
     used = {node.domain for node in model.graph.all_nodes()} | {""}
