@@ -1,0 +1,1 @@
+"""Where the samples of a check come from: one file for each kind of data."""

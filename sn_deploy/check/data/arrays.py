@@ -1,0 +1,100 @@
+"""Samples in a file of NumPy's: .npy holds one input, .npz several by name and perhaps the labels."""
+
+from __future__ import annotations
+
+import contextlib
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sn_deploy.check.data.fit import LABEL_NAMES, check_fits, fits
+from sn_deploy.check.data.labels import Labels
+from sn_deploy.check.hashing import sha256_of_file
+from sn_deploy.check.names import match_names
+from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.runtime.tensors import Array, TensorInfo
+
+
+class ArraySamples:
+    """The samples of arrays, whose first axis counts them.
+
+    Args:
+        inputs: name -> array; labels: None where there are none.
+        description: what `describe` gives.
+    """
+
+    def __init__(self, inputs: Mapping[str, Array], labels: Array | None, description: dict[str, Any]) -> None:
+        self._inputs, self._labels, self._description = dict(inputs), labels, description
+
+    def __len__(self) -> int:
+        return len(next(iter(self._inputs.values())))
+
+    def load(self, first: int, last: int) -> tuple[dict[str, Array], Array | None]:
+        """See `Samples`."""
+        inputs = {name: np.ascontiguousarray(array[first:last]) for name, array in self._inputs.items()}
+        return inputs, None if self._labels is None else np.asarray(self._labels[first:last])
+
+    def describe(self) -> dict[str, Any]:
+        """See `Samples`."""
+        return self._description
+
+
+def open_arrays(
+    path: Path, inputs: Sequence[TensorInfo], labels: Labels | None, *, own_labels: bool = True
+) -> ArraySamples:
+    """The samples of a .npy or .npz file.
+
+    Args:
+        inputs: of the model.
+        labels: from another file.
+        own_labels: without them, those in the .npz itself count, under ``labels`` or ``label``.
+
+    Raises:
+        SnDeployError: the file can't be read, or its arrays don't fit the inputs or each other.
+    """
+    arrays, where = _read(path), f"--data {path}"
+    by_name = {info.name: info for info in inputs}
+    inside = [arrays.pop(name) for name in LABEL_NAMES if name in arrays and name not in by_name]
+    names = match_names(
+        list(by_name),
+        list(arrays),
+        where,
+        fits=lambda name, own: fits(by_name[name], arrays[own]),
+        ordered=all(name.startswith("arr_") for name in arrays),  # saved without names, so in order
+    )
+    matched = {name: arrays[own] for name, own in names.items()}
+    for name, array in matched.items():
+        check_fits(by_name[name], array, where)
+    _check_counts(matched, where)
+    numbers = inside[0] if inside and own_labels else None
+    if labels is not None:
+        numbers = labels.for_count(len(next(iter(matched.values()))))
+    _check_counts(matched if numbers is None else {**matched, "labels": numbers}, where)
+    origin = "none" if numbers is None else str(labels.path) if labels is not None else "file"
+    description = {"kind": "arrays", "file": str(path), "sha256": sha256_of_file(path), "labels": origin}
+    return ArraySamples(matched, numbers, description)
+
+
+def _check_counts(arrays: Mapping[str, Array], where: str) -> None:
+    counts = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    if len(set(counts.values())) > 1:
+        found = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise SnDeployError(f"the numbers of samples differ: {found}", where=where)
+
+
+def _read(path: Path) -> dict[str, Array]:
+    try:
+        # Mapped, so that a file larger than the memory is read as it is needed. A .npz can't be.
+        loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix.lower() == ".npy" else None)
+        if isinstance(loaded, np.ndarray):
+            return {path.stem: loaded}
+        with contextlib.closing(loaded):
+            return {name: loaded[name] for name in loaded.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise SnDeployError(
+            f"can't be read: {reason}", where=f"--data {path}", expected="a file that numpy.save or numpy.savez wrote"
+        ) from error

@@ -1,0 +1,47 @@
+"""Whether an array of samples is what an input takes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import ml_dtypes
+import numpy as np
+
+from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.tensors import Array, TensorInfo
+
+# Names under which a file or a dict has its labels.
+LABEL_NAMES: Final = ("labels", "label")
+
+
+def is_float(dtype: np.dtype[np.generic]) -> bool:
+    """Whether these are floating-point numbers, those of ml_dtypes included."""
+    return dtype.kind == "f" or dtype == ml_dtypes.bfloat16
+
+
+def fits(info: TensorInfo, array: Array, *, batch_axis: bool = True) -> bool:
+    """Whether samples (samples, …), or one without that axis, can be given to an input, perhaps after a cast."""
+    if info.shape is not None:
+        own, given = info.shape[1:], array.shape[1:] if batch_axis else array.shape
+        if (batch_axis and not array.ndim) or len(own) != len(given):
+            return False
+        if any(isinstance(size, int) and size != other for size, other in zip(own, given, strict=True)):
+            return False
+    return is_float(info.dtype) == is_float(array.dtype) and (info.dtype == np.bool_) == (array.dtype == np.bool_)
+
+
+def check_fits(info: TensorInfo, array: Array, where: str) -> None:
+    """Refuses samples that an input can't take.
+
+    Raises:
+        SnDeployError: a wrong size or kind of number, with what is wanted.
+    """
+    if fits(info, array):
+        return
+    mend = "scale and normalise them as in training" if is_float(info.dtype) and not is_float(array.dtype) else None
+    raise SnDeployError(
+        f"samples for {info.name} are {array.dtype} {array.shape}",
+        where=where,
+        expected=str(info),
+        mend=mend,
+    )

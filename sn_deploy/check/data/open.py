@@ -1,0 +1,126 @@
+"""What ``--data`` and its options name, opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sn_deploy.check.batch import Source
+from sn_deploy.check.data.arrays import open_arrays
+from sn_deploy.check.data.images import ImageSamples
+from sn_deploy.check.data.labels import Labels, read_labels
+from sn_deploy.check.data.random import DEFAULT_SAMPLES, RandomSamples, parse_distribution
+from sn_deploy.check.data.samples import SampleBatches
+from sn_deploy.check.data.transform import ImageOptions, transform_for
+from sn_deploy.check.data.user import UserBatches
+from sn_deploy.check.shard import WHOLE, Shard
+from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.tensors import TensorInfo
+
+_AS_THE_INPUT: Final = ImageOptions()
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What the user says about data.
+
+    Attributes:
+        data: ``random[:…]``, a .npy or .npz file, a folder of images, or ``PACKAGE.MODULE:CALLABLE``.
+        batch_size: samples in a batch; limit: how many samples in all, None for all there are.
+        labels: a file, ``none``, or None for what the data itself has.
+        shard: which part of the batches.
+        images: of a folder of images.
+    """
+
+    data: str = "random"
+    batch_size: int = 8
+    limit: int | None = None
+    labels: str | None = None
+    shard: Shard = WHOLE
+    images: ImageOptions = _AS_THE_INPUT
+
+
+def open_data(options: DataOptions, inputs: Sequence[TensorInfo]) -> Source:
+    """The samples for these inputs, in batches.
+
+    Args:
+        inputs: of the model: names, types and shapes, the first axis being the batch's.
+
+    Raises:
+        SnDeployError: there is no such data, it doesn't fit, or an option has no meaning for it.
+    """
+    kind = data_kind(options.data)
+    _refuse_unused(options, kind)
+    if kind == "callable":
+        return UserBatches(
+            options.data, inputs, batch_size=options.batch_size, limit=options.limit, shard=options.shard
+        )
+    labels = read_labels(Path(options.labels)) if options.labels not in (None, "none") else None
+    if kind == "random":
+        distribution = parse_distribution(options.data)
+        samples = RandomSamples(_with_sizes(inputs), distribution, options.limit or DEFAULT_SAMPLES)
+        return SampleBatches(samples, options.batch_size, shard=options.shard)
+    if kind == "arrays":
+        arrays = open_arrays(Path(options.data), inputs, labels, own_labels=options.labels != "none")
+        return SampleBatches(arrays, options.batch_size, options.limit, options.shard)
+    return SampleBatches(_images(options, inputs, labels), options.batch_size, shard=options.shard)
+
+
+def data_kind(data: str) -> str:
+    """``random``, ``arrays``, ``images`` or ``callable``.
+
+    Raises:
+        SnDeployError: it is none of them.
+    """
+    if data == "random" or data.startswith("random:"):
+        return "random"
+    path = Path(data)
+    if path.is_dir():
+        return "images"
+    if path.suffix.lower() in (".npy", ".npz"):
+        if not path.is_file():
+            raise SnDeployError("there is no such file", where=f"--data {data}")
+        return "arrays"
+    if ":" in data and not path.exists():
+        return "callable"
+    raise SnDeployError(
+        "is no data that can be read" if path.exists() else "there is no such file or folder",
+        where=f"--data {data}",
+        expected="random[:seed=0,…], FILE.npy, FILE.npz, a folder of images or PACKAGE.MODULE:CALLABLE",
+    )
+
+
+def _refuse_unused(options: DataOptions, kind: str) -> None:
+    if kind != "images" and options.images != _AS_THE_INPUT:
+        raise SnDeployError(
+            "is for a folder of images", where="--resize, --crop, --mean, --std, --channel-order, --interpolation"
+        )
+    if kind in ("random", "callable") and options.labels not in (None, "none"):
+        mend = "give the labels with the samples" if kind == "callable" else None
+        raise SnDeployError("is for files and folders", where="--labels", mend=mend)
+
+
+def _with_sizes(inputs: Sequence[TensorInfo]) -> Sequence[TensorInfo]:
+    for info in inputs:
+        if info.shape is None or not info.shape or any(not isinstance(size, int) for size in info.shape[1:]):
+            raise SnDeployError(
+                f"input {info} has no fixed size to draw samples of",
+                where="--data random",
+                mend=f"give it: --input {info.name}=1x3x224x224",
+            )
+    return inputs
+
+
+def _images(options: DataOptions, inputs: Sequence[TensorInfo], labels: Labels | None) -> ImageSamples:
+    if len(inputs) != 1:
+        raise SnDeployError(
+            f"the model has {len(inputs)} inputs: {', '.join(info.name for info in inputs)}",
+            where=f"--data {options.data}",
+            expected="one, for a folder of images",
+            mend="give the samples with --data FILE.npz or --data PACKAGE.MODULE:CALLABLE",
+        )
+    transform = transform_for(inputs[0], options.images)
+    chosen = None if options.labels == "none" else labels or "folders"
+    return ImageSamples(Path(options.data), inputs[0].name, transform, chosen, options.limit)

@@ -1,0 +1,231 @@
+"""The user's own data, from ``--data PACKAGE.MODULE:CALLABLE``.
+
+The callable is called without arguments, once for each pass over the data, and gives an iterable: a generator, a list,
+a torch DataLoader. (An object that can be iterated again and again works, too.) Its items are
+
+- an array or tensor, for a model with one input;
+- a dict from input name to array, with the labels, if any, under ``labels`` or ``label``;
+- a tuple or list of arrays, one for each input in order, and perhaps the labels after them;
+- a pair (dict, labels).
+
+An array with the rank of the model's input is a batch and is taken as it is; one with an axis less is a single sample,
+and these are stacked to batches. Every pass must give the same items.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sn_deploy import user_code
+from sn_deploy.check.batch import Batch
+from sn_deploy.check.data.fit import LABEL_NAMES, check_fits
+from sn_deploy.check.data.samples import check_shard_has_batches
+from sn_deploy.check.names import match_names
+from sn_deploy.check.shard import WHOLE, Shard
+from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.runtime.tensors import Array, TensorInfo
+
+
+@dataclass(frozen=True)
+class _Item:
+    inputs: dict[str, Array]
+    labels: Array | None
+
+    @property
+    def samples(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def arrays(self) -> list[Array]:
+        return [*self.inputs.values(), *([] if self.labels is None else [self.labels])]
+
+
+class UserBatches:
+    """A `Source` from the user's iterable.
+
+    Args:
+        text: ``PACKAGE.MODULE:CALLABLE``.
+        inputs: of the model.
+        batch_size: of the batches that single samples are stacked to.
+        limit: how many samples to take from the start; None for all.
+        shard: which of the batches.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        inputs: Sequence[TensorInfo],
+        *,
+        batch_size: int,
+        limit: int | None = None,
+        shard: Shard = WHOLE,
+    ) -> None:
+        self._text, self._where = text, f"--data {text}"
+        self._inputs = {info.name: info for info in inputs}
+        self._batch_size, self._limit, self._shard = batch_size, limit, shard
+        self._target = user_code.load_object(text, option="--data")
+        self._digest: str | None = None
+        self._samples = 0
+        self._stacks = False
+
+    @property
+    def batches(self) -> int | None:
+        """Not known before it was iterated."""
+        return None
+
+    def __iter__(self) -> Iterator[Batch]:
+        digest, index, first = hashlib.sha256(), 0, 0
+        for item in self._limited(self._batches()):
+            _update(digest, item)
+            if self._shard.takes(index):
+                yield Batch(index, first, item.inputs, item.labels)
+            index, first = index + 1, first + item.samples
+        if not index:
+            raise SnDeployError("gives no samples", where=self._where)
+        check_shard_has_batches(self._shard, index)
+        if self._digest not in (None, digest.hexdigest()):
+            raise SnDeployError(
+                "gives other samples in each pass", where=self._where, mend="seed it, and don't shuffle"
+            )
+        self._digest, self._samples = digest.hexdigest(), first
+
+    def describe(self) -> dict[str, Any]:
+        """See `Source`. After a whole pass it has the hash of all samples."""
+        described = {"kind": "callable", "callable": self._text, "samples": self._samples, "sha256": self._digest}
+        return {**described, "batch_size": self._batch_size} if self._stacks else described
+
+    def _limited(self, items: Iterator[_Item]) -> Iterator[_Item]:
+        left = self._limit
+        for item in items:
+            if left is None:
+                yield item
+                continue
+            yield _first(item, left)
+            left -= min(left, item.samples)
+            if not left:
+                return
+
+    def _batches(self) -> Iterator[_Item]:
+        """Batches as they are, and single samples stacked."""
+        waiting: list[_Item] = []
+        for number, raw in enumerate(self._items()):
+            item, is_batch = self._item(raw, f"{self._where}, item {number}")
+            if is_batch:
+                yield from _stacked(waiting)
+                waiting = []
+                yield item
+                continue
+            self._stacks = True
+            waiting.append(item)
+            if len(waiting) == self._batch_size:
+                yield from _stacked(waiting)
+                waiting = []
+        yield from _stacked(waiting)
+
+    def _items(self) -> Iterator[Any]:
+        target = self._target
+        items = user_code.call(target, {}, option=self._where) if callable(target) else target
+        if isinstance(target, Iterator):
+            raise SnDeployError(
+                "can be iterated only once", where=self._where, mend="name a function that makes the iterator"
+            )
+        if not isinstance(items, Iterable):
+            raise SnDeployError(
+                f"gives a {type(items).__name__}", where=self._where, expected="something to iterate over"
+            )
+        try:
+            yield from items
+        except SnDeployError:
+            raise
+        except Exception as error:
+            raise SnDeployError(
+                f"failed: {type(error).__name__}: {first_line(error)}",
+                where=self._where,
+                mend="see where with sn-deploy --traceback …",
+            ) from error
+
+    def _item(self, raw: Any, where: str) -> tuple[_Item, bool]:
+        """The item's inputs, by name, with a batch axis, and whether it had one."""
+        given, labels = self._parts(raw, where)
+        names = match_names(list(self._inputs), list(given), where, ordered=not isinstance(_unpaired(raw), Mapping))
+        arrays = {name: given[own] for name, own in names.items()}
+        shapes = {name: info.shape for name, info in self._inputs.items()}
+        single = all(shape is not None and arrays[name].ndim == len(shape) - 1 for name, shape in shapes.items())
+        if single:
+            arrays = {name: array[None] for name, array in arrays.items()}
+            labels = None if labels is None else labels[None]
+        for name, array in arrays.items():
+            check_fits(self._inputs[name], array, where)
+        item = _Item(arrays, labels)
+        counts = sorted({len(array) if array.ndim else 0 for array in item.arrays()})
+        if len(counts) > 1 or not counts[0]:
+            raise SnDeployError(
+                f"inputs and labels have {counts} samples", where=where, expected="as many of each, at least one"
+            )
+        return item, not single
+
+    def _parts(self, raw: Any, where: str) -> tuple[dict[str, Array], Array | None]:
+        labels: Any = None
+        if isinstance(raw, (tuple, list)) and len(raw) == 2 and isinstance(raw[0], Mapping):
+            raw, labels = raw
+        if isinstance(raw, Mapping):
+            values = dict(raw)
+            for name in LABEL_NAMES:
+                if labels is None and name in values and name not in self._inputs:
+                    labels = values.pop(name)
+        elif isinstance(raw, (tuple, list)):
+            values = dict(zip(self._inputs, raw, strict=False))
+            if len(raw) == len(self._inputs) + 1:
+                labels = raw[-1]
+            elif len(raw) != len(self._inputs):
+                raise SnDeployError(
+                    f"has {len(raw)} parts", where=where, expected=f"{', '.join(self._inputs)}, and perhaps the labels"
+                )
+        else:
+            values = {next(iter(self._inputs)): raw} if len(self._inputs) == 1 else {"item": raw}
+        arrays = {str(name): _array(value, f"{where}, {name}") for name, value in values.items()}
+        return arrays, None if labels is None else _array(labels, f"{where}, labels")
+
+
+def _unpaired(raw: Any) -> Any:
+    return raw[0] if isinstance(raw, (tuple, list)) and raw and isinstance(raw[0], Mapping) else raw
+
+
+def _array(value: Any, where: str) -> Array:
+    if hasattr(value, "detach"):  # a torch tensor
+        from sn_deploy.runtime.torch import array_from_tensor
+
+        return array_from_tensor(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise SnDeployError(f"is no array: {first_line(error)}", where=where) from error
+    if array.dtype.kind in "OSUmM":
+        raise SnDeployError(f"is a {type(value).__name__}", where=where, expected="an array or tensor of numbers")
+    return array
+
+
+def _stacked(items: Sequence[_Item]) -> Iterator[_Item]:
+    if items:
+        labels = [item.labels for item in items if item.labels is not None]
+        yield _Item(
+            {name: np.concatenate([item.inputs[name] for item in items]) for name in items[0].inputs},
+            np.concatenate(labels) if len(labels) == len(items) else None,
+        )
+
+
+def _first(item: _Item, count: int) -> _Item:
+    if item.samples <= count:
+        return item
+    labels = None if item.labels is None else item.labels[:count]
+    return _Item({name: array[:count] for name, array in item.inputs.items()}, labels)
+
+
+def _update(digest: Any, item: _Item) -> None:
+    for array in item.arrays():
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
