@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -55,10 +55,6 @@ class Backend(Protocol):
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs, by name. Inputs of another float type than the model's are cast."""
-        ...
-
-    def prepared(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
-        """A call on these inputs, cast and named beforehand: what is to be timed."""
         ...
 
     def close(self) -> None: ...

@@ -46,20 +46,16 @@ class Limits:
         """Figure -> limit for one output.
 
         Args:
-            dtypes: the types that the output, its backend and the reference are computed in.
+            dtypes: the output's type first, then those that its backend and the reference compute in.
 
         Raises:
             SnDeployError: one of them has no row in the table, and no limit of the relative L2 error is given.
         """
         given = {**self.tolerances.get(EVERY_OUTPUT, {}), **self.tolerances.get(output, {})}
-        limits = {"nonfinite_mismatch": 0.0}
-        if any(dtype in _EXACT for dtype in dtypes[:1]):
-            return {**limits, "max_abs": 0.0, **given}
-        if "rel_l2" not in given:
-            limits["rel_l2"] = tolerance_for(coarsest(list(dtypes))).rel_l2
-        else:
-            limits["rel_l2"] = given["rel_l2"]
-        return {**limits, "worst_rel_l2": WORST_SAMPLE * limits["rel_l2"], **given}
+        if dtypes[0] in _EXACT:
+            return {"max_abs": 0.0, "nonfinite_mismatch": 0.0, **given}
+        rel_l2 = given["rel_l2"] if "rel_l2" in given else tolerance_for(coarsest(list(dtypes))).rel_l2
+        return {"rel_l2": rel_l2, "worst_rel_l2": WORST_SAMPLE * rel_l2, "nonfinite_mismatch": 0.0, **given}
 
     def check_outputs(self, outputs: Iterable[str]) -> None:
         """Refuses tolerances for outputs that aren't there.

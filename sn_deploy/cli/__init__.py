@@ -19,11 +19,13 @@ from sn_deploy.errors import SnDeployError, SnDeployWarning
 # command -> (module with a click command `command`, its line in --help). The line stands here so that `--help`
 # imports no command, and so works without torch, TensorRT or anything else that is heavy.
 _COMMANDS: Final = {
+    "check": ("sn_deploy.cli.check", "Prove that backends agree, and time them; the gate for your own CI."),
     "demo": ("sn_deploy.cli.demo", "Export a digit classifier, run it in ONNX Runtime and compare with PyTorch."),
     "doctor": ("sn_deploy.cli.doctor", "Show what is installed, found and usable here, and how to mend the rest."),
     "export": ("sn_deploy.cli.export", "Turn a trained PyTorch model with SN layers into one ONNX file."),
     "fuse": ("sn_deploy.cli.fuse", "Find the SN layers of any ONNX file and make each one a SwitchNorm node."),
     "inspect": ("sn_deploy.cli.inspect", "Show the SN layers of an ONNX file or a checkpoint, and their weights."),
+    "merge": ("sn_deploy.cli.merge", "Put the parts of a check together, exactly."),
     "optimise": ("sn_deploy.cli.optimise", "Make an ONNX file faster on this machine."),
 }
 
@@ -72,7 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         with _own_warnings_shown():
-            result = cli.main(args=arguments, prog_name="sn-deploy", standalone_mode=False)
+            result = cli.main(args=arguments, prog_name="sn-deploy", standalone_mode=False, obj=tuple(arguments))
         # Outside its standalone mode click returns what ctx.exit was given.
         if isinstance(result, int) and result:
             sys.exit(result)

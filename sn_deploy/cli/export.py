@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
 from sn_deploy.cli.values import InputSpec, parse_arguments, parse_input
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.op import SWITCH_NORM, SWITCH_NORM_ADD_RELU, SWITCH_NORM_RELU
@@ -21,17 +22,7 @@ _MOST_APART_SHOWN = 5
 
 
 @click.command(name="export")
-@click.option(
-    "--model",
-    "reference",
-    required=True,
-    metavar="PACKAGE.MODULE:CALLABLE",
-    help="What builds the model (or FILE.py:CALLABLE). It is your code, and it is run.",
-)
-@click.option("--model-arg", "model_args", multiple=True, metavar="NAME=VALUE", help="An argument of it; repeatable.")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="Trained weights: .safetensors, .pth, .pt, .ckpt.")
-@click.option("--checkpoint-key", metavar="KEY", help="Where the weights are in it, dotted; found by itself if clear.")
-@click.option("--strict/--no-strict", default=True, help="Refuse missing and unexpected keys (default), or list them.")
+@model_options(required=True)
 @click.option(
     "--input",
     "inputs",
@@ -47,12 +38,7 @@ _MOST_APART_SHOWN = 5
 @click.option("--inline", is_flag=True, help="Standard operators alone, no local function (OpenVINO and others).")
 @click.option("--fuse/--no-fuse", default=True, help="Fuse ReLU, and residual and ReLU, with their layer (default).")
 @click.option("--keep-unrecognised", is_flag=True, help="Leave layers that aren't expressible in standard operators.")
-@click.option(
-    "--finalize-batch-average",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Divide running sums (using_moving_average=False) by their N batches.",
-)
+@finalize_option
 @click.option("--trust-statistics", is_flag=True, help="Take running statistics for averages whatever their size.")
 @click.option("--external-data/--no-external-data", default=None, help="Weights in a file beside it; default: >2 GB.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE.onnx")
@@ -91,8 +77,7 @@ def command(
     check_writable(output)
     arguments = parse_arguments(model_args, option="--model-arg")
     specs = [parse_input(text, seed=index) for index, text in enumerate(inputs)]
-    if checkpoint is None and (checkpoint_key is not None or not strict):
-        raise SnDeployError("is given without a checkpoint", where="--checkpoint-key or --no-strict")
+    check_checkpoint_options(checkpoint, checkpoint_key, strict)
 
     from sn_deploy.runtime.torch import require_torch
 

@@ -1,0 +1,69 @@
+"""A comparison and what else is known, as one `CheckResult`: of a run, of a part, and of merged parts alike."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sn_deploy
+from sn_deploy.check.comparison import Comparison
+from sn_deploy.check.result import Assertion, CheckResult, LatencyReport
+from sn_deploy.check.shard import WHOLE, Shard
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What a result says beside its figures.
+
+    Attributes:
+        command: what was typed; machine: see `sn_deploy.check.machine.machine_facts`.
+        data: what `Source.describe` gives.
+        importance: see `CheckResult`.
+        seconds: how long it took.
+    """
+
+    command: str
+    machine: Mapping[str, Any]
+    data: Mapping[str, Any]
+    importance: Sequence[Mapping[str, Any]]
+    seconds: float
+
+
+def result_from(
+    comparison: Comparison,
+    circumstances: Circumstances,
+    *,
+    shard: Shard = WHOLE,
+    latency: LatencyReport | None = None,
+    more: Sequence[Assertion] = (),
+) -> CheckResult:
+    """The whole result.
+
+    Args:
+        shard: the part that was run.
+        more: assertions beside those of the comparison.
+    """
+    part = None
+    if shard != WHOLE:
+        part = {"specification": comparison.specification(), "state": comparison.state()}
+    return CheckResult(
+        command=circumstances.command,
+        version=sn_deploy.__version__,
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        machine=circumstances.machine,
+        data=circumstances.data,
+        samples=comparison.samples,
+        batches=comparison.batches,
+        reference=comparison.reference,
+        backends=list(comparison.backends.values()),
+        parity=comparison.parity(),
+        metrics=comparison.figures(),
+        assertions=[*comparison.assertions(), *more],
+        latency=latency,
+        importance=circumstances.importance,
+        shard=str(shard) if shard != WHOLE else None,
+        partial=part,
+        seconds=round(circumstances.seconds, 3),
+    )

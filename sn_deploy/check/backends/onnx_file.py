@@ -1,0 +1,104 @@
+"""What a check has to know of an ONNX file before it runs: read without its weights where these lie outside."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from sn_deploy.check.hashing import sha256_of_file
+from sn_deploy.check.tolerances import TOLERANCES
+from sn_deploy.errors import SnDeployError
+from sn_deploy.graph import op
+from sn_deploy.input_file import COPY_AGAIN, read_head
+
+# Weights of fewer elements than this are constants of a graph, not what it computes with.
+_FEW: Final = 8
+
+
+@dataclass(frozen=True)
+class OnnxFacts:
+    """What was read.
+
+    Attributes:
+        sha256: of the file; data_sha256: of the files that hold its external data, by name.
+        precision: the type that its weights have in the main, or a coarser one of its inputs and outputs: files whose
+            borders are float32 may compute in half precision inside.
+        switch_norm_nodes: how many nodes the native operator would run.
+    """
+
+    sha256: str
+    data_sha256: dict[str, str]
+    precision: str
+    switch_norm_nodes: int
+
+
+def read_facts(path: Path) -> OnnxFacts:
+    """The facts of an ONNX file.
+
+    Raises:
+        SnDeployError: it can't be read or is no ONNX file, or its external data isn't there.
+    """
+    read_head(path)
+    try:
+        model = onnx.load(path, format="protobuf", load_external_data=False)
+    except DecodeError as error:
+        raise SnDeployError("is cut off, damaged or no ONNX file", where=str(path), mend=COPY_AGAIN) from error
+    if not model.ir_version or not model.HasField("graph"):
+        raise SnDeployError("is no ONNX file", where=str(path), expected="an ONNX model")
+    return OnnxFacts(
+        sha256=sha256_of_file(path),
+        data_sha256={name: _data_sha256(path, name) for name in sorted(set(_external(model)))},
+        precision=_precision(model),
+        switch_norm_nodes=sum(node.domain == op.DOMAIN for node in model.graph.node),
+    )
+
+
+def _external(model: onnx.ModelProto) -> Iterator[str]:
+    for tensor in model.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            yield from (entry.value for entry in tensor.external_data if entry.key == "location")
+
+
+def _data_sha256(path: Path, name: str) -> str:
+    data = path.parent / name
+    if not data.is_file():
+        raise SnDeployError(f"its data file {name} isn't beside it", where=str(path), mend="keep both files together")
+    return sha256_of_file(data)
+
+
+def _precision(model: onnx.ModelProto) -> str:
+    elements: Counter[str] = Counter()
+    for tensor in _weights(model):
+        count = 1
+        for size in tensor.dims:
+            count *= size
+        if count >= _FEW:
+            elements[_dtype_name(tensor.data_type)] += count
+    borders = [_dtype_name(value.type.tensor_type.elem_type) for value in (*model.graph.input, *model.graph.output)]
+    weights = elements.most_common(1)[0][0] if elements else None
+    if weights is not None and weights not in TOLERANCES and weights not in _INDICES:
+        return weights  # int8, float8 and the like: more than rounding
+    floats = [name for name in (weights, *borders) if name in TOLERANCES]
+    return max(floats, key=lambda name: TOLERANCES[name].roundoff) if floats else "float32"
+
+
+# Integers that a graph computes shapes and places with.
+_INDICES: Final = frozenset({"int32", "int64", "bool"})
+
+
+def _weights(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    yield from model.graph.initializer
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            yield from (attribute.t for attribute in node.attribute if attribute.HasField("t"))
+
+
+def _dtype_name(data_type: int) -> str:
+    name: str = onnx.TensorProto.DataType.Name(data_type).lower()
+    return {"float": "float32", "double": "float64"}.get(name, name)

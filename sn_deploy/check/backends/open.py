@@ -1,0 +1,247 @@
+"""All backends of a check, opened and brought under one set of names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from sn_deploy.check.backends.adapted import AdaptedBackend, FileRunner
+from sn_deploy.check.backends.interface import Example, Interface, output_names, with_examples
+from sn_deploy.check.backends.onnx_file import OnnxFacts, read_facts
+from sn_deploy.check.backends.spec import (
+    TORCH,
+    TORCH64,
+    FileBackend,
+    backends_from_files,
+    check_names,
+    is_engine,
+    parse_backend,
+)
+from sn_deploy.check.backends.torch_model import ModelOptions
+from sn_deploy.check.hashing import sha256_of_file
+from sn_deploy.check.result import BackendInfo
+from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.native import ort_library
+from sn_deploy.runtime.tensors import TensorInfo
+
+
+@dataclass(frozen=True)
+class BackendOptions:
+    """What the user says about backends.
+
+    Attributes:
+        files: ONNX files and engines; named: ``NAME=KIND:FILE``.
+        model: the PyTorch model, if any.
+        reference: the name of the backend that the others are compared with; None for PyTorch, else the first.
+        reference_dtype: ``float64`` for a reference of PyTorch in float64.
+        threads: within an operator; None for each runtime's own choice.
+        examples: of inputs, for axes that the files leave open.
+    """
+
+    files: Sequence[Path] = ()
+    named: Sequence[str] = ()
+    model: ModelOptions | None = None
+    reference: str | None = None
+    reference_dtype: str | None = None
+    threads: int | None = None
+    examples: Sequence[Example] = ()
+
+
+@dataclass(frozen=True)
+class Backends:
+    """What was opened.
+
+    Attributes:
+        all: in the order of the tables, the reference among them.
+        reference: its name.
+        inputs: names, types and shapes in the check, the first axis an int only where a file fixes the batch.
+        notes: lines for people about what was opened.
+    """
+
+    all: Sequence[AdaptedBackend]
+    reference: str
+    inputs: tuple[TensorInfo, ...]
+    notes: Sequence[str] = ()
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The batch size that a file fixes, if one does."""
+        sizes = {info.shape[0] for info in self.inputs if info.shape}
+        return next((size for size in sizes if isinstance(size, int)), None)
+
+    def close(self) -> None:
+        """Frees all."""
+        for backend in self.all:
+            backend.close()
+
+
+def open_backends(options: BackendOptions) -> Backends:
+    """Opens all files and the model.
+
+    Raises:
+        SnDeployError: a file, the model or an option is wrong, their inputs don't match, or there is nothing to
+            compare.
+    """
+    facts = _Facts()
+    specs = _specs(options, facts)
+    opened = [_OPENERS[spec.kind](spec, options.threads, facts) for spec in specs]
+    interface = Interface([(one.info.name, one.runner.inputs) for one in opened]) if opened else None
+    torch = _TorchModels(options) if options.model is not None else None
+    if interface is None:
+        assert torch is not None
+        interface = Interface([(TORCH, torch.inputs())])
+    outputs = output_names([(one.info.name, one.runner.outputs) for one in opened])
+    own_names = [info.name for info in opened[0].runner.outputs] if opened else None
+    inputs = with_examples(interface.inputs, options.examples)
+    made = torch.backends([info.name for info in inputs], own_names) if torch is not None else []
+    for one in opened:
+        name = one.info.name
+        made.append(AdaptedBackend(one.info, one.runner, one.reopen, interface.names[name], outputs[name]))
+    reference = _reference(options, [backend.info.name for backend in made])
+    return Backends(made, reference, inputs, torch.notes() if torch is not None else ())
+
+
+def _specs(options: BackendOptions, facts: _Facts) -> list[FileBackend]:
+    """The backends that are files, checked as far as they can be before anything heavy is opened."""
+    native = ort_library() is not None
+    with_native = [file for file in options.files if native and not is_engine(file) and facts[file].switch_norm_nodes]
+    specs = backends_from_files(options.files, with_native) + [parse_backend(text) for text in options.named]
+    torch = [] if options.model is None else [TORCH64, TORCH] if options.reference_dtype == "float64" else [TORCH]
+    if options.reference_dtype is not None and not torch:
+        raise SnDeployError("is for a PyTorch model", where="--reference-dtype", mend="name it with --model")
+    names = [*torch, *(spec.name for spec in specs)]
+    check_names(names)
+    if len(names) < 2:
+        raise SnDeployError(
+            f"there is nothing to compare {names[0]} with" if names else "there is nothing to compare",
+            mend="name the PyTorch model with --model, or several files"
+            + (
+                "" if native else "; the native operator would be a second backend, but it isn't here: sn-deploy doctor"
+            ),
+        )
+    _reference(options, names)
+    return specs
+
+
+def _reference(options: BackendOptions, names: Sequence[str]) -> str:
+    if options.reference is None:
+        return names[0]
+    if options.reference not in names:
+        raise SnDeployError(
+            f"there is no backend {options.reference!r}", where="--reference", expected=", ".join(names)
+        )
+    return options.reference
+
+
+class _Facts(dict[Path, OnnxFacts]):
+    """What is known of each ONNX file, read once."""
+
+    def __missing__(self, path: Path) -> OnnxFacts:
+        self[path] = read_facts(path)
+        return self[path]
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A file's runner, what it is, and how to open it once more."""
+
+    runner: FileRunner
+    info: BackendInfo
+    reopen: Callable[[], FileRunner]
+
+
+def _open_ort(spec: FileBackend, threads: int | None, facts: _Facts) -> _Opened:
+    from sn_deploy.runtime.ort import OrtSession, version
+
+    native = spec.kind == "ort-native"
+    library, known = ort_library(), facts[spec.file]
+    if native and library is None:
+        raise SnDeployError(
+            "the native operator wasn't built, or is turned off", where=spec.name, mend="see: sn-deploy doctor"
+        )
+    if native and not known.switch_norm_nodes:
+        raise SnDeployError("has no SwitchNorm node that the native operator could run", where=str(spec.file))
+    # Idle threads that spin would take the processor from the backend whose turn it is.
+    reopen = partial(OrtSession, spec.file, threads=threads, native=native, spinning=False)
+    settings: dict[str, Any] = {"precision": known.precision, "threads": threads, "provider": "CPU"}
+    if native and library is not None:
+        settings["library_sha256"] = sha256_of_file(library)
+    if known.data_sha256:
+        settings["data_sha256"] = known.data_sha256
+    info = BackendInfo(spec.name, spec.kind, str(spec.file), known.sha256, {"onnxruntime": version()}, settings)
+    return _Opened(reopen(), info, reopen)
+
+
+def _open_trt(spec: FileBackend, threads: int | None, facts: _Facts) -> _Opened:
+    # The one place where a runner for engines is to be put in: an object with `inputs`, `run` and `close`.
+    raise SnDeployError(
+        "TensorRT engines can't be run by this version of sn-deploy",
+        where=str(spec.file),
+        expected="an ONNX file",
+        mend="compare the ONNX file that the engine is built from",
+    )
+
+
+_Opener = Callable[[FileBackend, int | None, _Facts], _Opened]
+_OPENERS: Final[dict[str, _Opener]] = {"ort": _open_ort, "ort-native": _open_ort, "trt": _open_trt}
+
+
+class _TorchModels:
+    """The user's model, as it is and, where it is asked for, in float64."""
+
+    def __init__(self, options: BackendOptions) -> None:
+        from sn_deploy.check.backends.torch_model import load_model
+        from sn_deploy.runtime.torch import require_torch, use_threads
+
+        require_torch("--model")
+        assert options.model is not None
+        self._options, self._threads = options.model, options.threads
+        if options.threads is not None:
+            use_threads(options.threads)
+        self._model, self._loaded = load_model(options.model)
+        self._with_float64 = options.reference_dtype == "float64"
+
+    def inputs(self) -> list[TensorInfo]:
+        """The parameters of ``forward`` that have to be given, with unknown shapes."""
+        from sn_deploy.check.backends.torch_model import required_inputs
+
+        return required_inputs(self._model)
+
+    def backends(self, inputs: Sequence[str], outputs: Sequence[str] | None) -> list[AdaptedBackend]:
+        """The model behind the names of the check."""
+        from sn_deploy.check.backends.torch_model import in_float64
+
+        made = [self._backend(TORCH64, in_float64(self._model), inputs, outputs)] if self._with_float64 else []
+        return [*made, self._backend(TORCH, self._model, inputs, outputs)]
+
+    def _backend(self, name: str, model: Any, inputs: Sequence[str], outputs: Sequence[str] | None) -> AdaptedBackend:
+        from sn_deploy.check.backends.torch_model import TorchRunner, checkpoint_sha256, open_runner, weights_sha256
+
+        runner, options = TorchRunner(model, inputs), self._options
+        settings = {
+            "precision": runner.precision,
+            "threads": self._threads,
+            "model": options.reference,
+            "weights_sha256": weights_sha256(model),
+        }
+        file = None if options.checkpoint is None else str(options.checkpoint)
+        versions = {"torch": metadata.version("torch")}
+        info = BackendInfo(name, TORCH, file, checkpoint_sha256(options), versions, settings)
+        reopen = partial(open_runner, options, tuple(inputs), self._threads)
+        return AdaptedBackend(info, runner, reopen, {one: one for one in inputs}, outputs)
+
+    def notes(self) -> list[str]:
+        """What is to be said about its weights."""
+        report, path = self._loaded, self._options.checkpoint
+        if report is None:
+            return []
+        place = f", key {report.key!r}" if report.key else ""
+        lines = [f"loaded {report.loaded} tensors from {path}{place}"]
+        for kind, keys in (("missing", report.missing), ("unexpected", report.unexpected)):
+            if keys:
+                lines.append(f"{len(keys)} {kind} keys: {', '.join(keys)}")
+        return lines

@@ -1,0 +1,90 @@
+"""Which backends the user's files stand for."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sn_deploy.errors import SnDeployError
+from sn_deploy.input_file import read_head
+
+TORCH: Final = "torch"
+TORCH64: Final = "torch64"
+
+# Kinds of files -> how they are run.
+KINDS: Final = {
+    "ort": "ONNX Runtime, by the function body inside the file",
+    "ort-native": "ONNX Runtime, by the native operator",
+    "trt": "TensorRT",
+}
+_ENGINES: Final = (".engine", ".plan")
+_FORM: Final = f"NAME=KIND:FILE, KIND being {', '.join(KINDS)}"
+
+
+@dataclass(frozen=True)
+class FileBackend:
+    """A file to be run, how, and what that is called."""
+
+    name: str
+    kind: str
+    file: Path
+
+
+def parse_backend(text: str) -> FileBackend:
+    """``--backend NAME=KIND:FILE``.
+
+    Raises:
+        SnDeployError: it isn't of that form.
+    """
+    match = re.fullmatch(r"(?P<name>[^=:/\s]+)=(?P<kind>[a-z0-9-]+):(?P<file>.+)", text)
+    if match is None:
+        raise SnDeployError("can't be read", where=f"--backend {text}", expected=_FORM)
+    if match["kind"] not in KINDS:
+        raise SnDeployError(f"there is no kind {match['kind']!r}", where=f"--backend {text}", expected=", ".join(KINDS))
+    return FileBackend(match["name"], match["kind"], Path(match["file"]))
+
+
+def is_engine(file: Path) -> bool:
+    """Whether the file is a TensorRT engine, by its name; an ONNX file otherwise.
+
+    Raises:
+        SnDeployError: it can't be read, or is neither.
+    """
+    if file.suffix.lower() in _ENGINES:
+        return True
+    # Field 1 of an ONNX file, its IR version, begins with that byte.
+    if read_head(file)[:1] != b"\x08" and file.suffix.lower() != ".onnx":
+        raise SnDeployError("is no file that can be run", where=str(file), expected="an ONNX file, .engine or .plan")
+    return False
+
+
+def backends_from_files(files: Sequence[Path], with_native: Sequence[Path]) -> list[FileBackend]:
+    """The backends that files stand for when nothing more is said.
+
+    Args:
+        with_native: those of them for which the native operator is there, and of use.
+    """
+    found = []
+    for file in files:
+        kinds = ["trt"] if is_engine(file) else ["ort", "ort-native"] if file in with_native else ["ort"]
+        # The file's name tells several files apart.
+        suffix = "-" + re.sub(r"[=:/\s]+", "_", file.stem) if len(files) > 1 else ""
+        found += [FileBackend(kind + suffix, kind, file) for kind in kinds]
+    return found
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuses two backends of one name.
+
+    Raises:
+        SnDeployError: there are two.
+    """
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise SnDeployError(
+            f"there are two backends {twice[0]!r}", mend="name them yourself, with --backend NAME=KIND:FILE"
+        )

@@ -1,0 +1,165 @@
+"""The user's PyTorch model as a runner."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sn_deploy.check.hashing import sha256_of_file
+from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.tensors import Array, TensorInfo
+
+if TYPE_CHECKING:
+    from sn_deploy.checkpoint import LoadReport
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What ``--model`` and its options say.
+
+    Attributes:
+        reference: ``PACKAGE.MODULE:CALLABLE``; arguments: of it.
+        checkpoint, key, strict: the weights.
+        finalize_batch_average: the number of batches whose sums the running statistics are; None if they are averages.
+    """
+
+    reference: str
+    arguments: Mapping[str, Any]
+    checkpoint: Path | None = None
+    key: str | None = None
+    strict: bool = True
+    finalize_batch_average: int | None = None
+
+
+class TorchRunner:
+    """A model in evaluation mode on the CPU.
+
+    Args:
+        model: a torch module.
+        input_names: of the check, in order.
+
+    Raises:
+        SnDeployError: its forward doesn't take these.
+    """
+
+    def __init__(self, model: Any, input_names: Sequence[str]) -> None:
+        from sn_deploy.runtime.torch import TorchModel
+
+        self.precision = precision_of(model)
+        self.inputs = tuple(TensorInfo(name, None, np.dtype(self.precision)) for name in input_names)
+        keywords = _keywords(model, input_names)
+        self._model = TorchModel(_called_by_name(model, keywords) if keywords else model, input_names)
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The model's tensors, in the order in which torch flattens its output."""
+        return self._model.run(inputs)
+
+    def close(self) -> None:
+        """Nothing to free: Python does it."""
+
+
+def load_model(options: ModelOptions) -> tuple[Any, LoadReport | None]:
+    """The model with its weights, in evaluation mode on the CPU, and what was loaded.
+
+    Raises:
+        SnDeployError: what `sn_deploy export` would say about it.
+    """
+    from sn_deploy.capture.user_model import build_model
+    from sn_deploy.checkpoint import load_into
+    from sn_deploy.recognise import finalize_batch_average_
+
+    model = build_model(options.reference, options.arguments)
+    report = None
+    if options.checkpoint is not None:
+        report = load_into(model, options.checkpoint, key=options.key, strict=options.strict)
+    if options.finalize_batch_average is not None:
+        model = copy.deepcopy(model)
+        finalize_batch_average_(model, options.finalize_batch_average)
+    return model.cpu().eval(), report
+
+
+def open_runner(options: ModelOptions, input_names: Sequence[str], threads: int | None) -> TorchRunner:
+    """The model once more, as another process needs it.
+
+    Raises:
+        SnDeployError: what `load_model` raises.
+    """
+    from sn_deploy.runtime.torch import use_threads
+
+    if threads is not None:
+        use_threads(threads)
+    return TorchRunner(load_model(options)[0], input_names)
+
+
+def in_float64(model: Any) -> Any:
+    """A copy of the model that computes in float64."""
+    return copy.deepcopy(model).double()
+
+
+def precision_of(model: Any) -> str:
+    """The type of the model's parameters: that of most of their elements."""
+    elements: dict[str, int] = {}
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            name = str(parameter.dtype).removeprefix("torch.")
+            elements[name] = elements.get(name, 0) + parameter.numel()
+    return max(elements, key=lambda name: elements[name]) if elements else "float32"
+
+
+def weights_sha256(model: Any) -> str:
+    """Of all parameters and buffers: models without a checkpoint are often random, and then another one each time."""
+    from sn_deploy.runtime.torch import array_from_tensor
+
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        if hasattr(value, "detach"):
+            array = np.ascontiguousarray(array_from_tensor(value))
+            digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+            digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def checkpoint_sha256(options: ModelOptions) -> str | None:
+    """Of the checkpoint file, where there is one."""
+    return None if options.checkpoint is None else sha256_of_file(options.checkpoint)
+
+
+def required_inputs(model: Any) -> list[TensorInfo]:
+    """The parameters that its forward has to be given, float32 and of unknown shapes: nothing says more."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    names = [one.name for one in parameters if one.kind in kinds and one.default is one.empty]
+    return [TensorInfo(name, None, np.dtype(np.float32)) for name in names]
+
+
+def _keywords(model: Any, input_names: Sequence[str]) -> list[str] | None:
+    """The names to call ``forward`` by; None to call it by position."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    by_name = {one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
+    required = [
+        one.name
+        for one in parameters
+        if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    ]
+    if by_name >= set(input_names) >= set(required):
+        return list(input_names)
+    by_position = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    any_number = any(one.kind is one.VAR_POSITIONAL for one in parameters)
+    if len(required) <= len(input_names) and (any_number or len(input_names) <= len(by_position)):
+        return None
+    raise SnDeployError(
+        f"takes forward{inspect.signature(model.forward)}",
+        where=f"--model, {type(model).__name__}",
+        expected=f"parameters for the inputs {', '.join(input_names)}",
+    )
+
+
+def _called_by_name(model: Any, names: Sequence[str]) -> Callable[..., Any]:
+    return lambda *tensors: model(**dict(zip(names, tensors, strict=True)))

@@ -1,0 +1,176 @@
+"""The parts of a check, put together: bit for bit what one run would have given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from sn_deploy.check.assemble import Circumstances, result_from
+from sn_deploy.check.comparison import Comparison
+from sn_deploy.check.document import read_document
+from sn_deploy.check.limits import Limits
+from sn_deploy.check.metrics.choose import metric_from_spec
+from sn_deploy.check.result import BackendInfo, CheckResult
+from sn_deploy.check.shard import parse_shard
+from sn_deploy.errors import SnDeployError, first_line
+
+_RUN_AGAIN: Final = "run this part again"
+
+
+def read_parts(paths: Sequence[Path]) -> dict[Path, dict[str, Any]]:
+    """The documents of all parts of one check, in the order of the parts.
+
+    Raises:
+        SnDeployError: one isn't a part, there are parts of different checks, or some are missing or there twice.
+    """
+    documents = {path: read_document(path) for path in paths}
+    for path, document in documents.items():
+        part = document["partial"]
+        if document["shard"] is None or part is None:
+            raise SnDeployError("is a whole result, not a part", where=str(path), expected="one of --shard PART/PARTS")
+        if not isinstance(part, dict) or not {"specification", "state"} <= part.keys():
+            raise SnDeployError("is damaged", where=str(path), mend=_RUN_AGAIN)
+    _check_alike(documents)
+    return _in_order(documents)
+
+
+def merge_parts(
+    documents: Mapping[Path, Mapping[str, Any]], *, command: str, user_metrics: Sequence[str] = ()
+) -> CheckResult:
+    """The result of the whole.
+
+    Args:
+        documents: what `read_parts` gave.
+        command: what was typed.
+        user_metrics: of the user's own metrics in the parts, those whose code may be run: a document alone must not
+            decide what is run.
+
+    Raises:
+        SnDeployError: a damaged part, or a user's metric that isn't among ``user_metrics``.
+    """
+    first = next(iter(documents.values()))
+    _check_user_metrics(first["partial"]["specification"], user_metrics)
+    comparison = None
+    for path, document in documents.items():
+        try:
+            comparison = comparison or _empty(first)
+            comparison.merge(document["partial"]["state"])
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise SnDeployError(
+                f"is damaged: {type(error).__name__}: {first_line(error)}", where=str(path), mend=_RUN_AGAIN
+            ) from error
+    assert comparison is not None
+    if comparison.samples != first["data"].get("samples"):
+        raise SnDeployError(
+            f"the parts have {comparison.samples} samples",
+            expected=f"{first['data'].get('samples')}, those of the data",
+        )
+    circumstances = Circumstances(
+        command=command,
+        machine=_joined([document["machine"] for document in documents.values()]),
+        data=first["data"],
+        importance=first["importance"],
+        seconds=sum(document["seconds"] for document in documents.values()),
+    )
+    return result_from(comparison, circumstances)
+
+
+def _empty(document: Mapping[str, Any]) -> Comparison:
+    specification = document["partial"]["specification"]
+    backends = [BackendInfo(**row) for row in document["backends"]]
+    names, reference = [info.name for info in backends], specification["reference"]
+    metrics = [metric_from_spec(spec, names, reference) for spec in specification["metrics"]]
+    return Comparison(backends, reference, specification["outputs"], metrics, Limits(**specification["limits"]))
+
+
+# What must be the same in all parts -> how it is called in a message.
+_ALIKE: Final = {
+    "version": "the version of sn-deploy",
+    "data": "the data",
+    "reference": "the reference",
+    "importance": "the SN layers",
+}
+
+
+def _check_alike(documents: Mapping[Path, Mapping[str, Any]]) -> None:
+    (first_path, first), *rest = documents.items()
+    for path, document in rest:
+        for key, title in _ALIKE.items():
+            _check_same(document[key], first[key], title, path, first_path)
+        _check_same(
+            document["partial"]["specification"],
+            first["partial"]["specification"],
+            "limits and metrics",
+            path,
+            first_path,
+        )
+        names = [[row["name"] for row in one["backends"]] for one in (document, first)]
+        _check_same(names[0], names[1], "the backends", path, first_path)
+        for row, other in zip(document["backends"], first["backends"], strict=True):
+            for key in row.keys() | other.keys():
+                # The same file may lie elsewhere on another machine.
+                if key != "file":
+                    _check_same(row.get(key), other.get(key), f"{row['name']}'s {key}", path, first_path)
+
+
+def _check_same(value: Any, other: Any, title: str, path: Path, first_path: Path) -> None:
+    if value == other:
+        return
+    if isinstance(value, dict) and isinstance(other, dict):
+        title, value, other = next(
+            (f"{title}, {key}", value.get(key), other.get(key))
+            for key in [*value, *other]
+            if value.get(key) != other.get(key)
+        )
+    raise SnDeployError(
+        f"is a part of another check than {first_path}: {title}: {value!r:.80} and {other!r:.80}",
+        where=str(path),
+        expected="parts of one check",
+    )
+
+
+def _in_order(documents: Mapping[Path, dict[str, Any]]) -> dict[Path, dict[str, Any]]:
+    by_number: dict[int, Path] = {}
+    counts = set()
+    for path, document in documents.items():
+        shard = parse_shard(str(document["shard"]), where=str(path))
+        counts.add(shard.count)
+        if shard.number in by_number:
+            raise SnDeployError(f"is part {shard}, as {by_number[shard.number]} is", where=str(path))
+        by_number[shard.number] = path
+    if len(counts) > 1:
+        raise SnDeployError(f"the parts are of {' and of '.join(map(str, sorted(counts)))}", expected="one number")
+    (count,) = counts
+    missing = [number for number in range(1, count + 1) if number not in by_number]
+    if missing:
+        raise SnDeployError(
+            f"{len(missing)} of {count} parts missing: {', '.join(f'{number}/{count}' for number in missing[:10])}",
+            mend="run them, with --shard",
+        )
+    return {by_number[number]: documents[by_number[number]] for number in sorted(by_number)}
+
+
+def _check_user_metrics(specification: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    named = [spec["callable"] for spec in specification["metrics"] if spec["kind"] == "user"]
+    for text in named:
+        if text not in allowed:
+            raise SnDeployError(
+                f"the parts have the metric {text}, which is code of yours", mend=f"let it run with --metric {text}"
+            )
+    for text in allowed:
+        if text not in named:
+            raise SnDeployError(
+                "isn't in the parts", where=f"--metric {text}", expected=", ".join(named) or "no such option"
+            )
+
+
+def _joined(machines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The facts of all machines: what they have in common, and else what each one says."""
+    keys = list(dict.fromkeys(key for machine in machines for key in machine))
+    joined = {}
+    for key in keys:
+        values = [machine[key] for machine in machines if key in machine]
+        different = list({str(value): value for value in values}.values())
+        joined[key] = different[0] if len(different) == 1 else "; ".join(sorted(map(str, different)))
+    return joined

@@ -1,0 +1,75 @@
+"""The run of a check: every batch through every backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sn_deploy.check.backends.open import Backends
+from sn_deploy.check.batch import Batch, Source
+from sn_deploy.check.comparison import Comparison
+from sn_deploy.check.limits import Limits
+from sn_deploy.check.metrics.choose import choose_metrics
+from sn_deploy.check.metrics.metric import Outputs
+from sn_deploy.check.metrics.user import load_metric
+from sn_deploy.errors import SnDeployError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be found out.
+
+    Attributes:
+        limits: what has to hold.
+        task: see `sn_deploy.check.metrics.choose.choose_metrics`.
+        user_metrics: ``PACKAGE.MODULE:CALLABLE`` of each.
+        label_classes: how many classes the labels tell apart, where that is known.
+    """
+
+    limits: Limits
+    task: str = "auto"
+    user_metrics: Sequence[str] = ()
+    label_classes: int | None = None
+
+
+def run_comparison(
+    source: Source, backends: Backends, plan: Plan, on_batch: Callable[[Batch], None] = lambda batch: None
+) -> tuple[Comparison, Batch]:
+    """Runs all batches.
+
+    Args:
+        on_batch: called after each.
+
+    Returns:
+        What was gathered, and the first batch.
+
+    Raises:
+        SnDeployError: bad data, a backend that fails, outputs that don't match, or limits of what isn't there.
+    """
+    comparison, first = None, None
+    for batch in source:
+        outputs = {backend.info.name: backend.run(batch.inputs) for backend in backends.all}
+        if comparison is None or first is None:
+            comparison, first = _comparison(batch, outputs, backends, plan), batch
+        elif (batch.labels is None) != (first.labels is None):
+            raise SnDeployError("some batches have labels and some have none", where="--data")
+        comparison.update(batch, outputs)
+        on_batch(batch)
+    if comparison is None or first is None:
+        raise SnDeployError("gives no batch", where="--data")
+    return comparison, first
+
+
+def _comparison(batch: Batch, outputs: Outputs, backends: Backends, plan: Plan) -> Comparison:
+    names = [backend.info.name for backend in backends.all]
+    metrics = choose_metrics(
+        plan.task,
+        outputs[backends.reference],
+        batch.labels,
+        backends=names,
+        reference=backends.reference,
+        label_classes=plan.label_classes,
+    )
+    metrics += [load_metric(text, names, backends.reference) for text in plan.user_metrics]
+    infos = [backend.info for backend in backends.all]
+    return Comparison(infos, backends.reference, list(outputs[backends.reference]), metrics, plan.limits)

@@ -1,0 +1,156 @@
+"""A result as tables on a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sn_deploy.check.limits import number
+from sn_deploy.check.result import BackendInfo, CheckResult, LatencyReport, OutputParity, TaskMetric
+
+_PERCENT: Final = ("agreement", "accuracy", "miou", "ties")
+
+
+def tables_from_result(result: CheckResult) -> Group:
+    """All that was found, for people; the assertions at the end."""
+    return Group(*_parts(result))
+
+
+def data_text(data: Mapping[str, Any], samples: int) -> str:
+    """One line about the samples."""
+    hidden = ("kind", "samples", "batch_size", "files_sha256", "sha256", "shapes")
+    details = ", ".join(f"{key} {_plain(value)}" for key, value in data.items() if key not in hidden)
+    size = f"batches of {data['batch_size']}" if "batch_size" in data else "batches of its own"
+    return f"{samples} samples ({data.get('kind')}; {details}), in {size}"
+
+
+def _plain(value: Any) -> str:
+    return "/".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _parts(result: CheckResult) -> Iterator[RenderableType]:
+    part = f", part {result.shard}" if result.shard else ""
+    yield Text(f"data: {data_text(result.data, result.samples)}{part}")
+    yield _backends(result.backends, result.reference)
+    yield _parity(result)
+    if result.metrics:
+        yield _metrics(result.metrics, [info.name for info in result.backends])
+    if result.latency is not None:
+        yield _latency(result.latency)
+    yield _assertions(result)
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=f"\n{title}",
+        title_justify="left",
+        box=None,
+        padding=(0, 2, 0, 0),
+        header_style="bold",
+        title_style="bold",
+    )
+
+
+def _backends(backends: Sequence[BackendInfo], reference: str) -> Table:
+    table = _table("Backends")
+    for heading in ("", "file", "runtime", "precision"):
+        table.add_column(heading, overflow="fold")
+    for info in backends:
+        name = f"{info.name} (reference)" if info.name == reference else info.name
+        file = info.file or str(info.settings.get("model", ""))
+        versions = ", ".join(f"{library} {version}" for library, version in info.versions.items())
+        table.add_row(Text(name), Text(file), versions, str(info.settings.get("precision", "")))
+    return table
+
+
+def _parity(result: CheckResult) -> Table:
+    table = _table(f"Difference from {result.reference}")
+    for heading in ("backend", "output"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("rel. L2", "allowed", "worst sample", "max abs.", "99.9 %", "SNR", "not finite", ""):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for backend, rows in result.parity.items():
+        for row in rows:
+            table.add_row(Text(backend), Text(row.output), *_parity_cells(row), _verdict(row.passed))
+    return table
+
+
+def _parity_cells(row: OutputParity) -> list[str]:
+    nonfinite = f"{row.nonfinite_mismatch} of {row.nonfinite}" if row.nonfinite or row.nonfinite_mismatch else "0"
+    limit = row.tolerance.get("rel_l2")
+    return [
+        f"{row.rel_l2:.2e}",
+        "" if limit is None else number(limit),
+        f"{row.worst_rel_l2:.1e} #{row.worst_rel_l2_sample}",
+        f"{row.max_abs:.1e} #{row.max_abs_sample}",
+        f"{row.percentiles['99.9']:.1e}",
+        "equal" if math.isinf(row.snr_db) and row.snr_db > 0 else f"{row.snr_db:.0f} dB",
+        nonfinite,
+    ]
+
+
+def _metrics(metrics: Sequence[TaskMetric], backends: Sequence[str]) -> Table:
+    table = _table("Task (95 % intervals)")
+    table.add_column("")
+    for name in backends:
+        table.add_column(Text(name), justify="right")
+    rows: dict[tuple[str | None, str], dict[str, TaskMetric]] = {}
+    for metric in metrics:
+        rows.setdefault((metric.output, metric.name), {})[metric.backend] = metric
+    outputs = {output for output, _ in rows if output is not None}
+    for (output, title), row in rows.items():
+        heading = f"{output}: {title}" if len(outputs) > 1 and output else title
+        table.add_row(Text(heading), *(_metric_cell(row[name]) if name in row else "" for name in backends))
+        if any(metric.p_value is not None for metric in row.values()):
+            cells = (row.get(name) for name in backends)
+            table.add_row(
+                "  McNemar p",
+                *("" if cell is None or cell.p_value is None else f"{cell.p_value:.3g}" for cell in cells),
+            )
+    return table
+
+
+def _metric_cell(metric: TaskMetric) -> str:
+    if not metric.name.endswith(_PERCENT) and not metric.name.startswith("miou"):
+        return number(metric.value)
+    text = f"{metric.value:.2%}"
+    if metric.low is not None and metric.high is not None:
+        text += f" ({metric.low:.1%}–{metric.high:.1%})"
+    return text
+
+
+def _latency(report: LatencyReport) -> Table:
+    table = _table(f"Latency: {report.baseline} is 1, {report.threads or 'default'} threads")
+    table.add_column("backend", overflow="fold")
+    headings = ["batch", "median", "90 %", "99 %", "ratio (95 %)", "a second"]
+    with_device = any(row.device_ms is not None for row in report.results)
+    with_memory = any(row.memory_mib is not None for row in report.results)
+    headings += ["device"] * with_device + ["memory"] * with_memory
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in report.results:
+        cells = [str(row.batch), *(f"{ms:.4g} ms" for ms in (row.median_ms, row.p90_ms, row.p99_ms))]
+        cells += [f"{row.ratio:.3f} ({row.ratio_low:.3f}–{row.ratio_high:.3f})", f"{row.throughput:.4g}"]
+        if with_device:
+            cells.append("" if row.device_ms is None else f"{row.device_ms:.4g} ms")
+        if with_memory:
+            cells.append("" if row.memory_mib is None else f"{row.memory_mib:.0f} MiB")
+        table.add_row(Text(row.backend), *cells)
+    return table
+
+
+def _assertions(result: CheckResult) -> Group:
+    lines: list[RenderableType] = [Text("\nLimits", style="bold")]
+    lines += [Text.assemble(_verdict(one.passed), f"  {one.text}") for one in result.assertions]
+    warnings = result.latency.warnings if result.latency is not None else ()
+    lines += [Text(f"note: {warning}", style="yellow") for warning in warnings]
+    return Group(*lines)
+
+
+def _verdict(passed: bool) -> Text:
+    return Text("holds", style="green") if passed else Text("FAILS", style="bold red")

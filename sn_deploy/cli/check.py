@@ -1,0 +1,255 @@
+"""``sn-deploy check``."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sn_deploy.cli.check_options import BACKENDS, DATA, LATENCY, LIMITS, OUTPUT, TASK, add_options, limits_from_options
+from sn_deploy.cli.check_output import check_outputs, command_text, console_for, raise_where_failed, write_result
+from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
+from sn_deploy.cli.values import parse_arguments, parse_input
+from sn_deploy.errors import SnDeployError
+
+if TYPE_CHECKING:
+    from sn_deploy.check.backends.open import BackendOptions, Backends
+    from sn_deploy.check.backends.torch_model import ModelOptions
+    from sn_deploy.check.batch import Batch, Source
+    from sn_deploy.check.data.open import DataOptions
+    from sn_deploy.check.result import CheckResult, LatencyReport
+    from sn_deploy.check.shard import Shard
+    from sn_deploy.check.timing import Speedup
+
+DEFAULT_BATCH: Final = 8
+
+
+@click.command(name="check")
+@click.argument("files", nargs=-1, metavar="[FILES]…", type=click.Path(path_type=Path))
+@model_options(required=False)
+@finalize_option
+@add_options(BACKENDS, DATA, TASK, LIMITS, LATENCY, OUTPUT)
+@click.pass_context
+def command(context: click.Context, /, **given: Any) -> None:
+    """Prove that backends agree on the same samples, and time them.
+
+    \b
+    sn-deploy check resnet50sn.onnx --model mynets.resnet:resnet50sn --checkpoint best.pth \\
+        --data imagenet/val --limit 256 --json check.json --html report.html \\
+        --max-rel-l2 1e-3 --min-top1-agreement 0.999 --min-speedup ort-native/ort:1.2
+
+    An ONNX file is run as ort (ONNX Runtime, the function inside the file) and as ort-native (the native
+    operator, where it is there); the PyTorch model, torch, is what they are compared with. Without a model
+    the first file is. Names of several files' backends end with the file's.
+
+    Every output has a tolerance by its type; limits of your own replace it or come on top. Exits with 0 if
+    all hold, 1 if one doesn't, 2 for wrong usage.
+    """
+    from sn_deploy.check.limits import Limits
+    from sn_deploy.check.shard import WHOLE, parse_shard
+    from sn_deploy.check.timing import parse_speedup
+
+    start = time.monotonic()
+    # Everything that can be wrong without opening anything is told first.
+    limits: Limits = limits_from_options(given)
+    speedups = [parse_speedup(text) for text in given["speedups"]]
+    shard = parse_shard(given["shard"]) if given["shard"] is not None else WHOLE
+    with_latency = _with_latency(given["latency"], shard != WHOLE, speedups)
+    check_outputs(given["json_output"], given["html"])
+    options, model = _backend_options(given), given["reference"] is not None
+    if not options.files and not options.named and not model:
+        raise click.UsageError("Name a file, or a model with --model.", context)
+    console = console_for(given["json_output"])
+    result = _check(given, options, limits, speedups, shard, with_latency, command_text(context), start, console)
+    write_result(result, given["json_output"], given["html"], console)
+    if result.shard is None:
+        raise_where_failed(result)
+
+
+def _check(
+    given: Mapping[str, Any],
+    options: BackendOptions,
+    limits: Any,
+    speedups: Sequence[Speedup],
+    shard: Shard,
+    with_latency: bool,
+    command: str,
+    start: float,
+    console: Console,
+) -> CheckResult:
+    from sn_deploy.check.assemble import Circumstances, result_from
+    from sn_deploy.check.backends.open import open_backends
+    from sn_deploy.check.data.open import data_kind, open_data
+    from sn_deploy.check.machine import machine_facts
+    from sn_deploy.check.run import Plan, run_comparison
+    from sn_deploy.check.timing import batch_sizes, check_speedups, of_speedups
+
+    data_kind(given["data"])
+    backends = open_backends(options)
+    with contextlib.closing(backends):
+        for note in backends.notes:
+            console.print(note)
+        data = _data_options(given, shard, backends.fixed_batch)
+        batches = batch_sizes(given["latency_batches"], data.batch_size, backends.fixed_batch)
+        check_speedups(speedups, backends, batches)
+        source = open_data(data, backends.inputs)
+        _check_last_batch(source, backends.fixed_batch)
+        plan = Plan(limits, given["task"], given["user_metrics"], getattr(source, "label_classes", None))
+        with _progress(source.batches) as advance:
+            comparison, first = run_comparison(source, backends, plan, advance)
+        latency = _time(given, backends, first, batches, speedups) if with_latency else None
+    circumstances = Circumstances(
+        command=command,
+        machine=machine_facts(),
+        data=source.describe(),
+        importance=_importance(options),
+        seconds=time.monotonic() - start,
+    )
+    more = of_speedups(speedups, latency) if latency is not None else []
+    return result_from(comparison, circumstances, shard=shard, latency=latency, more=more)
+
+
+def _with_latency(asked: bool | None, is_part: bool, speedups: Sequence[Speedup]) -> bool:
+    if is_part and (asked or speedups):
+        raise SnDeployError(
+            "can't be part of a part: times of different runs can't be merged",
+            where="--latency and --min-speedup",
+            mend="time the backends in a run without --shard",
+        )
+    if asked is False and speedups:
+        raise SnDeployError("needs the latency", where="--min-speedup", mend="leave --no-latency out")
+    return not is_part if asked is None else asked
+
+
+def _backend_options(given: Mapping[str, Any]) -> BackendOptions:
+    from sn_deploy.check.backends.interface import Example
+    from sn_deploy.check.backends.open import BackendOptions
+
+    examples = [parse_input(text) for text in given["examples"]]
+    return BackendOptions(
+        files=given["files"],
+        named=given["named"],
+        model=_model_options(given),
+        reference=given["reference_name"],
+        reference_dtype=given["reference_dtype"],
+        threads=given["threads"],
+        examples=[Example(spec.name, spec.value.shape, spec.value.dtype) for spec in examples],
+    )
+
+
+def _model_options(given: Mapping[str, Any]) -> ModelOptions | None:
+    from sn_deploy.check.backends.torch_model import ModelOptions
+
+    check_checkpoint_options(given["checkpoint"], given["checkpoint_key"], given["strict"])
+    if given["reference"] is None:
+        if given["model_args"] or given["checkpoint"] or given["finalize_batch_average"]:
+            raise SnDeployError(
+                "is given without a model", where="--model-arg, --checkpoint or --finalize-batch-average"
+            )
+        return None
+    return ModelOptions(
+        given["reference"],
+        parse_arguments(given["model_args"], option="--model-arg"),
+        given["checkpoint"],
+        given["checkpoint_key"],
+        given["strict"],
+        given["finalize_batch_average"],
+    )
+
+
+def _data_options(given: Mapping[str, Any], shard: Shard, fixed_batch: int | None) -> DataOptions:
+    from sn_deploy.check.data.open import DataOptions
+    from sn_deploy.check.data.transform import ImageOptions
+
+    size = given["batch_size"] or fixed_batch or DEFAULT_BATCH
+    if fixed_batch is not None and size != fixed_batch:
+        raise SnDeployError(
+            f"is {size}, and a file fixes the batch to {fixed_batch}",
+            where="--batch-size",
+            mend="export with --dynamic batch, or leave it out",
+        )
+    names = ("resize", "crop", "mean", "std", "channel_order", "interpolation")
+    images = ImageOptions(**{name: given[name] for name in names})
+    return DataOptions(given["data"], size, given["limit"], given["labels"], shard, images)
+
+
+def _check_last_batch(source: Source, fixed_batch: int | None) -> None:
+    samples = source.describe().get("samples")
+    if fixed_batch is not None and isinstance(samples, int) and samples % fixed_batch:
+        whole = samples - samples % fixed_batch
+        raise SnDeployError(
+            f"{samples} samples are no whole batches of {fixed_batch}, to which a file fixes them",
+            where="--data",
+            mend=f"--limit {whole}" if whole else "give more samples",
+        )
+
+
+def _time(
+    given: Mapping[str, Any], backends: Backends, first: Batch, batches: Sequence[int], speedups: Sequence[Speedup]
+) -> LatencyReport:
+    from sn_deploy.check.timing import time_backends
+
+    with _drawn() as progress:
+        task = progress.add_task("latency", total=1.0)
+
+        def show(text: str, share: float) -> None:
+            progress.update(task, completed=share, description=f"latency, {text}")
+            progress.refresh()
+
+        return time_backends(
+            backends,
+            first,
+            batches,
+            calls=given["calls"],
+            threads=given["threads"],
+            baseline=speedups[0].over if speedups else None,
+            memory=given["memory"],
+            on_progress=show if not progress.disable else None,
+        )
+
+
+def _importance(options: BackendOptions) -> list[Mapping[str, Any]]:
+    """The SN layers of the first file that says which it has."""
+    from sn_deploy.check.backends.spec import is_engine, parse_backend
+    from sn_deploy.inspection.onnx_file import layers_from_onnx
+    from sn_deploy.inspection.show import json_from_layers
+
+    for file in [*options.files, *(parse_backend(text).file for text in options.named)]:
+        # One without such nodes is nothing to complain about.
+        with contextlib.suppress(SnDeployError):
+            if not is_engine(file):
+                layers: Any = json_from_layers(layers_from_onnx(file), file)["layers"]
+                return list(layers)
+    return []
+
+
+@contextlib.contextmanager
+def _progress(batches: int | None) -> Iterator[Any]:
+    with _drawn(MofNCompleteColumn(), TimeRemainingColumn()) as progress:
+        task = progress.add_task("compare", total=batches)
+
+        def advance(batch: Batch) -> None:
+            progress.advance(task)
+            progress.refresh()
+
+        yield advance
+
+
+def _drawn(*columns: Any) -> Progress:
+    """A bar on the terminal, nothing elsewhere; drawn when it is told to, since a thread that draws would be timed."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *columns,
+        console=console,
+        transient=True,
+        auto_refresh=False,
+        disable=not console.is_terminal,
+    )

@@ -1,0 +1,91 @@
+"""What ``sn-deploy check`` and ``merge`` print and write of a result."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+from rich.console import Console
+
+from sn_deploy.atomic import check_writable
+from sn_deploy.errors import CheckFailedError
+
+if TYPE_CHECKING:
+    from sn_deploy.check.result import CheckResult
+
+REPRODUCE: Final = "reproduce.sh"
+
+# Wide enough for any row: output that goes to a file or to grep is neither folded nor cut.
+_WIDTH_OF_A_PIPE: Final = 200
+
+
+def console_for(json_output: str | None) -> Console:
+    """Where the tables go: the standard output, or the error output where JSON has that one for itself."""
+    to_stderr = json_output == "-"
+    terminal = (sys.stderr if to_stderr else sys.stdout).isatty()
+    return Console(width=None if terminal else _WIDTH_OF_A_PIPE, stderr=to_stderr, highlight=False, markup=False)
+
+
+def command_text(context: click.Context) -> str:
+    """What was typed, quoted for a shell."""
+    from sn_deploy.check.reproduce import quoted
+
+    return quoted(context.obj or ())
+
+
+def check_outputs(json_output: str | None, html: Path | None) -> None:
+    """Refuses, before any work is done, outputs that can't be written.
+
+    Raises:
+        SnDeployError: one can't be.
+    """
+    for path in (json_output, html, html and html.with_name(REPRODUCE)):
+        if path is not None and path != "-":
+            check_writable(path)
+
+
+def write_result(
+    result: CheckResult,
+    json_output: str | None,
+    html: Path | None,
+    console: Console,
+    commands: Sequence[str] = (),
+) -> None:
+    """Writes the result where it is asked for, and prints it."""
+    from sn_deploy.check.document import text_from_result, write_document
+    from sn_deploy.check.result import as_json
+    from sn_deploy.check.show import tables_from_result
+
+    console.print(tables_from_result(result))
+    if json_output == "-":
+        click.echo(text_from_result(result), nl=False)
+    elif json_output is not None:
+        write_document(result, Path(json_output))
+        console.print(f"wrote {json_output}")
+    if html is not None:
+        from sn_deploy.check.report.html import write_html
+        from sn_deploy.check.reproduce import write_reproduce
+
+        write_html(as_json(result), html)
+        write_reproduce(result, html.with_name(REPRODUCE), commands)
+        console.print(f"wrote {html} and {html.with_name(REPRODUCE)}")
+    if result.shard is not None:
+        console.print(f"part {result.shard}: its limits say little alone; put all parts together with: sn-deploy merge")
+    elif result.passed:
+        console.print(f"passed: all {len(result.assertions)} limits hold", style="bold green")
+
+
+def raise_where_failed(result: CheckResult) -> None:
+    """Ends the command with 1 if a limit doesn't hold.
+
+    Raises:
+        CheckFailedError: with the first that doesn't.
+    """
+    failed = [one for one in result.assertions if not one.passed]
+    if failed:
+        raise CheckFailedError(
+            f"{len(failed)} of {len(result.assertions)} limits don't hold, the first: {failed[0].text}"
+        )

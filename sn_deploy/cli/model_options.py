@@ -1,0 +1,65 @@
+"""The options that name a PyTorch model and its weights: the same for every command that takes one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from sn_deploy.errors import SnDeployError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Parameters that they become: `reference`, `model_args`, `checkpoint`, `checkpoint_key`, `strict`.
+_WEIGHTS: Final = (
+    click.option(
+        "--model-arg", "model_args", multiple=True, metavar="NAME=VALUE", help="An argument of it; repeatable."
+    ),
+    click.option(
+        "--checkpoint", type=click.Path(path_type=Path), help="Trained weights: .safetensors, .pth, .pt, .ckpt."
+    ),
+    click.option(
+        "--checkpoint-key", metavar="KEY", help="Where the weights are in it, dotted; found by itself if clear."
+    ),
+    click.option(
+        "--strict/--no-strict", default=True, help="Refuse missing and unexpected keys (default), or list them."
+    ),
+)
+
+
+def model_options(*, required: bool) -> Callable[[Function], Function]:
+    """Adds ``--model`` and what belongs to it to a command."""
+    model = click.option(
+        "--model",
+        "reference",
+        required=required,
+        metavar="PACKAGE.MODULE:CALLABLE",
+        help="What builds the model (or FILE.py:CALLABLE). It is your code, and it is run.",
+    )
+
+    def add(function: Function) -> Function:
+        for option in reversed((model, *_WEIGHTS)):
+            function = option(function)
+        return function
+
+    return add
+
+
+finalize_option: Final = click.option(
+    "--finalize-batch-average",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Divide running sums (using_moving_average=False) by their N batches.",
+)
+
+
+def check_checkpoint_options(checkpoint: Path | None, checkpoint_key: str | None, strict: bool) -> None:
+    """Refuses what says how to read a checkpoint where there is none.
+
+    Raises:
+        SnDeployError: there is none.
+    """
+    if checkpoint is None and (checkpoint_key is not None or not strict):
+        raise SnDeployError("is given without a checkpoint", where="--checkpoint-key or --no-strict")
