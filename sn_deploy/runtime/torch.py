@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -57,13 +57,13 @@ class TorchModel:
     """A torch module behind the interface of every runner: ``run(dict) -> dict``.
 
     Args:
-        model: in the mode and on the device in which it is to run.
+        model: a module, or what calls one, in the mode and on the device in which it is to run.
         input_names: the names of the inputs, in the order of the model's positional arguments.
         output_names: names for the outputs; by default ``output_0`` and so on.
     """
 
     def __init__(
-        self, model: torch.nn.Module, input_names: Sequence[str], output_names: Sequence[str] | None = None
+        self, model: Callable[..., Any], input_names: Sequence[str], output_names: Sequence[str] | None = None
     ) -> None:
         self._model, self._input_names, self._output_names = model, list(input_names), output_names
 
