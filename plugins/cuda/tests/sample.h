@@ -51,6 +51,7 @@ class Sample {
   Request request() const;
   const SnCudaProblem& problem() const { return problem_; }
   SnCudaTensors tensors() const;
+  std::int64_t bytes() const { return elements_ * bytes_of(case_.type); }  // of X, Y and the residual each
 
   // Runs the plan; Status of the planning. `spoil` may change a launch before it runs.
   Status run(void (*spoil)(Launch&) = nullptr);
