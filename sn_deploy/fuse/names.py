@@ -38,14 +38,15 @@ def _from_weights(region: Region) -> str | None:
 def _from_scopes(region: Region) -> str | None:
     """From names like ``/layer1/layer1.0/sn1/Sub``: torch's of modules, and TensorFlow's of layers."""
     scopes: Counter[tuple[str, ...]] = Counter()
+    scoped = 0
     for node in region.nodes:
         parts = tuple(part for part in (node.name or "").split("/") if part)[:-1]
         if parts and node not in region.foreign_shapes:
-            scopes[parts] += 1
-    if not scopes:
-        return None
-    (scope, count), *_ = scopes.most_common(1)
-    return ".".join(_qualified(scope)) if 2 * count > sum(scopes.values()) else None
+            scoped += 1
+            scopes.update(parts[: end + 1] for end in range(len(parts)))
+    # The innermost that holds most of the layer: its statistics may have scopes of their own.
+    own = sorted((scope for scope, count in scopes.items() if 2 * count > scoped), key=len)
+    return ".".join(_qualified(own[-1])) if own else None
 
 
 def _qualified(scope: Iterable[str]) -> list[str]:

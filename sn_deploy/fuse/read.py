@@ -47,15 +47,19 @@ class ReadLayer:
     Attributes:
         folded: the layer.
         source, result: X and Y.
-        channels_last: X is (N, *spatial, C).
+        source_last, result_last: X, Y is (N, *spatial, C).
         mismatch: the largest difference between the two, relative to each channel's largest output.
     """
 
     folded: FoldedSwitchNorm
     source: ir.Value
     result: ir.Value
-    channels_last: bool
+    source_last: bool
+    result_last: bool
     mismatch: float
+
+
+_Run = dict[ir.Value, Array]
 
 
 @dataclass(frozen=True)
@@ -68,14 +72,17 @@ class Setting:
 
 @dataclass(frozen=True)
 class _Reading:
-    """One way to read the region: which value is X, which is Y, and where the channels are."""
+    """One way to read the region: which value is X, which is Y, and whether their channels come last."""
 
     source: ir.Value
     result: ir.Value
-    channels_last: bool
+    source_last: bool
+    result_last: bool
 
-
-_Run = dict[ir.Value, Array]
+    def arrays(self, run: _Run) -> tuple[Float64Array, Float64Array]:
+        """X and Y, both (N, C, *spatial)."""
+        x, y = run[self.source], run[self.result]
+        return _channels_first(x, self.source_last), _channels_first(y, self.result_last)
 
 
 class OrdinaryError(Exception):
@@ -149,12 +156,14 @@ def _readings(region: Region, runs: list[_Run]) -> Iterator[_Reading]:
     """The readings in which Y has X's shape and type, those that leave the least outside first."""
     for result in reversed(region.results):
         for source in region.sources:
-            if any(run[source].shape != run[result].shape for run in runs):
-                continue
             if source.dtype is not None and result.dtype is not None and source.dtype != result.dtype:
                 continue
-            for channels_last in (False, True)[: 1 + (runs[0][source].ndim > 2)]:
-                yield _Reading(source, result, channels_last)
+            for source_last, result_last in ((False, False), (True, True), (False, True), (True, False)):
+                reading = _Reading(source, result, source_last, result_last)
+                if not (source_last or result_last) or runs[0][source].ndim == runs[0][result].ndim > 2:
+                    shapes = ([array.shape for array in reading.arrays(run)] for run in runs)
+                    if all(x == y for x, y in shapes):
+                        yield reading
 
 
 def _read(
@@ -176,18 +185,17 @@ def _read(
     mismatch = _mismatch(reading, function, settings, solution)
     if mismatch > TOLERANCE + 8 * solution.looseness:
         raise NotSwitchNormError(f"it differs from Switchable Normalization by {mismatch:.1e} of its output", 7)
-    return ReadLayer(solution.folded, reading.source, reading.result, reading.channels_last, mismatch)
+    return ReadLayer(solution.folded, **vars(reading), mismatch=mismatch)
 
 
-def _channels_first(array: Array, reading: _Reading) -> Float64Array:
-    return np.asarray(np.moveaxis(array, -1, 1) if reading.channels_last else array, dtype=np.float64)
+def _channels_first(array: Array, channels_last: bool) -> Float64Array:
+    return np.asarray(np.moveaxis(array, -1, 1) if channels_last else array, dtype=np.float64)
 
 
 def _lines(reading: _Reading, region: Region, runs: list[_Run]) -> Lines:
     parts = []
     for run in runs:
-        x, y = (_channels_first(run[value], reading) for value in (reading.source, reading.result))
-        x, y = (array.reshape(*array.shape[:2], -1) for array in (x, y))
+        x, y = (array.reshape(*array.shape[:2], -1) for array in reading.arrays(run))
         parts.append(lines_from_positions(x, y, _per_channel(run[region.radicand], x.shape[0], x.shape[1])))
     return joined(parts)
 
@@ -229,7 +237,7 @@ def _mismatch(reading: _Reading, function: RegionFunction, settings: Sequence[Se
         for mean, deviation in ((0.0, 1.0), (0.0, 0.01), (20.0, 1.0), (recorded[1], recorded[0])):
             x = mean + structured(rng, setting.shape, np.full(setting.shape[0], deviation))
             run = function(x, setting.foreign)
-            x, y = (_channels_first(run[value], reading) for value in (reading.source, reading.result))
+            x, y = reading.arrays(run)
             try:
                 with np.errstate(all="ignore"):
                     worst = max(worst, distance(folded.evaluate(x), y))
@@ -269,7 +277,7 @@ class _Shown:
     def __init__(self, reading: _Reading, region: Region, function: RegionFunction, setting: Setting) -> None:
         x = next(iter(solve_inputs(setting.shape, seed=0)))
         source = function(x, setting.foreign)[reading.source]
-        self._x = _channels_first(source, reading)
+        self._x = _channels_first(source, reading.source_last)
         self._x = self._x.reshape(*self._x.shape[:2], -1)
         samples, channels = self._x.shape[:2]
         self._values = [

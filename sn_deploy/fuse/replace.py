@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
+from sn_deploy.fuse.layout import order_of, settle, undoes
 from sn_deploy.fuse.read import ReadLayer
 from sn_deploy.graph import op
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A new node, the Transposes made for its X and its Y, and the value that stands for the layer's result."""
+
+    node: ir.Node
+    before: ir.Node | None
+    after: ir.Node | None
+    result: ir.Value
 
 
 def replace(model: ir.Model, layers: Sequence[ReadLayer]) -> list[ir.Node]:
@@ -23,31 +35,33 @@ def replace(model: ir.Model, layers: Sequence[ReadLayer]) -> list[ir.Node]:
     """
     calls: Counter[str] = Counter()
     now: dict[ir.Value, ir.Value] = {}
-    nodes = []
+    placed = []
     for layer in layers:
         name = layer.folded.name
         calls[name] += 1
         unique = name if calls[name] == 1 else f"{name}#{calls[name]}"
-        node, y = _inserted(layer, now.get(layer.source, layer.source), unique)
-        now[layer.result] = y
-        nodes.append(node)
+        placed.append(_place(layer, now.get(layer.source, layer.source), unique))
+        now[layer.result] = placed[-1].result
+    for each in placed:
+        if each.after is not None:
+            settle(each.after)
     common_passes.RemoveUnusedNodesPass()(model)
     # Named last, when the names of what was replaced are free again.
-    taken = _names(model)
-    for node in nodes:
-        _name(model, node, taken)
-    return nodes
+    taken = _names(model, placed)
+    for each in placed:
+        _name(model, each, taken)
+    return [each.node for each in placed]
 
 
-def _inserted(layer: ReadLayer, x: ir.Value, name: str) -> tuple[ir.Node, ir.Value]:
-    """The new node, and the value that now stands for the layer's result."""
+def _place(layer: ReadLayer, x: ir.Value, name: str) -> _Placed:
     last = layer.result.producer()
     assert last is not None
     graph = last.graph
     assert isinstance(graph, ir.Graph)
     added: list[ir.Node] = []
-    if layer.channels_last:
+    if layer.source_last:
         x = _transposed(x, _first(x), added)
+    before = added[0] if added else None
     node = ir.node(
         op.SWITCH_NORM,
         [x, *(_constant(array) for array in op.parameters_from_folded(layer.folded).values())],
@@ -59,13 +73,13 @@ def _inserted(layer: ReadLayer, x: ir.Value, name: str) -> tuple[ir.Node, ir.Val
     added.append(node)
     y = node.outputs[0]
     y.shape, y.type = x.shape, x.type
-    if layer.channels_last:
+    if layer.result_last:
         y = _transposed(y, _last(y), added)
     graph.insert_after(last, added)
     # An output of the graph keeps its name.
     y.name, layer.result.name = layer.result.name, None
     ir.convenience.replace_all_uses_with(layer.result, y, replace_graph_outputs=True)
-    return node, y
+    return _Placed(node, before, added[-1] if layer.result_last else None, y)
 
 
 def _constant(array: np.ndarray) -> ir.Value:
@@ -74,28 +88,27 @@ def _constant(array: np.ndarray) -> ir.Value:
     return ir.Value(shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
 
 
-def _names(model: ir.Model) -> set[str]:
-    taken = {value.name or "" for node in model.graph.all_nodes() for value in node.outputs}
-    taken.update(value.name or "" for value in (*model.graph.inputs, *model.graph.initializers.values()))
-    return taken
+def _names(model: ir.Model, placed: Sequence[_Placed]) -> set[str]:
+    """The names that are taken: all but those of what was placed, unless they are a graph's outputs."""
+    new = {node for each in placed for node in (each.node, each.before, each.after)}
+    made = [value for node in model.graph.all_nodes() for value in node.outputs]
+    named = [value for value in made if value.producer() not in new or value.is_graph_output()]
+    named += [*model.graph.inputs, *model.graph.initializers.values()]
+    return {value.name or "" for value in named}
 
 
-def _name(model: ir.Model, node: ir.Node, taken: set[str]) -> None:
-    """Names the node's output and weights after it, and the Transposes around it."""
-    for value, parameter in zip(node.inputs[1:], op.PARAMETERS, strict=True):
+def _name(model: ir.Model, placed: _Placed, taken: set[str]) -> None:
+    """Names what was placed, and the weights and the values of it, after the layer."""
+    name = placed.node.name or op.SWITCH_NORM
+    for value, parameter in zip(placed.node.inputs[1:], op.PARAMETERS, strict=True):
         assert value is not None
-        value.name = _unused(f"{node.name}.{parameter}", taken)
+        value.name = _unused(f"{name}.{parameter}", taken)
         model.graph.register_initializer(value)
-    x, y = node.inputs[0], node.outputs[0]
-    before = [] if x is None or x.producer() is None else [x.producer()]
-    for place, neighbours in (("before", before), ("after", [use.node for use in y.uses()])):
-        for neighbour in neighbours:
-            if neighbour is not None and neighbour.op_type == "Transpose" and neighbour.name is None:
-                neighbour.name = f"{node.name}_transpose_{place}"
-                value = neighbour.outputs[0]
-                value.name = value.name or _unused(f"{node.name}.{place}", taken)
-    if not y.is_graph_output():
-        y.name = _unused(node.name or op.SWITCH_NORM, taken)
+    for node, own in ((placed.before, f"{name}.before"), (placed.node, name), (placed.after, f"{name}.after")):
+        if node is not None:
+            node.name = own
+            if not node.outputs[0].is_graph_output():
+                node.outputs[0].name = _unused(own, taken)
 
 
 def _unused(name: str, taken: set[str]) -> str:
@@ -127,12 +140,11 @@ def _rank(value: ir.Value) -> int:
 def _transposed(value: ir.Value, permutation: list[int], added: list[ir.Node]) -> ir.Value:
     """The value with its axes in another order: what it was transposed from, or a new Transpose."""
     producer = value.producer()
-    if producer is not None and producer.op_type == "Transpose" and producer.domain == "":
-        given, before = producer.inputs[0], producer.attributes.get("perm")
-        if given is not None and before is not None:
-            order = before.as_ints()
-            if [order[axis] for axis in permutation] == sorted(order):
-                return given
+    before = order_of(producer)
+    if producer is not None and before is not None and undoes(permutation, before):
+        given = producer.inputs[0]
+        assert given is not None
+        return given
     node = ir.node("Transpose", [value], {"perm": permutation})
     made = node.outputs[0]
     made.type = value.type

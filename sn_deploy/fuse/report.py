@@ -17,7 +17,7 @@ class FusedLayer:
         folded: what it folded into. Its ``name`` is what the file tells of the layer's name.
         node: the name of the node that stands for it now.
         shape: of X, N first and channels second: a size, a name, or None.
-        channels_last: whether the file has it as (N, *spatial, C).
+        channels_last: whether the file has it, or its result, as (N, *spatial, C).
         replaced: how many nodes computed it.
         mismatch: the largest difference between the nodes and the layer on random inputs, in float64, relative to each
             channel's largest output.

@@ -104,13 +104,13 @@ def _infer_new_shapes(model: ir.Model) -> None:
 
 def _fused_layer(layer: ReadLayer, region: Region, node: str) -> FusedLayer:
     dims = [dim if isinstance(dim, int) else dim.value for dim in layer.source.shape or ()]
-    if layer.channels_last:
+    if layer.source_last:
         dims = [dims[0], dims[-1], *dims[1:-1]]
     return FusedLayer(
         folded=layer.folded,
         node=node,
         shape=tuple(dims),
-        channels_last=layer.channels_last,
+        channels_last=layer.source_last or layer.result_last,
         replaced=len(region.nodes),
         mismatch=layer.mismatch,
     )
