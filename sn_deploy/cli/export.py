@@ -140,7 +140,8 @@ def print_report(console: Console, report: ExportReport) -> None:
     table.add_row("inputs", "  ".join(f"{name}: {text}" for name, text in report.inputs.items()))
     table.add_row("outputs", "  ".join(f"{name}: {text}" for name, text in report.outputs.items()))
     table.add_row("graph", f"opset {report.opset}, {report.precision}, {_layers_text(report)}")
-    table.add_row("operators", _forms_text(report))
+    if report.forms:
+        table.add_row("operators", _forms_text(report))
     for name, reason in list(report.apart.items())[:_MOST_APART_SHOWN]:
         table.add_row("not fused", f"{name}: {reason}")
     if len(report.apart) > _MOST_APART_SHOWN:
