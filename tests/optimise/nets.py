@@ -22,7 +22,8 @@ from sn_deploy.graph.op import (
     VERSION,
 )
 
-OPSET = 20
+# Newer pools and resizes are unknown to the layout pass of older ONNX Runtimes.
+OPSET = 17
 
 
 class Net:
