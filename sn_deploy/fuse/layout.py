@@ -33,9 +33,16 @@ def settle(transpose: ir.Node) -> None:
     for use in list(made.uses()):
         back = order_of(use.node)
         if order is not None and back is not None and undoes(back, order):
-            result = use.node.outputs[0]
-            if not result.is_graph_output():
-                ir.convenience.replace_all_uses_with(result, given)
+            _stand_in(given, use.node.outputs[0])
+
+
+def _stand_in(given: ir.Value, result: ir.Value) -> None:
+    """Lets ``given`` be read instead of ``result``; an output of the graph keeps its name."""
+    if result.is_graph_output():
+        if given.is_graph_output() or given.producer() is None:
+            return
+        given.name, result.name = result.name, None
+    ir.convenience.replace_all_uses_with(result, given, replace_graph_outputs=True)
 
 
 def _only_reader(value: ir.Value) -> ir.Node | None:

@@ -155,7 +155,7 @@ def _followed(region: Region, sizes: Sequence[Sizes]) -> Iterator[Setting]:
 def _readings(region: Region, runs: list[_Run]) -> Iterator[_Reading]:
     """The readings in which Y has X's shape and type, those that leave the least outside first."""
     for result in reversed(region.results):
-        for source in region.sources:
+        for source in reversed(region.sources):
             if source.dtype is not None and result.dtype is not None and source.dtype != result.dtype:
                 continue
             for source_last, result_last in ((False, False), (True, True), (False, True), (True, False)):

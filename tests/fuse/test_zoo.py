@@ -1,0 +1,86 @@
+"""Every layer is found and computes what it did; nothing else is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from sn_deploy.errors import CheckFailedError
+from sn_deploy.folded import FoldedSwitchNorm
+from sn_deploy.fuse import FuseReport, fuse
+from sn_deploy.runtime.ort import OrtSession
+from tests.fuse.zoo import DECOYS, DEVIANTS, TRUE
+from tests.tolerances import TOLERANCES
+
+
+def fused(model: onnx.ModelProto, folder: Path) -> FuseReport:
+    onnx.save(model, folder / "in.onnx")
+    return fuse(folder / "in.onnx", folder / "out.onnx")
+
+
+def run(path: Path, x: np.ndarray) -> np.ndarray:
+    with OrtSession(path, native=False) as session:
+        return next(iter(session.run({session.inputs[0].name: x}).values()))
+
+
+def random_input(model: onnx.ModelProto) -> np.ndarray:
+    tensor = model.graph.input[0].type.tensor_type
+    shape = [dim.dim_value or 3 + index for index, dim in enumerate(tensor.shape.dim)]
+    dtype = np.float16 if tensor.elem_type == onnx.TensorProto.FLOAT16 else np.float32
+    return (0.5 + np.random.default_rng(0).normal(size=shape)).astype(dtype)
+
+
+def assert_constants(found: FoldedSwitchNorm, truth: FoldedSwitchNorm, tolerance: float) -> None:
+    assert found.ddof == truth.ddof
+    for name in ("mean_in", "mean_ln", "mean_bn", "var_in", "var_ln", "var_bn"):
+        assert getattr(found, name) == pytest.approx(getattr(truth, name), abs=tolerance), name
+    for name in ("scale", "bias", "mean_offset", "var_offset"):
+        expected = getattr(truth, name)
+        np.testing.assert_allclose(getattr(found, name), expected, rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize("name", TRUE)
+def test_layers_are_found_with_their_constants(name: str, tmp_path: Path) -> None:
+    model, layer = TRUE[name]()
+    report = fused(model, tmp_path)
+    (found,) = report.layers
+    assert not report.near_misses
+    half = "half" in name or "fp16" in name
+    # What the file holds of the constants: float32, or float16, rounding.
+    assert_constants(found.folded, layer.folded, 2e-3 if half else 1e-6)
+    assert found.mismatch < 1e-9 or half
+    written = onnx.load(tmp_path / "out.onnx")
+    left = {node.op_type for node in written.graph.node} - {"SwitchNorm", "SwitchNormRelu"}
+    assert left <= {"Transpose", "Abs", "Sigmoid"}, "nothing is left of the layer's own nodes"
+    x = random_input(model)
+    before, after = run(tmp_path / "in.onnx", x), run(tmp_path / "out.onnx", x)
+    error = np.linalg.norm(after.astype(np.float64) - before) / np.linalg.norm(before.astype(np.float64))
+    assert error < TOLERANCES[str(x.dtype)].rel_l2
+    assert [value.name for value in written.graph.output] == [value.name for value in model.graph.output]
+
+
+@pytest.mark.parametrize("name", DECOYS)
+def test_what_is_no_layer_is_left_alone(name: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckFailedError, match="has no SN layer") as raised:
+        fused(DECOYS[name](), tmp_path)
+    assert not (tmp_path / "out.onnx").exists()
+    if name in DEVIANTS:
+        assert DEVIANTS[name][1] in str(raised.value)
+    else:
+        assert "look like one" not in str(raised.value)
+
+
+def test_layouts_that_surround_a_layer_go(tmp_path: Path) -> None:
+    for name in ("channels_last_between_transposes", "channels_last_in_the_result_alone"):
+        fused(TRUE[name]()[0], tmp_path)
+        ops = [node.op_type for node in onnx.load(tmp_path / "out.onnx").graph.node]
+        assert "Transpose" not in ops
+    assert ops == ["SwitchNormRelu"]
+
+
+def test_the_zoo_has_thirty_graphs() -> None:
+    assert len(TRUE) + len(DECOYS) >= 30
+    assert len(DECOYS) >= 15

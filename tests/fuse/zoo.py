@@ -1,0 +1,416 @@
+"""Graphs for `fuse`: layers that must be found, and others that must be left alone. Names tell what each one is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+
+from tests.fuse.graphs import (
+    NORMALISERS,
+    SHAPE,
+    Graph,
+    Layer,
+    affine,
+    by_power,
+    column,
+    divided,
+    folded_affine,
+    mix,
+    published,
+    statistics,
+)
+
+Make = Callable[[], tuple[onnx.ModelProto, Layer]]
+
+TRUE: dict[str, Make] = {}
+DECOYS: dict[str, Callable[[], onnx.ModelProto]] = {}
+
+
+def true(make: Make) -> Make:
+    TRUE[make.__name__] = make
+    return make
+
+
+def decoy(make: Callable[[], onnx.ModelProto]) -> Callable[[], onnx.ModelProto]:
+    DECOYS[make.__name__] = make
+    return make
+
+
+BIASED = Layer(ddof=0, eps=1e-3, seed=1)
+
+
+@true
+def published_folded():
+    g, layer = Graph(), Layer()
+    return g.model(published(g, "x", layer, SHAPE)), layer
+
+
+@true
+def published_with_softmax_opset_11():
+    g, layer = Graph(opset=11), Layer(seed=2)
+    return g.model(published(g, "x", layer, SHAPE, softmax=True)), layer
+
+
+@true
+def published_without_bn():
+    g, layer = Graph(opset=18), Layer(branches=("in", "ln"), seed=3)
+    return g.model(published(g, "x", layer, SHAPE)), layer
+
+
+@true
+def published_without_affine():
+    g, layer = Graph(opset=20), Layer(affine=False, seed=4)
+    return g.model(published(g, "x", layer, SHAPE)), layer
+
+
+@true
+def published_fp16():
+    g, layer = Graph(dtype=np.float16), Layer(seed=5)
+    return g.model(published(g, "x", layer, SHAPE)), layer
+
+
+@true
+def published_3d():
+    shape = (2, 4, 3, 4, 2)
+    g, layer = Graph(), Layer(channels=4, seed=6)
+    return g.model(published(g, "x", layer, shape), shape), layer
+
+
+@true
+def published_rank_3():
+    shape = (2, 6, 9)
+    g, layer = Graph(), Layer(seed=7)
+    return g.model(published(g, "x", layer, shape), shape), layer
+
+
+@true
+def published_one_sample_of_one_row():
+    shape = (1, 6, 1, 3)
+    g, layer = Graph(), Layer(seed=7)
+    return g.model(published(g, "x", layer, shape), shape), layer
+
+
+def _normalised_by(normaliser: Callable[..., str]) -> Make:
+    def make() -> tuple[onnx.ModelProto, Layer]:
+        g = Graph()
+        mean, var = statistics(g, "x", BIASED)
+        return g.model(affine(g, normaliser(g, "x", mean, var, BIASED.eps), BIASED)), BIASED
+
+    return make
+
+
+TRUE.update({f"normalised_{each.__name__}": _normalised_by(each) for each in NORMALISERS})
+
+
+@true
+def affine_folded_into_the_root():
+    g = Graph()
+    mean, var = statistics(g, "x", BIASED)
+    return g.model(folded_affine(g, "x", mean, var, BIASED)), BIASED
+
+
+@true
+def pooled_and_dynamic():
+    g, shape = Graph(opset=13), ("n", 6, "h", "w")
+    mean, var = statistics(g, "x", BIASED, pool=True)
+    return g.model(affine(g, divided(g, "x", mean, var, BIASED.eps), BIASED), shape), BIASED
+
+
+@true
+def channels_last():
+    g, shape = Graph(), (2, 5, 4, 6)
+    mean, var = statistics(g, "x", BIASED, last=True)
+    return g.model(affine(g, by_power(g, "x", mean, var, BIASED.eps), BIASED, last=True), shape), BIASED
+
+
+@true
+def channels_last_between_transposes():
+    g = Graph()
+    x = g("Transpose", g("Abs", "x"), perm=[0, 2, 3, 1])
+    mean, var = statistics(g, x, BIASED, last=True)
+    y = folded_affine(g, x, mean, var, BIASED, last=True)
+    return g.model(g("Transpose", y, perm=[0, 3, 1, 2])), BIASED
+
+
+@true
+def channels_last_in_the_result_alone():
+    g = Graph()
+    mean, var = statistics(g, "x", BIASED)
+    d = g("Transpose", g("Sub", "x", mean), perm=[0, 2, 3, 1])
+    root = g("Transpose", g("Sqrt", g("Add", var, g.constant(BIASED.eps))), perm=[0, 2, 3, 1])
+    y = g("Relu", affine(g, g("Div", d, root), BIASED, last=True))
+    return g.model(g("Transpose", y, perm=[0, 3, 1, 2])), BIASED
+
+
+@true
+def mean_of_squares():
+    g = Graph()
+    w, v = BIASED.w, BIASED.v
+    squares = g("Mul", "x", "x")
+    parts: list[dict[str, str]] = [{}, {}]
+    for branch, axes in (("in", [2, 3]), ("ln", [1, 2, 3])):
+        mean = g.mean("x", axes)
+        parts[0][branch] = mean
+        parts[1][branch] = g("Sub", g.mean(squares, axes), g("Mul", mean, mean))
+    parts[0]["bn"] = g.constant(column(BIASED.running_mean))
+    parts[1]["bn"] = g.constant(column(BIASED.running_var))
+    y = divided(g, "x", mix(g, w, parts[0]), mix(g, v, parts[1]), BIASED.eps)
+    return g.model(affine(g, y, BIASED)), BIASED
+
+
+@true
+def sums_over_count_less_one():
+    g, layer = Graph(), Layer(seed=8)
+    count = float(np.prod(SHAPE[2:]))
+    mean_in = g("Div", g.reduce("ReduceSum", "x", [2, 3]), g.constant(count))
+    d = g("Sub", "x", mean_in)
+    var_in = g("Div", g.reduce("ReduceSum", g("Mul", d, d), [2, 3]), g.constant(count - 1))
+    mean_ln = g.mean(mean_in, [1])
+    apart = g("Sub", mean_in, mean_ln)
+    var_ln = g("Add", g.mean(var_in, [1]), g.mean(g("Mul", apart, apart), [1]))
+    mean = mix(g, layer.w, {"in": mean_in, "ln": mean_ln, "bn": g.constant(column(layer.running_mean))})
+    var = mix(g, layer.v, {"in": var_in, "ln": var_ln, "bn": g.constant(column(layer.running_var))})
+    return g.model(affine(g, divided(g, "x", mean, var, layer.eps), layer)), layer
+
+
+@true
+def statistics_stacked():
+    """The branches stacked along a new axis, times the shares, summed: torch.stack and einsum write this."""
+    g = Graph()
+    mean_in, var_in = g.mean("x", [2, 3]), g.var("x", [2, 3])
+    mean_ln, var_ln = g.mean("x", [1, 2, 3]), g.var("x", [1, 2, 3])
+    full = g.constant(np.array([SHAPE[0], SHAPE[1], 1, 1], np.int64))
+    axis = g.constant(np.array([0], np.int64))
+    mixed = []
+    for parts, shares, recorded in (
+        ((mean_in, mean_ln), BIASED.w, BIASED.running_mean),
+        ((var_in, var_ln), BIASED.v, BIASED.running_var),
+    ):
+        expanded = [g("Expand", part, full) for part in (*parts, g.constant(column(recorded)))]
+        stack = g("Concat", *[g("Unsqueeze", part, axis) for part in expanded], axis=0)
+        weights = g.constant(np.array(list(shares.values())).reshape(3, 1, 1, 1, 1))
+        mixed.append(g.reduce("ReduceSum", g("Mul", stack, weights), [0], keepdims=0))
+    return g.model(affine(g, divided(g, "x", *mixed, BIASED.eps), BIASED)), BIASED
+
+
+@true
+def variance_kept_from_below_zero():
+    g = Graph()
+    mean, var = statistics(g, "x", BIASED)
+    return g.model(affine(g, divided(g, "x", mean, g("Relu", var), BIASED.eps), BIASED)), BIASED
+
+
+@true
+def half_precision_with_statistics_in_float32():
+    g, layer = Graph(), replace(BIASED, seed=9)
+    wide = g("Cast", "x", to=1)
+    mean, var = statistics(g, wide, layer)
+    y = affine(g, divided(g, wide, mean, var, layer.eps), layer)
+    g.dtype = np.float16
+    return g.model(g("Cast", y, to=10)), layer
+
+
+@true
+def vectors():
+    g, layer, shape = Graph(), Layer(branches=("ln", "bn"), ddof=0, seed=10), (3, 6)
+    mean, var = statistics(g, "x", layer, rank=2)
+    return g.model(affine(g, divided(g, "x", mean, var, layer.eps), layer, 2), shape), layer
+
+
+@true
+def vectors_of_one_sample_unbiased():
+    g, layer, shape = Graph(opset=18), Layer(branches=("ln", "bn"), seed=11), (1, 6)
+    mean_ln = g.mean("x", [1])
+    var_ln = g("Mul", g.var("x", [1], mean_ln), g.constant(6 / 5))
+    mean = mix(g, layer.w, {"ln": mean_ln, "bn": g.constant(column(layer.running_mean, 2))})
+    var = mix(g, layer.v, {"ln": var_ln, "bn": g.constant(column(layer.running_var, 2))})
+    return g.model(affine(g, divided(g, "x", mean, var, layer.eps), layer, 2), shape), layer
+
+
+@true
+def instance_and_batch_alone():
+    g, layer = Graph(), Layer(branches=("in", "bn"), ddof=0, seed=12)
+    mean, var = statistics(g, "x", layer)
+    return g.model(affine(g, divided(g, "x", mean, var, layer.eps), layer)), layer
+
+
+@true
+def layer_and_batch_alone():
+    g, layer = Graph(), Layer(branches=("ln", "bn"), ddof=0, seed=13)
+    mean, var = statistics(g, "x", layer)
+    return g.model(affine(g, divided(g, "x", mean, var, layer.eps), layer)), layer
+
+
+@true
+def sizes_of_another_tensor():
+    """Dynamic axes as torch's dynamo exporter writes them: sizes of the graph's input, for a tensor further on."""
+    g, layer, shape = Graph(opset=18), BIASED, ("n", 6, "h", "w")
+    n, h, w = (g("Shape", "x", start=axis, end=axis + 1) for axis in (0, 2, 3))
+    c, rest = g.constant(np.array([6], np.int64)), g.constant(np.array([-1], np.int64))
+    inner = g("Sigmoid", "x")
+    flat = g("Reshape", inner, g("Concat", n, c, rest, axis=0))
+    mean, var = statistics(g, flat, layer, rank=3)
+    y = g("Reshape", divided(g, flat, mean, var, layer.eps), g("Concat", n, c, h, w, axis=0))
+    return g.model(affine(g, y, layer), shape), layer
+
+
+def _plain(
+    build: Callable[[Graph], str], shape: tuple[Any, ...] = SHAPE, name: str = ""
+) -> Callable[[], onnx.ModelProto]:
+    def make() -> onnx.ModelProto:
+        g = Graph()
+        return g.model(build(g), shape)
+
+    return make
+
+
+def _norm(axes: list[int]) -> Callable[[Graph], str]:
+    def build(g: Graph) -> str:
+        mean = g.mean("x", axes)
+        return affine(g, divided(g, "x", mean, g.var("x", axes, mean), 1e-5), Layer())
+
+    return build
+
+
+DECOYS["instance_norm"] = _plain(_norm([2, 3]))
+DECOYS["layer_norm_of_the_sample"] = _plain(_norm([1, 2, 3]))
+DECOYS["layer_norm_of_the_channels"] = _plain(_norm([1]))
+DECOYS["layer_norm_of_the_last_axis"] = _plain(_norm([3]))
+DECOYS["batch_norm_of_the_batch"] = _plain(_norm([0, 2, 3]))
+
+
+@decoy
+def instance_norm_by_rows_and_columns():
+    g = Graph()
+    mean = g.mean(g.mean("x", [3]), [2])
+    d = g("Sub", "x", mean)
+    var = g.mean(g.mean(g("Mul", d, d), [3]), [2])
+    return g.model(affine(g, divided(g, "x", mean, var, 1e-5), Layer()))
+
+
+@decoy
+def layer_norm_from_instance_moments():
+    g = Graph()
+    mean_in, var_in = g.mean("x", [2, 3]), g.var("x", [2, 3])
+    mean = g.mean(mean_in, [1])
+    apart = g("Sub", mean_in, mean)
+    var = g.mean(g("Add", var_in, g("Mul", apart, apart)), [1])
+    return g.model(affine(g, divided(g, "x", mean, var, 1e-5), Layer()))
+
+
+@decoy
+def group_norm():
+    g = Graph()
+    groups = g("Reshape", "x", g.constant(np.array([SHAPE[0], 3, -1], np.int64)))
+    mean = g.mean(groups, [2])
+    y = divided(g, groups, mean, g.var(groups, [2], mean), 1e-5)
+    return g.model(affine(g, g("Reshape", y, g.constant(np.array(SHAPE, np.int64))), Layer()))
+
+
+@decoy
+def batch_instance_norm():
+    g, layer = Graph(), Layer()
+    mean = g.mean("x", [2, 3])
+    instance = divided(g, "x", mean, g.var("x", [2, 3], mean), 1e-5)
+    root = g.constant(column(np.sqrt(layer.running_var + 1e-5)))
+    batch = g("Div", g("Sub", "x", g.constant(column(layer.running_mean))), root)
+    rho = np.linspace(0.1, 0.9, 6)
+    mixed = g("Add", g("Mul", batch, g.constant(column(rho))), g("Mul", instance, g.constant(column(1 - rho))))
+    return g.model(affine(g, mixed, layer))
+
+
+@decoy
+def root_mean_square_norm():
+    g = Graph()
+    root = g("Sqrt", g("Add", g.mean(g("Mul", "x", "x"), [1]), g.constant(1e-5)))
+    return g.model(g("Mul", g("Div", "x", root), g.constant(column(Layer().scale))))
+
+
+def _deviant(build: Callable[[Graph, Layer, dict[str, str], dict[str, str]], str]) -> Callable[[], onnx.ModelProto]:
+    """SN with the biased statistics, up to where ``build`` takes over; dynamic, so that no size hides a divisor."""
+
+    def make() -> onnx.ModelProto:
+        g, layer = Graph(), BIASED
+        means = {"in": g.mean("x", [2, 3]), "ln": g.mean("x", [1, 2, 3])}
+        variances = {"in": g.var("x", [2, 3], means["in"]), "ln": g.var("x", [1, 2, 3], means["ln"])}
+        means["bn"] = g.constant(column(layer.running_mean))
+        variances["bn"] = g.constant(column(layer.running_var))
+        return g.model(affine(g, build(g, layer, means, variances), layer), ("n", 6, "h", "w"))
+
+    return make
+
+
+def _eps_outside(g: Graph, layer: Layer, means: dict[str, str], variances: dict[str, str]) -> str:
+    root = g("Add", g("Sqrt", mix(g, layer.v, variances)), g.constant(layer.eps))
+    return g("Div", g("Sub", "x", mix(g, layer.w, means)), root)
+
+
+def _no_spread(g: Graph, layer: Layer, means: dict[str, str], variances: dict[str, str]) -> str:
+    variances["ln"] = g.mean(variances["in"], [1])
+    return divided(g, "x", mix(g, layer.w, means), mix(g, layer.v, variances), layer.eps)
+
+
+def _squared_spread(g: Graph, layer: Layer, means: dict[str, str], variances: dict[str, str]) -> str:
+    variances["ln"] = g("Add", variances["ln"], g("Mul", means["ln"], means["ln"]))
+    return divided(g, "x", mix(g, layer.w, means), mix(g, layer.v, variances), layer.eps)
+
+
+def _mixed_outputs(g: Graph, layer: Layer, means: dict[str, str], variances: dict[str, str]) -> str:
+    outputs = {branch: divided(g, "x", means[branch], variances[branch], layer.eps) for branch in ("in", "ln")}
+    return mix(g, layer.w, outputs)
+
+
+def _mixed_deviations(g: Graph, layer: Layer, means: dict[str, str], variances: dict[str, str]) -> str:
+    roots = {branch: g("Sqrt", g("Add", var, g.constant(layer.eps))) for branch, var in variances.items()}
+    return g("Div", g("Sub", "x", mix(g, layer.w, means)), mix(g, layer.v, roots))
+
+
+def _clamped_mean(g: Graph, layer: Layer, means: dict[str, str], variances: dict[str, str]) -> str:
+    mean = g("Clip", mix(g, layer.w, means), g.constant(-0.5), g.constant(0.5))
+    return divided(g, "x", mean, mix(g, layer.v, variances), layer.eps)
+
+
+def _other_mean(g: Graph, layer: Layer, means: dict[str, str], variances: dict[str, str]) -> str:
+    means["in"] = g.mean("x", [3])
+    return divided(g, "x", mix(g, layer.w, means), mix(g, layer.v, variances), layer.eps)
+
+
+def _squared_x(g: Graph, layer: Layer, means: dict[str, str], variances: dict[str, str]) -> str:
+    d = g("Sub", "x", mix(g, layer.w, means))
+    root = g("Sqrt", g("Add", mix(g, layer.v, variances), g.constant(layer.eps)))
+    return g("Div", g("Mul", d, g("Abs", d)), root)
+
+
+def _batch_statistics(g: Graph, layer: Layer, means: dict[str, str], variances: dict[str, str]) -> str:
+    means["bn"], variances["bn"] = g.mean("x", [0, 2, 3]), g.var("x", [0, 2, 3])
+    return divided(g, "x", mix(g, layer.w, means), mix(g, layer.v, variances), layer.eps)
+
+
+def _group_branch(g: Graph, layer: Layer, means: dict[str, str], variances: dict[str, str]) -> str:
+    shape = g.constant(np.array([0, 3, -1], np.int64))
+    repeat = g.constant(np.repeat(np.arange(3), 2))
+    groups = g("Reshape", "x", shape)
+    axis = g.constant(np.array([3], np.int64))
+    for parts, value in ((means, g.mean(groups, [2])), (variances, g.var(groups, [2]))):
+        parts["ln"] = g("Unsqueeze", g("Gather", value, repeat, axis=1), axis)
+    return divided(g, "x", mix(g, layer.w, means), mix(g, layer.v, variances), layer.eps)
+
+
+# What a layer with one deviation must be refused with.
+DEVIANTS = {
+    "eps_outside_the_root": (_eps_outside, "eps is added outside the square root"),
+    "layer_variance_without_spread": (_no_spread, "leaves out the spread of the channels' means"),
+    "layer_variance_with_squared_mean": (_squared_spread, "isn't a mix of instance and layer variance"),
+    "mixed_deviations": (_mixed_deviations, "what it divides by isn't the root of one mixed variance"),
+    "clamped_mean": (_clamped_mean, "the mean that it subtracts isn't a mix"),
+    "mean_over_another_axis": (_other_mean, "its output isn't linear in x"),
+    "squared_difference": (_squared_x, "its output isn't linear in x"),
+    "batch_statistics": (_batch_statistics, "depends on the rest of its batch"),
+    "group_branch": (_group_branch, "the statistics of 3 groups"),
+}
+DECOYS.update({name: _deviant(build) for name, (build, _) in DEVIANTS.items()})
+DECOYS["mixed_outputs"] = _deviant(_mixed_outputs)
