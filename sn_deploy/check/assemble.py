@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sn_deploy
 from sn_deploy.check.comparison import Comparison
-from sn_deploy.check.result import Assertion, CheckResult, LatencyReport
+from sn_deploy.check.result import Assertion, CheckResult, LatencyReport, OutputParity
 from sn_deploy.check.shard import WHOLE, Shard
 
 
@@ -21,6 +21,7 @@ class Circumstances:
         command: what was typed; machine: see `sn_deploy.check.machine.machine_facts`.
         data: what `Source.describe` gives.
         importance: see `CheckResult`.
+        name_of: the file of a sample, where it is one.
         seconds: how long it took.
     """
 
@@ -29,6 +30,7 @@ class Circumstances:
     data: Mapping[str, Any]
     importance: Sequence[Mapping[str, Any]]
     seconds: float
+    name_of: Callable[[int], str | None] = lambda sample: None
 
 
 def result_from(
@@ -45,7 +47,7 @@ def result_from(
         shard: the part that was run.
         more: assertions beside those of the comparison.
     """
-    part = None
+    parity, part = comparison.parity(), None
     if shard != WHOLE:
         part = {"specification": comparison.specification(), "state": comparison.state()}
     return CheckResult(
@@ -58,12 +60,21 @@ def result_from(
         batches=comparison.batches,
         reference=comparison.reference,
         backends=list(comparison.backends.values()),
-        parity=comparison.parity(),
+        parity=parity,
         metrics=comparison.figures(),
         assertions=[*comparison.assertions(), *more],
         latency=latency,
         importance=circumstances.importance,
+        sample_names=_sample_names(parity, circumstances),
         shard=str(shard) if shard != WHOLE else None,
         partial=part,
         seconds=round(circumstances.seconds, 3),
     )
+
+
+def _sample_names(parity: Mapping[str, Sequence[OutputParity]], circumstances: Circumstances) -> dict[str, str]:
+    named = {
+        index for rows in parity.values() for row in rows for index in (row.max_abs_sample, row.worst_rel_l2_sample)
+    }
+    names = {str(index): circumstances.name_of(index) for index in sorted(named)}
+    return {index: name for index, name in names.items() if name is not None}

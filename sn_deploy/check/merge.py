@@ -24,6 +24,9 @@ def read_parts(paths: Sequence[Path]) -> dict[Path, dict[str, Any]]:
     Raises:
         SnDeployError: one isn't a part, there are parts of different checks, or some are missing or there twice.
     """
+    if len(set(paths)) < len(paths):
+        twice = next(path for path in paths if paths.count(path) > 1)
+        raise SnDeployError("is given twice", where=str(twice))
     documents = {path: read_document(path) for path in paths}
     for path, document in documents.items():
         part = document["partial"]
@@ -66,12 +69,15 @@ def merge_parts(
             f"the parts have {comparison.samples} samples",
             expected=f"{first['data'].get('samples')}, those of the data",
         )
+    # Whichever sample is the whole's largest is its own part's, too.
+    names = {index: name for document in documents.values() for index, name in document["sample_names"].items()}
     circumstances = Circumstances(
         command=command,
         machine=_joined([document["machine"] for document in documents.values()]),
         data=first["data"],
         importance=first["importance"],
         seconds=sum(document["seconds"] for document in documents.values()),
+        name_of=lambda sample: names.get(str(sample)),
     )
     return result_from(comparison, circumstances)
 

@@ -246,6 +246,7 @@ class CheckResult:
         reference: the backend that the others are compared with.
         shard: "2/8" where this is a part; None for the whole, merged or not.
         partial: of a part, what `sn-deploy merge` needs to make the whole of it, exactly; None for the whole.
+        sample_names: index -> file of the samples that ``parity`` names, where samples are files.
         importance: SN layers and their weights of IN, LN and BN, where a model file has them, as `inspect` gives them.
         passed: whether every assertion holds.
     """
@@ -265,6 +266,7 @@ class CheckResult:
     layers: Sequence[LayerReport] = ()
     latency: LatencyReport | None = None
     importance: Sequence[Mapping[str, Any]] = ()
+    sample_names: Mapping[str, str] = field(default_factory=dict)
     shard: str | None = None
     partial: Mapping[str, Any] | None = None
     seconds: float = 0.0

@@ -38,6 +38,8 @@ def _parts(result: CheckResult) -> Iterator[RenderableType]:
     yield Text(f"data: {data_text(result.data, result.samples)}{part}")
     yield _backends(result.backends, result.reference)
     yield _parity(result)
+    for index, name in result.sample_names.items():
+        yield Text(f"#{index} is {name}", style="dim")
     if result.metrics:
         yield _metrics(result.metrics, [info.name for info in result.backends])
     if result.latency is not None:

@@ -110,6 +110,7 @@ def _check(
         data=source.describe(),
         importance=_importance(options),
         seconds=time.monotonic() - start,
+        name_of=getattr(source, "name_of", lambda sample: None),
     )
     more = of_speedups(speedups, latency) if latency is not None else []
     return result_from(comparison, circumstances, shard=shard, latency=latency, more=more)

@@ -53,6 +53,10 @@ class ImageSamples:
         """How many folders the labels are numbers of; None where they are from elsewhere."""
         return len(self._classes) if self._labels_from == "folders" else None
 
+    def name_of(self, sample: int) -> str:
+        """The sample's path in the folder."""
+        return self._names[sample]
+
     def __len__(self) -> int:
         return len(self._names)
 

@@ -49,8 +49,7 @@ class SampleBatches:
     def __post_init__(self) -> None:
         if not self._count:
             raise SnDeployError("there are no samples", where="--data")
-        if not len(self._indices):
-            check_shard_has_batches(self.shard, self._batches)
+        check_shard_has_batches(self.shard, self._batches)
 
     @property
     def _count(self) -> int:
@@ -83,6 +82,16 @@ class SampleBatches:
         first = index * self.batch_size
         inputs, labels = self.samples.load(first, min(first + self.batch_size, self._count))
         return Batch(index, first, inputs, labels)
+
+    @property
+    def label_classes(self) -> int | None:
+        """How many classes the labels tell apart, where that is known."""
+        return getattr(self.samples, "label_classes", None)
+
+    def name_of(self, sample: int) -> str | None:
+        """The file that a sample is, where it is one."""
+        names = getattr(self.samples, "name_of", None)
+        return None if names is None else str(names(sample))
 
     def describe(self) -> dict[str, Any]:
         """See `Source`."""

@@ -1,0 +1,262 @@
+"""Figures of the task against scikit-learn, SciPy and counting by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import pytest
+import scipy.stats
+import sklearn.metrics
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from sn_deploy.check.batch import Batch
+from sn_deploy.check.intervals import mcnemar, wilson
+from sn_deploy.check.metrics.choose import choose_metrics, metric_from_spec
+from sn_deploy.check.metrics.classification import accuracy, leaders, rivals, targets_from_labels, top1_agreement
+from sn_deploy.check.metrics.metric import Metric
+from sn_deploy.check.metrics.segmentation import classes_from_scores
+from sn_deploy.check.result import TaskMetric
+from sn_deploy.errors import SnDeployError
+
+Array = npt.NDArray[Any]
+NAN = math.nan
+
+
+@given(count=st.integers(1, 500), data=st.data())
+def test_wilson_is_scipys(count: int, data: st.DataObject) -> None:
+    hits = data.draw(st.integers(0, count))
+    expected = scipy.stats.binomtest(hits, count).proportion_ci(method="wilson")
+    share = wilson(hits, count)
+    assert share.value == hits / count
+    assert (share.low, share.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@given(one=st.integers(0, 300), other=st.integers(0, 300))
+def test_mcnemar_is_the_exact_binomial_test(one: int, other: int) -> None:
+    expected = scipy.stats.binomtest(one, one + other).pvalue if one + other else 1.0
+    assert mcnemar(one, other) == pytest.approx(expected, rel=1e-9)
+
+
+def test_mcnemar_of_many_flips_does_not_overflow() -> None:
+    assert mcnemar(20_000, 20_600) == pytest.approx(scipy.stats.binomtest(20_000, 40_600).pvalue, rel=1e-9)
+
+
+def test_wilson_of_nothing() -> None:
+    share = wilson(0, 0)
+    assert math.isnan(share.value)
+    assert (share.low, share.high, share.count) == (0, 1, 0)
+
+
+def gathered(
+    outputs: dict[str, Array], labels: Array | None = None, *, task: str = "auto", batch: int = 7, parts: int = 1
+) -> list[TaskMetric]:
+    """The figures of one output of several backends, the first being the reference, by way of ``parts`` parts."""
+    names, metrics = list(outputs), list[list[Metric]]()
+    for part in range(parts):
+        first = outputs[names[0]]
+        metrics.append(choose_metrics(task, {"y": first}, labels, backends=names, reference=names[0]))
+        for index, start in enumerate(range(0, len(first), batch)):
+            if index % parts == part:
+                chosen = slice(start, start + batch)
+                inputs = {"x": first[chosen]}
+                one = Batch(index, start, inputs, None if labels is None else labels[chosen])
+                for metric in metrics[-1]:
+                    metric.update(one, {name: {"y": value[chosen]} for name, value in outputs.items()})
+    rows = []
+    for place, metric in enumerate(metrics[0]):
+        merged = metric_from_spec(json.loads(json.dumps(metric.spec)), names, names[0])
+        for part_metrics in reversed(metrics):
+            merged.merge(json.loads(json.dumps(part_metrics[place].state())))
+        rows += merged.figures()
+    return rows
+
+
+def by_name(rows: list[TaskMetric], backend: str) -> dict[str, TaskMetric]:
+    return {row.name: row for row in rows if row.backend == backend}
+
+
+def scores(samples: int = 200, classes: int = 12, noise: float = 0.5) -> dict[str, Array]:
+    generator = np.random.default_rng(1)
+    reference = generator.standard_normal((samples, classes)).astype(np.float32)
+    return {"torch": reference, "ort": reference + np.float32(noise) * generator.standard_normal(reference.shape)}
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_classification_against_scikit_learn(parts: int) -> None:
+    outputs, labels = scores(), np.random.default_rng(2).integers(0, 12, 200)
+    rows = by_name(gathered(outputs, labels, parts=parts), "ort")
+    predicted = {name: value.argmax(1) for name, value in outputs.items()}
+    assert rows["top1_agreement"].value == sklearn.metrics.accuracy_score(predicted["torch"], predicted["ort"])
+    assert rows["top1_accuracy"].value == sklearn.metrics.accuracy_score(labels, predicted["ort"])
+    for name, truth in (("top5_agreement", predicted["torch"]), ("top5_accuracy", labels)):
+        expected = sklearn.metrics.top_k_accuracy_score(truth, outputs["ort"], k=5, labels=range(12))
+        assert rows[name].value == pytest.approx(expected, abs=1e-15)
+    right = {name: value == labels for name, value in predicted.items()}
+    only_ort, only_torch = (int((right[a] & ~right[b]).sum()) for a, b in (("ort", "torch"), ("torch", "ort")))
+    assert only_ort != only_torch
+    expected_p = scipy.stats.binomtest(only_ort, only_ort + only_torch).pvalue
+    assert rows["top1_accuracy"].p_value == pytest.approx(expected_p)
+    assert rows["top1_accuracy"].difference == pytest.approx((only_ort - only_torch) / 200)
+    interval = scipy.stats.binomtest(int(right["ort"].sum()), 200).proportion_ci(method="wilson")
+    assert (rows["top1_accuracy"].low, rows["top1_accuracy"].high) == pytest.approx((interval.low, interval.high))
+    assert "top1_ties" not in rows
+
+
+def test_few_classes_have_no_top_5() -> None:
+    rows = by_name(gathered(scores(classes=5)), "ort")
+    assert "top1_agreement" in rows
+    assert "top5_agreement" not in rows
+
+
+def brute_rivals(row: Array, targets: Array) -> int:
+    """How many others stand before or beside the last target, counted one by one."""
+    if np.isnan(row).any() or not targets.any():
+        return len(row)
+    return sum(row[c] >= min(row[targets]) for c in range(len(row)) if not targets[c])
+
+
+@given(
+    values=hnp.arrays(np.float64, (4, 6), elements=st.sampled_from([-1.0, 0.0, 0.0, 1.0, NAN, math.inf, -math.inf])),
+    targets=hnp.arrays(np.bool_, (4, 6)),
+)
+def test_rivals_are_counted_with_ties_against_the_target(values: Array, targets: Array) -> None:
+    assert rivals(values, targets).tolist() == [brute_rivals(*pair) for pair in zip(values, targets, strict=True)]
+
+
+@given(values=hnp.arrays(np.float64, (5, 7), elements=st.sampled_from([0.0, 1.0, 2.0])))
+def test_an_output_agrees_with_itself_whatever_its_ties(values: Array) -> None:
+    assert top1_agreement(values, values) == 1
+
+
+def test_a_dead_network_is_right_about_nothing() -> None:
+    dead, labels = np.zeros((50, 10)), np.arange(50) % 10
+    assert accuracy(dead, labels) == 0
+    assert top1_agreement(np.eye(10)[labels], dead) == 0
+    rows = by_name(gathered({"torch": np.eye(10)[labels], "ort": dead}, labels), "ort")
+    assert rows["top5_accuracy"].value == rows["top5_agreement"].value == rows["top1_accuracy"].value == 0
+    assert rows["top1_ties"].value == 1
+
+
+def test_a_tie_that_the_reference_does_not_have_is_no_agreement() -> None:
+    assert top1_agreement([[3.0, 1.0]], [[3.0, 3.0]]) == 0
+    assert top1_agreement([[3.0, 3.0, 1.0]], [[2.0, 3.0, 1.0]]) == 1  # either of the two is right
+    assert top1_agreement([[3.0, 3.0, 1.0]], [[2.0, 1.0, 3.0]]) == 0
+    assert top1_agreement([[NAN, 1.0]], [[NAN, 1.0]]) == 0
+
+
+def test_half_precision_scores() -> None:
+    values = np.array([[1, 2, 3], [5, 4, 3]], dtype=ml_dtypes.bfloat16)
+    assert top1_agreement(values, values.astype(np.float16)) == 1
+    assert leaders(values.astype(np.float64)).tolist() == [[False, False, True], [True, False, False]]
+
+
+def test_labels_that_are_no_classes_are_refused() -> None:
+    with pytest.raises(SnDeployError, match=r"sample 9 is 3 \(expected 0 to 2, the classes of the output\)"):
+        targets_from_labels(np.array([0, 3]), 3, first=8)
+    with pytest.raises(SnDeployError, match="the label of sample 0 is -1"):
+        targets_from_labels(np.array([-1]), 3)
+
+
+def maps(samples: int = 9, classes: int = 4) -> dict[str, Array]:
+    generator = np.random.default_rng(5)
+    reference = generator.standard_normal((samples, classes, 6, 5)).astype(np.float32)
+    return {"torch": reference, "ort": reference + generator.standard_normal(reference.shape).astype(np.float32)}
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_segmentation_against_scikit_learn(parts: int) -> None:
+    outputs, labels = maps(), np.random.default_rng(6).integers(0, 4, (9, 6, 5))
+    labels[0, :2], labels[3, 4] = 255, -1
+    rows = by_name(gathered(outputs, labels, batch=2, parts=parts), "ort")
+    predicted = {name: value.argmax(1).ravel() for name, value in outputs.items()}
+    counted = ((labels >= 0) & (labels != 255)).ravel()
+    truth = labels.ravel()[counted]
+    assert rows["pixel_agreement"].value == sklearn.metrics.accuracy_score(predicted["torch"], predicted["ort"])
+    assert rows["pixel_accuracy"].value == sklearn.metrics.accuracy_score(truth, predicted["ort"][counted])
+    iou = {"average": "macro", "labels": range(4)}
+    expected = sklearn.metrics.jaccard_score(predicted["torch"], predicted["ort"], **iou)
+    assert rows["miou_agreement"].value == pytest.approx(expected)
+    expected = sklearn.metrics.jaccard_score(truth, predicted["ort"][counted], **iou)
+    assert rows["miou"].value == pytest.approx(expected)
+    other = sklearn.metrics.jaccard_score(truth, predicted["torch"][counted], **iou)
+    assert rows["miou"].difference == pytest.approx(expected - other)
+
+
+def test_classes_that_nobody_has_do_not_count_in_the_miou() -> None:
+    one = np.zeros((1, 4, 2, 2), np.float32)
+    one[:, 1] = 1
+    assert by_name(gathered({"torch": one, "ort": one}), "ort")["miou_agreement"].value == 1
+
+
+def brute_class(row: Array) -> int:
+    if np.isnan(row).any() or (row == row.max()).sum() > 1:
+        return len(row)
+    return int(row.argmax())
+
+
+@given(values=hnp.arrays(np.float32, (2, 4, 1, 3), elements=st.sampled_from([-1.0, 0.0, 1.0, 2.0, NAN, math.inf])))
+def test_pixels_with_a_tie_or_a_nan_have_no_class(values: Array) -> None:
+    rows = np.moveaxis(values, 1, -1).reshape(-1, 4)
+    assert classes_from_scores(values).ravel().tolist() == [brute_class(row) for row in rows]
+
+
+def test_pixels_without_a_class_are_wrong() -> None:
+    generator = np.random.default_rng(0)
+    reference = generator.standard_normal((2, 3, 4, 4)).astype(np.float16)
+    candidate, labels = reference.copy(), reference.argmax(1)
+    candidate[0, :, 0, 0] = 7
+    rows = by_name(gathered({"torch": reference, "ort": candidate}, labels), "ort")
+    assert rows["pixel_agreement"].value == rows["pixel_accuracy"].value == 31 / 32
+    # Nothing can be said about pixels to which the reference gives no class.
+    rows = by_name(gathered({"torch": candidate, "ort": reference}, labels), "ort")
+    assert (rows["pixel_agreement"].value, rows["pixel_agreement"].count) == (1, 31)
+    assert rows["pixel_accuracy"].difference == pytest.approx(1 / 32)
+
+
+@pytest.mark.parametrize(
+    ("task", "output", "labels", "message"),
+    [
+        ("classification", np.zeros((2, 3, 4, 4)), None, r"no output is \(N, classes\): y \(2, 3, 4, 4\)"),
+        ("segmentation", np.zeros((2, 3)), None, r"no output is \(N, classes, H, W\)"),
+        (
+            "classification",
+            np.zeros((2, 3)),
+            np.zeros((2, 4, 4), int),
+            r"have shape \(2, 4, 4\) \(expected \(N,\)",
+        ),
+        ("auto", np.zeros((2, 3)), np.zeros(2), "labels: are float64"),
+    ],
+)
+def test_tasks_that_do_not_fit_are_refused(task: str, output: Array, labels: Array | None, message: str) -> None:
+    with pytest.raises(SnDeployError, match=message):
+        choose_metrics(task, {"y": output}, labels, backends=["a", "b"], reference="a")
+
+
+def test_folders_that_are_not_the_classes_are_refused() -> None:
+    with pytest.raises(SnDeployError, match="the folders are 10 classes, and output y has 1000"):
+        choose_metrics(
+            "auto", {"y": np.zeros((2, 1000))}, np.zeros(2, int), backends=["a"], reference="a", label_classes=10
+        )
+
+
+def test_a_picture_is_no_segmentation() -> None:
+    picture = {"y": np.zeros((2, 3, 8, 8))}
+    assert choose_metrics("auto", picture, None, backends=["a", "b"], reference="a") == []
+    assert len(choose_metrics("segmentation", picture, None, backends=["a", "b"], reference="a")) == 1
+    assert choose_metrics("none", picture, None, backends=["a", "b"], reference="a") == []
+
+
+def test_labels_of_another_size_than_the_output_are_refused() -> None:
+    with pytest.raises(SnDeployError, match=r"have shape \(9, 12, 10\) \(expected .*, \(9, 6, 5\)\)"):
+        gathered(maps(), np.zeros((9, 12, 10), int), batch=9)
+    labels = np.zeros((9, 6, 5), int)
+    labels[4, 0, 0] = 4
+    with pytest.raises(SnDeployError, match="a pixel of sample 4 has label 4"):
+        gathered(maps(), labels, batch=3)
