@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,9 +32,7 @@ def console_for(json_output: str | None) -> Console:
 
 def command_text(context: click.Context) -> str:
     """What was typed, quoted for a shell."""
-    from sn_deploy.check.reproduce import quoted
-
-    return quoted(context.obj or ())
+    return shlex.join(["sn-deploy", *(context.obj or ())])
 
 
 def check_outputs(json_output: str | None, html: Path | None) -> None:
@@ -52,9 +51,13 @@ def write_result(
     json_output: str | None,
     html: Path | None,
     console: Console,
-    commands: Sequence[str] = (),
+    commands: Sequence[str] | None = None,
 ) -> None:
-    """Writes the result where it is asked for, and prints it."""
+    """Writes the result where it is asked for, and prints it.
+
+    Args:
+        commands: what made it, where that is more than its own command.
+    """
     from sn_deploy.check.document import text_from_result, write_document
     from sn_deploy.check.result import as_json
     from sn_deploy.check.show import tables_from_result
@@ -67,10 +70,11 @@ def write_result(
         console.print(f"wrote {json_output}")
     if html is not None:
         from sn_deploy.check.report.html import write_html
-        from sn_deploy.check.reproduce import write_reproduce
+        from sn_deploy.check.report.reproduce import write_reproduce
 
-        write_html(as_json(result), html)
-        write_reproduce(result, html.with_name(REPRODUCE), commands)
+        written = as_json(result)
+        write_html(written, html)
+        write_reproduce(written, html.with_name(REPRODUCE), commands)
         console.print(f"wrote {html} and {html.with_name(REPRODUCE)}")
     if result.shard is not None:
         console.print(f"part {result.shard}: its limits say little alone; put all parts together with: sn-deploy merge")

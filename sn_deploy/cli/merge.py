@@ -42,11 +42,11 @@ def command(
     and so are missing parts and parts given twice. Exits with 0 if all limits hold, 1 if one doesn't.
     """
     from sn_deploy.check.merge import merge_parts, read_parts
-    from sn_deploy.check.reproduce import rerun_commands
 
     check_outputs(json_output, html)
     console = console_for(json_output)
     documents = read_parts(parts)
     result = merge_parts(documents, command=command_text(context), user_metrics=user_metrics)
-    write_result(result, json_output, html, console, rerun_commands(documents.values(), result))
+    commands = [*(str(document["command"]) for document in documents.values()), result.command]
+    write_result(result, json_output, html, console, commands)
     raise_where_failed(result)
