@@ -12,10 +12,11 @@ from sn_deploy.errors import SnDeployError
 
 
 @contextlib.contextmanager
-def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_output(path: str | os.PathLike[str], *, executable: bool = False) -> Iterator[Path]:
     """Yields a temporary path beside ``path``, renamed to it when the block ends well and removed when it raises.
 
-    The name keeps ``path``'s suffix, because writers such as matplotlib choose the format by it.
+    The name keeps ``path``'s suffix, because writers such as matplotlib choose the format by it. ``executable`` is for
+    scripts.
 
     Raises:
         SnDeployError: the folder is missing or can't be written to, or ``path`` is a folder.
@@ -28,7 +29,7 @@ def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         # mkstemp gives 0600; a user expects what the umask gives any other file.
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod((0o777 if executable else 0o666) & ~_umask())
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(target)

@@ -1,0 +1,1 @@
+"""One picture a file, drawn by matplotlib from parts of the document."""
