@@ -61,13 +61,10 @@ def _orders(
     wanted: list[str], found: list[str], fits: Callable[[str, str], bool] | None, ordered: bool
 ) -> list[tuple[str, ...]]:
     if ordered or len(wanted) == 1:
-        candidates = [tuple(found)]
-    elif len(wanted) > _MOST_TO_PERMUTE or fits is None:
+        return [tuple(found)]  # whether they fit is for the caller to say, who knows more about it
+    if len(wanted) > _MOST_TO_PERMUTE or fits is None:
         return [tuple(found)] * 2  # more than one, for all that is known
-    else:
-        candidates = list(itertools.permutations(found))
-    if fits is None:
-        return candidates
+    candidates = itertools.permutations(found)
     return [order for order in candidates if all(fits(*pair) for pair in zip(wanted, order, strict=True))]
 
 

@@ -1,0 +1,306 @@
+"""Samples: the same whatever their batch, limit or shard, and refused when they don't fit."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from sn_deploy.check.batch import Batch, Source
+from sn_deploy.check.data.open import DataOptions, open_data
+from sn_deploy.check.shard import Shard, parse_shard
+from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.tensors import TensorInfo
+
+Array = npt.NDArray[Any]
+
+IMAGE = TensorInfo("image", ("N", 3, 4, 4), np.dtype(np.float32))
+IDS = TensorInfo("ids", ("N", 5), np.dtype(np.int64))
+MASK = TensorInfo("mask", ("N", 5), np.dtype(np.bool_))
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the test's own, from which modules are imported."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    return tmp_path
+
+
+def opened(data: str, *inputs: TensorInfo, **options: Any) -> Source:
+    return open_data(DataOptions(data, **options), inputs or (IMAGE,))
+
+
+def joined(batches: list[Batch], name: str = "image") -> Array:
+    return np.concatenate([batch.inputs[name] for batch in batches])
+
+
+def test_random_samples_do_not_depend_on_batch_limit_or_shard() -> None:
+    whole = joined(list(opened("random:seed=3", batch_size=7, limit=20)))
+    assert whole.shape == (20, 3, 4, 4)
+    assert whole.dtype == np.float32
+    np.testing.assert_array_equal(joined(list(opened("random:seed=3", batch_size=4, limit=9))), whole[:9])
+    for number in (1, 2, 3):
+        for batch in opened("random:seed=3", batch_size=7, limit=20, shard=Shard(number, 3)):
+            np.testing.assert_array_equal(batch.inputs["image"], whole[batch.first : batch.first + batch.samples])
+    assert not np.array_equal(joined(list(opened("random:seed=4", limit=20))), whole)
+
+
+def test_random_samples_are_what_they_say() -> None:
+    values = joined(list(opened("random:mean=3,std=0.5", limit=400)))
+    assert values.mean() == pytest.approx(3, abs=0.02)
+    assert values.std() == pytest.approx(0.5, abs=0.02)
+    values = joined(list(opened("random:distribution=uniform,low=-2,high=4", limit=400)))
+    assert -2 <= values.min() < -1.9
+    assert 3.9 < values.max() < 4
+    assert len(np.unique(values, axis=0)) == 400  # no sample twice
+
+
+def test_random_integers_and_booleans() -> None:
+    (batch,) = opened("random", IDS, MASK, limit=8)
+    assert batch.inputs["ids"].dtype == np.int64
+    assert set(np.unique(batch.inputs["ids"])) == {0, 1}
+    assert batch.inputs["mask"].dtype == np.bool_
+    (batch,) = opened("random:low=5,high=9", IDS, limit=8)
+    assert set(np.unique(batch.inputs["ids"])) == {5, 6, 7, 8, 9}
+    described = opened("random:seed=2", IDS, limit=8).describe()
+    assert (described["kind"], described["seed"]) == ("random", 2)
+    assert (described["samples"], described["batch_size"], described["shapes"]) == (8, 8, {"ids": [5]})
+
+
+@pytest.mark.parametrize(("samples", "batch", "parts"), [(20, 3, 3), (8, 8, 1), (9, 2, 5)])
+def test_shards_take_each_batch_once(samples: int, batch: int, parts: int) -> None:
+    whole = [(one.index, one.first, one.samples) for one in opened("random", batch_size=batch, limit=samples)]
+    assert sum(count for _, _, count in whole) == samples
+    shards = [opened("random", batch_size=batch, limit=samples, shard=Shard(n + 1, parts)) for n in range(parts)]
+    found = [[(one.index, one.first, one.samples) for one in shard] for shard in shards]
+    assert [len(one) for one in found] == [shard.batches for shard in shards]
+    assert sorted(one for part in found for one in part) == whole
+    assert len({str(shard.describe()) for shard in shards}) == 1
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "1/0", "a/b", "-1/3", "1/3/5"])
+def test_shards_that_are_none(text: str) -> None:
+    with pytest.raises(SnDeployError, match="expected PART/PARTS"):
+        parse_shard(text)
+
+
+def test_a_file_of_one_array() -> None:
+    values = np.random.default_rng(0).standard_normal((10, 3, 4, 4))
+    np.save("x.npy", values)
+    source = opened("x.npy", batch_size=4, limit=9)
+    assert source.batches == 3
+    np.testing.assert_array_equal(joined(list(source)), values[:9])
+    assert source.describe()["labels"] == "none"
+    assert len(source.describe()["sha256"]) == 64
+
+
+def test_a_file_of_several_arrays_by_name_or_by_order() -> None:
+    image, ids = np.zeros((6, 3, 4, 4), np.float32), np.arange(30).reshape(6, 5)
+    np.savez("named.npz", ids=ids, image=image, labels=np.arange(6))
+    (batch,) = opened("named.npz", IMAGE, IDS)
+    np.testing.assert_array_equal(batch.inputs["ids"], ids)
+    assert batch.labels is not None
+    assert batch.labels.tolist() == [0, 1, 2, 3, 4, 5]
+    (batch,) = opened("named.npz", IMAGE, IDS, labels="none")
+    assert batch.labels is None
+    np.savez("ordered.npz", image, ids)
+    (batch,) = opened("ordered.npz", IMAGE, IDS)
+    np.testing.assert_array_equal(batch.inputs["ids"], ids)
+    np.savez("by_shape.npz", second=ids, first=image)
+    (batch,) = opened("by_shape.npz", IMAGE, IDS)
+    np.testing.assert_array_equal(batch.inputs["ids"], ids)
+
+
+def test_labels_from_another_file() -> None:
+    np.save("x.npy", np.zeros((3, 3, 4, 4), np.float32))
+    np.save("y.npy", np.array([4, 5, 6]))
+    Path("y.txt").write_text("4\n\n5\n6\n")
+    for labels in ("y.npy", "y.txt"):
+        (batch,) = opened("x.npy", labels=labels)
+        assert batch.labels is not None
+        assert batch.labels.tolist() == [4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "inputs", "message"),
+    [
+        (
+            {"x": np.zeros((2, 3, 4, 5), np.float32)},
+            [IMAGE],
+            r"for image are float32 \(2, 3, 4, 5\)",
+        ),
+        ({"x": np.zeros((2, 3, 4, 4), np.uint8)}, [IMAGE], "uint8.*scale and normalise them as in training"),
+        ({"x": np.zeros((3, 4, 4), np.float32)}, [IMAGE], r"expected image: float32 \(N, 3, 4, 4\)"),
+        ({"x": np.float32(1)}, [IMAGE], "samples for image are"),
+        ({"x": np.zeros((2, 5))}, [IDS], "samples for ids are float64"),
+        (
+            {"x": np.zeros((2, 5), int)},
+            [IMAGE, IDS],
+            "inputs are x .expected image, ids.; give each input under its name",
+        ),
+        ({"image": np.zeros((2, 3, 4, 4), np.float32), "labels": np.zeros(3, int)}, [IMAGE], "image 2, labels 3"),
+        ({"image": np.zeros((0, 3, 4, 4), np.float32)}, [IMAGE], "there are no samples"),
+        ({"image": np.array([None])}, [IMAGE], "can't be read"),
+    ],
+)
+def test_arrays_that_do_not_fit(arrays: dict[str, Array], inputs: list[TensorInfo], message: str) -> None:
+    np.savez("x.npz", **arrays)  # type: ignore[arg-type]
+    with pytest.raises(SnDeployError, match=message):
+        opened("x.npz", *inputs)
+
+
+def test_arrays_that_can_be_matched_in_several_ways_are_refused() -> None:
+    np.savez("x.npz", a=np.zeros((2, 5), int), b=np.zeros((2, 5), int))
+    with pytest.raises(SnDeployError, match=r"inputs a, b can be matched in several ways .expected ids, more"):
+        opened("x.npz", IDS, TensorInfo("more", ("N", 5), np.dtype(np.int64)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("1\nx 2\n", "has lines with a name and lines without"),
+        ("1\n2\n", "has 2 labels for 3 samples"),
+        ("a.png 1\n", "gives labels by name, and these samples have none"),
+        ("cat\n", "line 1 is 'cat'"),
+        ("1.5\n", "line 1 is '1.5'"),
+    ],
+)
+def test_labels_that_do_not_fit(text: str, message: str) -> None:
+    np.save("x.npy", np.zeros((3, 3, 4, 4), np.float32))
+    Path("labels.txt").write_text(text)
+    with pytest.raises(SnDeployError, match=f"--labels labels.txt: {message}"):
+        opened("x.npy", labels="labels.txt")
+
+
+def user_source(code: str, *inputs: TensorInfo, **options: Any) -> Source:
+    Path("mine.py").write_text(f"import numpy as np, torch\n{code}")
+    return opened("mine.py:data", *inputs, **options)
+
+
+BATCHES = "[np.full((n, 3, 4, 4), n, np.float32) for n in (2, 3)]"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"data = {BATCHES}",
+        f"def data():\n    return {BATCHES}",
+        f"def data():\n    yield from {BATCHES}",
+        f"def data():\n    yield from map(torch.from_numpy, {BATCHES})",
+        f"def data():\n    return [dict(image=x) for x in {BATCHES}]",
+        f"def data():\n    return [(x,) for x in {BATCHES}]",
+    ],
+)
+def test_batches_of_the_users_own(code: str) -> None:
+    source = user_source(code)
+    batches = list(source)
+    assert [(batch.index, batch.first, batch.samples) for batch in batches] == [(0, 0, 2), (1, 2, 3)]
+    assert joined(batches)[:, 0, 0, 0].tolist() == [2, 2, 3, 3, 3]
+    assert joined(list(source)).shape == (5, 3, 4, 4)  # a second pass
+    described = source.describe()
+    assert (described["samples"], len(described["sha256"])) == (5, 64)
+    assert "batch_size" not in described
+
+
+@pytest.mark.parametrize(
+    "item", ["(x, i)", "(x, torch.tensor(i))", "dict(image=x, label=i)", "(dict(image=x), i)", "[x, np.int32(i)]"]
+)
+def test_samples_with_labels_are_stacked(item: str) -> None:
+    code = f"def data():\n    for i in range(5):\n        x = np.full((3, 4, 4), i, np.float32)\n        yield {item}"
+    batches = list(user_source(code, batch_size=2, limit=5))
+    assert [batch.samples for batch in batches] == [2, 2, 1]
+    assert [batch.labels.tolist() for batch in batches if batch.labels is not None] == [[0, 1], [2, 3], [4]]
+    assert joined(batches)[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_several_inputs_of_the_users_own_in_order() -> None:
+    code = "data = [(np.zeros((2, 3, 4, 4), np.float32), np.ones((2, 5), np.int64), np.array([7, 8]))]"
+    (batch,) = user_source(code, IMAGE, IDS)
+    assert batch.inputs["ids"].shape == (2, 5)
+    assert batch.labels is not None
+    assert batch.labels.tolist() == [7, 8]
+
+
+def test_a_torch_data_loader() -> None:
+    code = (
+        "from torch.utils.data import DataLoader, TensorDataset\n"
+        "set_ = TensorDataset(torch.arange(7.0)[:, None, None, None].expand(7, 3, 4, 4), torch.arange(7))\n"
+        "data = DataLoader(set_, batch_size=3)"
+    )
+    batches = list(user_source(code, limit=5))
+    assert [batch.samples for batch in batches] == [3, 2]
+    assert joined(batches)[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_shards_of_the_users_own() -> None:
+    code = "def data():\n    for i in range(7):\n        yield np.full((3, 4, 4), i, np.float32), i"
+    whole = user_source(code, batch_size=2)
+    parts = [opened("mine.py:data", batch_size=2, shard=Shard(number, 3)) for number in (1, 2, 3)]
+    labels = [[batch.labels.tolist() for batch in part if batch.labels is not None] for part in parts]
+    assert labels == [[[0, 1], [6]], [[2, 3]], [[4, 5]]]
+    list(whole)
+    assert [part.describe() for part in parts] == [whole.describe()] * 3
+    with pytest.raises(SnDeployError, match="there are 4 batches for 5 parts; make at most 4 parts"):
+        list(opened("mine.py:data", batch_size=2, shard=Shard(1, 5)))
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("def data():\n    return 3", "gives a int .expected something to iterate over"),
+        ("data = iter([])", "can be iterated only once; name a function that makes the iterator"),
+        ("data = []", "gives no samples"),
+        ("data = ['x']", "item 0, image: is a str .expected an array or tensor of numbers"),
+        ("data = [[[1, 2], [3]]]", "item 0"),
+        ("data = [np.zeros((2, 3, 4, 4), np.uint8)]", "item 0: samples for image are uint8"),
+        ("data = [np.zeros((2, 3, 5, 4))]", r"expected image: float32 \(N, 3, 4, 4\)"),
+        ("data = [(np.zeros((2, 3, 4, 4)), np.zeros(3, int))]", r"item 0: inputs and labels have \[2, 3\] samples"),
+        ("data = [(np.zeros((2, 3, 4, 4)), 1, 2)]", "item 0: has 3 parts .expected image, and perhaps the labels"),
+        ("data = [dict(x=np.zeros((2, 3, 4, 4)), y=np.zeros(2))]", "item 0: inputs are x, y .expected image"),
+        ("def data(n):\n    return []", "doesn't take these arguments"),
+        ("def data():\n    raise OSError('gone')", "failed: OSError: gone"),
+    ],
+)
+def test_items_that_do_not_fit(code: str, message: str) -> None:
+    with pytest.raises(SnDeployError, match=message):
+        list(user_source(code))
+
+
+def test_the_next_batch_is_loaded_while_one_is_worked_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    from threading import Event
+
+    from sn_deploy.check.data.samples import SampleBatches
+
+    loaded = [Event() for _ in range(4)]
+
+    class Samples:
+        def __len__(self) -> int:
+            return 4
+
+        def load(self, first: int, last: int) -> tuple[dict[str, Array], None]:
+            loaded[first].set()
+            return {"x": np.zeros((last - first, 1))}, None
+
+        def describe(self) -> dict[str, Any]:
+            return {}
+
+    batches: Iterator[Batch] = iter(SampleBatches(Samples(), 1))
+    next(batches)
+    assert loaded[1].wait(10)
+    assert not loaded[2].wait(0.05)  # but no more than that: batches are large
+    assert len(list(batches)) == 3
+
+
+def test_bfloat16_tensors_of_the_users_own() -> None:
+    (batch,) = user_source("data = [torch.ones(2, 3, 4, 4, dtype=torch.bfloat16)]")
+    assert str(batch.inputs["image"].dtype) == "bfloat16"
+    assert torch.ones(1).dtype == torch.float32
