@@ -54,7 +54,7 @@ def prove(source: Path, candidate: Path, inputs: Mapping[str, Array]) -> Proof:
         CheckFailedError: an output differs.
         SnDeployError: one of the files doesn't run on these inputs.
     """
-    with OrtSession(source, native=False) as session:
+    with _by_functions(source) as session:
         given = _complete(session.inputs, inputs, source)
         try:
             expected = session.run(given)
@@ -71,6 +71,17 @@ def prove(source: Path, candidate: Path, inputs: Mapping[str, Array]) -> Proof:
     for name, reference in expected.items():
         worst = max(worst, _checked(name, reference, actual[name], source))
     return Proof({name: array.shape for name, array in given.items()}, worst)
+
+
+def _by_functions(source: Path) -> OrtSession:
+    try:
+        return OrtSession(source, native=False)
+    except SnDeployError as error:
+        raise SnDeployError(
+            f"it doesn't run by the functions inside it, so there is nothing to compare the result with: {error.what}",
+            where=str(source),
+            expected="a portable file, as `sn-deploy export` writes it",
+        ) from error
 
 
 def _checked(name: str, expected: Array, actual: Array, source: Path) -> float:

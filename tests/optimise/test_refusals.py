@@ -86,6 +86,14 @@ def test_files_that_have_nothing_to_gain(
     assert message in refusal(source, tmp_path / "here.onnx")
 
 
+def test_a_file_without_its_functions(portable: Path) -> None:
+    model = onnx.load(portable)
+    del model.functions[:]
+    onnx.save(model, portable)
+    text = refusal(portable, portable.with_name("b.onnx"))
+    assert "it doesn't run by the functions inside it, so there is nothing to compare the result with" in text
+
+
 @pytest.mark.parametrize("content", [b"\x08\x0a nothing", b"\x00" * 64], ids=["cut off", "no ONNX"])
 def test_files_that_are_none(content: bytes, block: int, tmp_path: Path) -> None:
     source = tmp_path / "net.onnx"
