@@ -28,7 +28,11 @@ class Histogram:
         """Counts the values, of any shape; none is NaN."""
         with np.errstate(over="ignore", under="ignore"):
             bits = values.ravel().astype(np.float32).view(np.int32)
-        self._counts += np.bincount(bits >> _DROPPED_BITS, minlength=_BINS)
+        if bits.size:
+            bins = bits >> _DROPPED_BITS
+            lowest = int(bins.min())  # mostly far from 0: no need to go through all the bins below
+            counts = np.bincount(bins - lowest)
+            self._counts[lowest : lowest + len(counts)] += counts
 
     def leave_out_zeros(self, count: int) -> None:
         """Takes back so many values that were counted as 0."""

@@ -24,7 +24,7 @@ from sn_deploy.runtime.tensors import Array
 PERCENTS: Final = ("50", "90", "99", "99.9")
 
 # Elements that are worked on at a time: their float64 copies stay in a core's cache.
-_BLOCK: Final = 1 << 15
+_BLOCK: Final = 1 << 14
 
 Float64Array = npt.NDArray[np.float64]
 
