@@ -36,7 +36,10 @@ TOLERANCE: Final = 1e-9
 # A branch with less isn't in use.
 _NO_SHARE: Final = 1e-9
 
-_ROUNDOFF: Final = {ir.DataType.FLOAT16: 2.0**-11, ir.DataType.BFLOAT16: 2.0**-8, ir.DataType.DOUBLE: 2.0**-53}
+# What the operator takes.
+_DTYPES: Final = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+_ROUNDOFF: Final = {ir.DataType.FLOAT16: 2.0**-11, ir.DataType.BFLOAT16: 2.0**-8}
 _FLOAT32_ROUNDOFF: Final = 2.0**-24
 
 
@@ -126,6 +129,9 @@ def read_layer(region: Region, facts: GraphFacts, opset: int, sizes: Sequence[Si
 
 def _settings(region: Region, sizes: Sequence[Sizes]) -> list[Setting]:
     source = region.sources[-1]
+    if all(value.dtype not in _DTYPES for value in region.sources):
+        dtype = "of an unknown type" if source.dtype is None else source.dtype.name.lower()
+        raise NotSwitchNormError(f"its input {source.name!r} is {dtype}, and the operator takes none", -1)
     if source.shape is None:
         raise NotSwitchNormError(f"the rank of its input {source.name!r} isn't known", -1)
     declared = [dim if isinstance(dim, int) else None for dim in source.shape]
@@ -156,7 +162,7 @@ def _readings(region: Region, runs: list[_Run]) -> Iterator[_Reading]:
     """The readings in which Y has X's shape and type, those that leave the least outside first."""
     for result in reversed(region.results):
         for source in reversed(region.sources):
-            if source.dtype is not None and result.dtype is not None and source.dtype != result.dtype:
+            if source.dtype not in _DTYPES or result.dtype not in (source.dtype, None):
                 continue
             for source_last, result_last in ((False, False), (True, True), (False, True), (True, False)):
                 reading = _Reading(source, result, source_last, result_last)
