@@ -19,7 +19,7 @@ from sn_deploy.fuse.replace import replace
 from sn_deploy.fuse.report import FusedLayer, FuseReport
 from sn_deploy.graph.epilogue import fuse_epilogues
 from sn_deploy.graph.layers import count_nodes, switch_norm_nodes, write_functions
-from sn_deploy.graph.save import save
+from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
 
 
 def fuse(
@@ -62,6 +62,10 @@ def fuse(
     _infer_new_shapes(model)
     fusion = fuse_epilogues(model) if fuse_relu else None
     layers = tuple(_fused_layer(layer, region, name) for (layer, region), name in zip(found.layers, names, strict=True))
+    if external_data is None:
+        external_data = weight_bytes(model) >= EXTERNAL_DATA_FROM_BYTES
+    if not external_data:
+        ir.external_data.load_to_model(model)  # the source's external data isn't the new file's
     data_path = save(model, path, external_data=external_data)
     return FuseReport(
         path=path,
