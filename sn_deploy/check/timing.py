@@ -21,7 +21,7 @@ from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import Array
 
 # Kind of backend -> the library that it runs in, which isn't its own memory.
-_IMPORTS: Final = {"torch": ["torch"], "ort": ["onnxruntime"], "ort-native": ["onnxruntime"], "trt": ["tensorrt"]}
+_IMPORTS: Final = {"torch": ["torch"], "trt": ["tensorrt"]}
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def time_backends(
         for backend in timed:
             for size, values in inputs.items():
                 found[backend.info.name, size] = measure_memory(
-                    backend.reopen, backend.cast(values), imports=_IMPORTS[backend.info.kind]
+                    backend.reopen, backend.cast(values), imports=_IMPORTS.get(backend.info.kind, ["onnxruntime"])
                 )
     return measure(
         {backend.info.name: backend.timed(inputs) for backend in timed},

@@ -19,7 +19,7 @@ BACKENDS: Final = (
         "named",
         multiple=True,
         metavar="NAME=KIND:FILE",
-        help="One more: ort, ort-native or trt; repeatable.",
+        help="One more: ort, ort-native, ort-cuda, ort-cuda-native or trt; repeatable.",
     ),
     click.option(
         "--reference", "reference_name", metavar="NAME", help="Compare with this one; default: PyTorch, else the first."

@@ -245,10 +245,13 @@ IMPOSSIBLE: list[tuple[list[str], str]] = [
     (["mine.py"], "mine.py: is no file that can be run (expected an ONNX file, .engine or .plan)"),
     (["cut.onnx", "net.onnx"], "cut.onnx: is cut off, damaged or no ONNX file"),
     (["net.plan", "net.onnx"], "net.plan: TensorRT engines can't be run by this version of sn-deploy"),
-    (["net.onnx", "net.onnx"], "there are two backends 'ort-net"),
+    (["net.onnx", "net.onnx"], "net.onnx: is given twice; name both, with --backend"),
+    (["net.onnx", "sub/net.onnx"], "there are two backends 'ort-net"),
+    (["net.onnx", "--backend", "x=ort-cuda:net.onnx"], "CUDAExecutionProvider is not in this onnxruntime"),
+    (["net.onnx", "--backend", "x=ort-cuda-native:net.onnx"], "x: the native operator wasn't built, or is turned off"),
     (["net.onnx", "wide.onnx"], "ort-wide beside ort-net: input image: float32 (batch, 3, 9, 9)"),
     (["net.onnx", "--backend", "x"], "--backend x: can't be read (expected NAME=KIND:FILE"),
-    (["net.onnx", "--backend", "x=gpu:net.onnx"], "there is no kind 'gpu' (expected ort, ort-native, trt)"),
+    (["net.onnx", "--backend", "x=gpu:net.onnx"], "there is no kind 'gpu' (expected ort, ort-native"),
     (["net.onnx", "same.onnx", "--reference", "torch"], "there is no backend 'torch' (expected ort-net"),
     (["net.onnx", "same.onnx", "--reference-dtype", "float64"], "--reference-dtype: is for a PyTorch model"),
     (["net.onnx", "same.onnx", "--checkpoint", "x.pth"], "--checkpoint or --finalize-batch-average: is given without"),
@@ -298,6 +301,8 @@ def test_wrong_usage_is_one_line_and_2(
     (folder / "cut.onnx").write_bytes((folder / "net.onnx").read_bytes()[:-50])
     (folder / "bytes.npy").write_bytes(b"\x93NUMPY")
     (folder / "net.plan").write_bytes(b"engine")
+    (folder / "sub").mkdir()
+    write_net(folder / "sub" / "net.onnx")
     before = set(folder.iterdir())
     assert check(*arguments) == 2
     errors = capsys.readouterr().err
@@ -370,3 +375,25 @@ def test_the_progress_bar_is_quiet_where_there_is_no_terminal(folder: Path, caps
     write_net(folder / "same.onnx")
     assert check("net.onnx", "same.onnx") == 0
     assert capsys.readouterr().err == ""
+
+
+def test_a_report_and_a_script_beside_it(folder: Path) -> None:
+    write_net(folder / "same.onnx")
+    assert check("net.onnx", "same.onnx", "--html", "report.html") == 0
+    assert "ort-same" in Path("report.html").read_text()
+    script = Path("reproduce.sh")
+    assert script.stat().st_mode & 0o111
+    assert "sn-deploy check net.onnx same.onnx --html report.html --no-latency" in script.read_text()
+
+
+@pytest.mark.skipif(ort_library() is None, reason="the custom-op library wasn't built")
+def test_an_optimised_file_is_run_as_it_is_or_not_at_all(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if call("optimise", "net.onnx", "--for", "ort-cpu", "-o", "fast.onnx"):
+        pytest.skip(f"no optimised file can be made here: {capsys.readouterr().err}")
+    assert check("net.onnx", "fast.onnx", "--json", "check.json") == 0
+    assert [info["name"] for info in document()["backends"]] == ["ort-net", "ort-native-net", "ort-native-fast"]
+    monkeypatch.setattr("sn_deploy.runtime.ort.block_size", lambda: None)
+    assert check("net.onnx", "fast.onnx") == 2
+    assert "fast.onnx: isn't for this machine, and net.onnx would run in its place" in capsys.readouterr().err

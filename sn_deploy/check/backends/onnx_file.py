@@ -16,6 +16,7 @@ from sn_deploy.check.tolerances import TOLERANCES
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import op
 from sn_deploy.input_file import COPY_AGAIN, read_head
+from sn_deploy.runtime.stamp import read_stamp
 
 # Weights of fewer elements than this are constants of a graph, not what it computes with.
 _FEW: Final = 8
@@ -30,12 +31,14 @@ class OnnxFacts:
         precision: the type that its weights have in the main, or a coarser one of its inputs and outputs: files whose
             borders are float32 may compute in half precision inside.
         switch_norm_nodes: how many nodes the native operator would run.
+        portable: whether any runtime can run it: not so what `sn-deploy optimise` made for one machine.
     """
 
     sha256: str
     data_sha256: dict[str, str]
     precision: str
     switch_norm_nodes: int
+    portable: bool
 
 
 def read_facts(path: Path) -> OnnxFacts:
@@ -56,6 +59,7 @@ def read_facts(path: Path) -> OnnxFacts:
         data_sha256={name: _data_sha256(path, name) for name in sorted(set(_external(model)))},
         precision=_precision(model),
         switch_norm_nodes=sum(node.domain == op.DOMAIN for node in model.graph.node),
+        portable=read_stamp(path) is None,
     )
 
 

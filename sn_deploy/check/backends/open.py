@@ -108,8 +108,11 @@ def open_backends(options: BackendOptions) -> Backends:
 def _specs(options: BackendOptions, facts: _Facts) -> list[FileBackend]:
     """The backends that are files, checked as far as they can be before anything heavy is opened."""
     native = ort_library() is not None
-    with_native = [file for file in options.files if native and not is_engine(file) and facts[file].switch_norm_nodes]
-    specs = backends_from_files(options.files, with_native) + [parse_backend(text) for text in options.named]
+    twice = next((file for file in options.files if options.files.count(file) > 1), None)
+    if twice is not None:
+        raise SnDeployError("is given twice", where=str(twice), mend="name both, with --backend NAME=KIND:FILE")
+    specs = backends_from_files({file: _kinds(file, facts, native) for file in options.files})
+    specs += [parse_backend(text) for text in options.named]
     torch = [] if options.model is None else [TORCH64, TORCH] if options.reference_dtype == "float64" else [TORCH]
     if options.reference_dtype is not None and not torch:
         raise SnDeployError("is for a PyTorch model", where="--reference-dtype", mend="name it with --model")
@@ -125,6 +128,16 @@ def _specs(options: BackendOptions, facts: _Facts) -> list[FileBackend]:
         )
     _reference(options, names)
     return specs
+
+
+def _kinds(file: Path, facts: _Facts, native: bool) -> list[str]:
+    """How a file is run when nothing more is said."""
+    if is_engine(file):
+        return ["trt"]
+    known = facts[file]
+    if not known.portable:
+        return ["ort-native"]
+    return ["ort", "ort-native"] if native and known.switch_norm_nodes else ["ort"]
 
 
 def _reference(options: BackendOptions, names: Sequence[str]) -> str:
@@ -157,23 +170,33 @@ class _Opened:
 def _open_ort(spec: FileBackend, threads: int | None, facts: _Facts) -> _Opened:
     from sn_deploy.runtime.ort import OrtSession, version
 
-    native = spec.kind == "ort-native"
-    library, known = ort_library(), facts[spec.file]
-    if native and library is None:
+    native, cuda, known = spec.kind.endswith("native"), "cuda" in spec.kind, facts[spec.file]
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"] if cuda else None
+    settings: dict[str, Any] = {"precision": known.precision, "threads": threads, "provider": "CUDA" if cuda else "CPU"}
+    if native:
+        settings["library_sha256"] = sha256_of_file(_native_library(spec, providers or [], known))
+    if known.data_sha256:
+        settings["data_sha256"] = known.data_sha256
+    # Idle threads that spin would take the processor from the backend whose turn it is.
+    reopen = partial(OrtSession, spec.file, threads=threads, providers=providers, native=native, spinning=False)
+    session = reopen()
+    if session.instead is not None:
+        raise SnDeployError(
+            f"isn't for this machine, and {session.instead.name} would run in its place", where=str(spec.file)
+        )
+    info = BackendInfo(spec.name, spec.kind, str(spec.file), known.sha256, {"onnxruntime": version()}, settings)
+    return _Opened(session, info, reopen)
+
+
+def _native_library(spec: FileBackend, providers: Sequence[str], known: OnnxFacts) -> Path:
+    library = ort_library(providers)
+    if library is None or (providers and "cuda" not in library.name):
         raise SnDeployError(
             "the native operator wasn't built, or is turned off", where=spec.name, mend="see: sn-deploy doctor"
         )
-    if native and not known.switch_norm_nodes:
+    if known.portable and not known.switch_norm_nodes:
         raise SnDeployError("has no SwitchNorm node that the native operator could run", where=str(spec.file))
-    # Idle threads that spin would take the processor from the backend whose turn it is.
-    reopen = partial(OrtSession, spec.file, threads=threads, native=native, spinning=False)
-    settings: dict[str, Any] = {"precision": known.precision, "threads": threads, "provider": "CPU"}
-    if native and library is not None:
-        settings["library_sha256"] = sha256_of_file(library)
-    if known.data_sha256:
-        settings["data_sha256"] = known.data_sha256
-    info = BackendInfo(spec.name, spec.kind, str(spec.file), known.sha256, {"onnxruntime": version()}, settings)
-    return _Opened(reopen(), info, reopen)
+    return library
 
 
 def _open_trt(spec: FileBackend, threads: int | None, facts: _Facts) -> _Opened:
@@ -187,7 +210,13 @@ def _open_trt(spec: FileBackend, threads: int | None, facts: _Facts) -> _Opened:
 
 
 _Opener = Callable[[FileBackend, int | None, _Facts], _Opened]
-_OPENERS: Final[dict[str, _Opener]] = {"ort": _open_ort, "ort-native": _open_ort, "trt": _open_trt}
+_OPENERS: Final[dict[str, _Opener]] = {
+    "ort": _open_ort,
+    "ort-native": _open_ort,
+    "ort-cuda": _open_ort,
+    "ort-cuda-native": _open_ort,
+    "trt": _open_trt,
+}
 
 
 class _TorchModels:

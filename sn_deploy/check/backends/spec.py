@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,8 +17,10 @@ TORCH64: Final = "torch64"
 
 # Kinds of files -> how they are run.
 KINDS: Final = {
-    "ort": "ONNX Runtime, by the function body inside the file",
-    "ort-native": "ONNX Runtime, by the native operator",
+    "ort": "ONNX Runtime on the CPU, by the function body inside the file",
+    "ort-native": "the same, by the native operator",
+    "ort-cuda": "ONNX Runtime on a GPU, by the function body inside the file",
+    "ort-cuda-native": "the same, by the native operator",
     "trt": "TensorRT",
 }
 _ENGINES: Final = (".engine", ".plan")
@@ -62,15 +64,14 @@ def is_engine(file: Path) -> bool:
     return False
 
 
-def backends_from_files(files: Sequence[Path], with_native: Sequence[Path]) -> list[FileBackend]:
+def backends_from_files(files: Mapping[Path, Sequence[str]]) -> list[FileBackend]:
     """The backends that files stand for when nothing more is said.
 
     Args:
-        with_native: those of them for which the native operator is there, and of use.
+        files: each with the kinds of backend that run it.
     """
     found = []
-    for file in files:
-        kinds = ["trt"] if is_engine(file) else ["ort", "ort-native"] if file in with_native else ["ort"]
+    for file, kinds in files.items():
         # The file's name tells several files apart.
         suffix = "-" + re.sub(r"[=:/\s]+", "_", file.stem) if len(files) > 1 else ""
         found += [FileBackend(kind + suffix, kind, file) for kind in kinds]
