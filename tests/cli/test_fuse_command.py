@@ -1,0 +1,110 @@
+"""`sn-deploy fuse`: what is printed, written and returned."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+
+from sn_deploy.cli import main
+from tests.fuse.test_files import net
+from tests.fuse.zoo import DECOYS
+
+
+def call(*arguments: str) -> int:
+    try:
+        main(["fuse", *arguments])
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+    return 0
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    onnx.save(net(opset=13), "in.onnx")
+    return tmp_path
+
+
+def test_the_summary_says_what_became_of_the_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("in.onnx", "-o", "out.onnx") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "opset 15, was 13, 2 nodes, was" in printed
+    assert "1 SN layers found" in printed
+    assert "1 SwitchNormRelu" in printed
+    assert "agrees with the nodes it replaced in float64" in printed
+    assert "near miss" not in printed
+
+
+def test_near_misses_are_printed_beside_what_was_fused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = net(), DECOYS["eps_outside_the_root"]()
+    first = onnx.compose.add_prefix(first, "a_")
+    second = onnx.compose.add_prefix(second, "b_")
+    second.ir_version = first.ir_version
+    onnx.save(onnx.compose.merge_models(first, second, io_map=[(first.graph.output[0].name, "b_x")]), "both.onnx")
+    assert call("both.onnx", "-o", "out.onnx") == 0
+    printed = capsys.readouterr().out
+    assert "near miss: b_n" in printed
+    assert "eps is added outside the square root" in printed
+    (folder / "out.onnx").unlink()
+    assert call("both.onnx", "-o", "out.onnx", "--strict") == 1
+    assert "looks like an SN layer, but b_n" in capsys.readouterr().err
+    assert not (folder / "out.onnx").exists()
+
+
+def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("in.onnx", "-o", "out.onnx", "--json", "-") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["nodes"]["after"] == 2
+    assert report["opset"] == {"before": 13, "after": 15}
+    (layer,) = report["layers"]
+    assert layer["name"] == "sn"
+    assert sum(layer["mean"].values()) == pytest.approx(1)
+    assert call("in.onnx", "-o", "out.onnx", "--json", "report.json") == 0
+    assert json.loads((folder / "report.json").read_text()) == report
+
+
+def test_no_fuse_keeps_the_relu(folder: Path) -> None:
+    assert call("in.onnx", "-o", "out.onnx", "--no-fuse") == 0
+    assert [node.op_type for node in onnx.load("out.onnx").graph.node] == ["Conv", "SwitchNorm", "Relu"]
+
+
+def test_a_file_without_layers_is_exit_1_and_no_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx.save(DECOYS["instance_norm"](), "norm.onnx")
+    assert call("norm.onnx", "-o", "out.onnx") == 1
+    assert "norm.onnx: has no SN layer" in capsys.readouterr().err
+    assert not (folder / "out.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.onnx", "-o", "out.onnx"], "none.onnx: there is no such file"),
+        (["in.onnx", "-o", "nowhere/out.onnx"], "its folder doesn't exist"),
+        (["text.onnx", "-o", "out.onnx"], "is cut off, damaged or no ONNX file"),
+        (["in.onnx"], "Missing option '-o'"),
+    ],
+)
+def test_bad_input_is_exit_2(
+    folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("text.onnx").write_text("no model")
+    assert call(*arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not (folder / "out.onnx").exists()
+
+
+def test_torch_and_onnxruntime_are_not_needed(folder: Path) -> None:
+    code = (
+        "import sys\n"
+        "sys.modules.update(torch=None, onnxruntime=None)\n"
+        "from sn_deploy.cli import main\n"
+        "main(['fuse', 'in.onnx', '-o', 'out.onnx'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "out.onnx").exists()
