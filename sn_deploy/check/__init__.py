@@ -1,1 +1,1 @@
-"""Comparing backends: accuracy and latency. Knows no backend; see `sn_deploy.runtime`."""
+"""Comparing backends: accuracy and latency. Only `backends` knows which runners there are."""
