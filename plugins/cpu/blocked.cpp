@@ -1,16 +1,16 @@
 // The work of one operator on blocks of channels.
 //
 // A unit is what is never cut further: a block of channels, or a segment of one. Where it is cut depends on HW alone.
-// Some units make a task of a sample. All threads go through the samples together, the last sample first, as a
-// convolution has written it last:
+// Some units make a task of a sample. Threads go from sample to sample, each from another one on, and do what they find
+// there:
 //
 //     measure   moments of a task's units
 //     project   LN of the sample, by whoever measured the last task; the others wait for that
 //     apply     y of a task's units, first those that the same thread has measured last
 //
 // In one go over the threads, for waking them costs more than all else in a small layer. Tasks are claimed as threads
-// come by, so nothing waits for a thread that never came, and whoever is waited for is at work. Samples that a core's
-// own cache holds go to one thread each, which needn't wait for anybody.
+// come by, so nothing waits for a thread that never came, and whoever is waited for is at work. With as many samples as
+// threads nobody waits for anybody until the last samples are shared.
 #include "cpu/blocked.h"
 
 #include <algorithm>
@@ -29,12 +29,13 @@
 namespace sn_deploy::cpu {
 namespace {
 
-constexpr std::int64_t kSegment = 1024;               // positions
-constexpr std::int64_t kSmallestTask = 8 * 1024;      // values
-constexpr std::int64_t kLargestTask = 64 * 1024;      // values
-constexpr std::int64_t kTasks = 32;                   // of a sample, where that makes tasks of a good size
-constexpr std::int64_t kThreadValues = 48 * 1024;     // a thread is woken for at least so many
-constexpr std::int64_t kOwnSample = 64 * 1024;        // values of a sample that is one thread's
+constexpr std::int64_t kSegment = 1024;            // positions
+constexpr std::int64_t kSmallestTask = 8 * 1024;   // values
+constexpr std::int64_t kLargestTask = 64 * 1024;   // values
+constexpr std::int64_t kTasks = 32;                // of a sample, where that makes tasks of a good size
+constexpr std::int64_t kThreadValues = 48 * 1024;  // a thread is woken for at least so many
+constexpr std::int64_t kMostParticipants = 1024;
+constexpr std::int64_t kCachedValues = 1024 * 1024;   // of all samples: the threads' own caches hold about so many
 constexpr std::int64_t kWaveBytes = 2 * 1024 * 1024;  // of workspace
 constexpr std::int64_t kMixed = 128;                  // channels whose constants are made at a time, on the stack
 
@@ -64,7 +65,6 @@ struct Cut {
 
   std::int64_t stored_channels() const { return blocks * block; }
   std::int64_t values() const { return stored_channels() * positions; }  // of a sample
-  bool own_sample() const { return values() <= kOwnSample; }
   std::int64_t start_of(std::int64_t segment) const { return segment * kSegment; }
   std::int64_t length_of(std::int64_t segment) const { return std::min(kSegment, positions - start_of(segment)); }
 
@@ -127,6 +127,10 @@ struct Wave {
     s.measure = reinterpret_cast<Claim*>(doubles + cut.sample_doubles());
     s.apply = s.measure + cut.tasks;
     return s;
+  }
+  // The k-th task from `start` on; past the last comes the first.
+  std::int64_t nth_task(std::int64_t start, std::int64_t k) const {
+    return start + k < cut.tasks ? start + k : start + k - cut.tasks;
   }
   std::int64_t end_of(std::int64_t task) const { return std::min(cut.units, (task + 1) * cut.units_in_task); }
   // Where a unit's values begin in X, the residual and Y.
@@ -224,48 +228,52 @@ void wait_for(const std::atomic<std::int64_t>& flag) {
   }
 }
 
-// Where a participant begins, so that all of them begin apart.
-std::int64_t start_of(const Wave& wave, std::size_t participant, std::int64_t of) {
-  return static_cast<std::int64_t>(participant) * of / wave.participants;
-}
-
-void work_together(const Wave& wave, std::size_t participant) {
-  const std::int64_t tasks = wave.cut.tasks;
-  const std::int64_t start = start_of(wave, participant, tasks);
-  const auto nth = [=](std::int64_t k) { return start + k < tasks ? start + k : start + k - tasks; };
-  for (std::int64_t i = wave.samples; i-- > 0;) {
-    const Sample sample = wave.sample(i);
-    Progress& progress = *sample.progress;
-    if (progress.applied.load(std::memory_order_relaxed) == tasks) continue;
-    std::int64_t last = -1;
-    for (std::int64_t k = 0; k < tasks; ++k) {
-      if (!claim(sample.measure[nth(k)])) continue;
-      measure(wave, i, nth(k));
-      last = k;
-      if (progress.measured.fetch_add(1, std::memory_order_acq_rel) + 1 == tasks) {
-        project(wave, i);
-        progress.projected.store(1, std::memory_order_release);
-      }
+// From `start` on. Returns the number, in this order, of the last task that was measured here; -1 if there was none.
+std::int64_t measure_free_tasks(const Wave& wave, std::int64_t i, std::int64_t start) {
+  const Sample sample = wave.sample(i);
+  std::int64_t last = -1;
+  for (std::int64_t k = 0; k < wave.cut.tasks; ++k) {
+    const std::int64_t task = wave.nth_task(start, k);
+    if (!claim(sample.measure[task])) continue;
+    measure(wave, i, task);
+    last = k;
+    if (sample.progress->measured.fetch_add(1, std::memory_order_acq_rel) + 1 == wave.cut.tasks) {
+      project(wave, i);
+      sample.progress->projected.store(1, std::memory_order_release);
     }
-    wait_for(progress.projected);
-    const auto apply_if_free = [&](std::int64_t task) {
-      if (!claim(sample.apply[task])) return;
-      progress.applied.fetch_add(1, std::memory_order_relaxed);
-      apply(wave, i, task);
-    };
-    for (std::int64_t k = last; k >= 0; --k) apply_if_free(nth(k));
-    for (std::int64_t k = last + 1; k < tasks; ++k) apply_if_free(nth(k));
   }
+  return last;
 }
 
-void work_apart(const Wave& wave, std::size_t participant) {
-  const std::int64_t start = start_of(wave, participant, wave.samples);
+void apply_free_tasks(const Wave& wave, std::int64_t i, std::int64_t start, std::int64_t last) {
+  const Sample sample = wave.sample(i);
+  const auto apply_if_free = [&](std::int64_t k) {
+    const std::int64_t task = wave.nth_task(start, k);
+    if (!claim(sample.apply[task])) return;
+    sample.progress->applied.fetch_add(1, std::memory_order_relaxed);
+    apply(wave, i, task);
+  };
+  for (std::int64_t k = last; k >= 0; --k) apply_if_free(k);
+  for (std::int64_t k = last + 1; k < wave.cut.tasks; ++k) apply_if_free(k);
+}
+
+// Participants begin evenly apart. Of a small input each begins where the thread that came with it wrote, if the
+// convolution before was shared out in the same way; of a large one with the sample that was written last, which is
+// still in a cache when the others no longer are.
+void participate(const Wave& wave, std::size_t participant) {
+  const std::int64_t all = wave.samples * wave.cut.tasks;
+  const std::int64_t begin = static_cast<std::int64_t>(participant) * all / wave.participants;
+  const std::int64_t first = begin / wave.cut.tasks;
+  const std::int64_t start = begin % wave.cut.tasks;
+  const bool backwards = wave.samples * wave.cut.values() > kCachedValues;
   for (std::int64_t k = 0; k < wave.samples; ++k) {
-    const std::int64_t i = (start + k) % wave.samples;
-    if (!claim(wave.sample(i).measure[0])) continue;
-    for (std::int64_t task = 0; task < wave.cut.tasks; ++task) measure(wave, i, task);
-    project(wave, i);
-    for (std::int64_t task = wave.cut.tasks; task-- > 0;) apply(wave, i, task);
+    const std::int64_t ahead = (first + k) % wave.samples;
+    const std::int64_t i = backwards ? wave.samples - 1 - ahead : ahead;
+    const Progress& progress = *wave.sample(i).progress;
+    if (progress.applied.load(std::memory_order_relaxed) == wave.cut.tasks) continue;
+    const std::int64_t last = measure_free_tasks(wave, i, start);
+    wait_for(progress.projected);
+    apply_free_tasks(wave, i, start, last);
   }
 }
 
@@ -275,19 +283,13 @@ bool run(Wave* wave, const Parallel& parallel) {
     new (sample.progress) Progress{};
     for (std::int64_t task = 0; task < 2 * wave->cut.tasks; ++task) new (sample.measure + task) Claim(0);
   }
-  const bool apart = wave->cut.own_sample() && wave->samples > 1;
-  const std::int64_t most = apart ? wave->samples : wave->cut.tasks;
+  const std::int64_t most = std::min(kMostParticipants, wave->samples * wave->cut.tasks);
   wave->participants = std::clamp<std::int64_t>(wave->samples * wave->cut.values() / kThreadValues, 1, most);
-  struct Context {
-    const Wave& wave;
-    void (*work)(const Wave&, std::size_t);
-  } context{*wave, apart ? &work_apart : &work_together};
-  const auto task = [](void* pointer, std::size_t participant) {
-    const Context& own = *static_cast<const Context*>(pointer);
-    own.work(own.wave, participant);
+  const auto task = [](void* own, std::size_t participant) {
+    participate(*static_cast<const Wave*>(own), participant);
   };
   const Parallel& used = wave->participants == 1 ? no_threads() : parallel;
-  return used.run(used.pool, task, &context, static_cast<std::size_t>(wave->participants));
+  return used.run(used.pool, task, wave, static_cast<std::size_t>(wave->participants));
 }
 
 }  // namespace
