@@ -23,6 +23,7 @@ from sn_deploy.optimise.layers import Layer, layers_of
 from sn_deploy.optimise.processor import describe_processor
 from sn_deploy.optimise.proof import Proof, prove
 from sn_deploy.optimise.stand_ins import (
+    BLOCK_SIZES,
     BLOCKED_DOMAIN,
     BLOCKED_VERSION,
     DISABLED_OPTIMIZERS,
@@ -177,6 +178,13 @@ def _check_machine() -> int:
             f"ONNX Runtime {version()} has no blocked convolutions on this processor ({describe_processor()})",
             where="--for ort-cpu",
             mend="run the portable file here: it is as fast as it gets",
+        )
+    if block not in BLOCK_SIZES:
+        raise SnDeployError(
+            f"ONNX Runtime {version()} has blocks of {block} channels on this processor ({describe_processor()})",
+            where="--for ort-cpu",
+            expected=" or ".join(map(str, BLOCK_SIZES)),
+            mend="run the portable file here, and please report this",
         )
     return block
 

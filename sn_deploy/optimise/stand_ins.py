@@ -23,6 +23,7 @@ from sn_deploy.runtime.ort import NCHWC_DOMAIN
 # to whole blocks; C is the parameters' length.
 BLOCKED_DOMAIN: Final = "sn_deploy.nchwc"
 BLOCKED_VERSION: Final = 1
+BLOCK_SIZES: Final = (8, 16)
 
 # What ONNX Runtime may do to a product of a tensor with itself, or with another, and not to a layer.
 DISABLED_OPTIMIZERS: Final = ("CommonSubexpressionElimination", "TransposeOptimizer")

@@ -58,8 +58,9 @@ def test_without_native_operators(portable: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_without_blocks(portable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on processors where ONNX Runtime has none."""
-    monkeypatch.setattr("sn_deploy.optimise.run.block_size", lambda: None)
-    assert "has no blocked convolutions on this processor" in refusal(portable, portable.with_name("b.onnx"))
+    for size, message in ((None, "has no blocked convolutions on this processor"), (4, "blocks of 4 channels")):
+        monkeypatch.setattr("sn_deploy.optimise.run.block_size", lambda size=size: size)
+        assert message in refusal(portable, portable.with_name("b.onnx"))
 
 
 def no_layer(net: Net) -> str:
