@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sn_deploy.check.backends.torch_model import ModelOptions
     from sn_deploy.check.batch import Batch, Source
     from sn_deploy.check.data.open import DataOptions
+    from sn_deploy.check.limits import Limits
     from sn_deploy.check.result import CheckResult, LatencyReport
     from sn_deploy.check.shard import Shard
     from sn_deploy.check.timing import Speedup
@@ -51,69 +53,74 @@ def command(context: click.Context, /, **given: Any) -> None:
     Every output has a tolerance by its type; limits of your own replace it or come on top. Exits with 0 if
     all hold, 1 if one doesn't, 2 for wrong usage.
     """
-    from sn_deploy.check.limits import Limits
-    from sn_deploy.check.shard import WHOLE, parse_shard
-    from sn_deploy.check.timing import parse_speedup
-
     start = time.monotonic()
     # Everything that can be wrong without opening anything is told first.
-    limits: Limits = limits_from_options(given)
-    speedups = [parse_speedup(text) for text in given["speedups"]]
-    shard = parse_shard(given["shard"]) if given["shard"] is not None else WHOLE
-    with_latency = _with_latency(given["latency"], shard != WHOLE, speedups)
+    request = _request(given)
     check_outputs(given["json_output"], given["html"])
-    options, model = _backend_options(given), given["reference"] is not None
-    if not options.files and not options.named and not model:
+    if not request.backends.files and not request.backends.named and request.backends.model is None:
         raise click.UsageError("Name a file, or a model with --model.", context)
     console = console_for(given["json_output"])
-    result = _check(given, options, limits, speedups, shard, with_latency, command_text(context), start, console)
+    result = _check(given, request, command_text(context), start, console)
     write_result(result, given["json_output"], given["html"], console)
     if result.shard is None:
         raise_where_failed(result)
 
 
-def _check(
-    given: Mapping[str, Any],
-    options: BackendOptions,
-    limits: Any,
-    speedups: Sequence[Speedup],
-    shard: Shard,
-    with_latency: bool,
-    command: str,
-    start: float,
-    console: Console,
-) -> CheckResult:
+@dataclass(frozen=True)
+class _Request:
+    """What the options say, as far as it can be told without opening anything."""
+
+    backends: BackendOptions
+    limits: Limits
+    speedups: Sequence[Speedup]
+    shard: Shard
+    with_latency: bool
+
+
+def _request(given: Mapping[str, Any]) -> _Request:
+    from sn_deploy.check.data.open import data_kind
+    from sn_deploy.check.shard import WHOLE, parse_shard
+    from sn_deploy.check.timing import parse_speedup
+
+    limits = limits_from_options(given)
+    speedups = [parse_speedup(text) for text in given["speedups"]]
+    shard = parse_shard(given["shard"]) if given["shard"] is not None else WHOLE
+    with_latency = _with_latency(given["latency"], shard != WHOLE, speedups)
+    data_kind(given["data"])
+    return _Request(_backend_options(given), limits, speedups, shard, with_latency)
+
+
+def _check(given: Mapping[str, Any], request: _Request, command: str, start: float, console: Console) -> CheckResult:
     from sn_deploy.check.assemble import Circumstances, result_from
     from sn_deploy.check.backends.open import open_backends
-    from sn_deploy.check.data.open import data_kind, open_data
+    from sn_deploy.check.data.open import open_data
     from sn_deploy.check.machine import machine_facts
     from sn_deploy.check.run import Plan, run_comparison
     from sn_deploy.check.timing import batch_sizes, check_speedups, of_speedups
 
-    data_kind(given["data"])
-    backends = open_backends(options)
+    backends = open_backends(request.backends)
     with contextlib.closing(backends):
         for note in backends.notes:
             console.print(note)
-        data = _data_options(given, shard, backends.fixed_batch)
+        data = _data_options(given, request.shard, backends.fixed_batch)
         batches = batch_sizes(given["latency_batches"], data.batch_size, backends.fixed_batch)
-        check_speedups(speedups, backends, batches)
+        check_speedups(request.speedups, backends, batches)
         source = open_data(data, backends.inputs)
         _check_last_batch(source, backends.fixed_batch)
-        plan = Plan(limits, given["task"], given["user_metrics"], getattr(source, "label_classes", None))
+        plan = Plan(request.limits, given["task"], given["user_metrics"], getattr(source, "label_classes", None))
         with _progress(source.batches) as advance:
             comparison, first = run_comparison(source, backends, plan, advance)
-        latency = _time(given, backends, first, batches, speedups) if with_latency else None
+        latency = _time(given, backends, first, batches, request.speedups) if request.with_latency else None
     circumstances = Circumstances(
         command=command,
         machine=machine_facts(),
         data=source.describe(),
-        importance=_importance(options),
+        importance=_importance(request.backends),
         seconds=time.monotonic() - start,
         name_of=getattr(source, "name_of", lambda sample: None),
     )
-    more = of_speedups(speedups, latency) if latency is not None else []
-    return result_from(comparison, circumstances, shard=shard, latency=latency, more=more)
+    more = of_speedups(request.speedups, latency) if latency is not None else []
+    return result_from(comparison, circumstances, shard=request.shard, latency=latency, more=more)
 
 
 def _with_latency(asked: bool | None, is_part: bool, speedups: Sequence[Speedup]) -> bool:

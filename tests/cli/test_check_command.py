@@ -92,6 +92,16 @@ def lose_a_statistic(tensors: Weights) -> None:
     tensors["sn2.var_offset"] += np.float32(1e-3)
 
 
+def swap_red_and_blue(tensors: Weights) -> None:
+    tensors["conv1.weight"][:, [0, 2]] = tensors["conv1.weight"][:, [2, 0]]
+
+
+def round_the_constants(tensors: Weights) -> None:
+    for name in tensors:
+        if name.startswith("sn"):
+            tensors[name][:] = tensors[name].astype(np.float16)
+
+
 def plant_a_nan(tensors: Weights) -> None:
     tensors["fc.bias"][3] = np.nan
 
@@ -99,7 +109,9 @@ def plant_a_nan(tensors: Weights) -> None:
 FAULTS: dict[str, dict[str, Any]] = {
     "one wrong weight in one layer": {"spoil": flip_one_weight},
     "two channels swapped": {"spoil": swap_two_channels},
+    "red and blue swapped": {"spoil": swap_red_and_blue},
     "a wrong statistic": {"spoil": lose_a_statistic},
+    "constants of SN in half precision": {"spoil": round_the_constants},
     "a NaN": {"spoil": plant_a_nan},
     "a shifted image": {"shift": True},
 }
