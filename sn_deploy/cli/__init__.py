@@ -27,6 +27,7 @@ _COMMANDS: Final = {
     "inspect": ("sn_deploy.cli.inspect", "Show the SN layers of an ONNX file or a checkpoint, and their weights."),
     "merge": ("sn_deploy.cli.merge", "Put the parts of a check together, exactly."),
     "optimise": ("sn_deploy.cli.optimise", "Make an ONNX file faster on this machine."),
+    "report": ("sn_deploy.cli.report", "Make the HTML report of a check anew, from its JSON."),
 }
 
 

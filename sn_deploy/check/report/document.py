@@ -1,4 +1,4 @@
-"""The JSON document of a check, read and held against the dataclasses that it was made from."""
+"""The JSON document of a check, held against the dataclasses that it was made from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final, Union
 
 from sn_deploy.check.result import SCHEMA, CheckResult
@@ -20,25 +19,6 @@ _UNSEEN: Final = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 )
 _MEND: Final = "make it with: sn-deploy check … --json FILE"
-
-
-def read_document(path: Path) -> dict[str, Any]:
-    """The document in a file, as it is there.
-
-    Raises:
-        SnDeployError: the file can't be read, isn't JSON, or isn't a check's document of this schema.
-    """
-    try:
-        document = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise SnDeployError("there is no such file", where=str(path), mend="check the path") from None
-    except OSError as error:
-        raise SnDeployError(f"can't be read: {error.strerror}", where=str(path)) from error
-    except (ValueError, RecursionError) as error:
-        raise SnDeployError(f"is not JSON: {error}", where=str(path), expected="what sn-deploy check wrote") from error
-    checked_document(document, where=str(path))
-    assert isinstance(document, dict)
-    return document
 
 
 def checked_document(document: Any, *, where: str = "the document") -> dict[str, Any]:
@@ -65,6 +45,8 @@ def checked_document(document: Any, *, where: str = "the document") -> dict[str,
         raise SnDeployError(
             f"{error.place or 'it'} is {error.found}", where=where, expected=error.expected, mend=_MEND
         ) from None
+    except RecursionError:
+        raise SnDeployError("is nested too deep", where=where, mend=_MEND) from None
     assert isinstance(checked, dict)
     return checked | {"passed": all(assertion["passed"] for assertion in checked["assertions"])}
 

@@ -49,6 +49,11 @@ requirements() {{
 END_OF_REQUIREMENTS
 }}
 
+# A check that fails ends with 1, and what follows needs its result; any other failure ends this.
+failed_check() {{
+  [ "$1" -eq 1 ] || exit "$1"
+}}
+
 case ${{1-}} in
   --requirements) requirements; exit ;;
   --any-version | '') ;;
@@ -127,8 +132,7 @@ def script_from_document(document: Mapping[str, Any], commands: Sequence[str] | 
         verdict="passed" if checked["passed"] else "failed",
         requirements="\n".join(requirements(checked)),
         hashes=_hash_check(dict(_hashed_files(document))),
-        # A check that fails ends with 1, and what follows needs its result.
-        commands="\n".join([*(f"{command} || [ $? -eq 1 ]" for command in before), f"exec {last}"]),
+        commands="\n".join([*(f"{command} || failed_check $?" for command in before), f"exec {last}"]),
     )
 
 

@@ -23,6 +23,8 @@ def title_from_document(document: Mapping[str, Any]) -> str:
 def lead_sentences(document: Mapping[str, Any]) -> Iterator[str]:
     """What was compared on what data, and the verdict."""
     yield f"{_compared(document)} on {counted(document['samples'], 'sample')}: {_data(document['data'])}."
+    if document["shard"]:
+        yield f"This is part {document['shard']} of a check: its limits say little alone."
     total = len(document["assertions"])
     failed = sum(not assertion["passed"] for assertion in document["assertions"])
     if not total:

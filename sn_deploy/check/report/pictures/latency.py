@@ -124,7 +124,8 @@ def ratio_picture(rows: Rows, baseline: str, places: Mapping[str, int], says: st
             y, index = len(others) - 1 - place, places.get(row["backend"], 0)
             colour = colour_of(index)
             axes.plot([row["ratio_low"], row["ratio_high"]], [y, y], color=colour, linewidth=3.2, alpha=0.45)
-            axes.plot([row["ratio"]], [y], marker=marker_of(index), color=colour, markersize=5.5, linestyle="none")
+            (point,) = axes.plot([row["ratio"]], [y], marker=marker_of(index), color=colour, markersize=5.5)
+            point.set_gid(f"point-{place}")
             axes.annotate(
                 number(row["ratio"]),
                 (row["ratio"], y),

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from sn_deploy.check.report.page import Cell, Column, Section, Table, verdict
 from sn_deploy.check.report.pictures.layer_error import layer_error_picture
 from sn_deploy.check.report.text import counted, error, shape
+
+_NOTE: Final = (
+    "All errors are relative L2. “So far” is what has come together up to the layer's output; “the layer's own” is its "
+    "output beside the exact result for the same input."
+)
 
 
 def layers_section(document: Mapping[str, Any], places: Mapping[str, int]) -> Section | None:
@@ -21,7 +26,7 @@ def layers_section(document: Mapping[str, Any], places: Mapping[str, int]) -> Se
         "Error by layer",
         says,
         pictures=[layer_error_picture(reports, places, " ".join(says))],
-        tables=[_table(report) for report in reports],
+        tables=[_table(report, _NOTE if report is reports[-1] else "") for report in reports],
     )
 
 
@@ -54,7 +59,7 @@ def _says(report: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _table(report: Mapping[str, Any]) -> Table:
+def _table(report: Mapping[str, Any], note: str) -> Table:
     columns = [
         Column("Layer"),
         Column("No.", True),
@@ -76,12 +81,8 @@ def _table(report: Mapping[str, Any]) -> Table:
             Cell(error(layer["tolerance"])),
             Cell(error(layer["own_rel_l2"])),
             Cell(error(layer["own_tolerance"])),
-            Cell(f"{layer['dtype']} {shape(layer['shape'])}"),
+            Cell(f"{layer['dtype']}\u00a0{shape(layer['shape'])}"),
         ]
         for number, layer in enumerate(report["layers"], 1)
     ]
-    note = (
-        "All errors are relative L2. “So far” is what has come together up to the layer's output; “the layer's own” is "
-        "its output beside the exact result for the same input."
-    )
     return Table(f"SN layers of {report['backend']}", columns, rows, note)

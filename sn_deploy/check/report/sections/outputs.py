@@ -34,7 +34,7 @@ def outputs_section(document: Mapping[str, Any]) -> Section | None:
     table = Table(
         f"Differences from {document['reference']}",
         columns,
-        [_row(backend, parity) for backend, parity in pairs],
+        [_row(backend, parity, document["sample_names"]) for backend, parity in pairs],
         "Relative L2 is the length of the whole difference over that of the reference. Relative differences of single "
         "numbers are taken of the number or of the root mean square of its batch, whichever is larger. SNR is the same "
         "as relative L2, in decibels. Samples are counted from 0.",
@@ -104,7 +104,10 @@ def _round_count(value: float) -> str:
     return f"{int(float(f'{value:.1g}')):,}"
 
 
-def _row(backend: str, parity: Mapping[str, Any]) -> list[Cell]:
+def _row(backend: str, parity: Mapping[str, Any], names: Mapping[str, str]) -> list[Cell]:
+    def at(index: int) -> str:
+        return names.get(str(index), f"sample {index}")
+
     share = used_share(parity)
     percentiles = parity["percentiles"]
     strange = parity["nonfinite"]
@@ -115,8 +118,8 @@ def _row(backend: str, parity: Mapping[str, Any]) -> list[Cell]:
         Cell(error(parity["rel_l2"])),
         Cell(error(parity["tolerance"]["rel_l2"]) if "rel_l2" in parity["tolerance"] else "–"),
         Cell(share_text(share), "bad" if share is not None and share > 1 else ""),
-        Cell(f"{error(parity['worst_rel_l2'])} (sample {parity['worst_rel_l2_sample']})"),
-        Cell(f"{error(parity['max_abs'])} (sample {parity['max_abs_sample']})"),
+        Cell(f"{error(parity['worst_rel_l2'])} ({at(parity['worst_rel_l2_sample'])})"),
+        Cell(f"{error(parity['max_abs'])} ({at(parity['max_abs_sample'])})"),
         Cell(error(parity["max_rel"])),
         Cell(error(percentiles["50"]) if "50" in percentiles else "–"),
         Cell(error(percentiles["99"]) if "99" in percentiles else "–"),
@@ -124,7 +127,7 @@ def _row(backend: str, parity: Mapping[str, Any]) -> list[Cell]:
         Cell("∞" if parity["snr_db"] is None and parity["rel_l2"] == 0 else _decibels(parity["snr_db"])),
         Cell(f"{number(strange)}{mismatch}", "bad" if mismatch else ""),
         Cell(number(parity["elements"])),
-        Cell(f"{parity['dtype']} {shape(parity['shape'])}"),
+        Cell(f"{parity['dtype']}\u00a0{shape(parity['shape'])}"),
     ]
 
 

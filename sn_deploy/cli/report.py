@@ -1,0 +1,50 @@
+"""``sn-deploy report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sn_deploy.atomic import atomic_output, check_writable
+from sn_deploy.cli.check_output import REPRODUCE
+from sn_deploy.errors import SnDeployError
+
+
+@click.command(name="report")
+@click.argument("document", metavar="CHECK.json", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE.html",
+    help="The page; by default beside the JSON file, with its name.",
+)
+def command(document: Path, output: Path | None) -> None:
+    """Make the report of a check anew, from the JSON that it wrote.
+
+    \b
+    sn-deploy report check.json -o report.html
+
+    The page holds everything in itself: it loads nothing and runs nothing. reproduce.sh is written
+    beside it: it holds versions and files against those of the check, and runs it again. Exits with 0
+    whether that check passed or failed.
+    """
+    from sn_deploy.check.document import read_document
+    from sn_deploy.check.report.html import write_html
+    from sn_deploy.check.report.reproduce import write_reproduce
+
+    page = document.with_suffix(".html") if output is None else output
+    script = page.with_name(REPRODUCE)
+    for path in (page, script):
+        if path.absolute() == document.absolute():
+            raise SnDeployError("would be overwritten", where=str(document), mend="name another file with --output")
+    if page == script:
+        raise SnDeployError(f"{REPRODUCE} is the script beside it", where=f"--output {page}", expected="another name")
+    check_writable(page)
+    check_writable(script)
+    found = read_document(document)
+    with atomic_output(page) as new_page, atomic_output(script, executable=True) as new_script:
+        write_html(found, new_page)
+        write_reproduce(found, new_script)
+    click.echo(f"wrote {page} and {script}")
