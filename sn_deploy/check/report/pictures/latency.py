@@ -139,7 +139,9 @@ def ratio_picture(rows: Rows, baseline: str, places: Mapping[str, int], says: st
         _ratio_axis(axes, others)
         axes.set_ylim(-0.6, len(others) - 0.3)
         axes.set_yticks(range(len(others) - 1, -1, -1), labels, color=INK)
-        axes.set_xlabel(f"time over that of {cut(baseline, 24)}, in the same round")
+        axes.set_xlabel(
+            f"time over that of {cut(baseline, 14)}" if is_narrow else f"time over that of {cut(baseline, 40)}"
+        )
 
     how = (
         f"1 is the time of {baseline}; left of it is faster. The bar is the 95% interval: where it reaches over 1, no "
