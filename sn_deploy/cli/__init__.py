@@ -21,6 +21,7 @@ from sn_deploy.errors import SnDeployError, SnDeployWarning
 _COMMANDS: Final = {
     "check": ("sn_deploy.cli.check", "Prove that backends agree, and time them; the gate for your own CI."),
     "demo": ("sn_deploy.cli.demo", "Export a digit classifier, run it in ONNX Runtime and compare with PyTorch."),
+    "diff": ("sn_deploy.cli.diff", "Show what changed between two ONNX files, and whether they compute the same."),
     "doctor": ("sn_deploy.cli.doctor", "Show what is installed, found and usable here, and how to mend the rest."),
     "export": ("sn_deploy.cli.export", "Turn a trained PyTorch model with SN layers into one ONNX file."),
     "fuse": ("sn_deploy.cli.fuse", "Find the SN layers of any ONNX file and make each one a SwitchNorm node."),

@@ -55,7 +55,8 @@ def load(path: Path, *, freeze: bool = False) -> Loaded:
         SnDeployError: no ONNX file, or one that can't be brought to a supported opset.
     """
     proto = read_proto(path)
-    nodes, size = _count_nodes(proto.graph), _bytes(proto, path)
+    nodes = _count_nodes(proto.graph)
+    size = sum(file.stat().st_size for file in {path, *external_files(proto, path)})
     if freeze or proto.ir_version < _IR_VERSION_OF_FREE_INITIALIZERS:
         _remove_initializers_from_inputs(proto.graph)
     opset = _opset(proto, path)
@@ -106,7 +107,12 @@ def _count_nodes(graph: onnx.GraphProto) -> int:
     return len(graph.node) + sum(_count_nodes(each) for each in graphs)
 
 
-def _bytes(proto: onnx.ModelProto, path: Path) -> int:
+def external_files(proto: onnx.ModelProto, path: Path) -> set[Path]:
+    """The files beside ``path`` that hold weights of it.
+
+    Raises:
+        SnDeployError: one of them is missing.
+    """
     entries = (entry for tensor in proto.graph.initializer for entry in tensor.external_data)
     beside = {path.parent / entry.value for entry in entries if entry.key == "location"}
     missing = sorted(str(file) for file in beside if not file.is_file())
@@ -114,7 +120,7 @@ def _bytes(proto: onnx.ModelProto, path: Path) -> int:
         raise SnDeployError(
             f"its external data {missing[0]} is missing", where=str(path), mend="copy it beside the file"
         )
-    return sum(file.stat().st_size for file in {path, *beside})
+    return beside
 
 
 def _opset(proto: onnx.ModelProto, path: Path) -> int:

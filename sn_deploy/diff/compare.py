@@ -1,0 +1,142 @@
+"""`diff`: two files, and what is other in the second."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from sn_deploy.diff.changes import Change, FileDiff, OutputDiff, WeightChange, WeightsDiff
+from sn_deploy.diff.run import OtherInterfaceError, compare_outputs
+from sn_deploy.diff.summary import Array, Summary, Weight, summarise
+
+
+def diff(
+    before: str | os.PathLike[str],
+    after: str | os.PathLike[str],
+    *,
+    inputs: Mapping[str, Array] | None = None,
+    tolerance: float | None = None,
+    seed: int = 0,
+    run: bool = True,
+) -> FileDiff:
+    """Compares two ONNX files, what they hold and what they compute.
+
+    Args:
+        before, after: the files.
+        inputs: values for some or all inputs, by name; the others are random, dynamic axes being small.
+        tolerance: the largest relative L2 difference of an output that passes for the same. By default what computing
+            in its type may cost (`sn_deploy.check.tolerances`); integers must be equal.
+        seed: of the random inputs.
+        run: run both in ONNX Runtime on the CPU; otherwise only what they hold is compared.
+
+    Raises:
+        SnDeployError: a file that can't be read or run, or inputs that it doesn't take.
+    """
+    first, second = summarise(Path(before)), summarise(Path(after))
+    ops = {op: (first.ops[op], second.ops[op]) for op in sorted(first.ops | second.ops)}
+    changed_inputs, changed_outputs = _changes(first.inputs, second.inputs), _changes(first.outputs, second.outputs)
+    weights = _weights(first, second)
+    changed_ops = {op: counts for op, counts in ops.items() if counts[0] != counts[1]}
+    different = _interface(changed_inputs, "input") + _interface(changed_outputs, "output")
+    numerics: tuple[OutputDiff, ...] | None = None
+    given: Mapping[str, str] = {}
+    if not run:
+        different += _graph(changed_ops, weights)
+    else:
+        try:
+            numerics, given = compare_outputs(first, second, inputs or {}, tolerance, seed)
+            different += [_reason(output) for output in numerics if not output.same]
+        except OtherInterfaceError as error:
+            different.append(str(error))
+    return FileDiff(
+        properties=_changes(first.properties, second.properties),
+        ops=changed_ops,
+        inputs=changed_inputs,
+        outputs=changed_outputs,
+        weights=weights,
+        numerics=numerics,
+        inputs_run=given,
+        different=tuple(different),
+    )
+
+
+def _changes(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, Change]:
+    return {
+        key: Change(before.get(key), after.get(key))
+        for key in dict.fromkeys((*before, *after))
+        if before.get(key) != after.get(key)
+    }
+
+
+def _interface(changes: Mapping[str, Change], kind: str) -> list[str]:
+    """Names that only one file has; a shape or type that is written otherwise is shown, and judged by what runs."""
+    return [
+        f"{kind} {name!r} is {'new' if change.before is None else 'gone'}"
+        for name, change in changes.items()
+        if change.before is None or change.after is None
+    ]
+
+
+def _graph(ops: Mapping[str, tuple[int, int]], weights: WeightsDiff) -> list[str]:
+    found = [f"{len(ops)} operators have another number of nodes"] if ops else []
+    others = len(weights.changed) + len(weights.removed) + len(weights.added)
+    return found + ([f"{others} weights differ"] if others else [])
+
+
+def _reason(output: OutputDiff) -> str:
+    if output.nonfinite:
+        return f"output {output.before!r} has {output.nonfinite} elements that are not finite in one of them"
+    return f"output {output.before!r} differs by {output.rel_l2:.2e} (relative L2; {output.tolerance:.1e} is allowed)"
+
+
+def _weights(before: Summary, after: Summary) -> WeightsDiff:
+    same = 0
+    changed: dict[str, WeightChange] = {}
+    for name in before.weights:
+        if name in after.weights:
+            change = _weight_change(before.weights[name], after.weights[name])
+            if change is None:
+                same += 1
+            else:
+                changed[name] = change
+    removed = {name: weight for name, weight in before.weights.items() if name not in after.weights}
+    added = {name: weight for name, weight in after.weights.items() if name not in before.weights}
+    renamed = _renamed(removed, added)
+    return WeightsDiff(
+        same=same,
+        renamed=renamed,
+        changed=changed,
+        removed={name: weight.size for name, weight in removed.items() if name not in renamed},
+        added={name: weight.size for name, weight in added.items() if name not in set(renamed.values())},
+    )
+
+
+def _weight_change(before: Weight, after: Weight) -> WeightChange | None:
+    old, new = before.values(), after.values()
+    what = "values" if before.kind == after.kind else f"{before.kind} → {after.kind}"
+    if old.shape != new.shape:
+        return WeightChange(what, None, None)
+    if before.kind == after.kind and old.tobytes() == new.tobytes():
+        return None
+    old, new = old.astype(np.float64), new.astype(np.float64)
+    size = float(np.linalg.norm(old))
+    gap = float(np.linalg.norm(new - old))
+    return WeightChange(what, float(np.abs(new - old).max(initial=0.0)), gap / size if size else float(gap > 0))
+
+
+def _renamed(removed: Mapping[str, Weight], added: Mapping[str, Weight]) -> dict[str, str]:
+    """Pairs of the same content, each weight in one pair. Only kinds that are on both sides are hashed."""
+    kinds = {weight.kind for weight in removed.values()} & {weight.kind for weight in added.values()}
+    waiting: dict[bytes, list[str]] = {}
+    for name, weight in added.items():
+        if weight.kind in kinds:
+            waiting.setdefault(weight.digest(), []).append(name)
+    renamed = {}
+    for name, weight in removed.items():
+        names = waiting.get(weight.digest()) if weight.kind in kinds else None
+        if names:
+            renamed[name] = names.pop(0)
+    return renamed

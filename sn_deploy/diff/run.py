@@ -1,0 +1,128 @@
+"""Both files on the same random input, in ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from sn_deploy.check.parity import compare
+from sn_deploy.check.tolerances import TOLERANCES, coarsest
+from sn_deploy.diff.changes import OutputDiff
+from sn_deploy.diff.summary import Array, Summary
+from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.ort import OrtSession
+from sn_deploy.runtime.tensors import TensorInfo
+
+# What a dynamic axis is taken to be: the first of an input, and any other.
+_BATCH: Final = 2
+_EXTENT: Final = 64
+
+_INPUT_OPTION: Final = "give its shape: --input NAME=1x3x224x224"
+
+
+class OtherInterfaceError(Exception):
+    """The files can't be run on the same input, or give outputs that can't be compared: that is a difference itself."""
+
+
+def compare_outputs(
+    before: Summary, after: Summary, given: Mapping[str, Array], tolerance: float | None, seed: int
+) -> tuple[tuple[OutputDiff, ...], dict[str, str]]:
+    """Runs both; each output compared, and what they were run on, as text.
+
+    Inputs and outputs that have other names are matched by their place.
+
+    Raises:
+        OtherInterfaceError: another number of inputs or outputs, or axes that contradict.
+        SnDeployError: ONNX Runtime is missing, can't load a file or fails to run it, or an input isn't as it must be.
+    """
+    # By the function inside the file, as any runtime has it.
+    with OrtSession(before.path, native=False) as first, OrtSession(after.path, native=False) as second:
+        inputs = _matched(first.inputs, second.inputs, "inputs", before, after)
+        unknown = [name for name in given if name not in {info.name for pair in inputs for info in pair}]
+        if unknown:
+            names = ", ".join(one.name for one, _ in inputs)
+            raise SnDeployError("is no input of the files", where=f"--input {unknown[0]}", expected=names)
+        values = _values(inputs, given, seed)
+        outputs = _matched(first.outputs, second.outputs, "outputs", before, after)
+        results = [
+            _run(session, [pair[place] for pair in inputs], values) for place, session in enumerate((first, second))
+        ]
+    diffs = tuple(_output_diff(pair, results[0][pair[0].name], results[1][pair[1].name], tolerance) for pair in outputs)
+    run_on = {one.name: "×".join(map(str, value.shape)) for (one, _), value in zip(inputs, values, strict=True)}
+    return diffs, run_on
+
+
+def _run(session: OrtSession, infos: Sequence[TensorInfo], values: Sequence[Array]) -> dict[str, Array]:
+    return session.run({info.name: value.astype(info.dtype) for info, value in zip(infos, values, strict=True)})
+
+
+def _matched(
+    first: Sequence[TensorInfo], second: Sequence[TensorInfo], what: str, before: Summary, after: Summary
+) -> list[tuple[TensorInfo, TensorInfo]]:
+    if len(first) != len(second):
+        raise OtherInterfaceError(f"{before.path} has {len(first)} {what} and {after.path} has {len(second)}")
+    by_name = {info.name: info for info in second}
+    if all(info.name in by_name for info in first):
+        return [(info, by_name[info.name]) for info in first]
+    return list(zip(first, second, strict=True))
+
+
+def _values(inputs: Sequence[tuple[TensorInfo, TensorInfo]], given: Mapping[str, Array], seed: int) -> list[Array]:
+    generator = np.random.default_rng(seed)
+    symbols: dict[str, int] = {}
+    values = []
+    for first, second in inputs:
+        value = given.get(first.name, given.get(second.name))
+        values.append(_random(first, _shape(first, second, symbols), generator) if value is None else value)
+    return values
+
+
+def _shape(first: TensorInfo, second: TensorInfo, symbols: dict[str, int]) -> tuple[int, ...]:
+    if first.shape is None or second.shape is None:
+        raise SnDeployError("has no shape that both files state", where=f"input {first.name!r}", mend=_INPUT_OPTION)
+    if len(first.shape) != len(second.shape):
+        raise OtherInterfaceError(
+            f"input {first.name!r} has {len(first.shape)} axes in one and {len(second.shape)} in the other"
+        )
+    shape = []
+    for axis, (one, other) in enumerate(zip(first.shape, second.shape, strict=True)):
+        fixed = [size for size in (one, other) if isinstance(size, int)]
+        if len(set(fixed)) > 1:
+            raise OtherInterfaceError(
+                f"axis {axis} of input {first.name!r} is {fixed[0]} in one and {fixed[1]} in the other"
+            )
+        default = _BATCH if axis == 0 else _EXTENT
+        named = next((size for size in (one, other) if isinstance(size, str)), None)
+        shape.append(fixed[0] if fixed else default if named is None else symbols.setdefault(named, default))
+    return tuple(shape)
+
+
+def _random(info: TensorInfo, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
+    """Standard normal; 0 and 1 for integers and booleans, which any embedding takes."""
+    if info.dtype == np.bool_ or np.issubdtype(info.dtype, np.integer):
+        return generator.integers(0, 2, shape).astype(info.dtype)
+    return generator.standard_normal(shape, dtype=np.float32)
+
+
+def _output_diff(
+    pair: tuple[TensorInfo, TensorInfo], before: Array, after: Array, tolerance: float | None
+) -> OutputDiff:
+    if before.shape != after.shape:
+        raise OtherInterfaceError(
+            f"output {pair[0].name!r} has shape {before.shape} in one and {after.shape} in the other"
+        )
+    parity = compare(before, after)
+    floats = [str(info.dtype) for info in pair if str(info.dtype) in TOLERANCES]
+    default = TOLERANCES[coarsest(floats)].rel_l2 if floats else 0.0
+    return OutputDiff(
+        before=pair[0].name,
+        after=pair[1].name,
+        shape=before.shape,
+        max_abs=parity.max_abs,
+        rel_l2=parity.rel_l2,
+        cosine=parity.cosine,
+        nonfinite=parity.nonfinite_mismatch,
+        tolerance=default if tolerance is None else tolerance,
+    )

@@ -1,0 +1,114 @@
+"""What one ONNX file holds, as far as two can be compared by it. Weights are read when they are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from sn_deploy.fuse.load import external_files, read_proto
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Weight:
+    """An initializer or a Constant node's tensor, its values left in the file."""
+
+    tensor: onnx.TensorProto
+    folder: Path
+
+    @property
+    def kind(self) -> str:
+        """Shape and type, such as ``64×3×7×7 float32``."""
+        shape = "×".join(map(str, self.tensor.dims)) or "scalar"
+        return f"{shape} {helper.tensor_dtype_to_np_dtype(self.tensor.data_type).name}"
+
+    @property
+    def size(self) -> int:
+        """Bytes of the values."""
+        each = helper.tensor_dtype_to_np_dtype(self.tensor.data_type).itemsize
+        return int(np.prod(self.tensor.dims, dtype=np.int64)) * each
+
+    def values(self) -> Array:
+        """The tensor itself."""
+        return np.asarray(numpy_helper.to_array(self.tensor, base_dir=str(self.folder)))
+
+    def digest(self) -> bytes:
+        """A hash of shape, type and values."""
+        found = hashlib.blake2b(self.kind.encode(), digest_size=16)
+        found.update(np.ascontiguousarray(self.values()).tobytes())
+        return found.digest()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """See `sn_deploy.diff.changes.FileDiff`."""
+
+    path: Path
+    properties: Mapping[str, str]
+    ops: Counter[str]
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    weights: Mapping[str, Weight]
+
+
+def summarise(path: Path) -> Summary:
+    """Reads a file, without its external data.
+
+    Raises:
+        SnDeployError: it can't be read, is no ONNX file, or its external data is missing.
+    """
+    proto = read_proto(path)
+    nodes = list(_nodes(proto.graph))
+    weights = {tensor.name: Weight(tensor, path.parent) for tensor in proto.graph.initializer}
+    for node in nodes:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+            weights.setdefault(node.output[0], Weight(node.attribute[0].t, path.parent))
+    size = sum(file.stat().st_size for file in {path, *external_files(proto, path)})
+    properties = {
+        "size": f"{size} bytes",
+        "nodes": str(len(nodes)),
+        "IR version": str(proto.ir_version),
+        **{f"opset {entry.domain or 'ai.onnx'}": str(entry.version) for entry in proto.opset_import},
+        "producer": f"{proto.producer_name} {proto.producer_version}".strip(),
+        "functions": ", ".join(f"{each.domain}::{each.name}" for each in proto.functions),
+        **{f"metadata {prop.key}": prop.value for prop in proto.metadata_props},
+    }
+    return Summary(
+        path=path,
+        properties=properties,
+        ops=Counter(f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in nodes),
+        inputs={value.name: describe(value) for value in proto.graph.input if value.name not in weights},
+        outputs={value.name: describe(value) for value in proto.graph.output},
+        weights=weights,
+    )
+
+
+def describe(value: onnx.ValueInfoProto) -> str:
+    """Shape and type, such as ``batch×3×224×224 float32``."""
+    if not value.type.HasField("tensor_type"):
+        return value.type.WhichOneof("value") or "unknown"
+    tensor = value.type.tensor_type
+    name = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name if tensor.elem_type else "?"
+    if not tensor.HasField("shape"):
+        return f"? {name}"
+    dims = ("?" if not dim.WhichOneof("value") else str(dim.dim_param or dim.dim_value) for dim in tensor.shape.dim)
+    return f"{'×'.join(dims) or 'scalar'} {name}"
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _nodes(attribute.g)
+            for inner in attribute.graphs:
+                yield from _nodes(inner)

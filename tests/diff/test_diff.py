@@ -1,0 +1,118 @@
+"""What differs is named, what doesn't is not, and a fault that is planted shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from sn_deploy.diff import FileDiff, diff
+from sn_deploy.errors import SnDeployError
+from sn_deploy.fuse import fuse
+from tests.fuse.test_files import net
+
+
+def model(
+    weight: float = 2.0, *, name: str = "w", output: str = "y", shape: tuple[object, ...] = (2, 3), op: str = "Mul"
+) -> onnx.ModelProto:
+    """y = x · w."""
+    graph = helper.make_graph(
+        [helper.make_node(op, ["x", name], [output], name="n")],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(np.array([weight, 1, 1], np.float32), name)],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def compared(folder: Path, before: onnx.ModelProto, after: onnx.ModelProto, **options: object) -> FileDiff:
+    onnx.save(before, folder / "a.onnx")
+    onnx.save(after, folder / "b.onnx")
+    return diff(folder / "a.onnx", folder / "b.onnx", **options)  # type: ignore[arg-type]
+
+
+def test_a_file_is_the_same_as_itself(tmp_path: Path) -> None:
+    found = compared(tmp_path, model(), model())
+    assert not found.different
+    assert [found.properties, found.ops, found.inputs, found.outputs] == [{}, {}, {}, {}]
+    assert found.weights.same == 1
+    assert found.numerics is not None
+    assert [(output.rel_l2, output.max_abs, output.cosine) for output in found.numerics] == [(0, 0, pytest.approx(1))]
+
+
+def test_fused_files_compute_the_same_with_other_operators(tmp_path: Path) -> None:
+    onnx.save(net(), tmp_path / "a.onnx")
+    fuse(tmp_path / "a.onnx", tmp_path / "b.onnx")
+    found = diff(tmp_path / "a.onnx", tmp_path / "b.onnx")
+    assert not found.different
+    assert found.ops["sn_deploy::SwitchNormRelu"] == (0, 1)
+    assert found.ops["Relu"] == (1, 0)
+    assert "Conv" not in found.ops
+    assert found.properties["functions"].after == "sn_deploy::SwitchNormRelu"
+    assert found.weights.same == 1
+    assert "sn.mean_offset" in found.weights.added
+
+
+def test_another_weight_is_found_where_it_is(tmp_path: Path) -> None:
+    found = compared(tmp_path, model(2.0), model(2.001))
+    change = found.weights.changed["w"]
+    assert change.max_abs == pytest.approx(1e-3, rel=1e-3)
+    assert found.numerics is not None
+    assert not found.numerics[0].same
+    assert "output 'y' differs by" in found.different[0]
+    assert not compared(tmp_path, model(2.0), model(2.001), tolerance=1e-2).different
+
+
+def test_names_alone_are_no_difference(tmp_path: Path) -> None:
+    found = compared(tmp_path, model(), model(name="v"))
+    assert found.weights.renamed == {"w": "v"}
+    assert [found.weights.added, found.weights.removed, found.different] == [{}, {}, ()]
+
+
+def test_another_interface_is(tmp_path: Path) -> None:
+    found = compared(tmp_path, model(), model(output="z"))
+    assert found.different == ("output 'y' is gone", "output 'z' is new")
+    assert found.numerics is not None
+    assert (found.numerics[0].before, found.numerics[0].after) == ("y", "z")
+    assert (
+        "axis 0 of input 'x' is 2 in one and 5 in the other"
+        in compared(tmp_path, model(), model(shape=(5, 3))).different
+    )
+
+
+def test_dynamic_axes_take_what_the_other_file_fixes(tmp_path: Path) -> None:
+    found = compared(tmp_path, model(shape=("n", 3)), model(shape=(4, 3)))
+    assert found.inputs_run == {"x": "4×3"}
+    assert found.inputs["x"].before == "n×3 float32"
+    assert not found.different
+    assert compared(tmp_path, model(shape=("n", 3)), model(shape=("n", 3))).inputs_run == {"x": "2×3"}
+
+
+def test_inputs_can_be_given(tmp_path: Path) -> None:
+    dynamic = model(shape=("n", 3))
+    found = compared(tmp_path, dynamic, dynamic, inputs={"x": np.zeros((7, 3), np.float32)})
+    assert found.inputs_run == {"x": "7×3"}
+    with pytest.raises(SnDeployError, match="--input z: is no input of the files"):
+        compared(tmp_path, dynamic, dynamic, inputs={"z": np.zeros(3, np.float32)})
+
+
+def test_without_a_run_the_graph_is_judged(tmp_path: Path) -> None:
+    assert not compared(tmp_path, model(), model(), run=False).different
+    assert compared(tmp_path, model(), model(2.5), run=False).different == ("1 weights differ",)
+    found = compared(tmp_path, model(), model(op="Add"), run=False)
+    assert found.different == ("2 operators have another number of nodes",)
+    assert found.numerics is None
+
+
+def test_values_that_are_not_finite_are_a_difference(tmp_path: Path) -> None:
+    found = compared(tmp_path, model(), model(float("nan")))
+    assert "not finite in one of them" in found.different[0]
+
+
+def test_a_file_that_cannot_run_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SnDeployError, match="ONNX Runtime can't load it"):
+        compared(tmp_path, model(), model(op="NoSuchOp"))
