@@ -301,16 +301,19 @@ class _Shown:
         )
 
     def has_two(self, solution: Solution) -> bool:
-        """Whether two live branches are in use, or the instance alone in a region that takes the layer's mean as well.
+        """Whether two live branches are in use, or one of two alone, as in a sparse layer that has made its choice.
 
-        The other way round proves nothing: a layer's moments may be taken from those of its instances.
+        Then the region takes the layer's mean all the same, or multiplies a statistic by zero. That it takes instance
+        moments proves nothing: a layer's may be taken from them.
         """
         folded = solution.folded
         uses_in, uses_ln = (
             any(abs(share) > _NO_SHARE for share in shares)
             for shares in ((folded.mean_in, folded.var_in), (folded.mean_ln, folded.var_ln))
         )
-        return uses_in and (uses_ln or self._shows(self._x.mean(axis=(1, 2))[:, None]))
+        if uses_in:
+            return uses_ln or self._shows(self._x.mean(axis=(1, 2))[:, None])
+        return uses_ln and any(not value.any() for value in self._values)
 
     def published(self, found: list[Solution]) -> Solution:
         """The solution with the divisor that the region itself uses; at one size they are the same function."""

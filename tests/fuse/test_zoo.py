@@ -50,7 +50,8 @@ def test_layers_are_found_with_their_constants(name: str, tmp_path: Path) -> Non
     assert not report.near_misses
     half = "half" in name or "fp16" in name
     # What the file holds of the constants: float32, or float16, rounding.
-    assert_constants(found.folded, layer.folded, 2e-3 if half else 1e-6)
+    if name != "one_hot_ln_bn":  # a constant variance leaves the offset of the mean and the bias undetermined
+        assert_constants(found.folded, layer.folded, 2e-3 if half else 1e-6)
     assert found.mismatch < 1e-9 or half
     written = onnx.load(tmp_path / "out.onnx")
     left = {node.op_type for node in written.graph.node} - {"SwitchNorm", "SwitchNormRelu"}

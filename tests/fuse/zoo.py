@@ -258,6 +258,25 @@ def sizes_of_another_tensor():
     return g.model(affine(g, y, layer), shape), layer
 
 
+def _one_hot(mean: str, var: str, branches: tuple[str, ...]) -> Make:
+    """A sparse layer that has made its choices: all branches are computed, and all but one multiplied by zero."""
+
+    def make() -> tuple[onnx.ModelProto, Layer]:
+        g, layer = Graph(), Layer(branches=branches, seed=14)
+        for logits, chosen in (("mean_logits", mean), ("var_logits", var)):
+            values = np.where(np.array(branches) == chosen, 0.0, -1000.0)
+            object.__setattr__(layer, logits, values)
+        return g.model(published(g, "x", layer, SHAPE)), layer
+
+    return make
+
+
+for _mean, _var in (("in", "ln"), ("ln", "bn"), ("bn", "in"), ("in", "in"), ("ln", "ln")):
+    TRUE[f"one_hot_{_mean}_{_var}"] = _one_hot(_mean, _var, ("in", "ln", "bn"))
+TRUE["one_hot_in_in_without_bn"] = _one_hot("in", "in", ("in", "ln"))
+TRUE["one_hot_ln_ln_without_bn"] = _one_hot("ln", "ln", ("in", "ln"))
+
+
 def _plain(
     build: Callable[[Graph], str], shape: tuple[Any, ...] = SHAPE, name: str = ""
 ) -> Callable[[], onnx.ModelProto]:
