@@ -151,13 +151,12 @@ def main() -> None:
     for kind, row in shares.items():
         parts = (row["whole"], row["comparing"], row["waiting"], row["data_alone"])
         print(f"{kind:30s} " + " ".join(f"{part:10.3%}" for part in parts))
-    if arguments.output is not None:
-        results = {
-            "command": " ".join(["python", "benchmarks/check_overhead.py", *sys.argv[1:]]),
-            "machine": machine(["onnxruntime", "numpy", "pillow"], arguments.threads),
-            "resnet50_at_224_batch_8": shares,
-        }
-        write_results(arguments.output, results)
+    results = {
+        "command": " ".join(["python", "benchmarks/check_overhead.py", *sys.argv[1:]]),
+        "machine": machine(["onnxruntime", "numpy", "pillow"], arguments.threads),
+        "resnet50_at_224_batch_8": shares,
+    }
+    write_results(results, arguments.output)
 
 
 if __name__ == "__main__":
