@@ -66,6 +66,7 @@ class OrtSession:
             function inside the file runs.
         spinning: whether idle threads spin for a moment and so wake up faster. Off where several sessions take turns
             on the same cores, as in a benchmark.
+        profile: folder that ONNX Runtime's profile is written into by `end_profiling`; None for no profile.
 
     A file of `sn-deploy optimise` that doesn't belong here (another version of ONNX Runtime, another processor, no
     native operators) isn't run: the portable file beside it runs instead, with an `SnDeployWarning` that says why.
@@ -89,11 +90,24 @@ class OrtSession:
         custom_op_library: str | os.PathLike[str] | None = None,
         native: bool = True,
         spinning: bool = True,
+        profile: Path | None = None,
     ) -> None:
         ort = _onnxruntime()
+        self._reopen = functools.partial(
+            OrtSession,
+            threads=threads,
+            providers=providers,
+            graph_optimization=graph_optimization,
+            custom_op_library=custom_op_library,
+            native=native,
+            spinning=spinning,
+        )
         self.name = "the model in memory" if isinstance(model, bytes) else str(Path(model))
         chosen = _checked_providers(ort, providers)
         options = _session_options(ort, threads, graph_optimization, spinning)
+        if profile is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(profile / "profile")
         library = custom_op_library or (ort_library(chosen) if native else None)
         if library is not None:
             _register_library(ort, options, Path(library))
@@ -113,6 +127,8 @@ class OrtSession:
                 f"{chosen[0]} could not be started", where="providers", mend="install its libraries, or ask for the CPU"
             )
         self._ort = ort
+        self._path = None if isinstance(model, bytes) else self.instead or Path(model)
+        self._on_cpu = chosen == [_CPU]
         self.inputs = tuple(_tensor_info(value, self.name) for value in self._session.get_inputs())
         self.outputs = tuple(_tensor_info(value, self.name) for value in self._session.get_outputs())
         self._with_values = any(info.dtype == _BFLOAT16 for info in (*self.inputs, *self.outputs))
@@ -155,6 +171,22 @@ class OrtSession:
                 )
             return value_from_array(array.view(np.uint16), _BFLOAT16_ELEMENT_TYPE)
         return self._ort.OrtValue.ortvalue_from_numpy(array)
+
+    def layer_times_ms(self, inputs: Mapping[str, Array]) -> dict[str, float]:
+        """SN layer -> its time in one call, from a profile of another session with the same settings.
+
+        Empty where ONNX Runtime can't tell: a model in memory, a provider whose kernels run on while the clock has
+        stopped, and what `sn_deploy.runtime.ort_profile.layer_times` leaves out.
+        """
+        from sn_deploy.runtime.ort_profile import layer_times
+
+        if self._path is None or not self._on_cpu:
+            return {}
+        return layer_times(self._path, lambda model, folder: self._reopen(model, profile=folder), inputs)
+
+    def end_profiling(self) -> Path:
+        """Writes the profile of a session that was opened with one; gives its file."""
+        return Path(self._session.end_profiling())
 
     def close(self) -> None:
         """Frees the model's memory and threads. A second call does nothing."""
