@@ -11,6 +11,7 @@ import onnx_ir.passes.common as common_passes
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.errors import CheckFailedError
+from sn_deploy.fuse.axes import name_axes
 from sn_deploy.fuse.find import Found, find
 from sn_deploy.fuse.load import load
 from sn_deploy.fuse.read import ReadLayer
@@ -60,6 +61,7 @@ def fuse(
     common_passes.LiftConstantsToInitializersPass(lift_all_constants=False, size_limit=0)(model)
     write_functions(model)
     _infer_new_shapes(model)
+    name_axes(model)
     fusion = fuse_epilogues(model) if fuse_relu else None
     layers = tuple(_fused_layer(layer, region, name) for (layer, region), name in zip(found.layers, names, strict=True))
     if external_data is None:

@@ -21,7 +21,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, ...]
 
 # The first axis of an input, and its others in turn. Multiples of 64 divide evenly through most networks.
-_BATCHES: Final = (2, 3, 1)
+_BATCHES: Final = (1, 2, 3)
 _EXTENTS: Final = ((64, 128, 192), (128, 64, 64), (192, 64, 128))
 
 _MOST_COMPUTED: Final = 4096  # values in a tensor of sizes

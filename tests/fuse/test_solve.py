@@ -37,7 +37,7 @@ def radicand(folded: FoldedSwitchNorm, x: np.ndarray) -> np.ndarray:
 
 def observed(folded: FoldedSwitchNorm, shape: tuple[int, ...]) -> Lines:
     parts = []
-    for x in solve_inputs(shape, seed=0):
+    for x in solve_inputs(shape, 0):
         if len(shape) == 2:
             rolls = rolled(x)
             ys = [folded.evaluate(each) for each in rolls]
