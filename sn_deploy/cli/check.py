@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -98,6 +99,9 @@ def _check(given: Mapping[str, Any], request: _Request, command: str, start: flo
     from sn_deploy.check.run import Plan, run_comparison
     from sn_deploy.check.timing import batch_sizes, check_speedups, of_speedups
 
+    if request.with_latency:
+        # PyTorch's idle OpenMP threads would spin into the next backend's turn. Read when torch is imported.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     backends = open_backends(request.backends)
     with contextlib.closing(backends):
         for note in backends.notes:
