@@ -46,6 +46,12 @@ class Browser:
         sent = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
         return [str(params["request"]["url"]) for params in sent]
 
+    def png(self, top: float, width: int, height: int) -> bytes:
+        """A part of the page, however far down, as it is seen."""
+        clip = {"x": 0, "y": top, "width": width, "height": height, "scale": 1}
+        shot = self._driver.execute_cdp_cmd("Page.captureScreenshot", {"clip": clip, "captureBeyondViewport": True})
+        return base64.b64decode(shot["data"])
+
     def pdf(self) -> bytes:
         """The page as it is printed."""
         printed = self._driver.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})
