@@ -113,7 +113,7 @@ class Comparison:
         return {
             "reference": self.reference,
             "outputs": list(self.outputs),
-            "limits": dataclasses.asdict(self.limits),
+            "limits": self.limits.state(),
             "metrics": [metric.spec for metric in self._metrics],
         }
 

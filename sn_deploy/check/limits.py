@@ -42,6 +42,23 @@ class Limits:
     maxima: Mapping[str, float] = field(default_factory=dict)
     drops: Mapping[str, float] = field(default_factory=dict)
 
+    def state(self) -> dict[str, Any]:
+        """The limits as JSON holds them exactly: what is infinite as text."""
+        return {
+            "tolerances": {output: _texts(figures) for output, figures in self.tolerances.items()},
+            **{name: _texts(getattr(self, name)) for name in ("minima", "maxima", "drops")},
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Limits:
+        """What `state` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: it isn't that.
+        """
+        tolerances = {str(output): _numbers(figures) for output, figures in state["tolerances"].items()}
+        return cls(tolerances, *(_numbers(state[name]) for name in ("minima", "maxima", "drops")))
+
     def tolerance(self, output: str, dtypes: Sequence[str]) -> dict[str, float]:
         """Figure -> limit for one output.
 
@@ -130,6 +147,14 @@ def of_parity(backend: str, parity: OutputParity) -> list[Assertion]:
         text = f"{backend}: {parity.output}: {metric} {_compared(value, sign, limit)}"
         made.append(Assertion(text, metric, backend, value, limit, holds(metric, value, limit)))
     return made
+
+
+def _texts(figures: Mapping[str, float]) -> dict[str, Any]:
+    return {name: value if math.isfinite(value) else str(value) for name, value in figures.items()}
+
+
+def _numbers(figures: Mapping[str, Any]) -> dict[str, float]:
+    return {str(name): float(value) for name, value in figures.items()}
 
 
 def _title(metric: TaskMetric) -> str:

@@ -87,7 +87,9 @@ def _empty(document: Mapping[str, Any]) -> Comparison:
     backends = [BackendInfo(**row) for row in document["backends"]]
     names, reference = [info.name for info in backends], specification["reference"]
     metrics = [metric_from_spec(spec, names, reference) for spec in specification["metrics"]]
-    return Comparison(backends, reference, specification["outputs"], metrics, Limits(**specification["limits"]))
+    return Comparison(
+        backends, reference, specification["outputs"], metrics, Limits.from_state(specification["limits"])
+    )
 
 
 # What must be the same in all parts -> how it is called in a message.

@@ -63,7 +63,7 @@ def test_parts_in_any_order_give_one_run_to_the_bit(folder: Path, data: str) -> 
 
 
 def test_a_merge_fails_as_the_one_run_does(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    limits = ["--tolerance", "logits:rel_l2=1e-6", "--min-top1-agreement", "0.5"]
+    limits = ["--tolerance", "logits:rel_l2=1e-6,worst_rel_l2=inf", "--min-top1-agreement", "0.5"]
     assert check(*FILES, *limits, "--json", "whole.json") == 1
     assert call("merge", *run_parts(3, *limits), "-o", "merged.json") == 1
     assert text_without("merged.json") == text_without("whole.json")
@@ -128,6 +128,25 @@ def test_a_metric_without_state_is_refused_in_parts(folder: Path, capsys: pytest
     assert check(*FILES, "--metric", "mine:Largest", "--shard", "1/2", "--json", "one.json") == 2
     assert "--metric mine:Largest: Largest has no state (expected state() and merge(state)" in capsys.readouterr().err
     assert not Path("one.json").exists()
+
+
+@pytest.mark.parametrize("state", ["{1, 2}", "float('inf')", "np.float32(1)"])
+def test_a_state_that_json_cannot_hold_is_refused(folder: Path, state: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "mine.py").write_text(
+        f"{DATA}\n    def state(self):\n        return {state}\n    def merge(self, other): pass\n"
+    )
+    assert check(*FILES, "--metric", "mine:Largest", "--shard", "1/2", "--json", "one.json") == 2
+    assert "--metric mine:Largest: state() gives what JSON can't hold" in capsys.readouterr().err
+
+
+def test_a_metric_with_a_state_of_its_own_merges(folder: Path) -> None:
+    more = "    def state(self):\n        return self.found\n"
+    more += "    def merge(self, other):\n        self.found = max(self.found, other)\n"
+    (folder / "mine.py").write_text(f"{DATA}\n{more}")
+    metric = ["--metric", "mine:Largest", "--min", "Largest:0.01"]
+    assert check(*FILES, *metric, "--json", "whole.json") == 0
+    assert call("merge", *run_parts(3, *metric), "-o", "merged.json", *metric[:2]) == 0
+    assert text_without("merged.json") == text_without("whole.json")
 
 
 def damage(path: str, change: Any) -> None:

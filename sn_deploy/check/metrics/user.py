@@ -17,6 +17,7 @@ of its own.
 from __future__ import annotations
 
 import inspect
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -163,6 +164,14 @@ class _PerBackend:
 
     def state(self) -> dict[str, Any]:
         states = {name: _guarded(self._where, self._method(made, "state")) for name, made in self._objects.items()}
+        try:
+            json.dumps(states, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise SnDeployError(
+                f"state() gives what JSON can't hold: {first_line(error)}",
+                where=self._where,
+                expected="numbers that are finite, strings, lists and dicts",
+            ) from error
         return {"samples": self._samples, "states": states}
 
     def merge(self, state: Mapping[str, Any]) -> None:
