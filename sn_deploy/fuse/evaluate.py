@@ -7,12 +7,14 @@ shows what it computes and not how it is rounded.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from sn_deploy.errors import first_line
 from sn_deploy.folded import Float64Array
@@ -29,8 +31,23 @@ class EvaluationError(Exception):
     """The region can't be computed on an input; the text is a clause that says why."""
 
 
+@dataclass(frozen=True)
+class _Step:
+    """One node: what it reads and makes, by name, and what nobody reads after it."""
+
+    node: ReferenceEvaluator
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    last_read: tuple[str, ...]
+
+    def run(self, values: dict[str, Array]) -> None:
+        """Adds the outputs to ``values``."""
+        results = self.node.run(list(self.outputs), {name: values[name] for name in self.inputs})
+        values.update(zip(self.outputs, map(np.asarray, results), strict=True))
+
+
 class RegionFunction:
-    """What a region computes.
+    """What a region computes. It holds no more of a large input's intermediate values than are still read.
 
     Args:
         region: a part of a graph.
@@ -43,18 +60,16 @@ class RegionFunction:
     def __init__(self, region: Region, opset: int) -> None:
         self._source = region.sources[-1]
         self._wanted = dict.fromkeys((*region.sources[:-1], *region.results, region.radicand))
-        self._small = [
-            value for node in region.nodes if node not in region.foreign_shapes for value in node.outputs if value.name
-        ]
-        names = {self._source: "source"}
-        graph = _graph(region, names)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
-        self._names = names
+        # Names of its own: those of a subgraph may hide outer ones.
+        self._names: dict[ir.Value, str] = {}
+        self._constants: dict[str, Array] = {}
+        kept = {self._name(value) for value in (self._source, *self._wanted)}
+        protos = [self._proto(node) for node in region.nodes if node not in set(region.foreign_shapes)]
+        self._foreign = {node: self._name(node.outputs[0]) for node in region.foreign_shapes}
         try:
-            from onnx.reference import ReferenceEvaluator
-
-            self._evaluator = ReferenceEvaluator(model)
-        except Exception as error:  # whatever its operators raise when they are made
+            with np.errstate(all="ignore"):
+                self._steps = self._prepared(protos, kept, opset)
+        except Exception as error:  # whatever the reference operators raise
             raise EvaluationError(f"it can't be computed: {first_line(error)[:200]}") from error
 
     def __call__(
@@ -65,57 +80,57 @@ class RegionFunction:
         Args:
             x: the region's outermost source, in float64.
             shapes: what each of the region's foreign Shape nodes reads.
-            every: give all values, and not only sources, results and the radicand.
+            every: give all values that depend on it, and not only sources, results and the radicand.
 
         Raises:
             EvaluationError: ``x`` has a shape that the region doesn't take.
         """
-        feeds: dict[str, Array] = {"source": x}
+        values = {**self._constants, self._names[self._source]: x}
         for node, shape in shapes.items():
-            feeds[self._names[node.outputs[0]]] = shape_output(node, shape)
-        values = [value for value in (self._small if every else self._wanted) if value is not self._source]
+            values[self._foreign[node]] = shape_output(node, shape)
         try:
             with np.errstate(all="ignore"):
-                outputs = self._evaluator.run([self._names[value] for value in values], feeds)
+                for step in self._steps:
+                    step.run(values)
+                    for name in () if every else step.last_read:
+                        del values[name]
         except Exception as error:  # NumPy's and the reference operators' own
-            raise EvaluationError(
-                f"it can't be computed on {'×'.join(map(str, x.shape))}: {first_line(error)[:200]}"
-            ) from error
-        found = {value: np.asarray(output) for value, output in zip(values, outputs, strict=True)}
-        return {**found, self._source: x}
+            size = "×".join(map(str, x.shape))
+            raise EvaluationError(f"it can't be computed on {size}: {first_line(error)[:200]}") from error
+        made = values.keys() - self._constants.keys()
+        return {value: values[name] for value, name in self._names.items() if name in made}
 
-
-def _graph(region: Region, names: dict[ir.Value, str]) -> onnx.GraphProto:
-    """The region's nodes with names of their own: those of a subgraph may hide outer ones."""
-    weights: list[onnx.TensorProto] = []
-    inputs = [helper.make_tensor_value_info("source", TensorProto.DOUBLE, None)]
-    nodes = []
-    foreign = set(region.foreign_shapes)
-
-    def name(value: ir.Value | None) -> str:
-        if value is None:
-            return ""
-        if value not in names:
-            names[value] = f"v{len(names)}"
+    def _name(self, value: ir.Value) -> str:
+        if value not in self._names:
+            name = self._names[value] = f"v{len(self._names)}"
             if value.is_initializer() and value.const_value is not None:
-                weights.append(_widened(value.const_value.numpy(), names[value]))
-        return names[value]
+                self._constants[name] = _widened(value.const_value.numpy())
+        return self._names[value]
 
-    for node in region.nodes:
-        if node in foreign:
-            inputs.append(helper.make_tensor_value_info(name(node.outputs[0]), TensorProto.INT64, None))
-            continue
+    def _proto(self, node: ir.Node) -> onnx.NodeProto:
         proto = onnx.NodeProto(op_type=node.op_type, domain="" if node.domain in STANDARD_DOMAINS else node.domain)
-        proto.input.extend(name(value) for value in node.inputs)
-        proto.output.extend(name(value) for value in node.outputs)
+        proto.input.extend("" if value is None else self._name(value) for value in node.inputs)
+        proto.output.extend(self._name(value) for value in node.outputs)
         proto.attribute.extend(_attribute(node, attribute) for attribute in node.attributes.values())
-        nodes.append(proto)
-    outputs = [helper.make_tensor_value_info(made, TensorProto.UNDEFINED, None) for made in _made(nodes)]
-    return helper.make_graph(nodes, "region", inputs, outputs, weights)
+        return proto
 
-
-def _made(nodes: Sequence[onnx.NodeProto]) -> list[str]:
-    return [name for node in nodes for name in node.output if name]
+    def _prepared(self, protos: Sequence[onnx.NodeProto], kept: set[str], opset: int) -> list[_Step]:
+        """The steps that depend on the input; the others are run, once."""
+        steps: list[_Step] = []
+        read: set[str] = set()
+        for proto in reversed(protos):
+            inputs = tuple(dict.fromkeys(name for name in proto.input if name))
+            last = tuple(name for name in inputs if name not in read | kept | self._constants.keys())
+            read.update(inputs)
+            steps.insert(0, _Step(ReferenceEvaluator(proto, opsets={"": opset}), inputs, tuple(proto.output), last))
+        live = []
+        for step in steps:
+            if all(name in self._constants for name in step.inputs):
+                step.run(self._constants)
+            else:
+                last = tuple(name for name in step.last_read if name not in self._constants)
+                live.append(replace(step, last_read=last))
+        return live
 
 
 def _attribute(node: ir.Node, attribute: ir.Attr) -> onnx.AttributeProto:
@@ -123,15 +138,17 @@ def _attribute(node: ir.Node, attribute: ir.Attr) -> onnx.AttributeProto:
     if node.op_type == "Cast" and attribute.name == "to" and attribute.as_int() in _FLOATS:
         return helper.make_attribute("to", int(TensorProto.DOUBLE))
     if node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
-        return helper.make_attribute("value", _widened(np.asarray(attribute.value, dtype=np.float32), ""))
+        return helper.make_attribute("value", _tensor(np.asarray(attribute.value, dtype=np.float32)))
     if attribute.type == ir.AttributeType.TENSOR:
-        return helper.make_attribute(attribute.name, _widened(attribute.as_tensor().numpy(), ""))
+        return helper.make_attribute(attribute.name, _tensor(attribute.as_tensor().numpy()))
     proto = ir.serde.serialize_attribute(attribute)
     assert isinstance(proto, onnx.AttributeProto)
     return proto
 
 
-def _widened(array: Array, name: str) -> onnx.TensorProto:
-    if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
-        array = array.astype(np.float64)
-    return numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+def _widened(array: Array) -> Array:
+    return array.astype(np.float64) if array.dtype.kind == "f" or array.dtype.name == "bfloat16" else array
+
+
+def _tensor(array: Array) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.ascontiguousarray(_widened(array)).reshape(array.shape))

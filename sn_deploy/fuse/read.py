@@ -292,7 +292,9 @@ class _Shown:
         self._values = [
             value.reshape(samples, -1)
             for value in run.values()
-            if value.dtype == np.float64 and value.size in (samples, samples * channels)
+            if value.dtype == np.float64
+            and value.size in (samples, samples * channels)
+            and value.shape[:1] == (samples,)
         ]
 
     def _shows(self, statistic: Float64Array) -> bool:

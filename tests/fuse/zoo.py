@@ -322,6 +322,17 @@ def layer_norm_from_instance_moments():
 
 
 @decoy
+def layer_norm_from_instance_moments_of_one_sample_without_bias():
+    g, shape = Graph(), (1, 6, 5, 4)
+    mean_in, var_in = g.mean("x", [2, 3]), g.var("x", [2, 3])
+    mean = g.mean(mean_in, [1])
+    apart = g("Sub", mean_in, mean)
+    var = g.mean(g("Add", var_in, g("Mul", apart, apart)), [1])
+    y = divided(g, "x", mean, var, 1e-5)
+    return g.model(g("Add", y, g.constant(np.zeros((1, 6, 1, 1)))), shape)
+
+
+@decoy
 def group_norm():
     g = Graph()
     groups = g("Reshape", "x", g.constant(np.array([SHAPE[0], 3, -1], np.int64)))
