@@ -237,6 +237,19 @@ def test_points_stand_where_their_ratios_are() -> None:
         assert x - x[1] == pytest.approx(step * np.log2(ratios), abs=0.02)
 
 
+@pytest.mark.parametrize(
+    "style",
+    [
+        "font-size: 8.5px; font-weight: 700; font-family: 'DejaVu Sans', sans-serif; text-anchor: end",
+        "font: 700 8.5px 'DejaVu Sans', sans-serif; text-anchor: end",
+    ],
+)
+def test_text_is_set_in_the_pages_own_font(style: str) -> None:
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg"><text style="{style}" x="1">a</text></svg>'
+    page = Page(svg_for_page(svg, "a-", ""))
+    assert page.elements[1][1]["style"] == "font-size: 8.5px; font-weight: 700; text-anchor: end"
+
+
 def test_a_colour_that_does_not_change_with_the_page_is_refused() -> None:
     svg = '<svg xmlns="http://www.w3.org/2000/svg"><path style="fill: #123456" d="M 0 0"/></svg>'
     with pytest.raises(KeyError, match="#123456"):

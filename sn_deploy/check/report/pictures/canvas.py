@@ -146,10 +146,16 @@ def _adopt(element: ElementTree.Element, prefix: str) -> None:
         attributes["clip-path"] = attributes["clip-path"].replace("url(#", f"url(#{prefix}")
     if "style" in attributes:
         style = re.sub(r"font-family: [^;]*(; |$)", "", attributes["style"])
+        # Older versions of matplotlib write all in one: font: 700 8.5px 'DejaVu Sans', …
+        style = re.sub(r"font: (?:(\d+) )?([\d.]+px) [^;]*", _size_and_weight, style)
         attributes["style"] = re.sub(r"#[0-9a-f]{6}\b", lambda found: _css_colour(found.group()), style)
     if "d" in attributes:
         attributes["d"] = re.sub(r"-?\d+\.\d+", lambda found: f"{float(found.group()):.2f}", attributes["d"])
         attributes["d"] = " ".join(attributes["d"].split())
+
+
+def _size_and_weight(font: re.Match[str]) -> str:
+    return f"font-size: {font[2]}; font-weight: {font[1] or 400}"
 
 
 def _css_colour(colour: str) -> str:
