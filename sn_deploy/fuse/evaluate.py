@@ -73,14 +73,14 @@ class RegionFunction:
             raise EvaluationError(f"it can't be computed: {first_line(error)[:200]}") from error
 
     def __call__(
-        self, x: Float64Array, shapes: Mapping[ir.Node, tuple[int, ...]], *, every: bool = False
+        self, x: Float64Array, shapes: Mapping[ir.Node, tuple[int, ...]], *, most_kept: int = 0
     ) -> dict[ir.Value, Array]:
         """The values of the region for ``x``.
 
         Args:
             x: the region's outermost source, in float64.
             shapes: what each of the region's foreign Shape nodes reads.
-            every: give all values that depend on it, and not only sources, results and the radicand.
+            most_kept: give, beside sources, results and the radicand, the values of at most so many elements.
 
         Raises:
             EvaluationError: ``x`` has a shape that the region doesn't take.
@@ -92,8 +92,9 @@ class RegionFunction:
             with np.errstate(all="ignore"):
                 for step in self._steps:
                     step.run(values)
-                    for name in () if every else step.last_read:
-                        del values[name]
+                    for name in step.last_read:
+                        if values[name].size > most_kept:
+                            del values[name]
         except Exception as error:  # NumPy's and the reference operators' own
             size = "×".join(map(str, x.shape))
             raise EvaluationError(f"it can't be computed on {size}: {first_line(error)[:200]}") from error

@@ -285,7 +285,9 @@ class _Shown:
     """The statistics that a region computes on its way, as far as they can be seen in its values."""
 
     def __init__(self, reading: _Reading, region: Region, function: RegionFunction, setting: Setting) -> None:
-        run = function(next(iter(solve_inputs(setting.shape, 0))), setting.foreign, every=True)
+        x = next(iter(solve_inputs(setting.shape, 0)))
+        # Statistics have at most half as many numbers as x, but for those of (N, C).
+        run = function(x, setting.foreign, most_kept=x.size if x.ndim == 2 else x.size // 2)
         self._x = _channels_first(run[reading.source], reading.source_last)
         self._x = self._x.reshape(*self._x.shape[:2], -1)
         samples, channels = self._x.shape[:2]
