@@ -1,0 +1,152 @@
+"""Times on a GPU, taken in turns; and on the host, so that a benchmark can be rehearsed where no GPU is."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from sn_deploy.check.machine import machine_facts
+
+Work = Callable[[], object]
+Timed = Callable[[], float]  # does the work once, and gives its time in µs
+
+# Long enough for a graph and two events to be queued behind it, so that no launch shows in what is timed.
+_HEAD_START_CYCLES = 400_000
+# Of a capture: the first runs of a library allocate, and choose kernels.
+_WARM_RUNS = 3
+
+
+class Clock(Protocol):
+    """Where work runs, and how it is timed."""
+
+    device: str
+
+    def graph(self, work: Work) -> Timed:
+        """The work as one CUDA graph: what its kernels take, without the host."""
+
+    def launched(self, work: Work) -> Timed:
+        """The work launched piece by piece from Python, as a program does."""
+
+    def facts(self) -> dict[str, Any]:
+        """What the figures depend on."""
+
+
+class GpuClock:
+    """Between two events of the current device."""
+
+    device = "cuda"
+
+    def graph(self, work: Work) -> Timed:
+        """See `Clock`."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_RUNS):
+                work()
+        torch.cuda.synchronize()
+        captured = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(captured):
+            work()
+
+        def timed() -> float:
+            torch.cuda._sleep(_HEAD_START_CYCLES)
+            return self._between_events(captured.replay)
+
+        return timed
+
+    def launched(self, work: Work) -> Timed:
+        """See `Clock`."""
+        for _ in range(_WARM_RUNS):
+            work()
+        torch.cuda.synchronize()
+        return lambda: self._between_events(work)
+
+    def facts(self) -> dict[str, Any]:
+        """See `Clock`."""
+        properties = torch.cuda.get_device_properties(0)
+        return {
+            **machine_facts(),
+            "gpu_name": properties.name,
+            "compute_capability": f"{properties.major}.{properties.minor}",
+            "multiprocessors": properties.multi_processor_count,
+            "l2_bytes": properties.L2_cache_size,
+            "state_at_start": gpu_state(),
+            "torch": torch.__version__,
+            "cuda_of_torch": torch.version.cuda,
+        }
+
+    @staticmethod
+    def _between_events(work: Work) -> float:
+        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        first.record()
+        work()
+        last.record()
+        last.synchronize()
+        return first.elapsed_time(last) * 1e3
+
+
+class RehearsalClock:
+    """The host's clock around work on the host. Its times mean nothing."""
+
+    device = "cpu"
+
+    def graph(self, work: Work) -> Timed:
+        """See `Clock`."""
+        return self.launched(work)
+
+    def launched(self, work: Work) -> Timed:
+        """See `Clock`."""
+        work()
+
+        def timed() -> float:
+            start = time.perf_counter()
+            work()
+            return (time.perf_counter() - start) * 1e6
+
+        return timed
+
+    def facts(self) -> dict[str, Any]:
+        """See `Clock`."""
+        return {**machine_facts(), "l2_bytes": 0, "torch": torch.__version__}
+
+
+def gpu_state() -> dict[str, str]:
+    """The first GPU's clocks, power and temperature now; empty where nvidia-smi doesn't tell."""
+    names = ("clocks.sm", "clocks.max.sm", "clocks.mem", "power.draw", "power.limit", "temperature.gpu")
+    command = ["nvidia-smi", "--id=0", f"--query-gpu={','.join(names)}", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return dict(zip(names, (cell.strip() for cell in done.stdout.split(",")), strict=False))
+
+
+def in_turns(timed: Mapping[str, Timed], rounds: int, warmup: int = 3) -> dict[str, np.ndarray]:
+    """Name -> times in µs, one a round. Each round runs everything once, in a new random order."""
+    order, shuffle = list(timed), random.Random(0)
+    times: dict[str, list[float]] = {name: [] for name in timed}
+    for index in range(warmup + rounds):
+        shuffle.shuffle(order)
+        for name in order:
+            microseconds = timed[name]()
+            if index >= warmup:
+                times[name].append(microseconds)
+    return {name: np.array(values) for name, values in times.items()}
+
+
+def summary(times_us: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Name -> median and spread, in µs."""
+    return {
+        name: {
+            "median_us": round(float(np.median(values)), 3),
+            "p10_us": round(float(np.percentile(values, 10)), 3),
+            "p90_us": round(float(np.percentile(values, 90)), 3),
+        }
+        for name, values in times_us.items()
+    }
