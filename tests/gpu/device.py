@@ -121,7 +121,7 @@ class Prepared:
     """A case's tensors on the device, with the arguments of its launch."""
 
     def __init__(self, device: Device, case: Case, form: Form, tactic: Tactic) -> None:
-        self.device, self.case, self.form, self.tactic = device, case, form, tactic
+        self.device, self.case, self.form = device, case, form
         self.problem = device.problem(case, form)
         layer, on = case.folded, device.torch_device
         arrays = [layer.scale, layer.bias, layer.mean_offset, layer.var_offset]
@@ -133,10 +133,16 @@ class Prepared:
         places = {"in x": self._x, "in the residual": self._residual}
         self._y = places.get(form.y) or Buffer(np.full(x.nbytes, POISON, np.uint8), on, form.shift)
         self._stored_shape = x.shape
-        self.workspace_bytes = device.kernels.workspace_bytes(self.problem, tactic)
-        data = np.full(self.workspace_bytes, POISON, np.uint8)
-        self._workspace = Buffer(data, on)
+        self.use_tactic(tactic)
+
+    def use_tactic(self, tactic: Tactic) -> None:
+        """Launches run another tactic, with a workspace of exactly its size, and forget what Y was."""
+        self.tactic = tactic
+        self.workspace_bytes = self.device.kernels.workspace_bytes(self.problem, tactic)
+        self._workspace = Buffer(np.full(self.workspace_bytes, POISON, np.uint8), self.device.torch_device)
         assert self._workspace.address % WORKSPACE_ALIGNMENT == 0
+        if self.form.y == "elsewhere":
+            self.y_on_device().fill_(POISON)
 
     @property
     def workspace(self) -> int:
