@@ -1,0 +1,155 @@
+"""tools/gpu_check.py without a GPU: what it plans, how it runs parts, and that it survives whatever they do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tools import gpu_check
+from tools.gpu_check import Result, State, exit_code, take_all
+from tools.gpu_parts import PARTS, ROOT, Part, Place, junit
+
+
+def python_part(name: str, program: str, limit_s: int = 60, **more: object) -> Part:
+    return Part(name, f"the part {name}", limit_s, lambda _: [sys.executable, "-c", program], **more)  # type: ignore[arg-type]
+
+
+FACTS = python_part("device", "print('a GPU')", is_check=False)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    (tmp_path / "output").mkdir()
+    return Place(tmp_path / "output", tmp_path / "build")
+
+
+def taken(place: Place, *parts: Part, budget: float = 100) -> tuple[dict[str, Result], int]:
+    """What comes of the parts, from the file that it leaves."""
+    take_all(parts, place, State(place.output), time.monotonic() + budget)
+    state = State(place.output)
+    return state.results, exit_code(parts, state)
+
+
+def test_parts_pass_fail_and_are_left_out(place: Place) -> None:
+    results, code = taken(
+        place,
+        FACTS,
+        python_part("good", "print('seen'); print('12 launches')"),
+        python_part("bad", "print('wrong'); raise SystemExit(1)"),
+        python_part("absent", "import sys; print('no such thing', file=sys.stderr); sys.exit(2)"),
+        python_part("needy", "", missing=lambda _: "nothing to do it with"),
+        Part("unknown", "", 60, lambda _: ["/no/such/program"]),
+    )
+    assert results["good"].status == "passed"
+    assert results["good"].reason == "12 launches"
+    assert (results["bad"].status, results["bad"].reason) == ("failed", "exit code 1: wrong")
+    assert (results["absent"].status, results["absent"].reason) == ("left out", "no such thing")
+    assert (results["needy"].status, results["needy"].reason) == ("left out", "nothing to do it with")
+    assert results["unknown"].status == "failed"
+    assert code == 1
+    assert "12 launches" in (place.output / "log.txt").read_text()
+
+
+def test_a_part_that_hangs_is_ended_with_all_that_it_started(place: Place) -> None:
+    child = "import subprocess, sys, time; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
+    start = time.monotonic()
+    results, code = taken(place, FACTS, python_part("hangs", child, limit_s=1), python_part("next", "print('on')"))
+    assert time.monotonic() - start < 30
+    assert results["hangs"].status == "timed out"
+    assert results["next"].status == "passed"
+    assert code == 1
+
+
+def test_a_second_call_goes_on(place: Place) -> None:
+    once = place.output / "once"
+    part = python_part("counted", f"open({str(once)!r}, 'a').write('x')")
+    late = python_part("late", "print('done')", missing=lambda _: None)
+    results, code = taken(place, FACTS, part, late, budget=0)
+    assert results["late"].reason == "the budget is spent: call again to go on"
+    assert code == 2
+    for _ in range(2):
+        results, code = taken(place, FACTS, part, late)
+        assert (results["late"].status, code) == ("passed", 0)
+    assert once.read_text() == "x"
+
+
+def test_a_run_that_was_ended_is_taken_up(place: Place) -> None:
+    part = python_part("ended", "print('whole')")
+    State(place.output).record(part, Result("running"))
+    assert taken(place, FACTS, part)[0]["ended"].status == "passed"
+
+
+def test_without_a_gpu_nothing_else_is_tried(place: Place) -> None:
+    facts = python_part("device", "import sys; print('no GPU: none', file=sys.stderr); sys.exit(2)", is_check=False)
+    results, code = taken(place, facts, python_part("check", "raise SystemExit(1)"))
+    assert (results["check"].status, results["check"].reason) == ("left out", "no GPU: none")
+    assert code == 2
+
+
+def pytest_part(place: Place, body: str) -> Part:
+    test = place.output / "test_it.py"
+    test.write_text(body)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test), f"--junitxml={junit(place)}"]
+    return Part("tests", "", 60, lambda _: command, is_pytest=True)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [
+        ("def test_a(): pass\ndef test_b(): pass", "passed", "2 passed, 0 failed, 0 skipped"),
+        ("def test_a(): pass\ndef test_b(): assert False", "failed", "1 passed, 1 failed, 0 skipped"),
+        (
+            "import pytest\ndef test_a(): pytest.skip('no wings')",
+            "left out",
+            "0 passed, 0 failed, 1 skipped (no wings)",
+        ),
+        ("import os\ndef test_a(): os._exit(3)", "failed", ""),
+        ("import nothing_of_that_name", "failed", "0 passed, 1 failed, 0 skipped"),
+    ],
+)
+def test_what_pytest_says(place: Place, body: str, status: str, reason: str) -> None:
+    results, _ = taken(place, FACTS, pytest_part(place, body))
+    assert results["tests"].status == status
+    assert results["tests"].reason.startswith(reason)
+    assert not junit(place).exists()
+
+
+def test_the_plan_names_every_part(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert gpu_check.main([str(tmp_path / "never"), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"\n{part.name} " in f"\n{said}" for part in PARTS)
+    assert not (tmp_path / "never").exists()
+
+
+def test_every_file_that_a_part_runs_is_there(place: Place) -> None:
+    for part in PARTS:
+        for word in part.command(place):
+            if word.startswith(str(ROOT)) and not word.startswith(str(place.output)):
+                assert Path(word).exists(), word
+
+
+def test_wrong_calls(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for arguments in (["--only", "nonsense"], ["--budget", "0"], ["--budget", "soon"]):
+        with pytest.raises(SystemExit, match="2"):
+            gpu_check.main([str(tmp_path / "output"), *arguments])
+    (tmp_path / "file").touch()
+    assert gpu_check.main([str(tmp_path / "file")]) == 2
+    (tmp_path / "gpu_check.json").write_text("{}")
+    assert gpu_check.main([str(tmp_path)]) == 2
+    assert "error: " in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_whole_of_it_where_no_gpu_is(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "tools/gpu_check.py"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2, done.stdout + done.stderr
+    results = json.loads((tmp_path / "gpu_check.json").read_text())["parts"]
+    assert {result["status"] for result in results.values()} == {"left out"}
+    assert all(result["reason"].startswith("no GPU: ") for result in results.values())
