@@ -256,7 +256,8 @@ def test_a_net(tensorrt: TensorRT, tmp_path: Path, channels: int, precision: str
     net = small_net(channels)
     x = torch.randn(2, 3, 48, 48)
     path = tmp_path / "net.onnx"
-    sn_deploy.export(net, x, path, precision=precision, keep_io_types=True)
+    own = {"opset": 22} if precision == "bf16" else {}  # the first opset with a convolution in bfloat16
+    sn_deploy.export(net, x, path, precision=precision, keep_io_types=True, **own)
     engine = tensorrt.engine(onnx.load(path))
     assert len(plugins_of(engine)) == 5, [layer["LayerType"] for layer in engine.layers()]
     (y,) = tensorrt.run(engine, {engine.inputs[0]: x.numpy()}).values()
@@ -305,7 +306,7 @@ def test_without_the_plugin_the_function_runs(tensorrt: TensorRT, exported: tupl
     assert "refused" not in answer, answer
     assert not any("Plugin" in layer for layer in answer["layers"])
     assert y is not None
-    assert fused_roundings(SWITCH_NORM, y, case) <= 1
+    assert fused_roundings(SWITCH_NORM, y, case) <= 4  # as many operators, TensorRT's own arithmetic
 
 
 def test_an_engine_that_carries_the_plugin(tensorrt: TensorRT, exported: tuple[Path, Case]) -> None:
