@@ -125,18 +125,22 @@ def _sanitizer(tool: str, limit_s: int) -> Part:
     return Part(tool, f"compute-sanitizer's {tool} over every tactic", limit_s, command, missing)
 
 
-def _benchmark(script: str, *arguments: str) -> Callable[[Place], list[str]]:
+def _benchmark(script: str) -> Callable[[Place], list[str]]:
     def command(place: Place) -> list[str]:
         output = place.output / f"{Path(script).stem}.json"
         # Time to end by itself, with all that it has measured.
         budget = max(place.seconds - 30, 0.6 * place.seconds)
-        return _python(ROOT / "benchmarks" / script, "--output", output, "--budget", f"{budget:.0f}", *arguments)
+        return _python(ROOT / "benchmarks" / script, "--output", output, "--budget", f"{budget:.0f}")
 
     return command
 
 
 def _kernels_benchmark(place: Place) -> list[str]:
     return [*_benchmark("gpu_kernels.py")(place), "--library", str(place.build / KERNELS)]
+
+
+def _engines_benchmark(place: Place) -> list[str]:
+    return [*_benchmark("gpu_engines.py")(place), "--plugins", str(place.build / "tensorrt")]
 
 
 # In the order of what is to be known first; what the kernels do wrongly would spoil all behind it.
@@ -190,6 +194,13 @@ PARTS: tuple[Part, ...] = (
         _pytest("test_tensorrt.py"),
         _without(*TENSORRT),
         is_pytest=True,
+    ),
+    Part(
+        "engine-times",
+        "engines of ResNet-50 with the plugin beside the same net with batch norms, and torch",
+        420,
+        _engines_benchmark,
+        _without(*TENSORRT),
     ),
     Part(
         "onnxruntime",

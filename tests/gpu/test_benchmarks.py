@@ -12,17 +12,18 @@ import torch
 
 from tests.gpu.device import library_of
 
-KERNELS = Path(__file__).parents[2] / "benchmarks" / "gpu_kernels.py"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(KERNELS), *map(str, arguments)]
+def run(*arguments: str | Path, script: str = "gpu_kernels.py") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(BENCHMARKS / script), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_nothing_is_measured(tmp_path: Path) -> None:
-    done = run("--output", tmp_path / "figures.json")
+@pytest.mark.parametrize("script", ["gpu_kernels.py", "gpu_engines.py"])
+def test_without_a_gpu_nothing_is_measured(tmp_path: Path, script: str) -> None:
+    done = run("--output", tmp_path / "figures.json", script=script)
     assert (done.returncode, done.stderr) == (2, "no GPU: not measured\n")
     assert not (tmp_path / "figures.json").exists()
 
