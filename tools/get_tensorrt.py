@@ -42,8 +42,9 @@ RELEASES = (
     Release(10, "0.4.0", "10.15-1.5.13", "10.15.1.29"),
     Release(11, "0.9.1+rtx1.7", "11.2-1.5.14", "11.2.1.2"),
 )
-# nvcc, its device headers and the runtime of one minor version: a newer compiler fails on older headers.
-CUDA = "cuda-toolkit[nvcc,cudart,cccl]==13.0.*"
+# nvcc, its device headers and the runtime of one minor version: a newer compiler fails on older headers. And
+# compute-sanitizer (14 MB), which tools/gpu_check.py runs where a GPU is.
+CUDA = "cuda-toolkit[nvcc,cudart,cccl,sanitizer]==13.0.*"
 
 MANIFEST = """\
 [package]
