@@ -50,7 +50,7 @@ test-tensorrt: .venv/.installed-test $(TENSORRT)/root/.complete
 		-DCMAKE_BUILD_TYPE=RelWithDebInfo -DSN_SANITIZE=address,undefined
 	cmake --build $(TENSORRT)/sanitized
 	ctest --test-dir $(TENSORRT)/sanitized --output-on-failure
-	TENSORRT_TEST_ROOT=$(TENSORRT)/root SN_PLUGIN_BUILD=$(TENSORRT)/plugin $(BIN)/python -m pytest tests/tensorrt
+	TENSORRT_TEST_ROOT=$(TENSORRT)/root SN_PLUGIN_BUILD=$(TENSORRT)/plugin $(BIN)/python -m pytest tests/tensorrt tests/gpu
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
