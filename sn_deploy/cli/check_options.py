@@ -41,6 +41,19 @@ BACKENDS: Final = (
     ),
 )
 
+IMAGES: Final = (
+    click.option(
+        "--resize", metavar="SIZE", help="Images: short side, HEIGHTxWIDTH or none; default: by the input's size."
+    ),
+    click.option("--crop", metavar="SIZE", help="Images: the middle, SIZE or HEIGHTxWIDTH, or none."),
+    click.option("--mean", metavar="M,M,M", help="Images: of pixels in 0 to 1; default: ImageNet's."),
+    click.option("--std", metavar="S,S,S", help="Images: the same."),
+    click.option("--channel-order", type=click.Choice(["rgb", "bgr"]), default="rgb", show_default=True),
+    click.option(
+        "--interpolation", type=click.Choice(["bilinear", "bicubic", "nearest"]), default="bilinear", show_default=True
+    ),
+)
+
 DATA: Final = (
     click.option(
         "--data",
@@ -59,16 +72,7 @@ DATA: Final = (
         "--limit", type=click.IntRange(min=1), metavar="N", help="So many samples; default: all, 64 random ones."
     ),
     click.option("--shard", metavar="PART/PARTS", help="Run this part alone: 2/8. Then: sn-deploy merge."),
-    click.option(
-        "--resize", metavar="SIZE", help="Images: short side, HEIGHTxWIDTH or none; default: by the input's size."
-    ),
-    click.option("--crop", metavar="SIZE", help="Images: the middle, SIZE or HEIGHTxWIDTH, or none."),
-    click.option("--mean", metavar="M,M,M", help="Images: of pixels in 0 to 1; default: ImageNet's."),
-    click.option("--std", metavar="S,S,S", help="Images: the same."),
-    click.option("--channel-order", type=click.Choice(["rgb", "bgr"]), default="rgb", show_default=True),
-    click.option(
-        "--interpolation", type=click.Choice(["bilinear", "bicubic", "nearest"]), default="bilinear", show_default=True
-    ),
+    *IMAGES,
 )
 
 LIMITS: Final = (

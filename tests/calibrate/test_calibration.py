@@ -1,0 +1,416 @@
+"""Statistics from data against float64 NumPy, and against training itself."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sn_deploy.calibrate import (
+    BATCH_AVERAGE,
+    POPULATION,
+    calibrate,
+    calibrate_part,
+    calibration_from_pass,
+    with_statistics,
+)
+from sn_deploy.calibrate.branches import Branch
+from sn_deploy.calibrate.exact_sums import ExactSums
+from sn_deploy.check.batch import Batch
+from sn_deploy.errors import SnDeployError
+from sn_deploy.nn import SwitchNorm1d, SwitchNorm2d, SwitchNorm3d, finalize_batch_average
+from sn_deploy.recognise import finalize_batch_average_
+from tests.calibrate.oracle import CHANNELS, Batches, Chain, ChainOracle, chain, images
+from tests.calibrate.published import PublishedSwitchNorm
+from tests.randomise import randomise_
+
+# float64 on both sides; the oracle subtracts squares.
+RTOL = 1e-10
+
+
+def pairs(calibration) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [(layer.mean, layer.var) for layer in calibration.layers]
+
+
+def worst(found, expected) -> float:
+    """The largest difference, in deviations for means and relative for variances."""
+    return max(
+        max(np.abs(mean - m).max() / np.sqrt(v).min(), (np.abs(var - v) / v).max())
+        for (mean, var), (m, v) in zip(found, expected, strict=True)
+    )
+
+
+# --- against the equations ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [8, 7, 1, [5, 1, 18]])
+def test_batch_average_is_the_papers_whatever_the_batches(sizes):
+    model, batches = chain(), Batches(images(), sizes)
+    calibration = calibrate(model, batches)
+    assert worst(pairs(calibration), ChainOracle(model).batch_average(batches)) < RTOL
+    assert [layer.name for layer in calibration.layers] == ["sn.0", "sn.1", "sn.2"]
+    assert calibration.samples == 24
+    assert calibration.layers[0].calls == batches.batches == len(calibration.batches)
+
+
+@pytest.mark.parametrize("size", [24, 8, 5, 1])
+def test_population_is_all_data_in_one_batch_layer_after_layer(size):
+    model = chain(depth=4)
+    calibration = calibrate(model, Batches(images(), size), statistics=POPULATION, tolerance=0)
+    assert worst(pairs(calibration), ChainOracle(model).population(images())) < RTOL
+    assert len(calibration.moved) <= 4 + 1
+    assert calibration.moved[-1] < 1e-12
+
+
+def test_population_is_what_the_deployed_network_sees():
+    """Written into the model, it is what every layer is given in evaluation mode: nothing moves any more."""
+    model, data = chain(), Batches(images(), 5)
+    calibration = calibrate(model, data, statistics=POPULATION)
+    assert calibration.converged
+    model.load_state_dict(with_statistics(model.state_dict(), calibration.layers))
+    seen: dict[str, list[Tensor]] = {}
+    for name, layer in model.sn.named_children():
+        layer.register_forward_pre_hook(lambda _, args, name=name: seen.setdefault(name, []).append(args[0].detach()))
+    for batch in data:
+        model.eval()(torch.from_numpy(batch.inputs["x"]))
+    for name, layer in model.sn.named_children():
+        x = torch.cat(seen[name]).flatten(2)
+        np.testing.assert_allclose(layer.running_mean.flatten(), x.mean((0, 2)), rtol=1e-5)
+        np.testing.assert_allclose(
+            layer.running_var.flatten(), x.var(2).mean(0) + x.mean(2).var(0, correction=0), rtol=1e-5
+        )
+
+
+def test_sweeps_can_be_limited_and_say_what_is_left():
+    calibration = calibrate(chain(depth=5), Batches(images(), 8), statistics=POPULATION, sweeps=1)
+    assert len(calibration.moved) == 1
+    assert calibration.moved[0] > 1e-4
+    assert calibration.converged is False
+
+
+@pytest.mark.parametrize("fault", ["no squares", "a batch forgotten", "frozen statistics", "biased", "dropout"])
+def test_a_planted_fault_shows(fault, monkeypatch):
+    model, batches = chain(), Batches(images(), 8)
+    expected = ChainOracle(model).batch_average(batches)
+    if fault == "no squares":
+        monkeypatch.setattr(ExactSums, "add_squares", lambda *_: None)
+    elif fault == "a batch forgotten":
+        batches = Batches(images(), 8, keep=[0, 1])
+    elif fault == "frozen statistics":
+        monkeypatch.setattr(Branch, "install", lambda *_: None)
+    elif fault == "biased":
+        model = _biased(model)
+    else:
+        monkeypatch.setattr(nn.Dropout, "forward", lambda _, x: 0.9 * x)
+    assert worst(pairs(calibrate(model, batches)), expected) > 1e-3
+
+
+def _biased(model: Chain) -> Chain:
+    for layer in model.sn:
+        layer.__class__ = PublishedSwitchNorm
+        layer.ddof = 0
+    return model
+
+
+# --- against training -----------------------------------------------------------------------------------------------
+
+
+class Trained(nn.Module):
+    """A published layer in a small network: what the authors' code does with ``using_moving_average=False``."""
+
+    def __init__(self, *, sums_apart: bool = False) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 3)
+        self.sn1 = PublishedSwitchNorm(6, using_moving_average=False, sums_apart=sums_apart)
+        self.sn2 = PublishedSwitchNorm(4, using_moving_average=False, sums_apart=sums_apart)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.sn2(self.conv2(self.sn1(self.conv1(x)).relu()))
+
+
+@pytest.mark.parametrize("sums_apart", [False, True])
+def test_batch_average_is_what_the_published_training_leaves(sums_apart):
+    """In float32, as it is trained, with an odd last batch: sums over batches, divided."""
+    torch.manual_seed(1)
+    model = randomise_(Trained(sums_apart=sums_apart), 1)
+    x = torch.randn(21, 3, 9, 8, generator=torch.Generator().manual_seed(2)).numpy()
+    calibration = calibrate(model, Batches(x, 4))
+    trained = copy.deepcopy(model).train()
+    for buffer in trained.buffers():
+        buffer.zero_()
+    with torch.no_grad():
+        for batch in Batches(x, 4):
+            trained(torch.from_numpy(batch.inputs["x"]))
+    assert finalize_batch_average_(trained, 6) == ["sn1", "sn2"]
+    for layer in calibration.layers:
+        published = trained.get_submodule(layer.name)
+        np.testing.assert_allclose(layer.mean, published.running_mean.flatten(), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(layer.var, published.running_var.flatten(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [(SwitchNorm1d, (6, 5)), (SwitchNorm2d, (4, 5, 3, 4)), (SwitchNorm3d, (3, 5, 2, 3, 2))],
+)
+def test_every_rank_is_as_it_is_trained(layer, shape):
+    model = randomise_(layer(5, using_moving_average=False), 3).double()
+    x = np.random.default_rng(0).normal(2.0, 3.0, (4 * shape[0], *shape[1:]))
+    calibration = calibrate(nn.Sequential(model), Batches(x, shape[0]))
+    model.running_mean.zero_()
+    model.running_var.zero_()
+    with torch.no_grad():
+        for batch in Batches(x, shape[0]):
+            model.train()(torch.from_numpy(batch.inputs["x"]))
+    finalize_batch_average(model, 4)
+    (found,) = calibration.layers
+    np.testing.assert_allclose(found.mean, model.running_mean.flatten(), rtol=1e-12)
+    np.testing.assert_allclose(found.var, model.running_var.flatten(), rtol=1e-12)
+    assert not found.traits.assumed
+
+
+def test_population_of_vectors_is_the_unbiased_variance_of_all():
+    model = randomise_(SwitchNorm1d(5), 3).double()
+    x = np.random.default_rng(0).normal(2.0, 3.0, (20, 5))
+    for size in (20, 6):
+        (found,) = calibrate(nn.Sequential(model), Batches(x, size), statistics=POPULATION).layers
+        np.testing.assert_allclose(found.mean, x.mean(0), rtol=1e-13)
+        np.testing.assert_allclose(found.var, x.var(0, ddof=1), rtol=1e-13)
+
+
+def test_one_vector_has_no_variance_to_train_with_and_needs_none_in_a_sweep():
+    model = nn.Sequential(randomise_(SwitchNorm1d(5), 3)).double()
+    x = np.random.default_rng(0).normal(2.0, 3.0, (20, 5))
+    with pytest.raises(SnDeployError, match=r"^batch 0, layer '0': its input is \(1, 5\): the variance over 1 values"):
+        calibrate(model, Batches(x, 1))
+    (found,) = calibration_from_pass(calibrate_part(model, Batches(x, 1), statistics=POPULATION)).layers
+    np.testing.assert_allclose(found.var, x.var(0, ddof=1), rtol=1e-13)
+
+
+# --- what stays as it is ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("statistics", [BATCH_AVERAGE, POPULATION])
+@pytest.mark.parametrize("start", ["sums", "zeros", "NaN", "negative"])
+def test_the_statistics_before_do_not_matter(statistics, start):
+    model, data = chain(), Batches(images(), 8)
+    expected = pairs(calibrate(model, data, statistics=statistics, tolerance=0))
+    for layer in model.sn:
+        layer.running_mean.mul_(300 if start == "sums" else float("nan") if start == "NaN" else 0)
+        layer.running_var.mul_({"sums": 300, "zeros": 0, "NaN": float("nan"), "negative": -1}[start])
+    for (mean, var), (m, v) in zip(
+        pairs(calibrate(model, data, statistics=statistics, tolerance=0)), expected, strict=True
+    ):
+        np.testing.assert_array_equal(mean, m)
+        np.testing.assert_array_equal(var, v)
+
+
+def test_the_model_is_not_touched():
+    model = chain().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    random_state = torch.get_rng_state()
+    calibrate(model, Batches(images(), 8), statistics=POPULATION)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert model.training
+    assert all(module.training for module in model.modules())
+    assert not any(module._forward_pre_hooks for module in model.modules())
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_half_precision_is_calibrated_in_float32():
+    model, data = chain().float(), Batches(images(), 8)
+    half = copy.deepcopy(model).half()
+    for (mean, var), (m, v) in zip(pairs(calibrate(half, data)), pairs(calibrate(model, data)), strict=True):
+        np.testing.assert_allclose(mean, m, rtol=0.02, atol=5e-3)  # the weights are rounded, the rest isn't
+        np.testing.assert_allclose(var, v, rtol=5e-3)
+
+
+# --- networks that are no chain -----------------------------------------------------------------------------------------
+
+
+class Odd(nn.Module):
+    """A layer that is called twice under two names, one that never runs, one without BN, and heads for regions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = SwitchNorm2d(3)
+        self.again = self.shared
+        self.idle = SwitchNorm2d(3)
+        self.plain = SwitchNorm2d(3, using_bn=False)
+        self.head = SwitchNorm2d(3)
+
+    def forward(self, image: Tensor, regions: Tensor) -> Tensor:
+        x = self.again(self.plain(self.shared(image)))
+        return x.mean() + self.head(regions).sum()
+
+
+class OddData:
+    """Images with 3, 0 and 2 regions."""
+
+    batches = 3
+
+    def __iter__(self):
+        rng = np.random.default_rng(5)
+        for index, count in enumerate((3, 0, 2)):
+            regions, image = rng.normal(1, 2, (count, 3, 4, 4)), rng.normal(0, 1, (2, 3, 5, 5))
+            yield Batch(index, 2 * index, {"regions": regions, "image": image})
+
+    def describe(self) -> dict[str, object]:
+        return {}
+
+
+# torch says so of an empty tensor's variance, which nobody reads.
+@pytest.mark.filterwarnings("ignore:var_mean:UserWarning")
+def test_calls_are_counted_one_by_one_and_what_never_ran_is_listed():
+    model = randomise_(Odd(), 0).double()
+    calibration = calibrate(model, OddData())
+    assert {layer.name: layer.calls for layer in calibration.layers} == {"shared": 6, "head": 2}
+    assert calibration.unused == ("idle",)
+    assert calibration.without_bn == ("plain",)
+    head = calibration.layers[1]
+    regions = [batch.inputs["regions"] for batch in OddData() if batch.inputs["regions"].size]
+    flat = [x.reshape(len(x), 3, -1) for x in regions]
+    np.testing.assert_allclose(head.mean, np.mean([x.mean((0, 2)) for x in flat], axis=0), rtol=1e-12)
+    population = calibrate(model, OddData(), statistics=POPULATION, sweeps=20)
+    np.testing.assert_allclose(population.layers[1].mean, np.concatenate(flat).mean((0, 2)), rtol=1e-12)
+    assert population.converged
+
+
+@pytest.mark.filterwarnings("ignore:var_mean:UserWarning")
+def test_all_names_of_shared_statistics_are_written():
+    model = randomise_(Odd(), 0).double()
+    calibration = calibrate(model, OddData())
+    state = with_statistics(model.state_dict(), calibration.layers)
+    assert state.keys() == model.state_dict().keys()
+    for name, value in state.items():
+        is_new = name.split(".")[0] in {"shared", "again", "head"} and "running" in name
+        assert torch.equal(value, model.state_dict()[name]) != is_new, name
+    assert torch.equal(state["shared.running_mean"], state["again.running_mean"])
+    assert state["shared.running_mean"].shape == (1, 3, 1)
+
+
+def test_layers_that_share_buffers_share_statistics():
+    first, second = randomise_(SwitchNorm2d(3), 0), randomise_(SwitchNorm2d(3), 1)
+    second.running_mean, second.running_var = first.running_mean, first.running_var
+    model = nn.Sequential(first, nn.ReLU(), second).double()
+    second.running_mean, second.running_var = first.running_mean, first.running_var
+    (layer,) = calibrate(model, Batches(images()[:, :3], 6)).layers
+    assert layer.calls == 8
+    assert set(layer.identity.mean_keys) == {"0.running_mean", "2.running_mean"}
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+class Grouped(PublishedSwitchNorm):
+    """Another layer under the same tensors: a deviation of the mean."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + 0.1 * x
+
+
+class NeedsCuda(PublishedSwitchNorm):
+    """As SyncSN does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not x.is_cuda:
+            raise RuntimeError("SyncSNFunc only support CUDA computation!")
+        return super().forward(x)
+
+
+def with_layer(layer: nn.Module) -> nn.Module:
+    return nn.Sequential(randomise_(SwitchNorm2d(CHANNELS), 0), randomise_(layer, 1)).double()
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (Grouped(CHANNELS), r"^batch 0, layer '1': differs from Switchable Normalization by .* --keep-unrecognised"),
+        (
+            NeedsCuda(CHANNELS),
+            r"^batch 0, layer '1': its forward fails .* CUDA .* sn_deploy\.nn load the same checkpoint",
+        ),
+    ],
+)
+def test_what_is_not_sn_is_refused_by_name(layer, message):
+    with pytest.raises(SnDeployError, match=message):
+        calibrate(with_layer(layer), Batches(images(), 8))
+
+
+def test_what_is_not_sn_can_be_left_as_it_is():
+    calibration = calibrate(with_layer(Grouped(CHANNELS)), Batches(images(), 8), keep_unrecognised=True)
+    assert [layer.name for layer in calibration.layers] == ["0"]
+    assert list(calibration.refused) == ["1"]
+    assert calibration.unused == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [(float("nan"), "NaN values"), (float("inf"), "infinite values"), (1e200, "too large values")]
+)
+@pytest.mark.parametrize("statistics", [BATCH_AVERAGE, POPULATION])
+def test_values_that_have_no_statistics_name_the_layer_they_reach_first(value, kind, statistics):
+    model = chain()
+    with torch.no_grad():
+        model.mix[1].bias[3] = value
+    with pytest.raises(SnDeployError, match=rf"^batch 0, layer 'sn.1': its input has {kind} in channel 3"):
+        calibrate(model, Batches(images(), 8), statistics=statistics)
+
+
+def test_data_with_nan_are_refused_by_input_and_batch():
+    data = images()
+    data[17, 2, 1, 1] = np.nan
+    with pytest.raises(SnDeployError, match=r"^batch 2: input 'x' has NaN or infinite values"):
+        calibrate(chain(), Batches(data, 8))
+
+
+def test_too_few_values_name_the_layer():
+    with pytest.raises(SnDeployError, match=r"^batch 0, layer '0': .*spatial positions"):
+        calibrate(with_layer(SwitchNorm2d(CHANNELS)), Batches(images()[:, :, :1, :1], 8))
+
+
+class Unsaved(SwitchNorm2d):
+    def __init__(self) -> None:
+        super().__init__(CHANNELS)
+        self.register_buffer("running_mean", torch.zeros(1, CHANNELS, 1), persistent=False)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        (nn.Conv2d(5, 5, 1), {}, "no layer looks like SN with a BN branch"),
+        (nn.Sequential(SwitchNorm2d(5, using_bn=False)), {}, "no layer looks like SN with a BN branch"),
+        (chain(), {"statistics": "moving"}, "expected batch-average or population"),
+        (chain(), {"sweeps": 2}, "of population statistics alone"),
+        (chain(), {"statistics": POPULATION, "sweeps": 0}, "expected 1 or more"),
+        (chain(), {"device": "abacus"}, "--device abacus: the model can't be moved there"),
+        (nn.Sequential(Unsaved()), {}, "layer '0': running_mean is not part of the model's state dict"),
+        ("resnet", {}, "the model is a str"),
+    ],
+)
+def test_bad_requests_are_one_clear_line(model, options, message):
+    with pytest.raises(SnDeployError) as caught:
+        calibrate(model, Batches(images(), 8), **options)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_data_and_wrong_data_are_refused():
+    with pytest.raises(SnDeployError, match="the data has no batch"):
+        calibrate(chain(), Batches(images(), 8, keep=[]))
+    with pytest.raises(SnDeployError, match=r"^batch 0: the model fails \(x: \(8, 4, 4, 5\) float64\): RuntimeError"):
+        calibrate(chain(), Batches(images()[:, :4], 8))
+
+
+def test_no_layer_that_ran_is_refused():
+    class Idle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.sn = SwitchNorm2d(5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x
+
+    with pytest.raises(SnDeployError, match="no SN layer with a BN branch ran"):
+        calibrate(Idle(), Batches(images(), 8))
