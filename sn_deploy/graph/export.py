@@ -136,6 +136,7 @@ def export(
     if not MIN_OPSET <= opset <= MAX_OPSET:
         raise SnDeployError(f"opset {opset} can't be exported", where="--opset", expected=f"{MIN_OPSET} to {MAX_OPSET}")
     private = _private_copy(model)
+    recognise.lift_cuda_checks_(private)
     if finalize_batch_average is not None:
         recognise.finalize_batch_average_(private, finalize_batch_average)
     inputs = bind_inputs(private, example_inputs, input_names).map(lambda tensor: tensor.detach().cpu())

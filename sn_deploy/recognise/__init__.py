@@ -12,6 +12,7 @@ import torch
 
 from sn_deploy.recognise.batch_average import finalize_batch_average_
 from sn_deploy.recognise.candidates import candidates
+from sn_deploy.recognise.cuda_check import lift_cuda_checks_
 from sn_deploy.recognise.examination import examine
 from sn_deploy.recognise.raw_sums import refuse_raw_sums, suspect_raw_sums
 from sn_deploy.recognise.result import Recognition, Refusal, RefusedError
@@ -21,6 +22,7 @@ __all__ = [
     "Refusal",
     "candidate_names",
     "finalize_batch_average_",
+    "lift_cuda_checks_",
     "recognise",
     "refuse_raw_sums",
     "suspect_raw_sums",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import warnings
 from typing import Any
@@ -13,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sn_deploy.errors import first_line
 from sn_deploy.folded import Float64Array
 from sn_deploy.recognise.result import RefusedError
+from sn_deploy.recognise.says_cuda import SaysCuda
 
 _LOW_PRECISION = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -23,6 +25,11 @@ class ForwardFailedError(RefusedError):
 
 class Subject:
     """The copy: on the CPU, in float64, in evaluation mode, without hooks.
+
+    Attributes:
+        dtype: float64, or float32 after `single`.
+        says_cuda: whether its forward takes CUDA tensors alone, and is told that it gets some; see
+            `sn_deploy.recognise.cuda_check`.
 
     Raises:
         RefusedError: the module can't be copied, or its copy would run the original.
@@ -38,6 +45,7 @@ class Subject:
                 "remove parametrizations and attributes that can't be copied",
             ) from error
         self.dtype = torch.float64
+        self.says_cuda = False
         self._calls = 0
 
     def single(self) -> None:
@@ -52,28 +60,43 @@ class Subject:
             ForwardFailedError: forward raised, or returned something other than a tensor.
         """
         self._calls += 1
-        # A copy, for modules that write into their input.
-        tensor = torch.tensor(np.array(x), dtype=self.dtype)
         try:
-            with (
-                torch.no_grad(),
-                torch.random.fork_rng(devices=[]),
-                torch.autocast("cpu", enabled=False),
-                warnings.catch_warnings(),
-            ):
-                warnings.simplefilter("ignore")
-                # Other random numbers each time, so that a random forward shows itself; torch.manual_seed would seed
-                # the accelerators of the user's program as well.
-                torch.default_generator.manual_seed(self._calls)
-                # Not __call__, so that hooks registered for all modules don't fire.
-                output = self._module.forward(tensor)
+            output = self._forward(x, self.says_cuda)
         except Exception as error:  # whatever the user's forward raises
-            raise _forward_failed(error, tensor) from error
+            output = None if self.says_cuda else self._forward_as_on_cuda(x)
+            if output is None:
+                raise _forward_failed(error, x, self.dtype) from error
         if not isinstance(output, torch.Tensor):
             raise ForwardFailedError(
                 f"its forward returns {type(output).__name__}, not a tensor", "return the normalised tensor alone"
             )
         return output.detach().cpu()
+
+    def _forward_as_on_cuda(self, x: Float64Array) -> Any:
+        """The output where forward works once it is told that its input is on CUDA, and from then on; else None."""
+        try:
+            output = self._forward(x, says_cuda=True)
+        except Exception:  # noqa: BLE001 - what it raised without is what the user is told
+            return None
+        self.says_cuda = True
+        return output
+
+    def _forward(self, x: Float64Array, says_cuda: bool) -> Any:
+        # A copy, for modules that write into their input.
+        tensor = torch.tensor(np.array(x), dtype=self.dtype)
+        with (
+            SaysCuda() if says_cuda else contextlib.nullcontext(),
+            torch.no_grad(),
+            torch.random.fork_rng(devices=[]),
+            torch.autocast("cpu", enabled=False),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            # Other random numbers each time, so that a random forward shows itself; torch.manual_seed would seed
+            # the accelerators of the user's program as well.
+            torch.default_generator.manual_seed(self._calls)
+            # Not __call__, so that hooks registered for all modules don't fire.
+            return self._module.forward(tensor)
 
     def computes_in_low_precision(self, x: Float64Array) -> bool:
         """Whether forward casts to a smaller floating point type inside, given float64."""
@@ -124,7 +147,7 @@ def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {first_line(error)[:200]}"
 
 
-def _forward_failed(error: Exception, x: torch.Tensor) -> ForwardFailedError:
+def _forward_failed(error: Exception, x: Float64Array, dtype: torch.dtype) -> ForwardFailedError:
     shape = "×".join(str(size) for size in x.shape)
     text = str(error).lower()
     if any(word in text for word in ("cuda", "gpu", "nvidia")):
@@ -133,4 +156,4 @@ def _forward_failed(error: Exception, x: torch.Tensor) -> ForwardFailedError:
         mend = "make its forward skip communication in evaluation mode, or use a layer of sn_deploy.nn instead"
     else:
         mend = "make its forward work in evaluation mode on the CPU, in float64"
-    return ForwardFailedError(f"its forward fails on a {shape} {str(x.dtype)[6:]} input: {_one_line(error)}", mend)
+    return ForwardFailedError(f"its forward fails on a {shape} {str(dtype)[6:]} input: {_one_line(error)}", mend)

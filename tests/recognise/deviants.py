@@ -131,9 +131,20 @@ class ForgottenMean(ReferenceSN):
 
 
 class NeedsCuda(ReferenceSN):
+    """Takes CUDA tensors alone, and does need CUDA."""
+
     def forward(self, x):
         if not x.is_cuda:
             raise RuntimeError("only CUDA tensors are supported\n(second line)")
+        return super().forward(x.cuda())
+
+
+class AsksForCuda(EpsOutsideRoot):
+    """Takes CUDA tensors alone, and deviates."""
+
+    def forward(self, x):
+        if not x.is_cuda:
+            raise RuntimeError("only CUDA tensors are supported")
         return super().forward(x)
 
 
@@ -190,6 +201,7 @@ class SizeDependent(ReferenceSN):
 # class -> what its refusal says
 REFUSED = {
     EpsOutsideRoot: "eps is added outside the square root, to the standard deviation",
+    AsksForCuda: "eps is added outside the square root, to the standard deviation",
     NoEps: "no eps is added to the variance",
     LayerUnbiased: "the layer variance is unbiased over C·HW values (divisor C·HW - 1)",
     LayerBiasedInstanceUnbiased: "the instance variance is unbiased and the layer variance, over all C·HW values at "

@@ -250,6 +250,26 @@ class OneSize(ReferenceSN):
         return super().forward(x.view(-1, C, 9, 11))
 
 
+class SyncedFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, layer, x, weight):
+        if not x.is_cuda:
+            raise RuntimeError("only support CUDA computation!")
+        return ReferenceSN.forward(layer, x)
+
+
+class Synced(ReferenceSN):
+    """An autograd function that takes CUDA tensors alone and, in training, a process group: as SyncSN is."""
+
+    def forward(self, x):
+        return SyncedFunction.apply(self, x, self.weight)
+
+    def batch(self, x):
+        if self.training:
+            torch.distributed.all_reduce(x)
+        return super().batch(x)
+
+
 class Vectors(nn.Module):
     """SN of (N, C): LN and BN."""
 
@@ -324,6 +344,7 @@ ACCEPTED = (
     Sigmoid,
     Sparsemax,
     FloatInside,
+    Synced,
     Vectors,
     VectorsSolved,
     PositionAsInstance,

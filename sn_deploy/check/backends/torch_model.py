@@ -73,7 +73,7 @@ def load_model(options: ModelOptions) -> tuple[Any, LoadReport | None]:
     """
     from sn_deploy.capture.user_model import build_model
     from sn_deploy.checkpoint import load_into
-    from sn_deploy.recognise import finalize_batch_average_
+    from sn_deploy.recognise import finalize_batch_average_, lift_cuda_checks_
 
     model = build_model(options.reference, options.arguments)
     report = None
@@ -82,7 +82,9 @@ def load_model(options: ModelOptions) -> tuple[Any, LoadReport | None]:
     if options.finalize_batch_average is not None:
         model = copy.deepcopy(model)
         finalize_batch_average_(model, options.finalize_batch_average)
-    return model.cpu().eval(), report
+    model = model.cpu().eval()
+    lift_cuda_checks_(model)
+    return model, report
 
 
 def open_runner(options: ModelOptions, input_names: Sequence[str], threads: int | None) -> TorchRunner:
