@@ -69,14 +69,18 @@ class Published(torch.nn.Module):
 
 def as_published(model: torch.nn.Module) -> torch.nn.Module:
     """A copy of the model with the published steps in each SN layer."""
+    return publish_(copy.deepcopy(model))
+
+
+def publish_(model: torch.nn.Module) -> torch.nn.Module:
+    """The model itself, with the published steps in each SN layer."""
     if isinstance(model, SwitchNorm2d):
-        return Published(copy.deepcopy(model))
-    copied = copy.deepcopy(model)
-    for parent in list(copied.modules()):
+        return Published(model)
+    for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, SwitchNorm2d):
                 setattr(parent, name, Published(child))
-    return copied
+    return model
 
 
 def look_trained_(model: torch.nn.Module) -> torch.nn.Module:
