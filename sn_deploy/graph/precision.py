@@ -1,0 +1,473 @@
+"""A float32 graph in half precision: weights and activations become fp16 or bf16, SwitchNorm's constants don't.
+
+What becomes half is found along the data: a float input of the graph, or a weight, makes each operator that reads it
+half, as far as the operator's ONNX schema takes the type, and with it what the operator writes. Arithmetic on shapes
+(a Resize's scales from a Shape, say) reads no data and so stays as it is. The nodes in ``keep`` compute in float32:
+what they read is cast up, what they write is cast where a half operator reads it. Why this and no library:
+docs/decisions/0011-precision.md.
+
+A set of SN layers in float32 within a half file, in three lines::
+
+    nodes = keep.layer_nodes(model, ["layer1.0.sn1"], with_convolutions=True)
+    conversion = convert_precision(model, "fp16", keep=nodes)
+    write_functions(model)  # done by convert_precision, too
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import ml_dtypes
+import numpy as np
+import onnx.defs
+import onnx_ir as ir
+import onnx_ir.passes.common as common_passes
+from onnxscript import version_converter
+
+from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.graph import op
+from sn_deploy.graph.io_types import keep_float32_io
+from sn_deploy.graph.layers import write_functions
+
+HALF_TYPES: Final = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
+
+# The first opset with convolutions, pooling and matrix products of bfloat16 alike.
+BF16_OPSET: Final = 22
+# The oldest that onnxscript's converter starts from.
+_OLDEST_CONVERTIBLE: Final = 18
+
+_NUMPY_TYPES: Final = {ir.DataType.FLOAT16: np.dtype(np.float16), ir.DataType.BFLOAT16: np.dtype(ml_dtypes.bfloat16)}
+_TYPE_NAMES: Final = {ir.DataType.FLOAT16: "tensor(float16)", ir.DataType.BFLOAT16: "tensor(bfloat16)"}
+
+# float32 constants of fewer elements than this are what a graph computes shapes and borders with, not weights.
+_FEW: Final = 8
+
+# Operators all of whose float inputs are one tensor's parameters: they go with X, though their types may differ.
+_GO_TOGETHER: Final = frozenset({"BatchNormalization"})
+
+
+@dataclass(frozen=True)
+class RoundedWeight:
+    """A weight that the half type can't hold as it is.
+
+    Attributes:
+        name: of the initializer; node: the first one that reads it.
+        largest: the largest absolute value; too_large: how many values the type has no number for.
+        vanished: how many values that aren't 0 become 0.
+    """
+
+    name: str
+    node: str
+    largest: float
+    too_large: int
+    vanished: int
+    elements: int
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What `convert_precision` did.
+
+    Attributes:
+        converted: nodes that compute in half precision now; kept: those of the user's choice that don't.
+        left: node -> why it was left in float32 although it reads data, of nodes that nobody asked to keep.
+        rounded: the weights that lose values.
+        opset: of the result; opset_before: of the source.
+        casts: Cast nodes that were added.
+    """
+
+    converted: tuple[str, ...]
+    kept: tuple[str, ...]
+    left: Mapping[str, str]
+    rounded: tuple[RoundedWeight, ...]
+    opset: int
+    opset_before: int
+    casts: int
+
+
+def convert_precision(
+    model: ir.Model, precision: str, *, keep: Collection[ir.Node] = (), keep_io_types: bool = True
+) -> Conversion:
+    """Puts a float32 graph into half precision. Changes ``model``; its functions are written anew.
+
+    Args:
+        precision: ``fp16`` or ``bf16``.
+        keep: nodes that stay in float32; see `sn_deploy.graph.keep`.
+        keep_io_types: inputs and outputs of the graph stay float32; otherwise those of float32 become half.
+
+    Raises:
+        SnDeployError: another precision, nothing in float32, or an opset that has no bfloat16 and can't be raised.
+    """
+    if precision not in HALF_TYPES:
+        raise SnDeployError(f"{precision!r} is no precision", where="--precision", expected=" or ".join(HALF_TYPES))
+    half = HALF_TYPES[precision]
+    opset_before = model.opset_imports[""]
+    common_passes.LiftConstantsToInitializersPass(lift_all_constants=False, size_limit=_FEW)(model)
+    common_passes.ShapeInferencePass()(model)
+    if _needs_newer_opset(model, half):
+        _raise_opset(model, BF16_OPSET)
+    walk = _Walk(model, half, frozenset(keep), keep_io_types)
+    walk.run()
+    if not walk.converted:
+        reason = next(iter(walk.left.values()), "it has no float32 data")
+        raise SnDeployError(
+            f"nothing of it can be put into {precision}: {reason}", where="--precision", expected="a float32 model"
+        )
+    if keep_io_types:
+        keep_float32_io(model)
+    write_functions(model)
+    return Conversion(
+        tuple(walk.converted),
+        tuple(walk.kept),
+        walk.left,
+        tuple(walk.rounded),
+        model.opset_imports[""],
+        opset_before,
+        sum(node.op_type == "Cast" and node.meta.get(_ADDED, False) for node in model.graph.all_nodes()),
+    )
+
+
+# --- Opset ----------------------------------------------------------------------------------------------------------
+
+
+def _needs_newer_opset(model: ir.Model, half: ir.DataType) -> bool:
+    """Whether an operator of the graph takes the type in a later version than the file's."""
+    opset = model.opset_imports[""]
+    if half != ir.DataType.BFLOAT16 or opset >= BF16_OPSET:
+        return False
+    names = {node.op_type for node in model.graph if node.domain == ""}
+    return any(_takes(name, BF16_OPSET, half) and not _takes(name, opset, half) for name in names)
+
+
+def _takes(op_type: str, opset: int, half: ir.DataType) -> bool:
+    schema = _schema(op_type, opset)
+    allowed = schema.type_constraints if schema is not None else []
+    return any(_TYPE_NAMES[half] in constraint.allowed_type_strs for constraint in allowed)
+
+
+def _raise_opset(model: ir.Model, opset: int) -> None:
+    before = model.opset_imports[""]
+    mend = f"make the file with opset {opset}: sn-deploy export --opset {opset}"
+    if before < _OLDEST_CONVERTIBLE:
+        raise SnDeployError(f"opset {before} has no bfloat16 for its operators", where="--precision bf16", mend=mend)
+    # It would put function bodies in the place of their calls; they are written anew for the new opset anyway.
+    model.functions.clear()
+    model.opset_imports.setdefault(op.DOMAIN, op.VERSION)
+    try:
+        version_converter.convert_version(model, opset, fallback=False)
+    except Exception as error:  # the converter's own, and what its adapters raise
+        raise SnDeployError(
+            f"opset {before} has no bfloat16 for its operators, and can't be raised: {first_line(error)[:200]}",
+            where="--precision bf16",
+            mend=mend,
+        ) from error
+    if model.opset_imports[""] != opset:
+        raise SnDeployError(f"opset {before} can't be raised to {opset}", where="--precision bf16", mend=mend)
+
+
+@functools.cache
+def _schema(op_type: str, opset: int) -> onnx.defs.OpSchema | None:
+    try:
+        return onnx.defs.get_schema(op_type, opset, "")
+    except onnx.defs.SchemaError:
+        return None
+
+
+# --- The walk -------------------------------------------------------------------------------------------------------
+
+_ADDED: Final = "sn_deploy.cast"
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Inputs and outputs of one node that have one type: places in its lists."""
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclass
+class _Walk:
+    """One pass over the graph in the order in which it runs."""
+
+    model: ir.Model
+    half: ir.DataType
+    keep: frozenset[ir.Node]
+    keep_io_types: bool
+    converted: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+    rounded: list[RoundedWeight] = field(default_factory=list)
+    _data: set[ir.Value] = field(default_factory=set)
+    _cast: dict[tuple[ir.Value, ir.DataType], ir.Value] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Converts the graph."""
+        graph = self.model.graph
+        for value in graph.inputs:
+            if value.dtype == ir.DataType.FLOAT:
+                self._data.add(value)
+                if not self.keep_io_types and not value.is_initializer():
+                    value.type = ir.TensorType(self.half)
+            elif value.dtype == self.half:
+                self._data.add(value)
+        self._data.update(value for value in graph.initializers.values() if _is_weight(value))
+        for node in list(graph):
+            self._take(node)
+        for index, value in enumerate(graph.outputs):
+            if not self.keep_io_types and value.dtype == ir.DataType.FLOAT and value in self._data:
+                graph.outputs[index] = self._half_output(value)
+        self._drop_unused()
+
+    def _take(self, node: ir.Node) -> None:
+        reads_data = any(value in self._data for value in node.inputs if value is not None)
+        groups = self._groups(node)
+        if node in self.keep or isinstance(groups, str):
+            self._leave(node, groups if isinstance(groups, str) and node not in self.keep else None, reads_data)
+            return
+        half_groups = [group for group in groups if self._has_data(node, group)]
+        done: set[int] = set()
+        before = [value.dtype for value in (*node.inputs, *node.outputs) if value is not None]
+        for group in half_groups:
+            for index in group.inputs:
+                self._give(node, index, self.half)
+            for index in group.outputs:
+                self._set_type(node.outputs[index], self.half)
+            done.update(group.inputs)
+        for index, value in enumerate(node.inputs):
+            if index not in done and value is not None and value.dtype == self.half and value in self._data:
+                self._give(node, index, ir.DataType.FLOAT)
+        if before != [value.dtype for value in (*node.inputs, *node.outputs) if value is not None]:
+            self.converted.append(node.name or node.op_type)
+        if reads_data or half_groups:
+            self._data.update(value for value in node.outputs if _is_float(value))
+
+    def _leave(self, node: ir.Node, why: str | None, reads_data: bool) -> None:
+        """In float32, with all that it and its subgraphs read."""
+        for index, value in enumerate(node.inputs):
+            if value is not None and value.dtype == self.half and value in self._data:
+                self._give(node, index, ir.DataType.FLOAT)
+        for value, uses in _captured(node):
+            if value.dtype == self.half and value in self._data:
+                cast = self._as(value, ir.DataType.FLOAT)
+                for user, index in uses:
+                    user.replace_input_with(index, cast)
+        if reads_data:
+            self._data.update(value for value in node.outputs if _is_float(value))
+            if why is None:
+                self.kept.append(node.name or node.op_type)
+            else:
+                self.left[node.name or node.op_type] = why
+
+    def _groups(self, node: ir.Node) -> list[_Group] | str:
+        """The groups of one type that may be half; a reason where the node has to stay float32."""
+        if node.domain == op.DOMAIN:
+            places = [0, *range(1 + len(op.PARAMETERS), len(node.inputs))]  # X and residual
+            return [_Group(tuple(places), (0,))]
+        if any(attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attribute in _attributes(node)):
+            return "it has a graph of its own"
+        if node.domain not in ("", "ai.onnx"):
+            return f"an operator of {node.domain}, whose types aren't known"
+        schema = _schema(node.op_type, self.model.opset_imports[""])
+        if schema is None:
+            return f"opset {self.model.opset_imports['']} has no such operator"
+        if any(value is not None and _is_no_tensor(value) for value in (*node.inputs, *node.outputs)):
+            return "it reads or writes something that is no tensor"
+        groups = _typed_groups(node, schema, _TYPE_NAMES[self.half])
+        reads_float = any(value in self._data and value.dtype in (ir.DataType.FLOAT, self.half)
+                          for value in node.inputs if value is not None)  # fmt: skip
+        if not groups and reads_float and any(_is_float(value) for value in node.outputs) and node.op_type != "Cast":
+            return f"{node.op_type} of opset {self.model.opset_imports['']} takes no {_TYPE_NAMES[self.half]}"
+        return groups
+
+    def _has_data(self, node: ir.Node, group: _Group) -> bool:
+        if (node.domain, node.op_type) == ("", "DequantizeLinear"):
+            # What it makes is data, whatever made the integers; its readers decide.
+            return not all(user in self.keep for user in node.outputs[0].consumers())
+        values = [node.inputs[index] for index in group.inputs]
+        return any(value in self._data and value.dtype in (ir.DataType.FLOAT, self.half)
+                   for value in values if value is not None)  # fmt: skip
+
+    def _give(self, node: ir.Node, index: int, dtype: ir.DataType) -> None:
+        value = node.inputs[index]
+        if value is None or value.dtype == dtype or value.dtype not in (ir.DataType.FLOAT, self.half):
+            return
+        node.replace_input_with(index, self._as(value, dtype, node))
+
+    def _as(self, value: ir.Value, dtype: ir.DataType, reader: ir.Node | None = None) -> ir.Value:
+        """The value in that type: a weight of it, or a Cast behind what makes it, once for all readers."""
+        known = self._cast.get((value, dtype))
+        if known is None:
+            if value.is_initializer() and not value.is_graph_input():
+                known = self._weight(value, dtype, reader)
+            else:
+                known = self._cast_node(value, dtype)
+            self._cast[value, dtype] = known
+            self._cast[known, ir.DataType.FLOAT if dtype == self.half else self.half] = value
+            if value in self._data:
+                self._data.add(known)
+        return known
+
+    def _weight(self, value: ir.Value, dtype: ir.DataType, reader: ir.Node | None) -> ir.Value:
+        tensor = value.const_value
+        assert tensor is not None
+        if dtype == self.half:
+            loss = _loss(value, tensor, self.half, reader)
+            if loss is not None:
+                self.rounded.append(loss)
+        made = ir.Value(
+            name=f"{value.name}_{_suffix(dtype)}", shape=value.shape, type=ir.TensorType(dtype), const_value=None
+        )
+        numpy_type = _NUMPY_TYPES.get(dtype, np.dtype(np.float32))
+        made.const_value = ir.LazyTensor(
+            lambda: ir.Tensor(_rounded(tensor.numpy(), numpy_type), dtype=dtype, name=made.name),
+            dtype=dtype,
+            shape=tensor.shape,  # type: ignore[arg-type]
+            name=made.name,
+        )
+        self.model.graph.register_initializer(made)
+        return made
+
+    def _cast_node(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
+        graph, producer = self.model.graph, value.producer()
+        cast = ir.node("Cast", [value], {"to": int(dtype)}, name=f"cast_{value.name}_{_suffix(dtype)}")
+        cast.meta[_ADDED] = True
+        made = cast.outputs[0]
+        made.name, made.shape, made.type = f"{value.name}_{_suffix(dtype)}", value.shape, ir.TensorType(dtype)
+        if producer is None:
+            graph.insert_before(graph[0], cast)
+        else:
+            graph.insert_after(producer, cast)
+        return made
+
+    def _half_output(self, value: ir.Value) -> ir.Value:
+        made, name = self._as(value, self.half), value.name
+        value.name, made.name = f"{name}_float32", name
+        return made
+
+    def _set_type(self, value: ir.Value, dtype: ir.DataType) -> None:
+        value.type = ir.TensorType(dtype)
+
+    def _drop_unused(self) -> None:
+        """Removes weights that are read in the other type alone, whose copies then take their names."""
+        initializers = self.model.graph.initializers
+        for (value, dtype), made in list(self._cast.items()):
+            name = value.name
+            if dtype != self.half or not value.is_initializer() or value.uses() or value.is_graph_output():
+                continue
+            if name is None or initializers.get(name) is not value or made.const_value is None:
+                continue
+            del initializers[name]
+            old = made.name
+            assert old is not None
+            del initializers[old]
+            made.name = name
+            self.model.graph.register_initializer(made)
+
+
+def _typed_groups(node: ir.Node, schema: onnx.defs.OpSchema, half_name: str) -> list[_Group]:
+    """Inputs and outputs by the schema's type variables, of those that may be half."""
+    able = {
+        constraint.type_param_str
+        for constraint in schema.type_constraints
+        if half_name in constraint.allowed_type_strs and "tensor(float)" in constraint.allowed_type_strs
+    }
+    inputs: dict[str, list[int]] = {}
+    outputs: dict[str, list[int]] = {}
+    for index, value in enumerate(node.inputs):
+        if value is not None:
+            inputs.setdefault(_variable(schema.inputs, index), []).append(index)
+    for index in range(len(node.outputs)):
+        outputs.setdefault(_variable(schema.outputs, index), []).append(index)
+    names = [name for name in inputs if name in able]
+    if node.op_type in _GO_TOGETHER and names:
+        everything = sorted(index for name in names for index in inputs[name])
+        written = sorted(index for name in names for index in outputs.get(name, []))
+        return [_Group(tuple(everything), tuple(written))]
+    if node.op_type == "DequantizeLinear":
+        # Up to opset 22 the scale's type is the output's; later an attribute may say it.
+        scale = _variable(schema.inputs, 1)
+        written_by = _variable(schema.outputs, 0)
+        if half_name not in _allowed(schema, written_by):
+            return []
+        return [_Group(tuple(inputs.get(scale, [])), (0,))]
+    return [_Group(tuple(inputs[name]), tuple(outputs.get(name, []))) for name in names]
+
+
+def _allowed(schema: onnx.defs.OpSchema, variable: str) -> Collection[str]:
+    return next((c.allowed_type_strs for c in schema.type_constraints if c.type_param_str == variable), [])
+
+
+def _variable(formals: Sequence[onnx.defs.OpSchema.FormalParameter], index: int) -> str:
+    """The type variable of an input or output; the last one of a variadic operator is repeated."""
+    return str(formals[min(index, len(formals) - 1)].type_str) if formals else ""
+
+
+def _captured(node: ir.Node) -> list[tuple[ir.Value, list[tuple[ir.Node, int]]]]:
+    """Values of the graph around it that the node's subgraphs read, and where."""
+    found: dict[ir.Value, list[tuple[ir.Node, int]]] = {}
+    inner = {each for graph in _subgraphs(node) for each in graph.all_nodes()}
+    own = {value for each in inner for value in each.outputs}
+    own |= {value for graph in _subgraphs(node) for value in (*graph.inputs, *graph.initializers.values())}
+    for each in inner:
+        for index, value in enumerate(each.inputs):
+            if value is not None and value not in own and value.graph is node.graph:
+                found.setdefault(value, []).append((each, index))
+    return list(found.items())
+
+
+def _subgraphs(node: ir.Node) -> list[ir.Graph]:
+    graphs: list[ir.Graph] = []
+    for attribute in _attributes(node):
+        if attribute.type == ir.AttributeType.GRAPH:
+            graphs.append(attribute.as_graph())
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            graphs.extend(attribute.as_graphs())
+    return graphs
+
+
+def _attributes(node: ir.Node) -> list[ir.Attr]:
+    return list(node.attributes.values())
+
+
+def _is_float(value: ir.Value) -> bool:
+    return value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+
+def _is_no_tensor(value: ir.Value) -> bool:
+    return value.type is not None and not isinstance(value.type, ir.TensorType)
+
+
+def _is_weight(value: ir.Value) -> bool:
+    tensor = value.const_value
+    return value.dtype == ir.DataType.FLOAT and tensor is not None and tensor.size >= _FEW
+
+
+# --- Weights --------------------------------------------------------------------------------------------------------
+
+
+def _rounded(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return array.astype(dtype)
+
+
+def _loss(
+    value: ir.Value, tensor: ir.TensorProtocol, half: ir.DataType, reader: ir.Node | None
+) -> RoundedWeight | None:
+    array = tensor.numpy()
+    made = _rounded(array, _NUMPY_TYPES[half]).astype(np.float32)
+    too_large = int(np.count_nonzero(np.isinf(made) & np.isfinite(array)))
+    vanished = int(np.count_nonzero((made == 0) & (array != 0)))
+    if not too_large and not vanished:
+        return None
+    largest = float(np.max(np.abs(array), where=np.isfinite(array), initial=0.0))
+    node = reader.name or reader.op_type if reader is not None else ""
+    return RoundedWeight(value.name or "", node, largest, too_large, vanished, math.prod(array.shape))
+
+
+def _suffix(dtype: ir.DataType) -> str:
+    return "float32" if dtype == ir.DataType.FLOAT else "half"

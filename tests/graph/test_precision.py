@@ -1,0 +1,282 @@
+"""float32 graphs in half precision: what changes its type, what doesn't, and that it is what torch's own fp16 gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+import torch
+
+from sn_deploy.errors import SnDeployError
+from sn_deploy.graph import keep, op
+from sn_deploy.graph.export import export
+from sn_deploy.graph.layers import switch_norm_nodes, write_functions
+from sn_deploy.graph.precision import HALF_TYPES, convert_precision
+from sn_deploy.graph.save import save
+from sn_deploy.models.digits import load_pretrained
+from sn_deploy.runtime.ort import OrtSession
+from tests.cases import make_case
+
+FLOAT = ir.DataType.FLOAT
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("precision") / "digits.onnx"
+    export(load_pretrained(), torch.zeros(2, 1, 8, 8), path, dynamic="batch")
+    return path
+
+
+def checked(model: ir.Model) -> onnx.ModelProto:
+    proto = ir.to_proto(model)
+    onnx.checker.check_model(proto, full_check=True)
+    return proto
+
+
+def types_of(model: ir.Model, name: str) -> list[ir.DataType | None]:
+    """Of the inputs of a node, then of its outputs."""
+    (node,) = (node for node in model.graph if node.name == name)
+    return [None if value is None else value.dtype for value in (*node.inputs, *node.outputs)]
+
+
+@pytest.mark.parametrize("keep_io_types", [True, False])
+def test_the_result_is_what_torch_makes_of_the_half_model(digits: Path, tmp_path: Path, keep_io_types: bool) -> None:
+    model = ir.load(digits)
+    convert_precision(model, "fp16", keep_io_types=keep_io_types)
+    save(model, tmp_path / "own.onnx")
+    export(
+        load_pretrained(),
+        torch.zeros(2, 1, 8, 8),
+        tmp_path / "torch.onnx",
+        dynamic="batch",
+        precision="fp16",
+        keep_io_types=keep_io_types,
+    )
+    dtype = np.float32 if keep_io_types else np.float16
+    x = np.random.default_rng(0).random((5, 1, 8, 8), dtype=np.float32).astype(dtype)
+    outputs = []
+    for name in ("own.onnx", "torch.onnx"):
+        with OrtSession(tmp_path / name, threads=1, native=False) as session:
+            (info,) = session.inputs
+            outputs.append(session.run({info.name: x}))
+    (own,), (expected,) = (list(output.values()) for output in outputs)
+    assert own.dtype == dtype
+    np.testing.assert_array_equal(own, expected)  # to the bit
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_parameters_of_layers_stay_float32(digits: Path, precision: str) -> None:
+    model = ir.load(digits)
+    conversion = convert_precision(model, precision)
+    half = HALF_TYPES[precision]
+    assert conversion.opset == (20 if precision == "fp16" else 22)
+    for node in switch_norm_nodes(model):
+        inputs = [value.dtype for value in node.inputs if value is not None]
+        assert inputs == [half, FLOAT, FLOAT, FLOAT, FLOAT, *[half] * (len(inputs) - 5)]
+        assert node.outputs[0].dtype == half
+        assert node.metadata_props[op.METADATA_LAYER]  # through the converter of opsets, too
+    proto = checked(model)
+    assert {function.name for function in proto.functions} == {node.op_type for node in switch_norm_nodes(model)}
+    # One Cast behind the input and one before the output, and every weight once.
+    assert [node.op_type for node in proto.graph.node].count("Cast") == 2
+    assert not conversion.left
+    parameters = {name for node in proto.graph.node if node.domain == op.DOMAIN for name in node.input[1:5]}
+    assert {tensor.data_type for tensor in proto.graph.initializer if tensor.name in parameters} == {1}
+    floats = [tensor for tensor in proto.graph.initializer if tensor.name not in parameters]
+    assert {tensor.data_type for tensor in floats if tensor.data_type != onnx.TensorProto.INT64} == {int(half)}
+
+
+MIXED = """<ir_version: 10, opset_import: ["": 20]>
+g (float[N, 8, H, W] x, bool[N, 8, 1, 1] mask) => (float[N, M] y, float[4] sizes) {
+    a = Conv (x, w)
+    shape = Shape (a)
+    lengths = Cast <to = 1> (shape)
+    two = Constant <value_float = 2.0> ()
+    sizes = Mul (lengths, two)
+    ends = Cast <to = 7> (sizes)
+    larger = Resize <mode = "nearest"> (a, , , ends)
+    zero = Constant <value_float = 0.0> ()
+    hidden = Where (mask, larger, zero)
+    s = Softmax <axis = 1> (hidden)
+    spatial = Constant <value_ints = [2, 3]> ()
+    m = ReduceMean <keepdims = 0> (s, spatial)
+    y = MatMul (m, v)
+}"""
+
+
+def parsed(text: str, **weights: tuple[int, ...]) -> ir.Model:
+    """The graph, its nodes named as what they write, with random weights of these shapes."""
+    proto = onnx.parser.parse_model(text)
+    generator = np.random.default_rng(1)
+    for name, shape in weights.items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(generator.normal(size=shape).astype("f"), name))
+    for node in proto.graph.node:
+        node.name = node.output[0]
+    return ir.from_proto(proto)
+
+
+def mixed() -> ir.Model:
+    return parsed(MIXED, w=(8, 8, 1, 1), v=(8, 12))
+
+
+def test_arithmetic_on_shapes_is_none_of_it() -> None:
+    model = mixed()
+    half = ir.DataType.FLOAT16
+    conversion = convert_precision(model, "fp16")
+    checked(model)
+    assert types_of(model, "sizes") == [FLOAT, FLOAT, FLOAT]
+    assert types_of(model, "a") == [half, half, half]
+    assert types_of(model, "larger")[0] == half
+    assert types_of(model, "hidden") == [ir.DataType.BOOL, half, half, half]
+    assert set(conversion.converted) == {"a", "larger", "hidden", "s", "m", "y"}
+
+
+def test_kept_nodes_compute_in_float32_between_half_ones() -> None:
+    model = mixed()
+    conversion = convert_precision(model, "fp16", keep=keep.named_nodes(model, ["Softmax", "a"]))
+    checked(model)
+    assert conversion.kept == ("a", "s")
+    assert types_of(model, "a") == [FLOAT, FLOAT, FLOAT]
+    assert types_of(model, "s") == [FLOAT, FLOAT]
+    assert types_of(model, "m")[0] == ir.DataType.FLOAT16
+    (first,) = (node for node in model.graph if node.name == "a")
+    assert first.inputs[0] is model.graph.inputs[0]  # not rounded on the way
+
+
+def test_a_weight_that_both_kinds_read_is_there_in_both_types() -> None:
+    model = ir.from_proto(
+        onnx.parser.parse_model(
+            """<ir_version: 10, opset_import: ["": 20]> g (float[2, 8] x) => (float[2, 8] y)
+            <float[8] w = {1, 2, 3, 4, 5, 6, 7, 8}> { a = Mul (x, w)  y = Add (a, w) }"""
+        )
+    )
+    for node in model.graph:
+        node.name = node.op_type
+    convert_precision(model, "fp16", keep=keep.named_nodes(model, ["Add"]))
+    checked(model)
+    assert sorted((name, value.dtype.name) for name, value in model.graph.initializers.items() if value.dtype) == [
+        ("w", "FLOAT"),
+        ("w_half", "FLOAT16"),
+    ]
+
+
+def test_operators_that_take_no_half_are_left_and_named() -> None:
+    text = """<ir_version: 10, opset_import: ["": 20]> g (float[2, 8] x) => (float[2, 8] y) {
+        a = Neg (x)  b = Hann (a)  y = Neg (b) }"""
+    model = ir.from_proto(
+        onnx.parser.parse_model(text.replace("Hann", "other.Hann").replace('"": 20', '"": 20, "other": 1'))
+    )
+    for node in model.graph:
+        node.name = node.outputs[0].name
+        node.outputs[0].type, node.outputs[0].shape = ir.TensorType(FLOAT), ir.Shape([2, 8])
+    conversion = convert_precision(model, "fp16")
+    assert conversion.left == {"b": "an operator of other, whose types aren't known"}
+    assert types_of(model, "b") == [FLOAT, FLOAT]
+    assert types_of(model, "y")[0] == ir.DataType.FLOAT16
+
+
+def test_subgraphs_stay_float32_with_all_that_they_read() -> None:
+    proto = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["": 20]> g (float[2, 8] x, bool c) => (float[2, 8] y) {
+        a = Neg (x)
+        b = If (c) <then_branch = t () => (float[2, 8] p) { p = Abs (a) },
+                    else_branch = e () => (float[2, 8] q) { q = Exp (a) }>
+        y = Neg (b) }"""
+    )
+    for node in proto.graph.node:
+        node.name = node.output[0]
+    model = ir.from_proto(proto)
+    conversion = convert_precision(model, "fp16")
+    assert conversion.left == {}
+    checked(model)
+    evaluator = onnx.reference.ReferenceEvaluator(ir.to_proto(model))
+    x = np.full((2, 8), 0.5, np.float32)
+    np.testing.assert_array_equal(evaluator.run(None, {"x": x, "c": np.array(True)})[0], -x)
+
+
+def test_weights_out_of_range_are_named() -> None:
+    model = ir.from_proto(
+        onnx.parser.parse_model(
+            """<ir_version: 10, opset_import: ["": 20]> g (float[2, 8] x) => (float[2, 8] y)
+            <float[8] w = {1, 2, 70000, 4, 1e-9, 6, -1e6, 8}> { y = Mul (x, w) }"""
+        )
+    )
+    next(iter(model.graph)).name = "scaled"
+    (lost,) = convert_precision(model, "fp16").rounded
+    assert (lost.name, lost.node, lost.largest, lost.too_large, lost.vanished) == ("w", "scaled", 1e6, 2, 1)
+
+
+def test_layers_and_their_convolutions_are_found(digits: Path) -> None:
+    model = ir.load(digits)
+    only = keep.layer_nodes(model, ["sn1", "sn3"])
+    assert [node.name for node in switch_norm_nodes(model) if node in only] == ["sn1", "sn3"]
+    both = keep.layer_nodes(model, ["sn1", "sn3"], with_convolutions=True)
+    assert sorted(node.op_type for node in both if node.domain != op.DOMAIN) == ["Conv", "Conv"]
+    assert keep.named_nodes(model, ["sn[13]"], with_convolutions=True) == both
+    conversion = convert_precision(model, "fp16", keep=both)
+    checked(model)
+    assert len(conversion.kept) == 4
+    assert types_of(model, "sn1") == [FLOAT] * 6
+    assert types_of(model, "sn2")[0] == ir.DataType.FLOAT16
+
+
+def test_names_that_match_nothing_are_refused(digits: Path) -> None:
+    model = ir.load(digits)
+    with pytest.raises(SnDeployError, match=r"sn_1.*such as sn1"):
+        keep.layer_nodes(model, ["sn_1"])
+    with pytest.raises(SnDeployError, match=r"--keep nothing\*"):
+        keep.named_nodes(model, ["nothing*"])
+
+
+def test_what_cannot_be_converted_is_refused(digits: Path) -> None:
+    with pytest.raises(SnDeployError, match="'fp8' is no precision"):
+        convert_precision(ir.load(digits), "fp8")
+    model = ir.load(digits)
+    convert_precision(model, "fp16", keep_io_types=False)
+    with pytest.raises(SnDeployError, match="nothing of it can be put into fp16"):
+        convert_precision(model, "fp16", keep_io_types=False)
+
+
+def test_an_old_opset_without_bfloat16_is_refused() -> None:
+    text = """<ir_version: 10, opset_import: ["": 17]> g (float[1, 8, 4, 4] x) => (float[1, 8, 4, 4] y)
+    { y = Conv (x, w) }"""
+    with pytest.raises(SnDeployError, match=r"opset 17 has no bfloat16.*--opset 22"):
+        convert_precision(parsed(text, w=(8, 8, 1, 1)), "bf16")
+
+
+def test_any_rank_and_form_stays_valid() -> None:
+    # The functions' bodies take each type of X; a 2-d layer and a 4-d one in one graph share one.
+    folded = make_case(
+        (2, 8, 3, 3), "float32", ddof=1, mean_weights=(0.5, 0.3, 0.2), var_weights=(0.3, 0.5, 0.2), seed=1
+    ).folded
+    nodes, initializers = [], []
+    for index, x in enumerate(("x", "flat")):
+        names = [f"{name}{index}" for name in op.PARAMETERS]
+        for name, array in zip(names, op.parameters_from_folded(folded).values(), strict=True):
+            initializers.append(onnx.numpy_helper.from_array(array, name))
+        attributes = op.attributes_from_folded(folded)
+        if x == "flat":
+            attributes |= {"mean_in": 0.0, "var_in": 0.0}
+        nodes.append(
+            onnx.helper.make_node(
+                op.SWITCH_NORM, [x, *names], [f"y{index}"], f"n{index}", domain=op.DOMAIN, **attributes
+            )
+        )
+    shapes = {"x": (2, 8, 3, 3), "flat": (2, 8)}
+    graph = onnx.helper.make_graph(
+        nodes,
+        "g",
+        [onnx.helper.make_tensor_value_info(name, 1, shape) for name, shape in shapes.items()],
+        [onnx.helper.make_tensor_value_info(f"y{i}", 1, shape) for i, shape in enumerate(shapes.values())],
+        initializers,
+    )
+    imports = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid(op.DOMAIN, op.VERSION)]
+    proto = onnx.helper.make_model(graph, opset_imports=imports, ir_version=10)
+    for precision in HALF_TYPES:
+        model = ir.from_proto(proto)
+        write_functions(model)
+        convert_precision(model, precision, keep_io_types=False)
+        checked(model)
