@@ -5,7 +5,7 @@
 
 from sn_deploy.calibrate.calibration import calibrate, calibrate_part
 from sn_deploy.calibrate.one_pass import Calibration, LayerStatistics, Pass, calibration_from_pass
-from sn_deploy.calibrate.state import with_statistics
+from sn_deploy.calibrate.state import changed_tensors, with_statistics
 from sn_deploy.calibrate.tally import BATCH_AVERAGE, POPULATION
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "calibrate",
     "calibrate_part",
     "calibration_from_pass",
+    "changed_tensors",
     "with_statistics",
 ]

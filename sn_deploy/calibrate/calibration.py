@@ -1,4 +1,4 @@
-"""Statistics of a model's BN branches from data; docs/decisions/0007-calibrate.md says why these and no others."""
+"""Statistics of a model's BN branches from data; docs/decisions/0008-calibrate.md says why these and no others."""
 
 from __future__ import annotations
 

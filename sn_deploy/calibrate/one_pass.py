@@ -54,13 +54,13 @@ class LayerStatistics:
     """New statistics of one BN branch.
 
     Attributes:
-        identity, traits: the layer.
+        identity, traits: the layer; traits are None where it didn't run.
         calls: how often it ran.
         mean, var: (C,), float64.
     """
 
     identity: Identity
-    traits: Traits
+    traits: Traits | None
     calls: int
     mean: Float64Array
     var: Float64Array

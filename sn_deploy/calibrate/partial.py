@@ -95,7 +95,8 @@ def read_part(path: Path) -> Part:
     """
     read_head(path)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here: of a damaged file NumPy leaves its own handle open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             header = json.loads(str(arrays[_HEADER][()]))
             if header["schema"] != _SCHEMA:
                 raise SnDeployError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -35,9 +35,7 @@ def statistics_of(tensors: Mapping[str, torch.Tensor], identity: Identity) -> Mo
     return values[0], values[1]
 
 
-def with_statistics(
-    tensors: Mapping[str, torch.Tensor], layers: tuple[LayerStatistics, ...]
-) -> dict[str, torch.Tensor]:
+def with_statistics(tensors: Mapping[str, torch.Tensor], layers: Sequence[LayerStatistics]) -> dict[str, torch.Tensor]:
     """A state dict with new statistics in the place of the old ones, in their shape and type; the rest is the same.
 
     Half precision becomes float32. Statistics that the state dict lacks are added.
@@ -51,6 +49,11 @@ def with_statistics(
             for key in [key for key in keys if key in result] or keys:
                 result[key] = _like(result.get(key), torch.from_numpy(value), layer.identity, key)
     return result
+
+
+def changed_tensors(tensors: Mapping[str, torch.Tensor], layers: Sequence[LayerStatistics]) -> dict[str, torch.Tensor]:
+    """What `with_statistics` changes of a state dict, alone."""
+    return {name: value for name, value in with_statistics(tensors, layers).items() if tensors.get(name) is not value}
 
 
 def _like(old: torch.Tensor | None, value: torch.Tensor, identity: Identity, key: str) -> torch.Tensor:

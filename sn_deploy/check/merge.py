@@ -27,6 +27,13 @@ def read_parts(paths: Sequence[Path]) -> dict[Path, dict[str, Any]]:
     if len(set(paths)) < len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
         raise SnDeployError("is given twice", where=str(twice))
+    other = next((path for path in paths if path.suffix.lower() == ".npz"), None)
+    if other is not None:
+        raise SnDeployError(
+            "is no part of a check",
+            where=str(other),
+            mend="put parts of a calibration together with: sn-deploy calibrate --merge PARTS --checkpoint … -o FILE",
+        )
     documents = {path: read_document(path) for path in paths}
     for path, document in documents.items():
         part = document["partial"]

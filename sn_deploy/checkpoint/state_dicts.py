@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -29,6 +29,8 @@ class StateDict:
         metadata: torch's versions by module name, which ``load_state_dict`` goes by; empty where there is none.
         stripped: what was taken off its names: wrappers anywhere in them, then a prefix.
         prefix: that prefix, where there is one.
+        path: where it was found, key by key.
+        names: name -> the name that the tensor has in the file.
     """
 
     key: str
@@ -36,6 +38,8 @@ class StateDict:
     metadata: dict[str, object]
     stripped: tuple[str, ...] = ()
     prefix: str = ""
+    path: tuple[str, ...] = ()
+    names: dict[str, str] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
@@ -45,10 +49,10 @@ class StateDict:
 
 def find_state_dicts(tree: object) -> list[StateDict]:
     """All dicts in ``tree`` with str keys and a tensor among their values, outer ones first."""
-    return list(_walk(tree, "", frozenset()))
+    return list(_walk(tree, (), frozenset()))
 
 
-def _walk(tree: object, key: str, above: frozenset[int]) -> Iterator[StateDict]:
+def _walk(tree: object, path: tuple[str, ...], above: frozenset[int]) -> Iterator[StateDict]:
     # Optimizer states have int keys below them, and lists: neither is entered.
     if not isinstance(tree, Mapping) or not all(isinstance(name, str) for name in tree):
         return
@@ -57,9 +61,10 @@ def _walk(tree: object, key: str, above: frozenset[int]) -> Iterator[StateDict]:
     tensors = {name: value for name, value in tree.items() if isinstance(value, torch.Tensor)}
     if tensors:
         metadata = getattr(tree, "_metadata", None)
-        yield StateDict(key, tensors, dict(metadata) if isinstance(metadata, Mapping) else {})
+        versions = dict(metadata) if isinstance(metadata, Mapping) else {}
+        yield StateDict(".".join(path), tensors, versions, path=path, names={name: name for name in tensors})
     for name, value in tree.items():
-        yield from _walk(value, f"{key}.{name}" if key else name, above | {id(tree)})
+        yield from _walk(value, (*path, name), above | {id(tree)})
 
 
 def select(
@@ -185,22 +190,25 @@ def _without_wrappers(state: StateDict) -> StateDict:
     tensors = {rename(name): tensor for name, tensor in state.tensors.items()}
     if not met or len(tensors) != len(state.tensors):  # nothing to do, or two names would become one
         return state
+    names = {rename(name): own for name, own in state.names.items()}
     metadata = {rename(name): value for name, value in state.metadata.items()}
     stripped = (*state.stripped, *(f"{wrapper}." for wrapper in met))
-    return dataclasses.replace(state, tensors=tensors, metadata=metadata, stripped=stripped)
+    return dataclasses.replace(state, tensors=tensors, names=names, metadata=metadata, stripped=stripped)
 
 
 def _without_prefix(state: StateDict, prefix: str, *, keep_others: bool = True) -> StateDict:
     """``state`` with ``prefix`` taken off the names that have it; of two equal names then, that one stays."""
     if not prefix:
         return state
-    tensors = {n[len(prefix) :]: tensor for n, tensor in state.tensors.items() if n.startswith(prefix)}
+    renamed = {n[len(prefix) :]: n for n in state.tensors if n.startswith(prefix)}
     if keep_others:
-        tensors |= {n: tensor for n, tensor in state.tensors.items() if not n.startswith(prefix) and n not in tensors}
+        renamed |= {n: n for n in state.tensors if not n.startswith(prefix) and n not in renamed}
+    tensors = {name: state.tensors[before] for name, before in renamed.items()}
+    names = {name: state.names[before] for name, before in renamed.items()}
     metadata = {f"{n}."[len(prefix) :].rstrip("."): v for n, v in state.metadata.items() if f"{n}.".startswith(prefix)}
     stripped = (*state.stripped, prefix)
     return dataclasses.replace(
-        state, tensors=tensors, metadata=metadata, stripped=stripped, prefix=state.prefix + prefix
+        state, tensors=tensors, names=names, metadata=metadata, stripped=stripped, prefix=state.prefix + prefix
     )
 
 

@@ -19,6 +19,7 @@ from sn_deploy.errors import SnDeployError, SnDeployWarning
 # command -> (module with a click command `command`, its line in --help). The line stands here so that `--help`
 # imports no command, and so works without torch, TensorRT or anything else that is heavy.
 _COMMANDS: Final = {
+    "calibrate": ("sn_deploy.cli.calibrate", "Take the BN branches' statistics from your data, as a new checkpoint."),
     "check": ("sn_deploy.cli.check", "Prove that backends agree, and time them; the gate for your own CI."),
     "demo": ("sn_deploy.cli.demo", "Export a digit classifier, run it in ONNX Runtime and compare with PyTorch."),
     "diff": ("sn_deploy.cli.diff", "Show what changed between two ONNX files, and whether they compute the same."),

@@ -39,7 +39,8 @@ def tensor_from_array(array: Array) -> torch.Tensor:
 
     if array.dtype == ml_dtypes.bfloat16:
         return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
-    return torch.from_numpy(np.ascontiguousarray(array))
+    # A copy of what is read-only, a mapped file: torch has no tensors that can't be written to, and warns.
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
 def array_from_tensor(tensor: torch.Tensor) -> Array:

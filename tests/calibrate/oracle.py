@@ -22,7 +22,7 @@ CHANNELS = 5
 
 
 class Chain(nn.Module):
-    """Mixing of channels, SN and ReLU, ``depth`` times; with what must not act in calibration: dropout and BatchNorm."""
+    """Mixing of channels, SN and ReLU, ``depth`` times, and what must not act in calibration: dropout and BatchNorm."""
 
     def __init__(self, depth: int = 3, **options: bool) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class Batches:
 
 
 def batch_moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of (N, C, H, W), as training takes them: mean_n(mean_in), and mean_n(var_in + mean_in²) - mean², var_in unbiased."""
+    """Of (N, C, H, W), as training takes them: mean_n(mean_in), mean_n(var_in + mean_in²) - mean², var_in unbiased."""
     flat = x.reshape(*x.shape[:2], -1)
     means, variances = flat.mean(2), flat.var(2, ddof=1)
     mean = means.mean(0)

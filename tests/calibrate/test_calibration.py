@@ -227,7 +227,7 @@ def test_half_precision_is_calibrated_in_float32():
         np.testing.assert_allclose(var, v, rtol=5e-3)
 
 
-# --- networks that are no chain -----------------------------------------------------------------------------------------
+# --- networks that are no chain --------------------------------------------------------------------------------------
 
 
 class Odd(nn.Module):
