@@ -15,6 +15,7 @@ from sn_deploy.calibrate.sweep import sweep
 from sn_deploy.calibrate.tally import BATCH_AVERAGE, POPULATION, STATISTICS, Tally
 from sn_deploy.check.batch import Source
 from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.recognise import lift_cuda_checks_
 
 # Just above what rounding in float32 activations leaves of a statistic.
 DEFAULT_TOLERANCE: Final = 1e-6
@@ -145,7 +146,10 @@ def _moved(before: Pass, after: Pass) -> float:
 
 
 def _private_copy(model: torch.nn.Module, device: str) -> torch.nn.Module:
-    """A copy in evaluation mode on ``device``; half precision becomes float32, in which half's statistics are exact."""
+    """A copy in evaluation mode on ``device``; half precision becomes float32, in which half's statistics are exact.
+
+    Layers that only ask for CUDA run on the CPU, too (`sn_deploy.recognise.cuda_check`).
+    """
     if not isinstance(model, torch.nn.Module):
         raise SnDeployError(f"the model is a {type(model).__name__}", expected="a torch.nn.Module")
     try:
@@ -173,4 +177,6 @@ def _private_copy(model: torch.nn.Module, device: str) -> torch.nn.Module:
             where=f"--device {device}",
             expected="cpu, or cuda where PyTorch has a GPU",
         ) from error
+    if device == "cpu":
+        lift_cuda_checks_(private)
     return private.eval()

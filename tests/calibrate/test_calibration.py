@@ -311,13 +311,23 @@ class Grouped(PublishedSwitchNorm):
         return super().forward(x) + 0.1 * x
 
 
-class NeedsCuda(PublishedSwitchNorm):
+class AsksForCuda(PublishedSwitchNorm):
     """As SyncSN does."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not x.is_cuda:
             raise RuntimeError("SyncSNFunc only support CUDA computation!")
         return super().forward(x)
+
+
+class NeedsCuda(AsksForCuda):
+    """In earnest."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(x)
+        if x.device.type != "cuda":
+            raise RuntimeError("no CUDA kernel for this tensor")
+        return out
 
 
 def with_layer(layer: nn.Module) -> nn.Module:
@@ -337,6 +347,16 @@ def with_layer(layer: nn.Module) -> nn.Module:
 def test_what_is_not_sn_is_refused_by_name(layer, message):
     with pytest.raises(SnDeployError, match=message):
         calibrate(with_layer(layer), Batches(images(), 8))
+
+
+def test_layers_that_only_ask_for_cuda_are_calibrated_on_the_cpu():
+    torch.manual_seed(0)
+    data = Batches(images(), 8)
+    asking, plain = with_layer(AsksForCuda(CHANNELS)), with_layer(PublishedSwitchNorm(CHANNELS))
+    for (mean, var), (m, v) in zip(pairs(calibrate(asking, data)), pairs(calibrate(plain, data)), strict=True):
+        np.testing.assert_array_equal(mean, m)
+        np.testing.assert_array_equal(var, v)
+    assert type(asking[1]) is AsksForCuda
 
 
 def test_what_is_not_sn_can_be_left_as_it_is():
