@@ -21,6 +21,10 @@ from sn_deploy.errors import SnDeployError, SnDeployWarning
 _COMMANDS: Final = {
     "calibrate": ("sn_deploy.cli.calibrate", "Take the BN branches' statistics from your data, as a new checkpoint."),
     "check": ("sn_deploy.cli.check", "Prove that backends agree, and time them; the gate for your own CI."),
+    "convert-precision": (
+        "sn_deploy.cli.convert_precision",
+        "Put an ONNX file into fp16 or bf16, SwitchNorm's constants in float32.",
+    ),
     "demo": ("sn_deploy.cli.demo", "Export a digit classifier, run it in ONNX Runtime and compare with PyTorch."),
     "diff": ("sn_deploy.cli.diff", "Show what changed between two ONNX files, and whether they compute the same."),
     "doctor": ("sn_deploy.cli.doctor", "Show what is installed, found and usable here, and how to mend the rest."),

@@ -4,7 +4,7 @@ What becomes half is found along the data: a float input of the graph, or a weig
 half, as far as the operator's ONNX schema takes the type, and with it what the operator writes. Arithmetic on shapes
 (a Resize's scales from a Shape, say) reads no data and so stays as it is. The nodes in ``keep`` compute in float32:
 what they read is cast up, what they write is cast where a half operator reads it. Why this and no library:
-docs/decisions/0011-precision.md.
+docs/decisions/0010-half-precision.md.
 
 A set of SN layers in float32 within a half file, in three lines::
 
@@ -110,6 +110,7 @@ def convert_precision(
     common_passes.ShapeInferencePass()(model)
     if _needs_newer_opset(model, half):
         _raise_opset(model, BF16_OPSET)
+    casts_before = sum(node.op_type == "Cast" for node in model.graph)
     walk = _Walk(model, half, frozenset(keep), keep_io_types)
     walk.run()
     if not walk.converted:
@@ -120,6 +121,7 @@ def convert_precision(
     if keep_io_types:
         keep_float32_io(model)
     write_functions(model)
+    casts = sum(node.op_type == "Cast" for node in model.graph) - casts_before
     return Conversion(
         tuple(walk.converted),
         tuple(walk.kept),
@@ -127,7 +129,7 @@ def convert_precision(
         tuple(walk.rounded),
         model.opset_imports[""],
         opset_before,
-        sum(node.op_type == "Cast" and node.meta.get(_ADDED, False) for node in model.graph.all_nodes()),
+        casts,
     )
 
 
@@ -179,8 +181,6 @@ def _schema(op_type: str, opset: int) -> onnx.defs.OpSchema | None:
 
 # --- The walk -------------------------------------------------------------------------------------------------------
 
-_ADDED: Final = "sn_deploy.cast"
-
 
 @dataclass(frozen=True)
 class _Group:
@@ -203,11 +203,14 @@ class _Walk:
     left: dict[str, str] = field(default_factory=dict)
     rounded: list[RoundedWeight] = field(default_factory=list)
     _data: set[ir.Value] = field(default_factory=set)
+    _names: set[str] = field(default_factory=set)
     _cast: dict[tuple[ir.Value, ir.DataType], ir.Value] = field(default_factory=dict)
 
     def run(self) -> None:
         """Converts the graph."""
         graph = self.model.graph
+        self._names.update(value.name or "" for node in graph.all_nodes() for value in node.outputs)
+        self._names.update(value.name or "" for value in (*graph.inputs, *graph.initializers.values()))
         for value in graph.inputs:
             if value.dtype == ir.DataType.FLOAT:
                 self._data.add(value)
@@ -225,6 +228,10 @@ class _Walk:
 
     def _take(self, node: ir.Node) -> None:
         reads_data = any(value in self._data for value in node.inputs if value is not None)
+        if (node.domain, node.op_type) == ("", "Cast") and node not in self.keep:
+            # It reads any type, and says itself what it writes.
+            self._data.update(value for value in node.outputs if reads_data and _is_float(value))
+            return
         groups = self._groups(node)
         if node in self.keep or isinstance(groups, str):
             self._leave(node, groups if isinstance(groups, str) and node not in self.keep else None, reads_data)
@@ -280,7 +287,7 @@ class _Walk:
         groups = _typed_groups(node, schema, _TYPE_NAMES[self.half])
         reads_float = any(value in self._data and value.dtype in (ir.DataType.FLOAT, self.half)
                           for value in node.inputs if value is not None)  # fmt: skip
-        if not groups and reads_float and any(_is_float(value) for value in node.outputs) and node.op_type != "Cast":
+        if not groups and reads_float and any(_is_float(value) for value in node.outputs):
             return f"{node.op_type} of opset {self.model.opset_imports['']} takes no {_TYPE_NAMES[self.half]}"
         return groups
 
@@ -320,7 +327,7 @@ class _Walk:
             if loss is not None:
                 self.rounded.append(loss)
         made = ir.Value(
-            name=f"{value.name}_{_suffix(dtype)}", shape=value.shape, type=ir.TensorType(dtype), const_value=None
+            name=self._new_name(value, dtype), shape=value.shape, type=ir.TensorType(dtype), const_value=None
         )
         numpy_type = _NUMPY_TYPES.get(dtype, np.dtype(np.float32))
         made.const_value = ir.LazyTensor(
@@ -334,19 +341,28 @@ class _Walk:
 
     def _cast_node(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
         graph, producer = self.model.graph, value.producer()
-        cast = ir.node("Cast", [value], {"to": int(dtype)}, name=f"cast_{value.name}_{_suffix(dtype)}")
-        cast.meta[_ADDED] = True
+        name = self._new_name(value, dtype)
+        cast = ir.node("Cast", [value], {"to": int(dtype)}, name=f"cast_{name}")
         made = cast.outputs[0]
-        made.name, made.shape, made.type = f"{value.name}_{_suffix(dtype)}", value.shape, ir.TensorType(dtype)
+        made.name, made.shape, made.type = name, value.shape, ir.TensorType(dtype)
         if producer is None:
             graph.insert_before(graph[0], cast)
         else:
             graph.insert_after(producer, cast)
         return made
 
+    def _new_name(self, value: ir.Value, dtype: ir.DataType) -> str:
+        wanted = name = f"{value.name}_{'float32' if dtype == ir.DataType.FLOAT else 'half'}"
+        count = 1
+        while name in self._names:
+            count += 1
+            name = f"{wanted}_{count}"
+        self._names.add(name)
+        return name
+
     def _half_output(self, value: ir.Value) -> ir.Value:
         made, name = self._as(value, self.half), value.name
-        value.name, made.name = f"{name}_float32", name
+        value.name, made.name = self._new_name(value, ir.DataType.FLOAT), name
         return made
 
     def _set_type(self, value: ir.Value, dtype: ir.DataType) -> None:
@@ -467,7 +483,3 @@ def _loss(
     largest = float(np.max(np.abs(array), where=np.isfinite(array), initial=0.0))
     node = reader.name or reader.op_type if reader is not None else ""
     return RoundedWeight(value.name or "", node, largest, too_large, vanished, math.prod(array.shape))
-
-
-def _suffix(dtype: ir.DataType) -> str:
-    return "float32" if dtype == ir.DataType.FLOAT else "half"

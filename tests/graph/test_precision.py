@@ -163,6 +163,15 @@ def test_a_weight_that_both_kinds_read_is_there_in_both_types() -> None:
     ]
 
 
+def test_new_names_are_free() -> None:
+    text = """<ir_version: 10, opset_import: ["": 20]> g (float[2, 8] x) => (float[2, 8] y, float[2, 8] x_half)
+    { x_half = Neg (x)  y = Exp (x_half) }"""
+    model = parsed(text)
+    convert_precision(model, "fp16")
+    checked(model)
+    assert [value.name for value in model.graph.outputs] == ["y", "x_half"]
+
+
 def test_operators_that_take_no_half_are_left_and_named() -> None:
     text = """<ir_version: 10, opset_import: ["": 20]> g (float[2, 8] x) => (float[2, 8] y) {
         a = Neg (x)  b = Hann (a)  y = Neg (b) }"""
@@ -238,6 +247,10 @@ def test_what_cannot_be_converted_is_refused(digits: Path) -> None:
     convert_precision(model, "fp16", keep_io_types=False)
     with pytest.raises(SnDeployError, match="nothing of it can be put into fp16"):
         convert_precision(model, "fp16", keep_io_types=False)
+    between = ir.load(digits)
+    convert_precision(between, "fp16")
+    with pytest.raises(SnDeployError, match="nothing of it"):
+        convert_precision(between, "fp16")
 
 
 def test_an_old_opset_without_bfloat16_is_refused() -> None:

@@ -1,0 +1,153 @@
+"""``sn-deploy convert-precision``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from sn_deploy.atomic import atomic_output, check_writable
+from sn_deploy.cli.check_options import add_options
+from sn_deploy.cli.sample_options import SAMPLES, samples_from_options
+
+if TYPE_CHECKING:
+    from sn_deploy.precision import PrecisionReport
+    from sn_deploy.precision.proof import Proof
+
+# Of nodes with reasons, and of weights; a file may have hundreds.
+_MOST_LINES = 8
+
+
+@click.command(name="convert-precision")
+@click.argument("model", metavar="MODEL.onnx", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE.onnx")
+@click.option("--precision", type=click.Choice(["fp16", "bf16"]), required=True)
+@click.option(
+    "--keep",
+    multiple=True,
+    metavar="NAME",
+    help="What stays float32: a node, an SN layer, an operator (Softmax), or a pattern (layer1.*); repeatable.",
+)
+@click.option("--keep-convolutions", is_flag=True, help="Also the convolutions of the SN layers that --keep names.")
+@click.option(
+    "--keep-io-types/--half-io-types",
+    default=True,
+    show_default=True,
+    help="Inputs and outputs stay float32, or become half too.",
+)
+@click.option("--check-range", is_flag=True, help="Measure how large every activation gets on the data, first.")
+@add_options(SAMPLES)
+@click.option("--external-data/--no-external-data", default=None, help="Weights in a file beside it; default: >2 GB.")
+@click.option("--json", "json_output", metavar="FILE|-", help="Write the report as JSON; - for the standard output.")
+def command(model: Path, output: Path, json_output: str | None, **given: Any) -> None:
+    """Put an ONNX file that is there already into half precision.
+
+    \b
+    sn-deploy convert-precision fused.onnx -o fused.fp16.onnx --precision fp16 --data imagenet/val --limit 64
+
+    Weights and activations become half; the parameters and statistics of SN layers stay float32. The result
+    is run beside the file that it is made of, on the data and with every rounding that a GPU does, before it
+    is written. bf16 raises the opset to 22 where the file's convolutions have no bfloat16.
+
+    Exits with 1, and writes nothing, where a weight or an activation is beyond the type's range or an output
+    is further off than the type explains; with 2 for input that can't be used.
+    """
+    if json_output not in (None, "-"):
+        check_writable(str(json_output))
+    samples = samples_from_options(given)
+    from sn_deploy.precision import convert_precision
+
+    report = convert_precision(
+        model,
+        output,
+        precision=given["precision"],
+        keep=given["keep"],
+        keep_convolutions=given["keep_convolutions"],
+        keep_io_types=given["keep_io_types"],
+        samples=samples,
+        check_range=given["check_range"],
+        external_data=given["external_data"],
+    )
+    if json_output is not None:
+        text = json.dumps(json_from_report(report), indent=2, ensure_ascii=False) + "\n"
+        if json_output == "-":
+            click.echo(text, nl=False)
+            return
+        with atomic_output(json_output) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    print_report(Console(markup=False, highlight=False), report, given["data"])
+
+
+def print_report(console: Console, report: PrecisionReport, data: str) -> None:
+    """The summary of a conversion."""
+    conversion = report.conversion
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    beside = f" + {report.data_path.name}" if report.data_path else ""
+    size = f"{report.bytes / 1e6:.1f} MB, was {report.bytes_before / 1e6:.1f}"
+    table.add_row("file", f"{report.path}{beside}  ({size})")
+    raised = f", was {conversion.opset_before}" if conversion.opset != conversion.opset_before else ""
+    table.add_row("graph", f"opset {conversion.opset}{raised}; {conversion.casts} casts between the two types")
+    table.add_row("nodes", f"{len(conversion.converted)} in {report.precision}, {len(conversion.kept)} kept in float32")
+    for node, reason in list(conversion.left.items())[:_MOST_LINES]:
+        table.add_row("float32", f"{node}: {reason}")
+    if len(conversion.left) > _MOST_LINES:
+        table.add_row("float32", f"and {len(conversion.left) - _MOST_LINES} more")
+    vanished = [weight for weight in conversion.rounded if weight.vanished]
+    if vanished:
+        count, total = sum(weight.vanished for weight in vanished), sum(weight.elements for weight in vanished)
+        table.add_row("rounded", f"{count} of {total} values in {len(vanished)} weights are too small, and become 0")
+    if report.ranges:
+        first = report.ranges[0]
+        table.add_row("range", f"no activation is beyond {first.largest:.3g} on this data ({first.node})")
+    table.add_row("proof", f"{proof_text(report.proof)} on {report.proof.samples} samples of {data}")
+    console.print(table)
+
+
+def proof_text(proof: Proof) -> str:
+    """The figures of each output."""
+    parts = []
+    for name, parity in proof.outputs.items():
+        share = proof.top1_agreement.get(name)
+        agreement = f", the same class for {share:.2%}" if share is not None else ""
+        parts.append(f"{name}: relative L2 {parity.rel_l2:.1e}{agreement}")
+    return "; ".join(parts) or "no float output"
+
+
+def json_from_report(report: PrecisionReport) -> dict[str, Any]:
+    """The report as what JSON can hold."""
+    conversion = report.conversion
+    return {
+        "path": str(report.path),
+        "data_path": None if report.data_path is None else str(report.data_path),
+        "precision": report.precision,
+        "opset": {"before": conversion.opset_before, "after": conversion.opset},
+        "bytes": {"before": report.bytes_before, "after": report.bytes},
+        "converted": list(conversion.converted),
+        "kept": list(conversion.kept),
+        "left": dict(conversion.left),
+        "vanished": {weight.name: weight.vanished for weight in conversion.rounded if weight.vanished},
+        "casts": conversion.casts,
+        "largest": {one.node: one.largest for one in report.ranges},
+        "proof": json_from_proof(report.proof),
+    }
+
+
+def json_from_proof(proof: Proof) -> dict[str, Any]:
+    """The figures of each output."""
+    outputs: dict[str, Mapping[str, Any]] = {
+        name: {
+            "rel_l2": parity.rel_l2,
+            "worst_rel_l2": parity.worst_rel_l2,
+            "max_abs": parity.max_abs,
+            **({"top1_agreement": proof.top1_agreement[name]} if name in proof.top1_agreement else {}),
+        }
+        for name, parity in proof.outputs.items()
+    }
+    return {"samples": proof.samples, "data": dict(proof.data), "outputs": outputs}

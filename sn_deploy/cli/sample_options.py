@@ -1,0 +1,63 @@
+"""The options that say which samples a new file is proved, or calibrated, on: those of ``sn-deploy check``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from sn_deploy.cli.check_options import IMAGES
+from sn_deploy.cli.values import parse_input
+
+if TYPE_CHECKING:
+    from sn_deploy.precision.samples import SampleOptions
+
+SAMPLES: Final = (
+    click.option(
+        "--data",
+        default="random",
+        show_default=True,
+        metavar="DATA",
+        help="random[:seed=0,distribution=normal], FILE.npy, FILE.npz, a folder of images, or PACKAGE.MODULE:CALLABLE.",
+    ),
+    click.option(
+        "--batch-size", type=click.IntRange(min=1), help="Samples in a batch; default: 8, or what the file fixes."
+    ),
+    click.option(
+        "--limit", type=click.IntRange(min=1), metavar="N", help="So many samples; default: all, 8 random ones."
+    ),
+    click.option(
+        "--input",
+        "examples",
+        multiple=True,
+        metavar="[NAME=]SHAPE[:DTYPE]",
+        help="Size of an input whose axes the file leaves open: 1x3x224x224; repeatable.",
+    ),
+    *IMAGES,
+)
+
+
+def samples_from_options(given: Mapping[str, Any]) -> SampleOptions:
+    """What the options say.
+
+    Raises:
+        SnDeployError: there is no such data, or an input that can't be read.
+    """
+    from sn_deploy.check.backends.interface import Example
+    from sn_deploy.check.data.open import DataOptions, data_kind
+    from sn_deploy.check.data.transform import ImageOptions
+    from sn_deploy.precision.samples import SampleOptions
+
+    data_kind(given["data"])
+    specs = [parse_input(text) for text in given["examples"]]
+    names = ("resize", "crop", "mean", "std", "channel_order", "interpolation")
+    # What the samples show doesn't matter here.
+    data = DataOptions(
+        given["data"],
+        limit=given["limit"],
+        labels="none",
+        images=ImageOptions(**{name: given[name] for name in names}),
+    )
+    examples = [Example(spec.name, spec.value.shape, spec.value.dtype) for spec in specs]
+    return SampleOptions(data, examples, given["batch_size"])

@@ -1,0 +1,58 @@
+"""Half precision as hardware has it: each operator in float32, what it reads and writes rounded to the half type.
+
+Products are summed in float32 and the result is rounded once. ONNX Runtime's CPU provider doesn't do that by itself: it
+has no bfloat16 convolution, and between two operators of float16 that it runs in float32 it leaves the rounding out,
+so that nothing overflows there that does on a GPU. The casts that a graph has itself it keeps.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import onnx_ir as ir
+
+from sn_deploy.graph import op
+
+_HALF: Final = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+# They move or convert elements, and ONNX Runtime has them in any type.
+_IN_ANY_TYPE: Final = frozenset({"Cast", "Identity", "Reshape", "Shape"})
+
+
+def emulate_half(model: ir.Model) -> int:
+    """Puts casts around every operator of a half type. Changes ``model``.
+
+    Returns:
+        How many operators got them.
+    """
+    graph, count = model.graph, 0
+    for node in list(graph):
+        if node.domain == op.DOMAIN or node.op_type in _IN_ANY_TYPE:
+            continue  # our functions round themselves
+        wide = False
+        for index, value in enumerate(node.inputs):
+            if value is not None and value.dtype in _HALF:
+                cast = _cast(value, ir.DataType.FLOAT, f"{value.name}_{node.name}_{index}")
+                graph.insert_before(node, cast)
+                node.replace_input_with(index, cast.outputs[0])
+                wide = True
+        for value in list(node.outputs):
+            half = value.dtype
+            if half in _HALF and half is not None:
+                value.type = ir.TensorType(ir.DataType.FLOAT)
+                cast = _cast(value, half, f"{value.name}_rounded")
+                rounded = cast.outputs[0]
+                if value.is_graph_output():
+                    rounded.name, value.name = value.name, f"{value.name}_wide"
+                ir.convenience.replace_all_uses_with(value, rounded, replace_graph_outputs=True)
+                cast.replace_input_with(0, value)
+                graph.insert_after(node, cast)
+                wide = True
+        count += wide
+    return count
+
+
+def _cast(value: ir.Value, dtype: ir.DataType, name: str) -> ir.Node:
+    cast = ir.node("Cast", [value], {"to": int(dtype)}, name=f"cast_{name}")
+    made = cast.outputs[0]
+    made.name, made.shape, made.type = name, value.shape, ir.TensorType(dtype)
+    return cast

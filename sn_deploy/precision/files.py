@@ -1,0 +1,49 @@
+"""The ONNX file that is to be converted: read, and refused where its arithmetic is already decided."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx_ir as ir
+
+from sn_deploy.atomic import check_writable
+from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.input_file import COPY_AGAIN, read_head
+from sn_deploy.runtime.stamp import read_stamp
+
+
+def check_paths(source: Path, output: Path) -> None:
+    """Refuses, before any work is done, files that can't be read, written, or are one.
+
+    Raises:
+        SnDeployError: see above, or the source was optimised for one machine.
+    """
+    read_head(source)
+    check_writable(output)
+    if output.exists() and output.samefile(source):
+        raise SnDeployError(
+            "is the file to be converted, which the result is held against", where=str(output), mend="write to another"
+        )
+    stamp = read_stamp(source)
+    if stamp is not None:
+        raise SnDeployError(
+            f"is optimised for {stamp.made_for()}", where=str(source), mend=f"give the portable file: {stamp.source}"
+        )
+
+
+def load_model(source: Path) -> ir.Model:
+    """The model of an ONNX file; weights outside it are read when they are needed.
+
+    Raises:
+        SnDeployError: it is no valid ONNX file, or imports no standard operators.
+    """
+    try:
+        model = ir.load(source)
+    except Exception as error:
+        # onnx_ir raises whatever it stumbles over in a file that breaks the format.
+        raise SnDeployError(
+            f"is no valid ONNX model ({first_line(error)[:160]})", where=str(source), mend=COPY_AGAIN
+        ) from error
+    if "" not in model.opset_imports:
+        raise SnDeployError("imports no standard operators", where=str(source), expected="an ONNX model of a network")
+    return model

@@ -1,0 +1,165 @@
+"""`convert_precision`: an ONNX file in float32 becomes one in half precision, proved against it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import onnx_ir as ir
+
+from sn_deploy.check.batch import Source
+from sn_deploy.check.tolerances import TOLERANCES
+from sn_deploy.errors import CheckFailedError
+from sn_deploy.graph import keep as keeping
+from sn_deploy.graph.precision import Conversion, RoundedWeight
+from sn_deploy.graph.precision import convert_precision as convert_graph
+from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
+from sn_deploy.precision.emulate import emulate_half
+from sn_deploy.precision.files import check_paths, load_model
+from sn_deploy.precision.proof import Proof, compare_files, hold_tolerance
+from sn_deploy.precision.ranges import LARGEST, Range, largest_values
+from sn_deploy.precision.samples import SampleOptions, open_samples
+from sn_deploy.runtime.ort import OrtSession
+
+DTYPES: Final = {"fp16": "float16", "bf16": "bfloat16"}
+
+_DEFAULT_SAMPLES: Final = SampleOptions()
+
+
+@dataclass(frozen=True)
+class PrecisionReport:
+    """What `convert_precision` did.
+
+    Attributes:
+        path, data_path: the files that were written; the latter None without external data.
+        conversion: what became of the nodes and weights.
+        proof: how near the result is to the source's, with every rounding that a GPU does.
+        ranges: the largest absolute value of each node's outputs, the largest first; empty unless asked for.
+        bytes, bytes_before: of the files, with external data.
+    """
+
+    path: Path
+    data_path: Path | None
+    precision: str
+    conversion: Conversion
+    proof: Proof
+    ranges: Sequence[Range]
+    bytes: int
+    bytes_before: int
+
+
+def convert_precision(
+    model: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    precision: str,
+    keep: Sequence[str] = (),
+    keep_convolutions: bool = False,
+    keep_io_types: bool = True,
+    samples: SampleOptions = _DEFAULT_SAMPLES,
+    check_range: bool = False,
+    external_data: bool | None = None,
+    on_batch: Callable[[], None] = lambda: None,
+) -> PrecisionReport:
+    """Writes a half-precision file of a float32 one, and proves it on data before it is there.
+
+    Weights and activations become half; SwitchNorm's parameters, attributes and statistics stay float32.
+
+    Args:
+        model: an ONNX file, of `sn_deploy.export` or `sn_deploy.fuse`, or any other in float32.
+        precision: ``fp16`` or ``bf16``.
+        keep: what stays float32: names of nodes, SN layers or operators, or patterns of them.
+        keep_convolutions: also the convolutions in front of the SN layers that ``keep`` names.
+        keep_io_types: inputs and outputs of the graph stay float32.
+        samples: what the proof runs on; 8 random ones by default.
+        check_range: measure how large every activation gets on these samples in float32, first.
+        external_data: whether large tensors go to a file beside it; by default only where they have to.
+
+    Raises:
+        CheckFailedError: a weight or an activation is beyond the type's range, or an output is further from the
+            source's than the type's tolerance. Nothing is written.
+        SnDeployError: a file, name or option that can't be used.
+    """
+    source, path = Path(model), Path(output)
+    check_paths(source, path)
+    graph = load_model(source)
+    conversion = convert_graph(
+        graph,
+        precision,
+        keep=keeping.named_nodes(graph, keep, with_convolutions=keep_convolutions),
+        keep_io_types=keep_io_types,
+    )
+    _refuse_too_large(conversion.rounded, precision, source)
+    with OrtSession(source, native=False) as session:
+        batches = open_samples(samples, session.inputs)
+    ranges = _ranges(source, batches, conversion, precision) if check_range else []
+    with tempfile.TemporaryDirectory(prefix=f".{path.stem[:40]}-", dir=path.parent) as name:
+        draft = Path(name) / path.name
+        if external_data is None:
+            external_data = weight_bytes(graph) >= EXTERNAL_DATA_FROM_BYTES
+        save(graph, draft, external_data=external_data)
+        proof = _prove(source, draft, precision, batches, on_batch)
+        data = save(graph, path, external_data=external_data)
+    return PrecisionReport(
+        path,
+        data,
+        precision,
+        conversion,
+        proof,
+        ranges,
+        sum(file.stat().st_size for file in (path, data) if file is not None),
+        source.stat().st_size + sum(file.stat().st_size for file in _external_files(source)),
+    )
+
+
+def _refuse_too_large(rounded: Sequence[RoundedWeight], precision: str, source: Path) -> None:
+    found = [weight for weight in rounded if weight.too_large]
+    if not found:
+        return
+    first = max(found, key=lambda weight: weight.largest)
+    others = f", and {len(found) - 1} more weights like it" if len(found) > 1 else ""
+    raise CheckFailedError(
+        f"weight {first.name!r} has {first.too_large} of {first.elements} values beyond {LARGEST[precision]:g}, the "
+        f"largest {first.largest:g}{others}",
+        where=f"{source}, node {first.node}",
+        mend=" ".join(f"--keep '{weight.node}'" for weight in found[:4]) + ", or --precision bf16",
+    )
+
+
+def _ranges(source: Path, batches: Source, conversion: Conversion, precision: str) -> list[Range]:
+    ranges = largest_values(source, batches, set(conversion.converted))
+    beyond = [one for one in ranges if one.largest > LARGEST[precision]]
+    if beyond:
+        others = f", and {len(beyond) - 1} more nodes like it" if len(beyond) > 1 else ""
+        raise CheckFailedError(
+            f"its output gets to {beyond[0].largest:g} on this data, beyond {LARGEST[precision]:g}{others}",
+            where=f"{source}, node {beyond[0].node}",
+            mend=" ".join(f"--keep '{one.node}'" for one in beyond[:4]) + ", or --precision bf16",
+        )
+    return ranges
+
+
+def _prove(source: Path, draft: Path, precision: str, batches: Source, on_batch: Callable[[], None]) -> Proof:
+    candidate = write_emulated(draft, draft.with_name("emulated.onnx"))
+    proof = compare_files(source, candidate, batches, data=batches.describe(), on_batch=on_batch)
+    most = TOLERANCES[DTYPES[precision]].rel_l2
+    hold_tolerance(proof, most, where=str(source), mend="keep sensitive layers in float32 with --keep, or use bf16")
+    return proof
+
+
+def write_emulated(half: Path, path: Path) -> Path:
+    """The file with every rounding that a GPU does, for ONNX Runtime's CPU provider."""
+    model = load_model(half)
+    emulate_half(model)
+    ir.save(model, path, external_data=f"{path.name}.data")
+    return path
+
+
+def _external_files(source: Path) -> set[Path]:
+    model = load_model(source)
+    tensors = (value.const_value for value in model.graph.initializers.values())
+    return {source.parent / tensor.location for tensor in tensors if isinstance(tensor, ir.ExternalTensor)}

@@ -1,0 +1,58 @@
+"""The samples that a result is proved on: what `sn-deploy check` takes for --data, for the inputs of one file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from sn_deploy.check.backends.interface import Example, with_examples
+from sn_deploy.check.batch import Source
+from sn_deploy.check.data.open import DataOptions, data_kind, open_data
+from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.tensors import TensorInfo
+
+DEFAULT_BATCH: Final = 8
+DEFAULT_RANDOM_SAMPLES: Final = 8
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """What the user says.
+
+    Attributes:
+        data: see `DataOptions`; its batch size is taken as the file's where that is fixed.
+        examples: of inputs, for axes that the file leaves open.
+        batch_size: as the user gave it; None for the file's own, or 8.
+    """
+
+    data: DataOptions = field(default_factory=DataOptions)
+    examples: Sequence[Example] = ()
+    batch_size: int | None = None
+
+
+def open_samples(options: SampleOptions, inputs: Sequence[TensorInfo]) -> Source:
+    """The samples in batches.
+
+    Raises:
+        SnDeployError: there is no such data, it doesn't fit, or a batch size that the file doesn't take.
+    """
+    known = with_examples(tuple(inputs), options.examples) if options.examples else tuple(inputs)
+    fixed = next((info.shape[0] for info in inputs if info.shape and isinstance(info.shape[0], int)), None)
+    size = options.batch_size or fixed or DEFAULT_BATCH
+    if fixed is not None and size != fixed:
+        raise SnDeployError(
+            f"is {size}, and the file fixes the batch to {fixed}", where="--batch-size", mend="leave it out"
+        )
+    limit = options.data.limit
+    if limit is None and data_kind(options.data.data) == "random":
+        limit = fixed or DEFAULT_RANDOM_SAMPLES
+    source = open_data(replace(options.data, batch_size=size, limit=limit), known)
+    samples = source.describe().get("samples")
+    if fixed is not None and isinstance(samples, int) and samples % fixed:
+        raise SnDeployError(
+            f"{samples} samples are no whole batches of {fixed}, to which the file fixes them",
+            where="--data",
+            mend=f"--limit {samples - samples % fixed}" if samples > fixed else "give more samples",
+        )
+    return source

@@ -1,0 +1,74 @@
+"""``sn-deploy convert-precision`` as a user calls it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sn_deploy.cli import main
+from tests.precision.nets import residual_net
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return residual_net(tmp_path / "net.onnx")
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    code = 0
+    try:
+        main(["convert-precision", *map(str, arguments)])
+    except SystemExit as exit_:
+        code = int(str(exit_.code))
+    captured = capsys.readouterr()
+    return code, " ".join(captured.out.split()), " ".join(captured.err.split())
+
+
+def test_what_was_done_is_said(capsys: pytest.CaptureFixture[str], source: Path) -> None:
+    half = source.with_name("half.onnx")
+    code, out, err = run(capsys, source, "-o", half, "--precision", "bf16", "--keep", "layer_1*", "--check-range")
+    assert (code, err) == (0, "")
+    assert half.is_file()
+    assert "opset 22, was 20; 5 casts between the two types" in out
+    assert "7 in bf16, 1 kept in float32" in out
+    assert "no activation is beyond" in out
+    assert "the same class for " in out
+    assert "on 8 samples of random" in out
+
+
+def test_the_report_as_json(capsys: pytest.CaptureFixture[str], source: Path) -> None:
+    half = source.with_name("half.onnx")
+    code, out, _ = run(
+        capsys, source, "-o", half, "--precision", "fp16", "--half-io-types", "--limit", "3", "--json", "-"
+    )
+    assert code == 0
+    report = json.loads(out)
+    assert report["precision"] == "fp16"
+    assert report["casts"] == 0
+    assert report["proof"]["samples"] == 3
+    (figures,) = report["proof"]["outputs"].values()
+    assert 0 < figures["rel_l2"] < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "reason"),
+    [
+        (["--precision", "fp8"], 2, "Invalid value for '--precision'"),
+        ([], 2, "Missing option '--precision'"),
+        (["--precision", "fp16", "--keep", "layr_4"], 2, "--keep layr_4: no node, SN layer or operator has that name"),
+        (["--precision", "fp16", "--data", "nowhere"], 2, "there is no such file or folder"),
+        (["--precision", "fp16", "--resize", "224"], 2, "is for a folder of images"),
+        (["--precision", "fp16", "--input", "x=1x3x9x9"], 2, "--input x"),
+        (["--precision", "fp16", "--data", "random:std=1e7"], 1, "not finite where the source's is"),
+    ],
+)
+def test_what_goes_wrong_is_said(
+    capsys: pytest.CaptureFixture[str], source: Path, options: list[str], code: int, reason: str
+) -> None:
+    half = source.with_name("half.onnx")
+    got, _, err = run(capsys, source, "-o", half, *options)
+    assert got == code, err
+    assert reason in err
+    assert not half.exists()

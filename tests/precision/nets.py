@@ -1,0 +1,41 @@
+"""A small net for changes of precision: three layers of every form, a residual, a head; built without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from sn_deploy.graph.layers import write_functions
+from tests.optimise.nets import Net
+
+OPSET = 20
+
+
+def residual_net(
+    path: Path, *, channels: int = 16, extents: Sequence[int | str] = (8, 8), change: str = "", factor: float = 1.0
+) -> Path:
+    """Conv, SN and ReLU twice, the second with a residual; Conv and plain SN; a head. 10 classes.
+
+    Args:
+        change: an initializer whose first value is multiplied by ``factor``.
+    """
+    net = Net(3, extents)
+    first = net.norm(net.conv("x", channels), relu=True)
+    second = net.norm(net.conv(first, channels), relu=True, residual=first)
+    third = net.norm(net.conv(second, 10))
+    pooled = net.add("GlobalAveragePool", [third], 10)
+    logits = net.add("Flatten", [pooled], 10)
+    model = net.model(logits)
+    for tensor in model.graph.initializer:
+        if tensor.name == change:
+            array = onnx.numpy_helper.to_array(tensor).copy()
+            array.flat[0] *= factor
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    graph = ir.from_proto(model)
+    graph.opset_imports[""] = OPSET
+    write_functions(graph)
+    ir.save(graph, path)
+    return path
