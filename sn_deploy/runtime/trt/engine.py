@@ -1,0 +1,255 @@
+"""An engine: read from its file, held against this machine, and run.
+
+Engines are executable code: they hold kernels for the GPU, and may hold code for the host. Load those that you built,
+or whose maker you trust.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import warnings
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from sn_deploy.errors import SnDeployError, SnDeployWarning
+from sn_deploy.input_file import read_head
+from sn_deploy.runtime.tensors import Array, TensorInfo
+from sn_deploy.runtime.trt.builder import Shapes
+from sn_deploy.runtime.trt.library import MESSAGES, logger, need_gpu, tensorrt, version_of
+from sn_deploy.runtime.trt.plugin import is_loaded, load_plugin, plugin_library
+from sn_deploy.runtime.trt.session import Session
+from sn_deploy.runtime.trt.sidecar import LOADED, Here, Sidecar, check_fits, check_hash, read_sidecar
+from sn_deploy.runtime.trt.types import dtype_from_tensorrt
+
+
+class Engine:
+    """An engine in the GPU's memory. Sessions of it may run at the same time; `close` frees all of them.
+
+    Args:
+        path: of the engine. What lies beside it as ``.json`` is read first: `sn_deploy.runtime.trt.sidecar`.
+        plan: its bytes, where they are in memory already; ``path`` then only names it, and no sidecar is read.
+        allow_host_code: let code in the engine run on this host: what a version-compatible engine with TensorRT's lean
+            runtime or an embedded plugin asks for.
+        plugin: the plugin library to load for it; None for the package's own, where the engine needs it.
+        weights: the ONNX file whose weights an engine gets that was built without (``strip_weights``), or that is to
+            have others (``refit``).
+        device: index of the GPU, among those that CUDA_VISIBLE_DEVICES leaves.
+
+    Attributes:
+        inputs, outputs: what `run` takes and gives, in the engine's order.
+        profiles: the shapes that it was built for: name of an input -> `Shapes`.
+        sidecar: None where there is none.
+
+    Raises:
+        SnDeployError: the file can't be read, TensorRT, torch or a GPU is missing, or the engine isn't for them.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        plan: bytes | None = None,
+        allow_host_code: bool = False,
+        plugin: Path | None = None,
+        weights: Path | None = None,
+        device: int = 0,
+    ) -> None:
+        self._path, self.device = Path(path), device
+        self.name = str(self._path)
+        self.sidecar = None
+        if plan is None:
+            read_head(self._path)
+            self.sidecar = read_sidecar(self._path)
+        trt = tensorrt()
+        gpu = need_gpu("running an engine", device)
+        if self.sidecar is not None:
+            here = Here(str(trt.__version__), gpu, allow_host_code, weights is not None)
+            for doubt in check_fits(self.sidecar, here, self._path):
+                warnings.warn(f"{self.name}: {doubt}", SnDeployWarning, stacklevel=2)
+        if plan is None:
+            plan = self._path.read_bytes()
+            if self.sidecar is not None:
+                check_hash(self.sidecar, plan, self._path)
+        _load_plugin_for(self.sidecar, version_of(trt)[0], plugin)
+        torch = need_torch()
+        self._lock = threading.Lock()
+        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self._own_session: Session | None = None
+        with torch.cuda.device(device):
+            self._runtime: Any = trt.Runtime(logger())
+            self._runtime.engine_host_code_allowed = allow_host_code
+            self._engine: Any = self._read(trt, plan)
+            if weights is not None:
+                self._refit(trt, weights)
+        infos = [self._info(trt, self._engine.get_tensor_name(i)) for i in range(self._engine.num_io_tensors)]
+        self.inputs = tuple(info for info in infos if self._is_input(trt, info.name))
+        self.outputs = tuple(info for info in infos if not self._is_input(trt, info.name))
+        self.profiles = [self._profile(index) for index in range(self._engine.num_optimization_profiles)]
+
+    @property
+    def handle(self) -> Any:
+        """TensorRT's ICudaEngine, for what isn't wrapped here.
+
+        Raises:
+            SnDeployError: the engine is closed.
+        """
+        if self._engine is None:
+            raise SnDeployError("the engine is closed", where=self.name, mend="open it again")
+        return self._engine
+
+    def session(self, *, cuda_graphs: bool = True, most_shapes: int = 8) -> Session:
+        """Another execution context with buffers and a stream of its own.
+
+        Args:
+            cuda_graphs: launch what was captured for the inputs' shapes, which saves most of the launches' time.
+            most_shapes: for how many shapes buffers and graphs are kept; the longest unused ones go first.
+        """
+        session = Session(self, self.handle, cuda_graphs=cuda_graphs, most_shapes=most_shapes)
+        self._sessions.add(session)
+        return session
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Runs it once, from arrays to arrays, in a session that the engine keeps. Threads wait for each other.
+
+        Raises:
+            SnDeployError: wrong names, shapes or dtypes, a failure within TensorRT, or a closed engine.
+        """
+        return self._session().run(inputs)
+
+    def device_time_ms(self, inputs: Mapping[str, Array]) -> float:
+        """`Session.device_time_ms`, in the session of `run`."""
+        return self._session().device_time_ms(inputs)
+
+    def layer_times_ms(self, inputs: Mapping[str, Array]) -> dict[str, float]:
+        """SN layer -> its time in one call, in the engine's order; empty where the plugin isn't in it."""
+        plugins = [str(layer.get("Name")) for layer in self.layers() if "Plugin" in str(layer.get("LayerType"))]
+        times = self.all_layer_times_ms(inputs)
+        return {name: times[name] for name in plugins if name in times}
+
+    def all_layer_times_ms(self, inputs: Mapping[str, Array]) -> dict[str, float]:
+        """Every layer -> its time in one call. Timed one by one, so their sum is more than a call takes."""
+        with self.session(cuda_graphs=False) as session:
+            return session.layer_times_ms(inputs)
+
+    def layers(self) -> list[dict[str, Any]]:
+        """What TensorRT's inspector knows of each layer, in the order in which they run.
+
+        Raises:
+            SnDeployError: the engine is closed.
+        """
+        trt = tensorrt()
+        inspector = self.handle.create_engine_inspector()
+        said = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+        # With less verbosity than `build` asks for, layers are plain names.
+        return [layer if isinstance(layer, dict) else {"Name": str(layer)} for layer in said.get("Layers", [])]
+
+    def close(self) -> None:
+        """Waits for what runs, then frees graphs, contexts, buffers and the engine. A second call does nothing."""
+        with self._lock:
+            sessions, self._own_session = list(self._sessions), None
+        for session in sessions:
+            session.close()
+        self._engine = None  # before the runtime that it belongs to
+        self._runtime = None
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _session(self) -> Session:
+        with self._lock:
+            if self._own_session is None:
+                self._own_session = self.session()
+            return self._own_session
+
+    def _read(self, trt: Any, plan: bytes) -> Any:
+        MESSAGES.clear()
+        engine = self._runtime.deserialize_cuda_engine(plan)
+        if engine is None:
+            raise SnDeployError(
+                f"TensorRT {trt.__version__} can't read it: {MESSAGES.reason()}",
+                where=self.name,
+                mend=None if is_loaded() else "it may need the plugin, which isn't loaded: see sn-deploy doctor",
+            )
+        return engine
+
+    def _refit(self, trt: Any, weights: Path) -> None:
+        read_head(weights)
+        MESSAGES.clear()
+        refitter = trt.Refitter(self._engine, logger())
+        parser = trt.OnnxParserRefitter(refitter, logger())
+        if not parser.refit_from_file(str(weights.resolve())) or not refitter.refit_cuda_engine():
+            raise SnDeployError(f"its weights don't go into {self.name}: {MESSAGES.reason()}", where=str(weights))
+
+    def _is_input(self, trt: Any, name: str) -> bool:
+        return bool(self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT)
+
+    def _info(self, trt: Any, name: str) -> TensorInfo:
+        if (
+            self._engine.is_shape_inference_io(name)
+            or self._engine.get_tensor_location(name) == trt.TensorLocation.HOST
+        ):
+            raise SnDeployError(f"{name} decides about shapes by its values, which isn't supported", where=self.name)
+        axes: Sequence[int | str | None] = tuple(self._engine.get_tensor_shape(name))
+        known = _shape_in(self.sidecar, name)
+        named = known if known is not None and len(known) == len(axes) else [None] * len(axes)
+        shape = tuple(
+            own if isinstance(own, str) else None if size == -1 else size for size, own in zip(axes, named, strict=True)
+        )
+        return TensorInfo(name, shape, dtype_from_tensorrt(self._engine.get_tensor_dtype(name), name, self.name))
+
+    def _profile(self, index: int) -> dict[str, Shapes]:
+        shapes = {info.name: self._engine.get_tensor_profile_shape(info.name, index) for info in self.inputs}
+        return {name: Shapes(*(tuple(shape) for shape in three)) for name, three in shapes.items()}
+
+
+def need_torch() -> Any:
+    """torch, whose memory, streams and graphs engines run with.
+
+    Raises:
+        SnDeployError: it isn't installed, or is a build without CUDA, or can't use the GPU.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise SnDeployError(
+            "running an engine from Python needs PyTorch, which isn't installed",
+            where="TensorRT",
+            mend="pip install 'sn-deploy[torch]', in a build for CUDA; or run it with trtexec or Triton",
+        ) from error
+    if not torch.cuda.is_available():
+        raise SnDeployError(
+            f"PyTorch {torch.__version__} can't use the GPU",
+            where="TensorRT",
+            mend="install a PyTorch for the driver's CUDA version (sn-deploy doctor tells the reason)",
+        )
+    return torch
+
+
+def _load_plugin_for(sidecar: Sidecar | None, major: int, named: Path | None) -> None:
+    """Loads the plugin where the engine needs it, and where nothing tells whether it does if it is at hand."""
+    if named is not None:
+        load_plugin(plugin_library(major, named))
+    elif sidecar is not None:
+        if sidecar.plugin["use"] == LOADED and not is_loaded():
+            load_plugin(plugin_library(major))
+    elif not is_loaded():
+        try:
+            library = plugin_library(major)
+        except SnDeployError:
+            return
+        load_plugin(library)
+
+
+def _shape_in(sidecar: Sidecar | None, name: str) -> Sequence[Any] | None:
+    tensors = [] if sidecar is None else [*sidecar.inputs, *sidecar.outputs]
+    return next((tensor.get("shape") for tensor in tensors if tensor.get("name") == name), None)

@@ -1,0 +1,131 @@
+"""TensorRT's Python module and what it logs."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import importlib
+import threading
+from typing import Any, Final
+
+from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.runtime.gpu import Gpu, find_gpu
+
+MAJORS: Final = (10, 11)
+_OLDEST: Final = (10, 6)
+# What is kept of the log: the end of it is the reason of a failure.
+_KEPT: Final = 200
+_SEVERITIES: Final = ("INTERNAL_ERROR", "ERROR", "WARNING")
+
+
+def tensorrt() -> Any:
+    """The module ``tensorrt``.
+
+    Raises:
+        SnDeployError: it isn't installed, can't be loaded, or is of a version that isn't supported.
+    """
+    try:
+        trt = importlib.import_module("tensorrt")
+    except ModuleNotFoundError as error:
+        if error.name != "tensorrt":
+            raise _broken(error) from error
+        raise SnDeployError(
+            "it isn't installed", where="TensorRT", mend="install it with: pip install 'sn-deploy[tensorrt]'"
+        ) from error
+    except (ImportError, OSError) as error:
+        raise _broken(error) from error
+    found = version_of(trt)
+    if found[0] not in MAJORS or found < _OLDEST:
+        raise SnDeployError(
+            f"version {trt.__version__} is installed",
+            where="TensorRT",
+            expected=f"{'.'.join(map(str, _OLDEST))} or later, of the major versions {' and '.join(map(str, MAJORS))}",
+        )
+    return trt
+
+
+def version_of(trt: Any) -> tuple[int, int]:
+    """Major and minor version of the module."""
+    major, minor = trt.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
+def need_gpu(purpose: str, index: int = 0) -> Gpu:
+    """The GPU, asked of the driver: TensorRT's own objects must not be made where there is none.
+
+    Args:
+        purpose: what it is needed for, as in "building an engine".
+        index: among the GPUs that CUDA_VISIBLE_DEVICES leaves.
+
+    Raises:
+        SnDeployError: there is none.
+    """
+    gpu = find_gpu(index)
+    if isinstance(gpu, str):
+        raise SnDeployError(
+            f"{purpose} needs an NVIDIA GPU, and {gpu}",
+            where="TensorRT",
+            mend="run this on the machine that the engine is for (sn-deploy doctor tells what it has)",
+        )
+    return gpu
+
+
+class Messages:
+    """The end of what TensorRT has logged, from warnings up; any thread may add to it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._messages: collections.deque[tuple[str, str]] = collections.deque(maxlen=_KEPT)
+
+    def add(self, severity: str, message: str) -> None:
+        """Called by the logger."""
+        if severity in _SEVERITIES:
+            with self._lock:
+                self._messages.append((severity, " ".join(message.split())))
+
+    def clear(self) -> None:
+        """Forgets what came before."""
+        with self._lock:
+            self._messages.clear()
+
+    def errors(self) -> list[str]:
+        """The errors, in order."""
+        with self._lock:
+            return [message for severity, message in self._messages if severity != "WARNING"]
+
+    def reason(self) -> str:
+        """Why the last call failed, as far as the log tells: the last errors, else the last warning."""
+        with self._lock:
+            warnings = [message for severity, message in self._messages if severity == "WARNING"]
+        last = self.errors()[-3:] or warnings[-1:]
+        return "; ".join(dict.fromkeys(last)) or "TensorRT gives no reason"
+
+
+MESSAGES: Final = Messages()
+
+
+@functools.cache
+def logger() -> Any:
+    """The one logger of this process: TensorRT keeps the first that it is given."""
+    trt = tensorrt()
+
+    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            # Called from C++ that knows no exceptions; KeyboardInterrupt may be due here as anywhere.
+            try:
+                MESSAGES.add(severity.name, message)
+            except BaseException:  # noqa: BLE001
+                return
+
+    return Logger()
+
+
+def _broken(error: Exception) -> SnDeployError:
+    return SnDeployError(
+        f"its Python module can't be loaded: {first_line(error)}",
+        where="TensorRT",
+        mend="put the folder of libnvinfer on LD_LIBRARY_PATH, or pip install --force-reinstall tensorrt",
+    )

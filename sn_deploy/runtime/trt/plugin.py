@@ -1,0 +1,105 @@
+"""The project's TensorRT plugin: found, held against TensorRT's version, and loaded into the registry."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Final
+
+from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.native import SWITCH, find_library
+from sn_deploy.runtime.trt.library import MAJORS, MESSAGES, logger, tensorrt, version_of
+
+_BUILD_IT: Final = "build it with: pip install . -C cmake.define.SN_WITH_TENSORRT=ON (docs/guides/tensorrt-plugin.md)"
+# The runtime may not import the graph part of the package: the names in sn_deploy.graph.op.
+CREATORS: Final = ("SwitchNorm", "SwitchNormRelu", "SwitchNormAddRelu")
+_CREATOR_VERSION: Final = "1"
+
+
+def plugin_library(major: int, named: Path | None = None) -> Path:
+    """The plugin library for a major version of TensorRT.
+
+    Args:
+        named: a file to take in place of the package's own.
+
+    Raises:
+        SnDeployError: there is none, or it is for another version.
+    """
+    if named is not None:
+        _check_major(named, major)
+        return named
+    found = find_library(_file_name(major))
+    if found is not None:
+        _check_major(found, major)
+        return found
+    others = [other for other in MAJORS if other != major and find_library(_file_name(other)) is not None]
+    what = f"there is no {_file_name(major)}"
+    if others:
+        what += f": the plugin here is for TensorRT {others[0]}, and {tensorrt().__version__} is installed"
+    elif find_library("libsn_deploy_*.so") is None:
+        what += f" (or {SWITCH}=0 turns it off)"
+    raise SnDeployError(what, where="TensorRT plugin", mend=_BUILD_IT)
+
+
+def load_plugin(library: Path) -> None:
+    """Registers the three operators; a second call, or operators that came another way, change nothing.
+
+    Raises:
+        SnDeployError: it is for another version of TensorRT, or TensorRT refuses it.
+    """
+    trt = tensorrt()
+    _check_major(library, version_of(trt)[0])
+    trt.init_libnvinfer_plugins(logger(), "")
+    if is_loaded():
+        return
+    MESSAGES.clear()
+    # Absolute: TensorRT says nothing of a bare file name, and finds nothing.
+    if trt.get_plugin_registry().load_library(str(library.resolve())) is None or not is_loaded():
+        raise SnDeployError(
+            f"TensorRT {trt.__version__} refuses it: {MESSAGES.reason()}",
+            where=str(library),
+            mend="see what sn-deploy doctor says of it",
+        )
+
+
+def is_loaded() -> bool:
+    """Whether TensorRT's registry has the operators, from wherever."""
+    registry = tensorrt().get_plugin_registry()
+    return all(_creator(registry, name) is not None for name in CREATORS)
+
+
+def majors_of(library: Path) -> list[int]:
+    """The major versions of TensorRT that a plugin library is for, from the names that it looks up.
+
+    Raises:
+        SnDeployError: it can't be read.
+    """
+    try:
+        content = library.read_bytes()
+    except OSError as error:
+        raise SnDeployError(f"can't be read: {error.strerror}", where=str(library)) from error
+    return sorted({int(major) for major in re.findall(rb"libnvinfer\.so\.(\d+)", content)})
+
+
+def _check_major(library: Path, major: int) -> None:
+    majors = majors_of(library)
+    if major in majors:
+        return
+    if not majors:
+        raise SnDeployError(
+            "is no TensorRT plugin of sn-deploy", where=str(library), expected=f"a {_file_name(major)}", mend=_BUILD_IT
+        )
+    raise SnDeployError(
+        f"is for TensorRT {majors[0]}, and {tensorrt().__version__} is installed",
+        where=str(library),
+        expected=_file_name(major),
+        mend=f"use that, or TensorRT {majors[0]}",
+    )
+
+
+def _creator(registry: Any, name: str) -> Any:
+    return registry.get_creator(name, _CREATOR_VERSION, "")
+
+
+def _file_name(major: int) -> str:
+    return f"libsn_deploy_trt{major}.so"

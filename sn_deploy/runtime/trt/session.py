@@ -1,0 +1,405 @@
+"""One run after the other of an engine: its stream, its buffers on the GPU, and CUDA graphs by shape.
+
+With CUDA graphs a session owns the inputs' and outputs' memory for each set of shapes, since a graph has the addresses
+in it: inputs are copied there, on the GPU, unless they are those buffers already. Without, it works on the caller's
+tensors. A graph belongs to the context that it was captured from, which must not get other shapes afterwards: each set
+of shapes has a context of its own. All of them share one memory for what is between the layers, since they run on one
+stream.
+"""
+
+from __future__ import annotations
+
+import collections
+import statistics
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.runtime.tensors import Array, TensorInfo, check_inputs
+from sn_deploy.runtime.torch import array_from_tensor, tensor_from_array
+from sn_deploy.runtime.trt.library import MESSAGES, tensorrt
+from sn_deploy.runtime.trt.types import torch_dtype
+
+if TYPE_CHECKING:
+    from sn_deploy.runtime.trt.engine import Engine
+
+LAYER_CALLS: Final = 20
+LAYER_WARMUP: Final = 5
+_SPARE_BYTES: Final = 256  # TensorRT takes no null address, which an empty tensor has
+
+ShapeKey = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@dataclass
+class Binding:
+    """Buffers for one set of shapes, and how they are run.
+
+    Attributes:
+        inputs, outputs: torch tensors on the GPU; whoever fills the inputs in place saves a copy.
+    """
+
+    context: Any
+    inputs: dict[str, Any]
+    outputs: dict[str, Any]
+    graph: Any = None
+    keep: list[Any] = field(default_factory=list)
+
+
+class Session:
+    """Made by `Engine.session`. Several threads may call one session, and wait for each other.
+
+    With CUDA graphs, the tensors that `run_tensors` gives are the session's own: they hold until the next run with the
+    same shapes. Without, they are new each time.
+    """
+
+    def __init__(self, engine: Engine, handle: Any, *, cuda_graphs: bool, most_shapes: int) -> None:
+        import torch
+
+        if most_shapes < 1:
+            raise SnDeployError(f"{most_shapes} shapes", where="most_shapes", expected="1 or more")
+        self._engine, self._handle, self._torch = engine, handle, torch
+        self._cuda_graphs, self._most_shapes = cuda_graphs, most_shapes
+        self.name, self.inputs, self.outputs = engine.name, engine.inputs, engine.outputs
+        self.device = torch.device("cuda", engine.device)
+        self._lock = threading.Lock()
+        self._bindings: collections.OrderedDict[ShapeKey, Binding] = collections.OrderedDict()
+        self._contexts: dict[int, Any] = {}  # profile -> a context whose shapes change from run to run
+        self._closed = False
+        with torch.cuda.device(self.device):
+            # Not the default stream: TensorRT would synchronise the device each time.
+            self.stream: Any = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+            with torch.cuda.stream(self.stream):
+                size = max(int(handle.device_memory_size_v2), _SPARE_BYTES)
+                self._scratch: Any = torch.empty(size, dtype=torch.uint8, device=self.device)
+                self._spare: Any = torch.empty(_SPARE_BYTES, dtype=torch.uint8, device=self.device)
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Runs it once, from arrays on the host to arrays on the host.
+
+        Raises:
+            SnDeployError: wrong names, shapes or dtypes, a failure within TensorRT, or a closed session.
+        """
+        with self._active():
+            outputs = self._launch_arrays(inputs)
+            return {name: array_from_tensor(tensor) for name, tensor in outputs.items()}
+
+    def run_tensors(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Runs it once on tensors on the GPU, behind what the caller's current stream was given; waits for nothing.
+
+        Args:
+            inputs: by name: torch tensors, or anything with DLPack (CuPy, JAX), on the session's GPU, contiguous.
+
+        Returns:
+            torch tensors, which any library takes by DLPack. The caller's current stream waits for them.
+
+        Raises:
+            SnDeployError: as `run`.
+        """
+        torch = self._torch
+        outer = torch.cuda.current_stream(self.device)
+        with self._active():
+            tensors = self._checked_tensors(inputs)
+            self.stream.wait_stream(outer)
+            outputs = self._launch_tensors(tensors)
+            outer.wait_stream(self.stream)
+            return outputs
+
+    def buffers(self, shapes: Mapping[str, Sequence[int]]) -> Binding:
+        """The session's own inputs and outputs for these shapes, to be filled in place; with CUDA graphs only.
+
+        Given to `run_tensors`, such inputs aren't copied. They go when `most_shapes` others have been used.
+
+        Raises:
+            SnDeployError: no profile has these shapes, or the session has no CUDA graphs.
+        """
+        if not self._cuda_graphs:
+            raise SnDeployError(
+                "without CUDA graphs a session has no buffers of its own", where=self.name, mend="give it your tensors"
+            )
+        with self._active():
+            return self._binding({name: tuple(shape) for name, shape in shapes.items()})
+
+    def device_time_ms(self, inputs: Mapping[str, Array]) -> float:
+        """Time of one run on the GPU alone, by its own events, with the inputs there already."""
+        torch = self._torch
+        with self._active():
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            self._launch_arrays(inputs, (start, end))
+            end.synchronize()
+            return float(start.elapsed_time(end))
+
+    def layer_times_ms(self, inputs: Mapping[str, Array]) -> dict[str, float]:
+        """Layer -> ms in one call: the median over some calls, by TensorRT's profiler, which launches them apart."""
+        check_inputs(self.inputs, inputs, where=self.name)
+        times: dict[str, list[float]] = collections.defaultdict(list)
+        with self._active():
+            tensors = {name: self._to_device(array) for name, array in inputs.items()}
+            context = self._new_context(self._profile_for(_shapes_of(tensors)))
+            profiler = _profiler(times)  # must outlive the runs
+            context.profiler = profiler
+            self._set_inputs(context, tensors)
+            keep = self._set_outputs(context)
+            for _ in range(LAYER_WARMUP + LAYER_CALLS):
+                self._enqueue(context)
+            self.stream.synchronize()
+            del context, keep, profiler
+        return {name: statistics.median(values[LAYER_WARMUP:] or values) for name, values in times.items()}
+
+    def close(self) -> None:
+        """Waits for what runs, then frees graphs, contexts and buffers. A second call does nothing."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self.stream.synchronize()
+            for binding in self._bindings.values():
+                binding.graph = None  # before the context that it was captured from
+                binding.context = None
+            self._bindings.clear()
+            self._contexts.clear()
+            self._scratch = self._spare = self._handle = None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- Runs -------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _active(self) -> Iterator[None]:
+        """This thread alone, on the session's device and stream."""
+        with self._lock:
+            if self._closed:
+                raise SnDeployError("the session is closed", where=self.name, mend="open another")
+            with self._torch.cuda.device(self.device), self._torch.cuda.stream(self.stream):
+                yield
+
+    def _launch_arrays(self, inputs: Mapping[str, Array], events: tuple[Any, Any] | None = None) -> dict[str, Any]:
+        check_inputs(self.inputs, inputs, where=self.name)
+        if not self._graphs_for({name: array.shape for name, array in inputs.items()}):
+            return self._launch_plainly({name: self._to_device(array) for name, array in inputs.items()}, events)
+        binding = self._binding({name: array.shape for name, array in inputs.items()})
+        for name, array in inputs.items():
+            binding.inputs[name].copy_(tensor_from_array(array), non_blocking=True)
+        return self._replay(binding, events)
+
+    def _launch_tensors(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        if not self._graphs_for(_shapes_of(inputs)):
+            return self._launch_plainly(inputs)
+        binding = self._binding(_shapes_of(inputs))
+        for name, tensor in inputs.items():
+            if tensor.data_ptr() != binding.inputs[name].data_ptr():
+                binding.inputs[name].copy_(tensor, non_blocking=True)
+        return self._replay(binding)
+
+    def _graphs_for(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+        # An empty tensor launches nothing that could be captured.
+        return self._cuda_graphs and all(0 not in shape for shape in shapes.values())
+
+    def _replay(self, binding: Binding, events: tuple[Any, Any] | None = None) -> dict[str, Any]:
+        if events is not None:
+            events[0].record(self.stream)
+        binding.graph.replay()
+        if events is not None:
+            events[1].record(self.stream)
+        return dict(binding.outputs)
+
+    def _launch_plainly(self, inputs: Mapping[str, Any], events: tuple[Any, Any] | None = None) -> dict[str, Any]:
+        profile = self._profile_for(_shapes_of(inputs))
+        if profile not in self._contexts:
+            self._contexts[profile] = self._new_context(profile)
+        context = self._contexts[profile]
+        self._set_inputs(context, inputs)
+        outputs = self._set_outputs(context)
+        if events is not None:
+            events[0].record(self.stream)
+        self._enqueue(context)
+        if events is not None:
+            events[1].record(self.stream)
+        return outputs
+
+    # --- Contexts ---------------------------------------------------------------------------------------------------
+
+    def _binding(self, shapes: Mapping[str, tuple[int, ...]]) -> Binding:
+        """The buffers and the graph for these shapes, made where they aren't there."""
+        key: ShapeKey = tuple(sorted((name, tuple(shape)) for name, shape in shapes.items()))
+        if key in self._bindings:
+            self._bindings.move_to_end(key)
+            return self._bindings[key]
+        torch = self._torch
+        self._check_names(shapes)
+        profile = self._profile_for(shapes)
+        while len(self._bindings) >= self._most_shapes:
+            self.stream.synchronize()
+            _, oldest = self._bindings.popitem(last=False)
+            oldest.graph = oldest.context = None
+        context = self._new_context(profile)
+        inputs = {
+            info.name: torch.zeros(shapes[info.name], dtype=torch_dtype(info.dtype), device=self.device)
+            for info in self.inputs
+        }
+        self._set_inputs(context, inputs)
+        binding = Binding(context, inputs, self._set_outputs(context))
+        binding.graph = self._captured(context)
+        self._bindings[key] = binding
+        return binding
+
+    def _captured(self, context: Any) -> Any:
+        """A CUDA graph of one run."""
+        torch = self._torch
+        self._enqueue(context)  # what TensorRT does once for new shapes isn't to be captured
+        self.stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # Other threads may use CUDA meanwhile.
+            with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+                self._enqueue(context)
+        except (RuntimeError, SnDeployError) as error:
+            raise SnDeployError(
+                f"can't be captured in a CUDA graph: {first_line(error)}",
+                where=self.name,
+                mend="run it without: cuda_graphs=False, in a check --backend NAME=trt-no-graph:FILE",
+            ) from error
+        return graph
+
+    def _new_context(self, profile: int) -> Any:
+        trt = tensorrt()
+        MESSAGES.clear()
+        context = self._handle.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        if context is None:
+            raise SnDeployError(f"TensorRT gives no execution context: {MESSAGES.reason()}", where=self.name)
+        context.set_device_memory(self._scratch.data_ptr(), self._scratch.numel())
+        if not context.set_optimization_profile_async(profile, self.stream.cuda_stream):
+            raise SnDeployError(f"TensorRT refuses profile {profile}: {MESSAGES.reason()}", where=self.name)
+        return context
+
+    def _profile_for(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
+        """The first profile that all shapes are within."""
+        for index, profile in enumerate(self._engine.profiles):
+            if all(_is_within(shape, profile[name]) for name, shape in shapes.items()):
+                return index
+        given = ", ".join(f"{name} {_text(shape)}" for name, shape in shapes.items())
+        ranges = " or ".join(
+            ", ".join(f"{name} {_text(three.min)} to {_text(three.max)}" for name, three in profile.items())
+            for profile in self._engine.profiles
+        )
+        raise SnDeployError(
+            f"{given} is in no profile", where=self.name, expected=ranges, mend="build it with a profile for that"
+        )
+
+    def _set_inputs(self, context: Any, tensors: Mapping[str, Any]) -> None:
+        MESSAGES.clear()
+        for name, tensor in tensors.items():
+            if not context.set_input_shape(name, tuple(tensor.shape)):
+                raise SnDeployError(
+                    f"TensorRT refuses {name} {_text(tensor.shape)}: {MESSAGES.reason()}", where=self.name
+                )
+            self._set_address(context, name, tensor)
+
+    def _set_outputs(self, context: Any) -> dict[str, Any]:
+        """New tensors for the outputs, of the shapes that the inputs' lead to."""
+        torch = self._torch
+        outputs = {}
+        for info in self.outputs:
+            shape = tuple(context.get_tensor_shape(info.name))
+            if any(size < 0 for size in shape):
+                raise SnDeployError(
+                    f"the size of output {info.name} depends on the data, which isn't supported", where=self.name
+                )
+            outputs[info.name] = torch.empty(shape, dtype=torch_dtype(info.dtype), device=self.device)
+            self._set_address(context, info.name, outputs[info.name])
+        return outputs
+
+    def _set_address(self, context: Any, name: str, tensor: Any) -> None:
+        if not context.set_tensor_address(name, tensor.data_ptr() or self._spare.data_ptr()):
+            raise SnDeployError(f"TensorRT refuses the memory of {name}: {MESSAGES.reason()}", where=self.name)
+
+    def _enqueue(self, context: Any) -> None:
+        MESSAGES.clear()
+        if not context.execute_async_v3(self.stream.cuda_stream):
+            raise SnDeployError(f"TensorRT failed: {MESSAGES.reason()}", where=self.name)
+
+    # --- Inputs -----------------------------------------------------------------------------------------------------
+
+    def _to_device(self, array: Array) -> Any:
+        return tensor_from_array(array).to(self.device, non_blocking=True)
+
+    def _check_names(self, given: Mapping[str, Any]) -> None:
+        names = [info.name for info in self.inputs]
+        if sorted(given) != sorted(names):
+            raise SnDeployError(
+                f"inputs are {', '.join(given) or 'none'}", where=self.name, expected=", ".join(names) or "no input"
+            )
+
+    def _checked_tensors(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        torch = self._torch
+        self._check_names(inputs)
+        tensors = {}
+        for info in self.inputs:
+            value = inputs[info.name]
+            tensor = value if isinstance(value, torch.Tensor) else _from_dlpack(torch, value, info, self.name)
+            problem = self._problem_of(tensor, info)
+            if problem is not None:
+                raise SnDeployError(
+                    f"input {info.name} {problem[0]}", where=self.name, expected=str(info), mend=problem[1]
+                )
+            tensors[info.name] = tensor.detach()
+        return tensors
+
+    def _problem_of(self, tensor: Any, info: TensorInfo) -> tuple[str, str | None] | None:
+        """What is wrong with a tensor, and how to mend it."""
+        if tensor.device != self.device:
+            return f"is on {tensor.device}", f"move it with .to({str(self.device)!r}), or give arrays to run()"
+        if tensor.dtype != torch_dtype(info.dtype):
+            return f"has dtype {str(tensor.dtype).removeprefix('torch.')}", f"convert it to {info.dtype}"
+        if not info.accepts_shape(tuple(tensor.shape)):
+            return f"has shape {tuple(tensor.shape)}", None
+        if not tensor.is_contiguous():
+            return "isn't contiguous", "give .contiguous()"
+        return None
+
+
+def _profiler(times: dict[str, list[float]]) -> Any:
+    """TensorRT's IProfiler that adds to ``times``."""
+    trt = tensorrt()
+
+    class Profiler(trt.IProfiler):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            trt.IProfiler.__init__(self)
+
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            times[layer_name].append(ms)
+
+    return Profiler()
+
+
+def _from_dlpack(torch: Any, value: Any, info: TensorInfo, where: str) -> Any:
+    if not hasattr(value, "__dlpack__"):
+        raise SnDeployError(
+            f"input {info.name} is a {type(value).__name__}",
+            where=where,
+            expected=f"a torch tensor or DLPack's, {info}",
+        )
+    return torch.from_dlpack(value)
+
+
+def _shapes_of(tensors: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _is_within(shape: Sequence[int], three: Any) -> bool:
+    return len(shape) == len(three.min) and all(
+        low <= size <= high for low, size, high in zip(three.min, shape, three.max, strict=True)
+    )
+
+
+def _text(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))

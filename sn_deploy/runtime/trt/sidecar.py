@@ -1,0 +1,230 @@
+"""What lies beside an engine as ``model.engine.json``: what it was built of, for what, and how.
+
+An engine is bound to a version of TensorRT and a kind of GPU. TensorRT's own errors about that name neither, so it is
+looked up here first. Nothing in a sidecar is proof of where an engine came from: engines are executable code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from sn_deploy.atomic import atomic_output
+from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.gpu import Gpu
+
+SCHEMA: Final = 1
+EMBEDDED: Final = "embedded"
+LOADED: Final = "loaded"
+NO_PLUGIN: Final = "none"
+_OLDEST_AMPERE: Final = (8, 0)
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """See the top of the file.
+
+    Attributes:
+        sn_deploy, tensorrt: versions that built it.
+        created: when, in UTC, as ISO 8601 has it.
+        seconds: that the build took.
+        engine: its ``sha256`` and ``bytes``.
+        onnx: ``file`` (its name), ``sha256``, ``data_sha256`` of its external data, ``switch_norm_nodes``.
+        gpu: `Gpu` that it was built on.
+        precision: of the file's weights in the main; tf32: whether float32 may be computed in TF32.
+        plugin: ``use`` (loaded, embedded or none), ``library`` (its name) and ``sha256``.
+        settings: what else was asked for, by the names of `BuildSettings`.
+        profiles: name of an input -> ``min``, ``opt``, ``max``.
+        inputs, outputs: ``name``, ``dtype``, ``shape`` with names of symbolic axes.
+        layers: as TensorRT's inspector gives them; None where it couldn't be asked.
+    """
+
+    sn_deploy: str
+    tensorrt: str
+    created: str
+    seconds: float
+    engine: Mapping[str, Any]
+    onnx: Mapping[str, Any]
+    gpu: Mapping[str, Any]
+    precision: str
+    tf32: bool
+    plugin: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    profiles: Sequence[Mapping[str, Any]]
+    inputs: Sequence[Mapping[str, Any]]
+    outputs: Sequence[Mapping[str, Any]]
+    layers: Sequence[Mapping[str, Any]] | None
+
+    @property
+    def holds_host_code(self) -> bool:
+        """Whether a reader has to allow code of the engine to run on the host."""
+        lean = self.settings.get("version_compatible") and not self.settings.get("exclude_lean_runtime")
+        return bool(lean) or self.plugin["use"] == EMBEDDED
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether the engine is without its weights."""
+        return bool(self.settings.get("strip_weights"))
+
+    def as_json(self) -> dict[str, Any]:
+        """The document."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+
+def sidecar_path(engine: str | os.PathLike[str]) -> Path:
+    """``model.engine`` -> ``model.engine.json``."""
+    path = Path(engine)
+    return path.with_name(path.name + ".json")
+
+
+def write_sidecar(sidecar: Sidecar, engine: Path) -> Path:
+    """Writes it beside the engine and gives its path.
+
+    Raises:
+        SnDeployError: it can't be written.
+    """
+    path = sidecar_path(engine)
+    text = json.dumps(sidecar.as_json(), indent=1, ensure_ascii=False) + "\n"
+    with atomic_output(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def read_sidecar(engine: Path) -> Sidecar | None:
+    """What lies beside the engine; None where nothing does.
+
+    Raises:
+        SnDeployError: it can't be read, or is of another schema.
+    """
+    path = sidecar_path(engine)
+    mend = "delete it to load the engine without it, or build the engine anew"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SnDeployError(f"can't be read: {error.strerror}", where=str(path)) from error
+    except ValueError as error:
+        raise SnDeployError(f"is no JSON: {error}", where=str(path), mend=mend) from error
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        found = document.get("schema") if isinstance(document, dict) else None
+        raise SnDeployError(f"has schema {found!r}", where=str(path), expected=f"schema {SCHEMA}", mend=mend)
+    names = [field.name for field in fields(Sidecar)]
+    missing = [name for name in names if name not in document]
+    if missing:
+        raise SnDeployError(f"has no {', '.join(missing)}", where=str(path), expected="what build writes", mend=mend)
+    _check_types(document, path, mend)
+    return Sidecar(**{name: document[name] for name in names})
+
+
+@dataclass(frozen=True)
+class Here:
+    """What an engine is to run with: TensorRT's version, the GPU, and what the user allows and gives."""
+
+    tensorrt: str
+    gpu: Gpu
+    allow_host_code: bool = False
+    has_weights: bool = False
+
+
+def check_fits(sidecar: Sidecar, here: Here, engine: Path) -> list[str]:
+    """Holds the sidecar against this machine.
+
+    Returns:
+        What may cost speed, one sentence each.
+
+    Raises:
+        SnDeployError: the engine can't run here, in words.
+    """
+    again = f"build it here: sn-deploy build {sidecar.onnx['file']} -o {engine.name}"
+    version = _version_problem(sidecar, here.tensorrt)
+    if version:
+        mend = f"{again}; or install TensorRT {sidecar.tensorrt}"
+        raise SnDeployError(version, where=str(engine), mend=mend)
+    gpu = _gpu_problem(sidecar, here.gpu)
+    if gpu:
+        raise SnDeployError(gpu, where=str(engine), mend=again)
+    if sidecar.holds_host_code and not here.allow_host_code:
+        raise SnDeployError(
+            "holds code that would run on this host (TensorRT's lean runtime, or an embedded plugin)",
+            where=str(engine),
+            mend="if you built it, or trust who did: --allow-host-code, in Python allow_host_code=True",
+        )
+    if sidecar.needs_weights and not here.has_weights:
+        raise SnDeployError(
+            "was built without its weights",
+            where=str(engine),
+            mend=f"give the file that it was built of: weights={sidecar.onnx['file']!r}",
+        )
+    return list(_doubts(sidecar, here.gpu))
+
+
+def check_hash(sidecar: Sidecar, plan: bytes, engine: Path) -> None:
+    """Whether the sidecar is this engine's.
+
+    Raises:
+        SnDeployError: it isn't.
+    """
+    if hashlib.sha256(plan).hexdigest() != sidecar.engine["sha256"]:
+        raise SnDeployError(
+            f"isn't the engine that {sidecar_path(engine).name} describes: one of them was replaced or damaged",
+            where=str(engine),
+            mend="copy both again, or build the engine anew",
+        )
+
+
+def _version_problem(sidecar: Sidecar, here: str) -> str | None:
+    if sidecar.tensorrt == here:
+        return None
+    own, installed = _numbers(sidecar.tensorrt), _numbers(here)
+    if not (sidecar.settings.get("version_compatible") or sidecar.plugin["use"] == EMBEDDED):
+        return f"was built by TensorRT {sidecar.tensorrt}, and {here} is installed: an engine runs in its own version"
+    if own[0] != installed[0]:
+        return (
+            f"was built by TensorRT {sidecar.tensorrt}, and {here} is installed: a version-compatible engine runs in "
+            f"later versions of TensorRT {own[0]}"
+        )
+    if installed < own:
+        return f"was built by TensorRT {sidecar.tensorrt}, which is newer than {here}, which is installed"
+    return None
+
+
+def _gpu_problem(sidecar: Sidecar, gpu: Gpu) -> str | None:
+    own, here = str(sidecar.gpu["compute_capability"]), gpu.compute_capability
+    if own == here:
+        return None
+    built = f"was built for {sidecar.gpu['name']} (compute capability {own})"
+    if sidecar.settings.get("hardware_compatibility") != "ampere-plus":
+        return f"{built}, and this is {gpu}: an engine runs on GPUs of its own compute capability"
+    if _numbers(here) < _OLDEST_AMPERE:
+        return f"{built} and for what came with Ampere (8.0) or later, and this is {gpu}"
+    return None
+
+
+def _doubts(sidecar: Sidecar, gpu: Gpu) -> Iterator[str]:
+    same = sidecar.gpu["compute_capability"] == gpu.compute_capability
+    if same and sidecar.gpu["name"] != gpu.name:
+        yield f"its kernels were chosen on {sidecar.gpu['name']}, and this is {gpu.name}: others may be faster here"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def _check_types(document: Mapping[str, Any], path: Path, mend: str) -> None:
+    """What is looked into by name has to be there: an edited sidecar must not end in a traceback."""
+    kinds = {str: ("sn_deploy", "tensorrt", "created", "precision"), dict: ("engine", "onnx", "gpu", "plugin")}
+    wrong = [name for kind, names in kinds.items() for name in names if not isinstance(document[name], kind)]
+    wrong += [name for name in ("profiles", "inputs", "outputs") if not isinstance(document[name], list)]
+    if not isinstance(document["settings"], dict):
+        wrong.append("settings")
+    inside = {"engine": ["sha256"], "onnx": ["file"], "gpu": ["name", "compute_capability"], "plugin": ["use"]}
+    if not wrong:
+        wrong = [f"{name}.{key}" for name, keys in inside.items() for key in keys if key not in document[name]]
+    if wrong:
+        raise SnDeployError(f"{wrong[0]} is wrong", where=str(path), expected="what build writes", mend=mend)
