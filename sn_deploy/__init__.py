@@ -7,15 +7,21 @@ from typing import TYPE_CHECKING, Any
 from sn_deploy.errors import SnDeployError
 
 if TYPE_CHECKING:
+    from sn_deploy.engine.build import BuildReport, build
     from sn_deploy.folded import FoldedSwitchNorm
     from sn_deploy.graph.export import ExportReport, export
 
 __version__ = "0.1.0"
-__all__ = ["ExportReport", "FoldedSwitchNorm", "SnDeployError", "__version__", "export"]
+__all__ = ["BuildReport", "ExportReport", "FoldedSwitchNorm", "SnDeployError", "__version__", "build", "export"]
 
 # Imported when they are first asked for: they need torch, or NumPy, and `sn-deploy doctor` works without either.
 _NEEDS_TORCH = {"export": "sn_deploy.graph.export", "ExportReport": "sn_deploy.graph.export"}
-_LAZY = {"FoldedSwitchNorm": "sn_deploy.folded", **_NEEDS_TORCH}
+_LAZY = {
+    "FoldedSwitchNorm": "sn_deploy.folded",
+    "build": "sn_deploy.engine.build",
+    "BuildReport": "sn_deploy.engine.build",
+    **_NEEDS_TORCH,
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -19,6 +19,7 @@ from sn_deploy.errors import SnDeployError, SnDeployWarning
 # command -> (module with a click command `command`, its line in --help). The line stands here so that `--help`
 # imports no command, and so works without torch, TensorRT or anything else that is heavy.
 _COMMANDS: Final = {
+    "build": ("sn_deploy.cli.build", "Build a TensorRT engine of an ONNX file, for this machine's GPU."),
     "calibrate": ("sn_deploy.cli.calibrate", "Take the BN branches' statistics from your data, as a new checkpoint."),
     "check": ("sn_deploy.cli.check", "Prove that backends agree, and time them; the gate for your own CI."),
     "convert-precision": (
@@ -30,7 +31,10 @@ _COMMANDS: Final = {
     "doctor": ("sn_deploy.cli.doctor", "Show what is installed, found and usable here, and how to mend the rest."),
     "export": ("sn_deploy.cli.export", "Turn a trained PyTorch model with SN layers into one ONNX file."),
     "fuse": ("sn_deploy.cli.fuse", "Find the SN layers of any ONNX file and make each one a SwitchNorm node."),
-    "inspect": ("sn_deploy.cli.inspect", "Show the SN layers of an ONNX file or a checkpoint, and their weights."),
+    "inspect": (
+        "sn_deploy.cli.inspect",
+        "Show the SN layers of an ONNX file or a checkpoint, or what is in an engine.",
+    ),
     "merge": ("sn_deploy.cli.merge", "Put the parts of a check together, exactly."),
     "optimise": ("sn_deploy.cli.optimise", "Make an ONNX file faster on this machine."),
     "report": ("sn_deploy.cli.report", "Make the HTML report of a check anew, from its JSON."),

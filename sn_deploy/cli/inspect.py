@@ -18,14 +18,18 @@ if TYPE_CHECKING:
 
 # Wide enough for any row: output that goes to a file or to grep is neither folded nor cut.
 _WIDTH_OF_A_PIPE = 400
+_ENGINES = (".engine", ".plan")
 
 
 @click.command(name="inspect")
-@click.argument("model", metavar="MODEL.onnx|CHECKPOINT", type=click.Path(path_type=Path))
+@click.argument("model", metavar="MODEL.onnx|CHECKPOINT|FILE.engine", type=click.Path(path_type=Path))
 @click.option("--checkpoint-key", metavar="KEY", help="Where the weights are in a checkpoint, dotted.")
 @click.option("--picture", type=click.Path(path_type=Path), metavar="FILE", help="Draw them: .svg, .png or .pdf.")
 @click.option("--json", "json_output", metavar="FILE|-", help="Write them as JSON; - for the standard output, alone.")
-def command(model: Path, checkpoint_key: str | None, picture: Path | None, json_output: str | None) -> None:
+@click.option("--allow-host-code", is_flag=True, help="Load an engine with code for this host in it.")
+def command(
+    model: Path, checkpoint_key: str | None, picture: Path | None, json_output: str | None, allow_host_code: bool
+) -> None:
     """Show the SN layers of an ONNX file or a checkpoint: how much of IN, LN and BN each one uses.
 
     \b
@@ -34,7 +38,22 @@ def command(model: Path, checkpoint_key: str | None, picture: Path | None, json_
     Layers stand in network order: the order of an ONNX file's graph, or that of a checkpoint's names.
     A .safetensors file keeps no order, so there the names are sorted, numbers by value. ONNX files
     are read without their external data and without PyTorch.
+
+    Of a TensorRT engine (.engine or .plan): what was built, and each layer's tactic, formats and
+    precision, with reformats next to an SN plugin flagged. Where a GPU is, the engine is loaded and
+    run for the layers' times: engines are executable code.
     """
+    if model.suffix.lower() in _ENGINES:
+        if picture is not None or checkpoint_key is not None:
+            raise click.UsageError(f"--picture and --checkpoint-key are not for engines, and {model} is one.")
+        from sn_deploy.cli.inspect_engine import show_engine
+
+        if json_output not in (None, "-"):
+            check_writable(json_output)
+        show_engine(model, allow_host_code=allow_host_code, json_output=json_output)
+        return
+    if allow_host_code:
+        raise click.UsageError(f"--allow-host-code is for engines, and {model} is none.")
     from sn_deploy.inspection.picture import check_picture_path, write_picture
     from sn_deploy.inspection.show import json_from_layers, summary_from_layers, table_from_layers
 

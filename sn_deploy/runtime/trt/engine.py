@@ -6,7 +6,6 @@ or whose maker you trust.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import warnings
@@ -20,8 +19,9 @@ from sn_deploy.errors import SnDeployError, SnDeployWarning
 from sn_deploy.input_file import read_head
 from sn_deploy.runtime.tensors import Array, TensorInfo
 from sn_deploy.runtime.trt.builder import Shapes
+from sn_deploy.runtime.trt.inspector import layers_of
 from sn_deploy.runtime.trt.library import MESSAGES, logger, need_gpu, tensorrt, version_of
-from sn_deploy.runtime.trt.plugin import is_loaded, load_plugin, plugin_library
+from sn_deploy.runtime.trt.plugin import find_plugin, is_loaded, load_plugin
 from sn_deploy.runtime.trt.session import Session
 from sn_deploy.runtime.trt.sidecar import LOADED, Here, Sidecar, check_fits, check_hash, read_sidecar
 from sn_deploy.runtime.trt.types import dtype_from_tensorrt
@@ -142,11 +142,7 @@ class Engine:
         Raises:
             SnDeployError: the engine is closed.
         """
-        trt = tensorrt()
-        inspector = self.handle.create_engine_inspector()
-        said = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
-        # With less verbosity than `build` asks for, layers are plain names.
-        return [layer if isinstance(layer, dict) else {"Name": str(layer)} for layer in said.get("Layers", [])]
+        return layers_of(self.handle)
 
     def close(self) -> None:
         """Waits for what runs, then frees graphs, contexts, buffers and the engine. A second call does nothing."""
@@ -238,13 +234,13 @@ def need_torch() -> Any:
 def _load_plugin_for(sidecar: Sidecar | None, major: int, named: Path | None) -> None:
     """Loads the plugin where the engine needs it, and where nothing tells whether it does if it is at hand."""
     if named is not None:
-        load_plugin(plugin_library(major, named))
+        load_plugin(find_plugin(major, named))
     elif sidecar is not None:
         if sidecar.plugin["use"] == LOADED and not is_loaded():
-            load_plugin(plugin_library(major))
+            load_plugin(find_plugin(major))
     elif not is_loaded():
         try:
-            library = plugin_library(major)
+            library = find_plugin(major)
         except SnDeployError:
             return
         load_plugin(library)

@@ -16,7 +16,7 @@ CREATORS: Final = ("SwitchNorm", "SwitchNormRelu", "SwitchNormAddRelu")
 _CREATOR_VERSION: Final = "1"
 
 
-def plugin_library(major: int, named: Path | None = None) -> Path:
+def find_plugin(major: int, named: Path | None = None) -> Path:
     """The plugin library for a major version of TensorRT.
 
     Args:

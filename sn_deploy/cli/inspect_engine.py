@@ -1,0 +1,57 @@
+"""``sn-deploy inspect`` of an engine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from sn_deploy.atomic import atomic_output
+from sn_deploy.engine.inspect import Inspection, inspect_engine, inspect_sidecar
+from sn_deploy.engine.profiles import text
+from sn_deploy.engine.show import json_from_engine, layer_table, layers_summary, summary_table
+
+_WIDTH_OF_A_PIPE = 400
+
+
+def show_engine(path: Path, *, allow_host_code: bool, json_output: str | None) -> None:
+    """Prints what is known of an engine, and writes it as JSON where that is asked for.
+
+    Raises:
+        SnDeployError: there is nothing to be known, or the engine doesn't fit this machine; what its sidecar says has
+            been printed then.
+    """
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE, highlight=False, markup=False)
+    alone = json_output == "-"
+    found = inspect_sidecar(path)
+    if found.sidecar is not None and not alone:
+        console.print(summary_table(found.sidecar))
+    if found.missing is None:
+        found = inspect_engine(path, allow_host_code=allow_host_code)
+    if not alone:
+        _print_layers(console, found)
+    if json_output is not None:
+        document = json_from_engine(path, found.sidecar, found.rows)
+        written = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        if alone:
+            click.echo(written, nl=False)
+            return
+        with atomic_output(json_output) as temporary:
+            temporary.write_text(written, encoding="utf-8")
+        console.print(f"wrote {json_output}")
+
+
+def _print_layers(console: Console, found: Inspection) -> None:
+    if found.rows is not None:
+        console.print()
+        console.print(layer_table(found.rows))
+        console.print(layers_summary(found.rows))
+    if found.shapes is not None:
+        shapes = ", ".join(f"{name} {text(shape)}" for name, shape in found.shapes.items())
+        console.print(f"times: median over 20 runs on random {shapes}, each layer launched and timed apart")
+    if found.missing is not None:
+        source = "its sidecar" if found.rows is not None else "nothing"
+        console.print(f"layers are from {source}, without times: {found.missing}", style="yellow", soft_wrap=True)

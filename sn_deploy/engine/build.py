@@ -1,0 +1,267 @@
+"""An engine of an ONNX file, and its sidecar: the function that users call as `sn_deploy.build`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+import sn_deploy
+from sn_deploy.atomic import atomic_output, check_writable
+from sn_deploy.check.hashing import sha256_of_file
+from sn_deploy.engine.model_file import ModelFile, inlined, read_model_file
+from sn_deploy.engine.profiles import KINDS, Given, Resolved, resolve_profiles
+from sn_deploy.engine.timing_cache import timing_cache_file
+from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.gpu import Gpu
+from sn_deploy.runtime.tensors import TensorInfo
+from sn_deploy.runtime.trt.builder import HARDWARE_COMPATIBILITY, BuildSettings, Source, build_plan
+from sn_deploy.runtime.trt.inspector import layers_from_plan
+from sn_deploy.runtime.trt.library import need_gpu, tensorrt, version_of
+from sn_deploy.runtime.trt.plugin import find_plugin, load_plugin
+from sn_deploy.runtime.trt.progress import OnProgress
+from sn_deploy.runtime.trt.sidecar import EMBEDDED, LOADED, NO_PLUGIN, Sidecar, sidecar_path, write_sidecar
+
+PluginUse = Literal["auto", "embed", "none"]
+PLUGIN_USES: Final[tuple[PluginUse, ...]] = ("auto", "embed", "none")
+
+# A shape alone; (min, opt, max); or some of the three by name.
+ShapeRange = Sequence[int] | Sequence[Sequence[int]] | Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What was built.
+
+    Attributes:
+        path: of the engine; sidecar_path: of what describes it.
+        notes: what was assumed or costs something, a line each.
+    """
+
+    path: Path
+    sidecar_path: Path
+    sidecar: Sidecar
+    notes: tuple[str, ...]
+
+
+def build(
+    model: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    profiles: Sequence[Mapping[str, ShapeRange]] = (),
+    plugin: PluginUse = "auto",
+    plugin_library: str | os.PathLike[str] | None = None,
+    tf32: bool = False,
+    workspace_mib: int | None = None,
+    optimization_level: int | None = None,
+    hardware_compatibility: str = "none",
+    version_compatible: bool = False,
+    exclude_lean_runtime: bool = False,
+    refit: bool = False,
+    strip_weights: bool = False,
+    timing_cache: bool | str | os.PathLike[str] = True,
+    on_note: Callable[[str], None] | None = None,
+    on_progress: OnProgress | None = None,
+) -> BuildReport:
+    """Builds a TensorRT engine for this machine's GPU, in the precisions that the file is in.
+
+    The engine is written whole or not at all. Beside it comes ``OUTPUT.json``, which `Engine` and ``sn-deploy inspect``
+    read. The network is strongly typed, in both major versions of TensorRT.
+
+    Args:
+        model: path of an ONNX file.
+        output: path of the engine.
+        profiles: the shapes to build for, input by input: one shape, or (min, opt, max), or a dict of some of these.
+            What isn't given comes from the file, and is noted.
+        plugin: ``auto`` runs SN layers by the project's plugin, which a reader loads too; ``embed`` also puts it into
+            the engine, which is then version-compatible; ``none`` takes the function inside the file.
+        plugin_library: the plugin, in place of the package's own.
+        tf32: let float32 convolutions round what they read to TF32.
+        workspace_mib: limit of a layer's working memory.
+        optimization_level: 0 to 5; None for TensorRT's default.
+        hardware_compatibility: ``none``, ``ampere-plus`` or ``same-compute-capability``.
+        version_compatible: later versions of the same major version can run it.
+        exclude_lean_runtime: without the runtime for that in the engine: the reader then needs to have one.
+        refit: its weights can be replaced later; strip_weights: it is written without them.
+        timing_cache: keep timings in the user's cache, or in a file of this name; False for none.
+        on_note: told of each note before the build begins.
+        on_progress: told of the build's phases.
+
+    Raises:
+        SnDeployError: a file or an option is wrong, TensorRT, the plugin or a GPU is missing, or TensorRT refuses.
+        KeyboardInterrupt: Ctrl-C ended the build.
+    """
+    source, target = Path(model), Path(output)
+    _check_options(plugin, plugin_library, hardware_compatibility, optimization_level, workspace_mib)
+    if exclude_lean_runtime and not (version_compatible or plugin == "embed"):
+        raise SnDeployError("needs a version-compatible engine", where="exclude_lean_runtime")
+    for path in (target, sidecar_path(target)):
+        check_writable(path)
+    file = read_model_file(source)
+    resolved = resolve_profiles(file.inputs, [_given(one) for one in profiles])
+    trt = tensorrt()
+    library = _loaded_plugin(file, plugin, version_of(trt)[0], plugin_library)
+    gpu = need_gpu("building an engine")
+    notes = [*resolved.notes, *_notes(file, plugin, library)]
+    for note in notes:
+        if on_note is not None:
+            on_note(note)
+    settings = BuildSettings(
+        profiles=resolved.profiles,
+        tf32=tf32,
+        workspace_mib=workspace_mib,
+        optimization_level=optimization_level,
+        hardware_compatibility=hardware_compatibility,
+        version_compatible=version_compatible or (plugin == "embed" and library is not None),
+        exclude_lean_runtime=exclude_lean_runtime,
+        refit=refit,
+        strip_weights=strip_weights,
+        embed=library if plugin == "embed" else None,
+        timing_cache=_timing_cache(timing_cache, str(trt.__version__), gpu),
+    )
+    content = inlined(source) if plugin == "none" and file.facts.switch_norm_nodes else None
+    start = time.monotonic()
+    plan = build_plan(Source(source, content), settings, on_progress=on_progress)
+    seconds = time.monotonic() - start
+    sidecar = _sidecar(file, resolved, settings, library, gpu, plan, seconds)
+    try:
+        sidecar = replace(sidecar, layers=layers_from_plan(plan, allow_host_code=sidecar.holds_host_code))
+    except SnDeployError as error:
+        notes.append(f"its layers can't be listed: {error}")
+    with atomic_output(target) as temporary:
+        temporary.write_bytes(plan)
+    return BuildReport(target, write_sidecar(sidecar, target), sidecar, tuple(notes))
+
+
+def _check_options(plugin: str, library: object, hardware: str, level: int | None, workspace_mib: int | None) -> None:
+    if plugin not in PLUGIN_USES:
+        raise SnDeployError(f"there is no {plugin!r}", where="plugin", expected=", ".join(PLUGIN_USES))
+    if plugin == "none" and library is not None:
+        raise SnDeployError("is for plugin auto and embed", where="plugin_library")
+    if hardware not in HARDWARE_COMPATIBILITY:
+        raise SnDeployError(
+            f"there is no {hardware!r}", where="hardware_compatibility", expected=", ".join(HARDWARE_COMPATIBILITY)
+        )
+    if level is not None and not 0 <= level <= 5:
+        raise SnDeployError(f"is {level}", where="optimization_level", expected="0 to 5")
+    if workspace_mib is not None and workspace_mib < 1:
+        raise SnDeployError(f"is {workspace_mib} MiB", where="workspace_mib", expected="1 or more")
+
+
+def _given(profile: Mapping[str, ShapeRange]) -> Given:
+    """A profile as the user writes it in Python."""
+    return {name: _given_input(name, shapes) for name, shapes in profile.items()}
+
+
+def _given_input(name: str, shapes: ShapeRange) -> Mapping[Any, tuple[int, ...]]:
+    if isinstance(shapes, Mapping):
+        wrong = [kind for kind in shapes if kind not in KINDS]
+        if wrong or not shapes:
+            raise SnDeployError(
+                f"has {wrong[0] if wrong else 'no shape'}", where=f"profile of {name}", expected="some of min, opt, max"
+            )
+        return {kind: tuple(shape) for kind, shape in shapes.items()}
+    if all(isinstance(size, int) for size in shapes):
+        return {"opt": tuple(cast("Sequence[int]", shapes))}
+    several = [tuple(shape) for shape in cast("Sequence[Sequence[int]]", shapes)]
+    if len(several) != len(KINDS):
+        raise SnDeployError(
+            f"has {len(several)} shapes", where=f"profile of {name}", expected="one, or three: min, opt and max"
+        )
+    return dict(zip(KINDS, several, strict=True))
+
+
+def _loaded_plugin(file: ModelFile, use: PluginUse, major: int, named: str | os.PathLike[str] | None) -> Path | None:
+    """The plugin library, loaded; None where none is wanted, or the file has no use for one.
+
+    Raises:
+        SnDeployError: it isn't there or isn't fit, with what going without costs.
+    """
+    if use == "none" or not file.facts.switch_norm_nodes:
+        return None
+    try:
+        library = find_plugin(major, None if named is None else Path(named))
+    except SnDeployError as error:
+        if named is not None:
+            raise
+        raise SnDeployError(
+            error.what,
+            where=error.where,
+            expected=error.expected,
+            mend=f"{error.mend}; or build without it, --plugin none: {_cost(file)}",
+        ) from error
+    load_plugin(library)
+    return library
+
+
+def _notes(file: ModelFile, use: PluginUse, library: Path | None) -> list[str]:
+    if not file.facts.switch_norm_nodes:
+        return [] if use == "none" else ["the file has no SwitchNorm nodes, so the plugin isn't used"]
+    if library is None:
+        return [f"without the plugin {_cost(file)}"]
+    return []
+
+
+def _cost(file: ModelFile) -> str:
+    nodes = f"{file.body_nodes} standard operators" if file.body_nodes else "some standard operators"
+    return (
+        f"each of the {file.facts.switch_norm_nodes} SN layers becomes the {nodes} of its function, which TensorRT "
+        "runs as several kernels with passes over memory between them; the result is the same, the speed lower (by how "
+        "much hasn't been measured)"
+    )
+
+
+def _timing_cache(asked: bool | str | os.PathLike[str], version: str, gpu: Gpu) -> Path | None:
+    if isinstance(asked, bool):
+        return timing_cache_file(version, gpu) if asked else None
+    check_writable(asked)
+    return Path(asked)
+
+
+def _sidecar(
+    file: ModelFile,
+    resolved: Resolved,
+    settings: BuildSettings,
+    library: Path | None,
+    gpu: Gpu,
+    plan: bytes,
+    seconds: float,
+) -> Sidecar:
+    use = NO_PLUGIN if library is None else EMBEDDED if settings.embed is not None else LOADED
+    hashed = None if library is None else sha256_of_file(library)
+    names = ("workspace_mib", "optimization_level", "hardware_compatibility", "version_compatible",
+             "exclude_lean_runtime", "refit", "strip_weights")  # fmt: skip
+    return Sidecar(
+        sn_deploy=sn_deploy.__version__,
+        tensorrt=str(tensorrt().__version__),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        seconds=round(seconds, 1),
+        engine={"sha256": hashlib.sha256(plan).hexdigest(), "bytes": len(plan)},
+        onnx={
+            "file": file.path.name,
+            "sha256": file.facts.sha256,
+            "data_sha256": file.facts.data_sha256,
+            "switch_norm_nodes": file.facts.switch_norm_nodes,
+        },
+        gpu=gpu.as_json(),
+        precision=file.facts.precision,
+        tf32=settings.tf32,
+        plugin={"use": use, "library": None if library is None else library.name, "sha256": hashed},
+        settings={name: getattr(settings, name) for name in names},
+        profiles=[
+            {name: {kind: list(getattr(three, kind)) for kind in KINDS} for name, three in profile.items()}
+            for profile in resolved.profiles
+        ],
+        inputs=[_tensor(info) for info in file.inputs],
+        outputs=[_tensor(info) for info in file.outputs],
+        layers=None,
+    )
+
+
+def _tensor(info: TensorInfo) -> dict[str, Any]:
+    return {"name": info.name, "dtype": str(info.dtype), "shape": None if info.shape is None else list(info.shape)}

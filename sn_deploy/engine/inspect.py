@@ -1,0 +1,83 @@
+"""What is in an engine: its sidecar, and, where a GPU is, what TensorRT's inspector and a profile run tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from sn_deploy.engine.layers import LayerRow, layer_rows
+from sn_deploy.errors import SnDeployError
+from sn_deploy.input_file import read_head
+from sn_deploy.runtime.trt.library import need_gpu, tensorrt
+from sn_deploy.runtime.trt.sidecar import Sidecar, read_sidecar, sidecar_path
+
+_SEED: Final = 0
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found.
+
+    Attributes:
+        rows: the layers; None where neither the engine nor a sidecar could be asked.
+        shapes: of the inputs in the profile run; None where none was made.
+        missing: why the engine itself wasn't asked; None where it was.
+    """
+
+    sidecar: Sidecar | None
+    rows: list[LayerRow] | None
+    shapes: Mapping[str, tuple[int, ...]] | None
+    missing: str | None
+
+
+def inspect_sidecar(path: Path) -> Inspection:
+    """What can be told without TensorRT and a GPU, and why that is all.
+
+    Raises:
+        SnDeployError: there is neither a sidecar nor what it takes to ask the engine.
+    """
+    read_head(path)
+    sidecar = read_sidecar(path)
+    try:
+        tensorrt()
+        need_gpu("asking an engine for its layers, and timing them,")
+    except SnDeployError as error:
+        if sidecar is None:
+            raise SnDeployError(
+                f"there is no {sidecar_path(path).name} beside it, and {error}", where=str(path)
+            ) from error
+        missing: str | None = str(error)
+    else:
+        missing = None
+    rows = None if sidecar is None or sidecar.layers is None else layer_rows(sidecar.layers)
+    return Inspection(sidecar, rows, None, missing)
+
+
+def inspect_engine(path: Path, *, allow_host_code: bool) -> Inspection:
+    """Loads the engine and runs it on random inputs, at the shapes that its first profile is made fastest for.
+
+    Raises:
+        SnDeployError: it can't be loaded or run.
+    """
+    from sn_deploy.runtime.trt import Engine
+
+    with Engine(path, allow_host_code=allow_host_code) as engine:
+        inputs = random_inputs(engine)
+        rows = layer_rows(engine.layers(), engine.all_layer_times_ms(inputs))
+        return Inspection(engine.sidecar, rows, {name: array.shape for name, array in inputs.items()}, None)
+
+
+def random_inputs(engine: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """Standard normal values for floats, zeros for what may be an index."""
+    generator = np.random.default_rng(_SEED)
+    inputs = {}
+    for info in engine.inputs:
+        shape = engine.profiles[0][info.name].opt
+        is_index = info.dtype.kind in "iub"
+        values = np.zeros(shape) if is_index else generator.standard_normal(shape, dtype=np.float32)
+        inputs[info.name] = values.astype(info.dtype)
+    return inputs

@@ -1,0 +1,89 @@
+"""What is to be known of an ONNX file before an engine is built of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+from sn_deploy.check.backends.onnx_file import OnnxFacts, read_facts
+from sn_deploy.errors import SnDeployError
+from sn_deploy.graph import op
+from sn_deploy.graph.inline import inline
+from sn_deploy.runtime.tensors import TensorInfo
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """An ONNX file.
+
+    Attributes:
+        facts: hashes, precision and the number of SN layers.
+        inputs, outputs: in the file's order; axes are sizes, names, or None.
+        body_nodes: nodes of the function that stands for an SN layer; None where the file has none.
+    """
+
+    path: Path
+    facts: OnnxFacts
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    body_nodes: int | None
+
+
+def read_model_file(path: Path) -> ModelFile:
+    """Reads it without its external data.
+
+    Raises:
+        SnDeployError: it can't be read, is no ONNX file, its data isn't beside it, or ONNX Runtime alone can run it.
+    """
+    facts = read_facts(path)
+    if not facts.portable:
+        raise SnDeployError(
+            "was made for ONNX Runtime on one kind of processor by sn-deploy optimise",
+            where=str(path),
+            mend="build the engine of the file that it was made of",
+        )
+    model = onnx.load(path, format="protobuf", load_external_data=False)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    bodies = [len(function.node) for function in model.functions if function.domain == op.DOMAIN]
+    return ModelFile(
+        path,
+        facts,
+        tuple(_infos((value for value in model.graph.input if value.name not in weights), path)),
+        tuple(_infos(model.graph.output, path)),
+        max(bodies, default=None),
+    )
+
+
+def inlined(path: Path) -> bytes:
+    """The model with the functions' nodes in the place of the SN layers; external data stays where it is.
+
+    Raises:
+        SnDeployError: an SN layer has no function in the file.
+    """
+    model = ir.load(path)
+    inline(model)
+    content: bytes = ir.to_proto(model).SerializeToString()
+    return content
+
+
+def _infos(values: Iterable[Any], path: Path) -> list[TensorInfo]:
+    infos = []
+    for value in values:
+        if not value.type.HasField("tensor_type"):
+            raise SnDeployError(f"{value.name} is no tensor", where=str(path), expected="inputs and outputs of tensors")
+        tensor = value.type.tensor_type
+        shape = tuple(_axis(dim) for dim in tensor.shape.dim) if tensor.HasField("shape") else None
+        infos.append(TensorInfo(value.name, shape, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)))
+    return infos
+
+
+def _axis(dim: Any) -> int | str | None:
+    kind = dim.WhichOneof("value")
+    if kind == "dim_value" and dim.dim_value > 0:
+        return int(dim.dim_value)
+    return str(dim.dim_param) if kind == "dim_param" and dim.dim_param else None

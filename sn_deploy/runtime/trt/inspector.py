@@ -1,0 +1,37 @@
+"""What TensorRT's inspector tells of an engine."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.trt.library import MESSAGES, logger, need_gpu, tensorrt
+
+
+def layers_of(engine: Any) -> list[dict[str, Any]]:
+    """The layers of an ICudaEngine in the order in which they run, as the inspector's JSON has them."""
+    trt = tensorrt()
+    said = json.loads(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))
+    # With less verbosity than `build` asks for, layers are plain names.
+    return [layer if isinstance(layer, dict) else {"Name": str(layer)} for layer in said.get("Layers", [])]
+
+
+def layers_from_plan(plan: bytes, *, allow_host_code: bool) -> list[dict[str, Any]]:
+    """The layers of an engine's bytes; loads the engine.
+
+    Raises:
+        SnDeployError: TensorRT can't read it.
+    """
+    trt = tensorrt()
+    need_gpu("reading an engine")
+    MESSAGES.clear()
+    runtime = trt.Runtime(logger())
+    runtime.engine_host_code_allowed = allow_host_code
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        raise SnDeployError(f"TensorRT {trt.__version__} can't read it: {MESSAGES.reason()}", where="the engine")
+    try:
+        return layers_of(engine)
+    finally:
+        del engine  # before its runtime
