@@ -21,7 +21,7 @@ from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import Array
 
 # Kind of backend -> the library that it runs in, which isn't its own memory.
-_IMPORTS: Final = {"torch": ["torch"], "trt": ["tensorrt"]}
+_IMPORTS: Final = {"torch": ["torch"], "trt": ["tensorrt", "torch"], "trt-no-graph": ["tensorrt", "torch"]}
 
 
 @dataclass(frozen=True)

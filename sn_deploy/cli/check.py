@@ -152,6 +152,7 @@ def _backend_options(given: Mapping[str, Any]) -> BackendOptions:
         reference_dtype=given["reference_dtype"],
         threads=given["threads"],
         examples=[Example(spec.name, spec.value.shape, spec.value.dtype) for spec in examples],
+        allow_host_code=given["allow_host_code"],
     )
 
 

@@ -19,8 +19,9 @@ BACKENDS: Final = (
         "named",
         multiple=True,
         metavar="NAME=KIND:FILE",
-        help="One more: ort, ort-native, ort-cuda, ort-cuda-native or trt; repeatable.",
+        help="One more: ort, ort-native, ort-cuda, ort-cuda-native, trt or trt-no-graph; repeatable.",
     ),
+    click.option("--allow-host-code", is_flag=True, help="Load engines with code for this host in them."),
     click.option(
         "--reference", "reference_name", metavar="NAME", help="Compare with this one; default: PyTorch, else the first."
     ),

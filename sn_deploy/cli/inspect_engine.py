@@ -53,5 +53,5 @@ def _print_layers(console: Console, found: Inspection) -> None:
         shapes = ", ".join(f"{name} {text(shape)}" for name, shape in found.shapes.items())
         console.print(f"times: median over 20 runs on random {shapes}, each layer launched and timed apart")
     if found.missing is not None:
-        source = "its sidecar" if found.rows is not None else "nothing"
-        console.print(f"layers are from {source}, without times: {found.missing}", style="yellow", soft_wrap=True)
+        known = "layers are the sidecar's, without times" if found.rows is not None else "layers can't be shown"
+        console.print(f"{known}: {found.missing}", style="yellow", soft_wrap=True)

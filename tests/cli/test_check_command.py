@@ -256,7 +256,7 @@ IMPOSSIBLE: list[tuple[list[str], str]] = [
     (["gone.onnx"], "gone.onnx: there is no such file"),
     (["mine.py"], "mine.py: is no file that can be run (expected an ONNX file, .engine or .plan)"),
     (["cut.onnx", "net.onnx"], "cut.onnx: is cut off, damaged or no ONNX file"),
-    (["net.plan", "net.onnx"], "net.plan: TensorRT engines can't be run by this version of sn-deploy"),
+    (["net.plan", "net.onnx"], "error: TensorRT: "),  # isn't installed, or has no GPU
     (["net.onnx", "net.onnx"], "net.onnx: is given twice; name both, with --backend"),
     (["net.onnx", "sub/net.onnx"], "there are two backends 'ort-net"),
     (["net.onnx", "--backend", "x=ort-cuda:net.onnx"], "CUDAExecutionProvider is not in this onnxruntime"),

@@ -40,6 +40,7 @@ class BackendOptions:
         reference_dtype: ``float64`` for a reference of PyTorch in float64.
         threads: within an operator; None for each runtime's own choice.
         examples: of inputs, for axes that the files leave open.
+        allow_host_code: load engines with code for this host in them.
     """
 
     files: Sequence[Path] = ()
@@ -49,6 +50,7 @@ class BackendOptions:
     reference_dtype: str | None = None
     threads: int | None = None
     examples: Sequence[Example] = ()
+    allow_host_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def open_backends(options: BackendOptions) -> Backends:
         SnDeployError: a file, the model or an option is wrong, their inputs don't match, or there is nothing to
             compare.
     """
-    facts = _Facts()
+    facts = _Facts(options.allow_host_code)
     specs = _specs(options, facts)
     opened = [_OPENERS[spec.kind](spec, options.threads, facts) for spec in specs]
     interface = Interface([(one.info.name, one.runner.inputs) for one in opened]) if opened else None
@@ -133,7 +135,7 @@ def _specs(options: BackendOptions, facts: _Facts) -> list[FileBackend]:
 def _kinds(file: Path, facts: _Facts, native: bool) -> list[str]:
     """How a file is run when nothing more is said."""
     if is_engine(file):
-        return ["trt"]
+        return ["trt", "trt-no-graph"]
     known = facts[file]
     if not known.portable:
         return ["ort-native"]
@@ -151,7 +153,11 @@ def _reference(options: BackendOptions, names: Sequence[str]) -> str:
 
 
 class _Facts(dict[Path, OnnxFacts]):
-    """What is known of each ONNX file, read once."""
+    """What is known of each ONNX file, read once, and what the user allows engines."""
+
+    def __init__(self, allow_host_code: bool) -> None:
+        super().__init__()
+        self.allow_host_code = allow_host_code
 
     def __missing__(self, path: Path) -> OnnxFacts:
         self[path] = read_facts(path)
@@ -200,13 +206,14 @@ def _native_library(spec: FileBackend, providers: Sequence[str], known: OnnxFact
 
 
 def _open_trt(spec: FileBackend, threads: int | None, facts: _Facts) -> _Opened:
-    # The one place where a runner for engines is to be put in: an object with `inputs`, `run` and `close`.
-    raise SnDeployError(
-        "TensorRT engines can't be run by this version of sn-deploy",
-        where=str(spec.file),
-        expected="an ONNX file",
-        mend="compare the ONNX file that the engine is built from",
-    )
+    from sn_deploy.check.backends.engine_file import EngineRunner, tensorrt_version
+
+    graphs = spec.kind == "trt"
+    reopen = partial(EngineRunner, spec.file, cuda_graphs=graphs, allow_host_code=facts.allow_host_code)
+    runner = reopen()
+    versions = {"tensorrt": tensorrt_version()}
+    info = BackendInfo(spec.name, spec.kind, str(spec.file), sha256_of_file(spec.file), versions, runner.settings)
+    return _Opened(runner, info, reopen)
 
 
 _Opener = Callable[[FileBackend, int | None, _Facts], _Opened]
@@ -216,6 +223,7 @@ _OPENERS: Final[dict[str, _Opener]] = {
     "ort-cuda": _open_ort,
     "ort-cuda-native": _open_ort,
     "trt": _open_trt,
+    "trt-no-graph": _open_trt,
 }
 
 

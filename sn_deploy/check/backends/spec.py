@@ -21,7 +21,8 @@ KINDS: Final = {
     "ort-native": "the same, by the native operator",
     "ort-cuda": "ONNX Runtime on a GPU, by the function body inside the file",
     "ort-cuda-native": "the same, by the native operator",
-    "trt": "TensorRT",
+    "trt": "TensorRT on a GPU, launched as CUDA graphs",
+    "trt-no-graph": "the same, launched layer by layer",
 }
 _ENGINES: Final = (".engine", ".plan")
 _FORM: Final = f"NAME=KIND:FILE, KIND being {', '.join(KINDS)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ _BUILD_IT: Final = "build it with: pip install . -C cmake.define.SN_WITH_TENSORR
 # The runtime may not import the graph part of the package: the names in sn_deploy.graph.op.
 CREATORS: Final = ("SwitchNorm", "SwitchNormRelu", "SwitchNormAddRelu")
 _CREATOR_VERSION: Final = "1"
+_ELF_HEADER_BYTES: Final = 64
 
 
 def find_plugin(major: int, named: Path | None = None) -> Path:
@@ -78,6 +80,8 @@ def majors_of(library: Path) -> list[int]:
         content = library.read_bytes()
     except OSError as error:
         raise SnDeployError(f"can't be read: {error.strerror}", where=str(library)) from error
+    if _is_cut_off(content):
+        raise SnDeployError("is cut off", where=str(library), mend="copy it again")
     return sorted({int(major) for major in re.findall(rb"libnvinfer\.so\.(\d+)", content)})
 
 
@@ -95,6 +99,15 @@ def _check_major(library: Path, major: int) -> None:
         expected=_file_name(major),
         mend=f"use that, or TensorRT {majors[0]}",
     )
+
+
+def _is_cut_off(content: bytes) -> bool:
+    """Whether a 64-bit ELF file ends before its table of sections, which linkers put last: to load it is to crash."""
+    if content[:5] != b"\x7fELF\x02" or len(content) < _ELF_HEADER_BYTES:
+        return content[:4] == b"\x7fELF"
+    (offset,) = struct.unpack_from("<Q", content, 40)
+    size, count = struct.unpack_from("<HH", content, 58)
+    return bool(len(content) < offset + size * count)
 
 
 def _creator(registry: Any, name: str) -> Any:

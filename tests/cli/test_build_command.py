@@ -1,0 +1,112 @@
+"""``sn-deploy build`` where TensorRT isn't installed, and up to there. With TensorRT: tests/tensorrt."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+
+import sn_deploy
+from sn_deploy.cli import main
+from sn_deploy.errors import SnDeployError
+from tests.check.small_net import write_net
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    code = 0
+    try:
+        main(["build", *map(str, arguments)])
+    except SystemExit as exit_:
+        code = int(str(exit_.code))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_net(tmp_path / "net.onnx")
+
+
+def test_without_tensorrt_it_ends_with_one_line(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if importlib.util.find_spec("tensorrt") is not None:
+        monkeypatch.setitem(sys.modules, "tensorrt", None)
+    code, out, err = run(capsys, model, "-o", model.with_suffix(".engine"))
+    assert (code, out) == (2, "")
+    assert err.splitlines() == [
+        "error: TensorRT: it isn't installed; install it with: pip install 'sn-deploy[tensorrt]'"
+    ]
+    assert [path.name for path in model.parent.iterdir()] == ["net.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--opt", "3x3"], "--opt image=3x3: is no shape of this input"),
+        (["--opt", "picture=1x3x8x8"], "there is no input 'picture' (expected image)"),
+        (["--min", "9x3x8x8", "--max", "4x3x8x8"], "ascending sizes"),
+        (["--exclude-lean-runtime"], "exclude_lean_runtime: needs a version-compatible engine"),
+        (["--plugin", "none", "--plugin-library", "x.so"], "plugin_library: is for plugin auto and embed"),
+        (["--timing-cache", "x", "--no-timing-cache"], "say opposite things"),
+        (["--plugin", "maybe"], "'maybe' is not one of"),
+        (["--optimization-level", "9"], "9 is not in the range"),
+    ],
+)
+def test_options_are_checked_before_tensorrt_is_looked_for(
+    model: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    code, _, err = run(capsys, model, "-o", model.with_suffix(".engine"), *options)
+    assert code == 2
+    assert message in err
+
+
+def test_files_are_checked_before_tensorrt_is_looked_for(
+    model: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert "there is no such file" in run(capsys, tmp_path / "no.onnx", "-o", tmp_path / "a.engine")[2]
+    assert "its folder doesn't exist" in run(capsys, model, "-o", tmp_path / "no" / "a.engine")[2]
+    (tmp_path / "no.onnx").write_bytes(b"\x08\x07garbage")
+    assert "cut off, damaged or no ONNX file" in run(capsys, tmp_path / "no.onnx", "-o", tmp_path / "a.engine")[2]
+    (tmp_path / "a.engine.json").mkdir()
+    assert "is a folder" in run(capsys, model, "-o", tmp_path / "a.engine")[2]
+
+
+def test_files_for_onnx_runtime_alone_are_refused(
+    model: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    made = onnx.load(model)
+    stamp = {"target": "ort-cpu", "onnxruntime": "1.32", "block_size": "8", "processor": "x", "source": "net.onnx"}
+    for key, value in {**stamp, "source_sha256": "0"}.items():
+        made.metadata_props.add(key=f"sn_deploy.optimised.{key}", value=value)
+    onnx.save(made, tmp_path / "here.onnx")
+    code, _, err = run(capsys, tmp_path / "here.onnx", "-o", tmp_path / "a.engine")
+    assert code == 2
+    assert "was made for ONNX Runtime on one kind of processor" in err
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ({"best": (1, 3, 8, 8)}, "profile of image: has best .expected some of min, opt, max."),
+        (((1, 3, 8, 8), (2, 3, 8, 8)), "profile of image: has 2 shapes .expected one, or three: min, opt and max."),
+        ({}, "profile of image: has no shape"),
+    ],
+)
+def test_profiles_in_python_are_checked(model: Path, shapes: object, message: str) -> None:
+    with pytest.raises(SnDeployError, match=message):
+        sn_deploy.build(model, model.with_suffix(".engine"), profiles=[{"image": shapes}])  # type: ignore[dict-item]
+
+
+def test_options_in_python_are_checked(model: Path) -> None:
+    for options, message in (
+        ({"plugin": "maybe"}, "plugin: there is no 'maybe' .expected auto, embed, none."),
+        ({"hardware_compatibility": "all"}, "hardware_compatibility: there is no 'all'"),
+        ({"optimization_level": 6}, "optimization_level: is 6 .expected 0 to 5."),
+        ({"workspace_mib": 0}, "workspace_mib: is 0 MiB"),
+    ):
+        with pytest.raises(SnDeployError, match=message):
+            sn_deploy.build(model, model.with_suffix(".engine"), **options)  # type: ignore[arg-type]

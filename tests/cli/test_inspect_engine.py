@@ -1,0 +1,77 @@
+"""``sn-deploy inspect`` of an engine without a GPU: what the sidecar says, and what that leaves out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sn_deploy.runtime.gpu import find_gpu
+from sn_deploy.runtime.trt.sidecar import sidecar_path, write_sidecar
+from tests.cli.test_inspect_command import run
+from tests.engine.made_sidecar import made_sidecar
+
+pytestmark = pytest.mark.skipif(not isinstance(find_gpu(), str), reason="there is a GPU, which would be used")
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Path:
+    path = tmp_path / "net.engine"
+    path.write_bytes(b"ftrt")
+    write_sidecar(made_sidecar(), path)
+    return path
+
+
+def test_the_sidecar_is_shown_with_what_is_missing(capsys: pytest.CaptureFixture[str], engine: Path) -> None:
+    code, out, err = run(capsys, "inspect", engine)
+    assert (code, err) == (0, "")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    for line in (
+        "TensorRT 10.15.1.29",
+        "GPU NVIDIA H200 (compute capability 9.0)",
+        "of net.onnx, 1 SN layers",
+        "precision float16",
+        "plugin libsn_deploy_trt10.so, loaded beside the engine",
+        "input image: float16 (batch, 3, 8, 8)",
+        "profile 0 image 1x3x8x8 to 32x3x8x8, fastest at 8x3x8x8",
+        "settings workspace mib 512",
+        "conv1 CaskConvolution sm90_xmma",
+        "copy Reformat next to an SN plugin",
+        "3 layers, 1 of them SN plugins; 1 reformats, 1 of them next to an SN plugin",
+    ):
+        assert line in lines, out
+    assert lines[-1].startswith("layers are the sidecar's, without times: TensorRT: ")
+
+
+def test_embedded_plugins_and_host_code_are_said(capsys: pytest.CaptureFixture[str], engine: Path) -> None:
+    write_sidecar(made_sidecar(plugin={"use": "embedded", "library": "x.so"}, layers=None), engine)
+    _, out, _ = run(capsys, "inspect", engine)
+    assert "inside the engine (x.so)" in out
+    assert "it is loaded with --allow-host-code only" in out
+    assert "layers can't be shown: TensorRT: " in out
+
+
+def test_json(capsys: pytest.CaptureFixture[str], engine: Path, tmp_path: Path) -> None:
+    code, out, _ = run(capsys, "inspect", engine, "--json", "-")
+    document = json.loads(out)
+    assert code == 0
+    assert document["counts"] == {"layers": 3, "plugins": 1, "reformats": 1, "reformats_beside_plugins": 1}
+    assert document["sidecar"]["gpu"]["name"] == "NVIDIA H200"
+    assert [layer["beside_plugin"] for layer in document["layers"]] == [False, True, False]
+    run(capsys, "inspect", engine, "--json", tmp_path / "out.json")
+    assert json.loads((tmp_path / "out.json").read_text()) == document
+
+
+def test_without_a_sidecar_there_is_nothing_to_show(capsys: pytest.CaptureFixture[str], engine: Path) -> None:
+    sidecar_path(engine).unlink()
+    code, out, err = run(capsys, "inspect", engine)
+    assert (code, out) == (2, "")
+    assert "there is no net.engine.json beside it, and TensorRT: " in err
+
+
+def test_options_of_other_files_are_refused(capsys: pytest.CaptureFixture[str], engine: Path, tmp_path: Path) -> None:
+    assert "not for engines" in run(capsys, "inspect", engine, "--picture", tmp_path / "a.svg")[2]
+    assert "is for engines" in run(capsys, "inspect", tmp_path / "a.onnx", "--allow-host-code")[2]
+    code, _, err = run(capsys, "inspect", tmp_path / "none.engine")
+    assert (code, "there is no such file" in err) == (2, True)

@@ -1,0 +1,85 @@
+"""The sidecar as a file: whole, foreign, damaged, edited. Engines that it belongs to: tests/tensorrt/inside_run.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.gpu import Gpu, find_gpu
+from sn_deploy.runtime.trt.sidecar import Here, Sidecar, check_fits, read_sidecar, sidecar_path, write_sidecar
+from tests.engine.made_sidecar import made_sidecar
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    engine = tmp_path / "net.fp16.engine"
+    assert read_sidecar(engine) is None
+    written = write_sidecar(made_sidecar(), engine)
+    assert written == sidecar_path(engine) == tmp_path / "net.fp16.engine.json"
+    assert read_sidecar(engine) == made_sidecar()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema": 2}, "net.engine.json: has schema 2 .expected schema 1.; delete it to load the engine without it"),
+        ({"profiles": None}, "has no profiles .expected what build writes."),
+        ({"tensorrt": 10}, "tensorrt is wrong"),
+        ({"gpu": {"name": "NVIDIA L4"}}, "gpu.compute_capability is wrong"),
+        ({"plugin": "auto"}, "plugin is wrong"),
+        ({"settings": []}, "settings is wrong"),
+    ],
+)
+def test_a_sidecar_that_was_edited(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    engine = tmp_path / "net.engine"
+    document = {**made_sidecar().as_json(), **change}
+    document = {key: value for key, value in document.items() if value is not None or key == "layers"}
+    sidecar_path(engine).write_text(json.dumps(document))
+    with pytest.raises(SnDeployError, match=message):
+        read_sidecar(engine)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '"text"', ""])
+def test_what_is_no_sidecar(tmp_path: Path, text: str) -> None:
+    engine = tmp_path / "net.engine"
+    sidecar_path(engine).write_text(text)
+    with pytest.raises(SnDeployError, match="delete it to load the engine without it"):
+        read_sidecar(engine)
+
+
+@pytest.mark.parametrize(
+    ("capability", "settings", "runs"),
+    [
+        ("9.0", {}, True),
+        ("8.9", {}, False),
+        ("8.9", {"hardware_compatibility": "ampere-plus"}, True),
+        ("10.0", {"hardware_compatibility": "ampere-plus"}, True),
+        ("7.5", {"hardware_compatibility": "ampere-plus"}, False),
+        ("8.9", {"hardware_compatibility": "same-compute-capability"}, False),
+    ],
+)
+def test_which_gpus_an_engine_runs_on(capability: str, settings: dict[str, Any], runs: bool) -> None:
+    sidecar = made_sidecar(settings=settings)
+    here = Here("10.15.1.29", Gpu("NVIDIA X", capability, 1, "13.0"))
+    if runs:
+        check_fits(sidecar, here, Path("net.engine"))
+    else:
+        with pytest.raises(SnDeployError, match=f"and this is NVIDIA X .compute capability {capability}"):
+            check_fits(sidecar, here, Path("net.engine"))
+
+
+def test_the_driver_is_asked_without_harm() -> None:
+    found = find_gpu()
+    if isinstance(found, str):
+        assert "NVIDIA driver" in found
+    else:
+        assert found.name
+        assert found.memory_mib > 0
+        assert find_gpu(999) != found
+
+
+def test_the_class_has_what_the_document_has() -> None:
+    assert set(made_sidecar().as_json()) == {"schema", *Sidecar.__dataclass_fields__}

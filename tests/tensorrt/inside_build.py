@@ -1,0 +1,332 @@
+"""`sn_deploy.build` and its command over the real module tensorrt with a stand-in for the builder; run by
+`test_build.py`, in a process for each version of TensorRT.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import tensorrt as trt
+
+import sn_deploy
+from sn_deploy.cli import main
+from sn_deploy.engine import timing_cache
+from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.gpu import Gpu
+from sn_deploy.runtime.trt import builder, inspector, library, plugin
+from sn_deploy.runtime.trt.sidecar import read_sidecar
+from tests.check.small_net import write_net
+from tests.tensorrt.stand_in.builder import Builder, Config, Parser
+from tests.tensorrt.stand_in.names import standing_in_for
+
+MAJOR = int(trt.__version__.split(".")[0])
+PLUGIN = Path(os.environ["SN_PLUGIN_BUILD"]) / "tensorrt" / f"libsn_deploy_trt{MAJOR}.so"
+GPU = Gpu("Stand-in", "9.0", 141_000, "13.0")
+LAYERS = [{"Name": "sn1", "LayerType": "PluginV3"}]
+
+
+@pytest.fixture(autouse=True)
+def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.setattr(trt, "Builder", Builder)
+    monkeypatch.setattr(trt, "OnnxParser", Parser)
+    monkeypatch.setattr(library, "find_gpu", lambda index=0: GPU)
+    monkeypatch.setattr("sn_deploy.engine.build.layers_from_plan", lambda plan, allow_host_code: LAYERS)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    Builder.built.clear()
+    yield
+    Builder.during, Builder.gives = staticmethod(lambda: None), True
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_net(tmp_path / "net.onnx")
+
+
+def build(model: Path, **options: Any) -> tuple[sn_deploy.BuildReport, dict[str, Any]]:
+    report = sn_deploy.build(model, model.with_suffix(".engine"), **{"plugin_library": PLUGIN, **options})
+    return report, Builder.built[-1]
+
+
+def test_names_of_tensorrt_that_are_used_exist() -> None:
+    chains = set()
+    for file in Path(builder.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            parts = []
+            while isinstance(node, ast.Attribute):
+                parts.append(node.attr)
+                node = node.value
+            if parts and isinstance(node, ast.Name) and node.id == "trt":
+                chains.add(tuple(reversed(parts)))
+    assert len(chains) > 20
+    for chain in chains:
+        found = trt
+        for part in chain:
+            assert hasattr(found, part), ".".join(chain)
+            found = getattr(found, part)
+    for level in builder.HARDWARE_COMPATIBILITY.values():
+        assert level in trt.HardwareCompatibilityLevel.__members__
+    # What is called on objects that only a GPU's machine has, and that no stand-in is made of.
+    for cls, names in {
+        trt.Refitter: ["refit_cuda_engine"],
+        trt.OnnxParserRefitter: ["refit_from_file"],
+        trt.EngineInspector: ["get_engine_information"],
+        trt.IPluginRegistry: ["load_library", "get_creator"],
+    }.items():
+        assert all(hasattr(cls, name) for name in names), cls
+
+
+def test_an_engine_is_what_was_asked_for(model: Path) -> None:
+    report, asked = build(model)
+    assert asked["strongly_typed"]
+    assert asked["flags"] == []  # TF32, which TensorRT has on by itself, is off
+    assert asked["verbosity"] == "DETAILED"
+    (profile,) = asked["profiles"]
+    assert profile == {"image": [(1, 3, 8, 8), (8, 3, 8, 8), (32, 3, 8, 8)]}
+    assert "SwitchNorm" in asked["operators"]
+    assert report.path.read_bytes() == json.dumps(asked).encode()
+    assert any("assumed for its first axis" in note for note in report.notes)
+    assert plugin.is_loaded()
+
+
+def test_the_sidecar_tells_all_of_it(model: Path) -> None:
+    report, _ = build(model, profiles=[{"image": (4, 3, 8, 8)}], tf32=True, workspace_mib=64)
+    sidecar = read_sidecar(report.path)
+    assert sidecar == report.sidecar
+    assert sidecar is not None
+    assert sidecar.tensorrt == trt.__version__
+    assert sidecar.gpu == GPU.as_json()
+    assert sidecar.engine["sha256"] == hashlib.sha256(report.path.read_bytes()).hexdigest()
+    assert sidecar.onnx["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
+    assert (sidecar.onnx["file"], sidecar.onnx["switch_norm_nodes"]) == ("net.onnx", 2)
+    assert sidecar.profiles == [{"image": {"min": [4, 3, 8, 8], "opt": [4, 3, 8, 8], "max": [4, 3, 8, 8]}}]
+    assert sidecar.plugin == {
+        "use": "loaded",
+        "library": PLUGIN.name,
+        "sha256": hashlib.sha256(PLUGIN.read_bytes()).hexdigest(),
+    }
+    assert (sidecar.precision, sidecar.tf32, sidecar.settings["workspace_mib"]) == ("float32", True, 64)
+    assert sidecar.inputs == [{"name": "image", "dtype": "float32", "shape": ["batch", 3, 8, 8]}]
+    assert sidecar.layers == LAYERS
+
+
+def test_options_reach_the_builder(model: Path) -> None:
+    _, asked = build(
+        model,
+        profiles=[{"image": ((1, 3, 8, 8), (2, 3, 8, 8), (4, 3, 8, 8))}, {"image": {"opt": (64, 3, 8, 8)}}],
+        tf32=True,
+        workspace_mib=3,
+        optimization_level=5,
+        hardware_compatibility="ampere-plus",
+        version_compatible=True,
+        exclude_lean_runtime=True,
+        refit=True,
+    )
+    assert asked["flags"] == ["EXCLUDE_LEAN_RUNTIME", "REFIT", "TF32", "VERSION_COMPATIBLE"]
+    assert asked["pools"] == {"WORKSPACE": 3 << 20}
+    assert (asked["level"], asked["hardware"]) == (5, "AMPERE_PLUS")
+    assert [profile["image"][1] for profile in asked["profiles"]] == [(2, 3, 8, 8), (64, 3, 8, 8)]
+
+
+def test_an_embedded_plugin_makes_the_engine_version_compatible(model: Path) -> None:
+    report, asked = build(model, plugin="embed")
+    assert asked["embedded"] == [str(PLUGIN.resolve())]
+    assert asked["flags"] == ["VERSION_COMPATIBLE"]
+    assert report.sidecar.plugin["use"] == "embedded"
+    assert report.sidecar.holds_host_code
+
+
+def test_stripped_weights_are_to_come_back_the_same(model: Path) -> None:
+    report, asked = build(model, strip_weights=True)
+    assert asked["flags"] == ["REFIT_IDENTICAL", "STRIP_PLAN"] or "WEIGHTLESS" in asked["flags"]
+    assert report.sidecar.needs_weights
+
+
+def test_without_the_plugin_no_node_of_ours_is_parsed(model: Path) -> None:
+    report, asked = build(model, plugin="none", plugin_library=None)
+    assert not any("SwitchNorm" in name for name in asked["operators"])
+    assert len(asked["operators"]) > 20
+    assert report.sidecar.plugin == {"use": "none", "library": None, "sha256": None}
+    (cost,) = [note for note in report.notes if "plugin" in note]
+    assert "each of the 2 SN layers becomes the" in cost
+    assert "hasn't been measured" in cost
+
+
+def test_timings_are_kept_from_build_to_build(model: Path, tmp_path: Path) -> None:
+    assert build(model)[1]["timings"] == ""
+    assert build(model)[1]["timings"] == "+timed"
+    file = timing_cache.timing_cache_file(trt.__version__, GPU)
+    assert file.is_file()
+    assert file.is_relative_to(tmp_path / "cache" / "sn-deploy")
+    assert file.name == f"{trt.__version__}-Stand_in-9.0.timings"
+    own = tmp_path / "own.timings"
+    assert build(model, timing_cache=own)[1]["timings"] == ""
+    assert own.is_file()
+    before = file.read_bytes()
+    assert build(model, timing_cache=False)[1]["timings"] == ""
+    assert file.read_bytes() == before
+
+
+def test_progress_is_told_with_its_hierarchy(model: Path) -> None:
+    seen = []
+    build(model, on_progress=seen.append)
+    assert [(phase.name, phase.parent, phase.done, phase.steps) for phase in seen if not phase.finished] == [
+        ("Building", None, 0, 1),
+        ("Timing", "Building", 0, 3),
+        *(("Timing", "Building", done, 3) for done in (1, 2, 3)),
+        ("Building", None, 1, 1),
+    ]
+    assert [phase.name for phase in seen if phase.finished] == ["Timing", "Building"]
+
+
+def leftovers(model: Path) -> list[str]:
+    return sorted(path.name for path in model.parent.iterdir() if path.name not in ("net.onnx", "cache"))
+
+
+def test_ctrl_c_leaves_nothing(model: Path) -> None:
+    # Pressed while TensorRT's own thread works, and the main one waits in C.
+    Builder.during = staticmethod(lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        build(model)
+    assert leftovers(model) == []
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_on_the_command_line_is_130(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Builder.during = staticmethod(lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(SystemExit) as exit_:
+        main(["build", str(model), "-o", str(model.with_suffix(".engine")), "--plugin-library", str(PLUGIN)])
+    assert exit_.value.code == 130
+    assert capsys.readouterr().err.strip() == "interrupted"
+    assert leftovers(model) == []
+
+
+def test_a_build_in_another_thread_works(model: Path) -> None:
+    done: list[Any] = []
+    thread = threading.Thread(target=lambda: done.append(build(model)))
+    thread.start()
+    thread.join()
+    assert done[0][0].path.is_file()
+
+
+def test_what_a_callback_raises_ends_the_build_and_comes_through(model: Path) -> None:
+    def fail(phase: Any) -> None:
+        raise ZeroDivisionError(phase.name)
+
+    with pytest.raises(ZeroDivisionError, match="Building"):
+        build(model, on_progress=fail)
+    assert leftovers(model) == []
+
+
+def test_a_builder_that_refuses_is_quoted(model: Path) -> None:
+    Builder.gives = False
+    with pytest.raises(
+        SnDeployError, match=r"the builder gives no engine: Could not find any.*out of memory; give the"
+    ):
+        build(model)
+    assert leftovers(model) == []
+
+
+def test_a_parser_that_refuses_is_quoted(model: Path) -> None:
+    spoiled = onnx.load(model)
+    spoiled.graph.node[0].op_type, spoiled.graph.node[0].name = "Refused", "conv1"
+    onnx.save(spoiled, model)
+    with pytest.raises(SnDeployError, match=r"net.onnx: TensorRT's parser refuses it: Refused \(conv1\): no importer"):
+        build(model)
+
+
+def test_inputs_that_are_shapes_are_refused(model: Path) -> None:
+    spoiled = onnx.load(model)
+    spoiled.graph.input.append(onnx.helper.make_tensor_value_info("sizes", onnx.TensorProto.INT64, [2]))
+    onnx.save(spoiled, model)
+    with pytest.raises(SnDeployError, match="input sizes decides about shapes by its values"):
+        build(model)
+
+
+def test_a_builder_that_cannot_be_made_is_no_traceback(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unmakeable:
+        def __init__(self, logger: Any) -> None:
+            logger.log(trt.ILogger.Severity.ERROR, "CUDA initialization failure with error: 35")
+            raise TypeError("__init__(): incompatible constructor arguments")
+
+    monkeypatch.setattr(trt, "Builder", Unmakeable)
+    with pytest.raises(SnDeployError, match=r"TensorRT 1.*: can make no builder: CUDA init.*error: 35"):
+        build(model)
+
+
+def test_the_command_says_what_was_built(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = model.with_suffix(".engine")
+    shapes = ["--min", "1x3x8x8", "--opt", "image=2x3x8x8", "--max", "image=4x3x8x8"]
+    main(["build", str(model), "-o", str(engine), "--plugin-library", str(PLUGIN), *shapes])
+    said = capsys.readouterr()
+    assert said.err == ""
+    lines = [" ".join(line.split()) for line in said.out.splitlines()]
+    assert f"TensorRT {trt.__version__}" in lines
+    assert "profile 0 image 1x3x8x8 to 4x3x8x8, fastest at 2x3x8x8" in lines
+    assert "1 layers, 1 of them SN plugins; 0 reformats, 0 of them next to an SN plugin" in lines
+    assert lines[-1] == f"wrote {engine} and net.engine.json"
+
+
+def test_a_plugin_for_the_other_version_is_named(model: Path) -> None:
+    other = PLUGIN.with_name(f"libsn_deploy_trt{21 - MAJOR}.so")
+    with pytest.raises(
+        SnDeployError, match=rf"{other}: is for TensorRT {21 - MAJOR}, and {trt.__version__} is installed"
+    ):
+        build(model, plugin_library=other)
+
+
+def test_a_plugin_for_the_other_version_alone_is_named(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugin, "find_library", lambda pattern: PLUGIN if str(21 - MAJOR) in pattern else None)
+    with pytest.raises(
+        SnDeployError, match=rf"no libsn_deploy_trt{MAJOR}.so: the plugin here is for TensorRT {21 - MAJOR}"
+    ):
+        build(model, plugin_library=None)
+
+
+def test_what_is_no_plugin_is_refused(model: Path, tmp_path: Path) -> None:
+    wrong = PLUGIN.parents[1] / "cuda" / "libsn_deploy_cuda.so"
+    with pytest.raises(SnDeployError, match="is no TensorRT plugin of sn-deploy"):
+        build(model, plugin_library=wrong)
+    damaged = tmp_path / "damaged.so"
+    damaged.write_bytes(PLUGIN.read_bytes()[:-100_000])
+    with pytest.raises(SnDeployError, match=r"damaged\.so: is cut off; copy it again"):
+        build(model, plugin_library=damaged)
+    with pytest.raises(SnDeployError, match="can't be read"):
+        build(model, plugin_library=tmp_path / "nowhere.so")
+
+
+def test_a_missing_plugin_is_an_error_that_tells_the_cost_of_none(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SN_DEPLOY_NATIVE", "0")
+    with pytest.raises(SnDeployError, match="SN_DEPLOY_NATIVE=0 turns it off") as error:
+        build(model, plugin_library=None)
+    assert "or build without it, --plugin none: each of the 2 SN layers becomes the" in str(error.value)
+
+
+def test_stand_ins_have_no_other_names_than_tensorrt(model: Path) -> None:
+    with pytest.raises(AttributeError, match="IBuilderConfig has no attribute optimisation_level"):
+        Config().optimisation_level = 3
+    with pytest.raises(AssertionError, match="Builder has no build_plan"):
+        standing_in_for(trt.Builder)(type("Wrong", (), {"build_plan": None}))
+
+
+def test_layers_that_cannot_be_read_do_not_cost_the_engine(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(plan: bytes, allow_host_code: bool) -> Any:
+        raise SnDeployError("can't read it")
+
+    monkeypatch.setattr("sn_deploy.engine.build.layers_from_plan", fail)
+    report, _ = build(model)
+    assert report.path.is_file()
+    assert report.sidecar.layers is None
+    assert report.notes[-1] == "its layers can't be listed: can't read it"
+
+
+assert inspector  # imported so that its names are among those that are looked for

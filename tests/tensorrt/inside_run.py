@@ -1,0 +1,420 @@
+"""`sn_deploy.runtime.trt.Engine` over the real module tensorrt, with stand-ins for its runtime and the GPU; run by
+`test_build.py`, in a process for each version of TensorRT.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorrt as trt
+import torch
+
+from sn_deploy.check.backends.open import BackendOptions, open_backends
+from sn_deploy.check.latency import TimedByLayer, TimedOnDevice
+from sn_deploy.cli import main
+from sn_deploy.errors import SnDeployError, SnDeployWarning
+from sn_deploy.runtime.gpu import Gpu
+from sn_deploy.runtime.trt import Engine, library, plugin
+from sn_deploy.runtime.trt.sidecar import Sidecar, write_sidecar
+from tests.tensorrt.stand_in import engine as fakes
+from tests.tensorrt.stand_in.device import CUDAGraph, Stream, Torch, use_host_as_gpu
+
+MAJOR = int(trt.__version__.split(".")[0])
+PLUGIN = Path(os.environ["SN_PLUGIN_BUILD"]) / "tensorrt" / f"libsn_deploy_trt{MAJOR}.so"
+GPU = Gpu("Stand-in", "9.0", 141_000, "13.0")
+
+
+@pytest.fixture(autouse=True)
+def device(monkeypatch: pytest.MonkeyPatch) -> Torch:
+    monkeypatch.setattr(trt, "Runtime", fakes.Runtime)
+    monkeypatch.setattr(library, "find_gpu", lambda index=0: GPU)
+    fakes.contexts.clear()
+    return use_host_as_gpu(monkeypatch)
+
+
+def sidecar_for(plan: bytes, **changes: Any) -> Sidecar:
+    made = Sidecar(
+        sn_deploy="0.1.0",
+        tensorrt=trt.__version__,
+        created="2026-01-01T00:00:00+00:00",
+        seconds=1.0,
+        engine={"sha256": hashlib.sha256(plan).hexdigest(), "bytes": len(plan)},
+        onnx={"file": "net.onnx", "sha256": "0", "data_sha256": {}, "switch_norm_nodes": 1},
+        gpu=GPU.as_json(),
+        precision="float32",
+        tf32=False,
+        plugin={"use": "none", "library": None, "sha256": None},
+        settings={"version_compatible": False, "hardware_compatibility": "none"},
+        profiles=[{"x": {"min": [1, 3], "opt": [2, 3], "max": [4, 3]}}],
+        inputs=[{"name": "x", "dtype": "float32", "shape": ["batch", 3]}],
+        outputs=[],
+        layers=fakes.LAYERS,
+    )
+    return replace(made, **changes)
+
+
+def engine_file(folder: Path, traits: dict[str, Any] | None = None, **changes: Any) -> Path:
+    """An engine and its sidecar."""
+    path = folder / "net.engine"
+    plan = json.dumps(traits or {"kind": "stand-in"}).encode()
+    path.write_bytes(plan)
+    write_sidecar(sidecar_for(plan, **changes), path)
+    return path
+
+
+def rows(count: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.random.default_rng(seed).standard_normal((count, 3), dtype=np.float32)
+
+
+def expect(outputs: Any, x: Any) -> None:
+    x = np.asarray(x)
+    np.testing.assert_allclose(np.asarray(outputs["y"]), 2 * x + 1, rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(outputs["z"]), x.sum(1), rtol=1e-5, atol=1e-5)
+
+
+# --- Runs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+def test_arrays_of_any_shape_in_any_order(tmp_path: Path, graphs: bool) -> None:
+    with Engine(engine_file(tmp_path)) as engine, engine.session(cuda_graphs=graphs) as session:
+        assert [str(info) for info in engine.inputs] == ["x: float32 (batch, 3)"]
+        assert [info.name for info in engine.outputs] == ["y", "z"]
+        for seed, count in enumerate([2, 4, 2, 8, 1, 32, 2, 8]):
+            x = rows(count, seed)
+            expect(session.run({"x": x}), x)
+
+
+def test_graphs_are_captured_once_a_shape_and_the_oldest_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    captured = []
+    monkeypatch.setattr(CUDAGraph, "__init__", lambda self: (captured.append(self), setattr(self, "work", []))[0])
+    with Engine(engine_file(tmp_path)) as engine, engine.session(most_shapes=2) as session:
+        for count in (1, 2, 1, 2, 1):
+            session.run({"x": rows(count)})
+        assert len(captured) == 2
+        session.run({"x": rows(3)})  # in the place of 2
+        session.run({"x": rows(1)})
+        assert len(captured) == 3
+        expect(session.run({"x": rows(2, 7)}), rows(2, 7))
+        assert len(captured) == 4
+        gc.collect()
+        assert sum("context" in name for name in fakes.alive if name in {c._name for c in fakes.contexts}) <= 4
+
+
+def test_each_captured_shape_has_a_context_and_all_share_one_memory(tmp_path: Path) -> None:
+    with Engine(engine_file(tmp_path)) as engine, engine.session() as session:
+        for count in (1, 2, 8):
+            session.run({"x": rows(count)})
+        own = fakes.contexts[-3:]
+        assert [context._profile for context in own] == [0, 0, 1]
+        assert len({id(context) for context in own}) == 3
+        assert len({context._scratch for context in own}) == 1
+
+
+def test_tensors_are_taken_and_given_without_a_copy(tmp_path: Path) -> None:
+    with Engine(engine_file(tmp_path)) as engine, engine.session(cuda_graphs=False) as session:
+        x = torch.from_numpy(rows(4))
+        outputs = session.run_tensors({"x": x})
+        assert fakes.contexts[-1]._addresses["x"] == x.data_ptr()
+        assert fakes.contexts[-1]._addresses["y"] == outputs["y"].data_ptr()
+        expect(outputs, x)
+        again = session.run_tensors({"x": x + 1})
+        expect(outputs, x)  # not overwritten
+        expect(again, x + 1)
+        # Anything with DLPack: NumPy's arrays are on the host's stand-in.
+        expect(session.run_tensors({"x": rows(4, 5)}), rows(4, 5))
+
+
+def test_buffers_are_filled_in_place(tmp_path: Path) -> None:
+    with Engine(engine_file(tmp_path)) as engine, engine.session() as session:
+        buffers = session.buffers({"x": (4, 3)})
+        buffers.inputs["x"].copy_(torch.from_numpy(rows(4)))
+        outputs = session.run_tensors(buffers.inputs)
+        assert outputs["y"].data_ptr() == buffers.outputs["y"].data_ptr()
+        expect(outputs, rows(4))
+        # Another tensor is copied there.
+        expect(session.run_tensors({"x": torch.from_numpy(rows(4, 3))}), rows(4, 3))
+        with (
+            engine.session(cuda_graphs=False) as plain,
+            pytest.raises(SnDeployError, match="without CUDA graphs a session has no buffers"),
+        ):
+            plain.buffers({"x": (4, 3)})
+
+
+def test_streams_wait_for_each_other(tmp_path: Path, device: Torch) -> None:
+    with Engine(engine_file(tmp_path)) as engine, engine.session() as session:
+        session.run({"x": rows(2)})
+        Stream.order.clear()
+        session.run_tensors({"x": torch.from_numpy(rows(2))})
+        own, caller = session.stream.name, device.cuda.caller.name
+        assert Stream.order == [(own, "waits for", caller), (caller, "waits for", own)]
+        assert session.stream is not device.cuda.caller
+        assert device.cuda.current is device.cuda.caller
+
+
+def test_an_empty_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fakes, "PROFILES", [(0, 2, 4)])
+    monkeypatch.setattr(fakes.Engine, "num_optimization_profiles", 1)
+    with Engine(engine_file(tmp_path)) as engine:
+        outputs = engine.run({"x": rows(0)})
+        assert outputs["y"].shape == (0, 3)
+        assert 0 not in fakes.contexts[-1]._addresses.values()
+
+
+def test_sessions_are_apart_and_threads_may_share_one(tmp_path: Path) -> None:
+    with Engine(engine_file(tmp_path)) as engine:
+        one, other = engine.session(), engine.session()
+        assert one.stream is not other.stream
+        expect(one.run({"x": rows(2)}), rows(2))
+        expect(other.run({"x": rows(2, 1)}), rows(2, 1))
+        wrong = []
+
+        def work(seed: int) -> None:
+            for turn in range(20):
+                x = rows(1 + turn % 4, seed + turn)
+                try:
+                    expect(engine.run({"x": x}), x)
+                except BaseException as error:  # noqa: BLE001
+                    wrong.append(error)
+
+        threads = [threading.Thread(target=work, args=(100 * seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not wrong
+
+
+def test_times_of_the_device_and_of_layers(tmp_path: Path) -> None:
+    with Engine(engine_file(tmp_path)) as engine:
+        assert isinstance(engine, TimedOnDevice)
+        assert isinstance(engine, TimedByLayer)
+        assert 0 < engine.device_time_ms({"x": rows(2)}) < 1e4
+        with engine.session(cuda_graphs=False) as session:
+            assert 0 < session.device_time_ms({"x": rows(2)}) < 1e4
+        assert engine.layer_times_ms({"x": rows(2)}) == {"scale": 0.5}  # the SN layer alone
+        assert engine.all_layer_times_ms({"x": rows(2)}) == fakes.LAYER_MS
+
+
+def test_closing_frees_everything_for_certain(tmp_path: Path) -> None:
+    before = set(fakes.alive)
+    engine = Engine(engine_file(tmp_path))
+    sessions = [engine.session(), engine.session(cuda_graphs=False)]
+    for session in sessions:
+        session.run({"x": rows(2)})
+    engine.run({"x": rows(3)})
+    buffers = sessions[0].buffers({"x": (2, 3)})  # what a caller still holds
+    fakes.contexts.clear()
+    engine.close()
+    engine.close()
+    gc.collect()
+    assert fakes.alive <= before
+    assert buffers.graph is None
+    for call in (engine.run, *(session.run for session in sessions)):
+        with pytest.raises(SnDeployError, match="is closed"):
+            call({"x": rows(2)})
+    with pytest.raises(SnDeployError, match="the engine is closed; open it again"):
+        engine.layers()
+
+
+# --- What is wrong --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            torch.zeros(2, 3, dtype=torch.float16),
+            "has dtype float16 .expected x: float32 .batch, 3..; convert it to float32",
+        ),
+        (torch.zeros(3, 2).T, "isn't contiguous .*; give .contiguous"),
+        (torch.zeros(2, 4), r"has shape \(2, 4\)"),
+        (torch.zeros(2, 3, device="meta"), "is on meta .*; move it with .to"),
+        ([1.0], "is a list .expected a torch tensor or DLPack's"),
+        (torch.zeros(6, 3), "x 6x3 is in no profile .expected x 1x3 to 4x3 or x 8x3 to 32x3.; build it with"),
+    ],
+)
+def test_tensors_that_do_not_fit(tmp_path: Path, value: Any, message: str) -> None:
+    with Engine(engine_file(tmp_path)) as engine, engine.session() as session:
+        with pytest.raises(SnDeployError, match=message):
+            session.run_tensors({"x": value})
+        with pytest.raises(SnDeployError, match=r"inputs are y .expected x."):
+            session.run_tensors({"y": value})
+
+
+def test_arrays_that_do_not_fit(tmp_path: Path) -> None:
+    with Engine(engine_file(tmp_path)) as engine:
+        with pytest.raises(SnDeployError, match="has dtype float64"):
+            engine.run({"x": rows(2).astype(np.float64)})
+        with pytest.raises(SnDeployError, match="x 6x3 is in no profile"):
+            engine.run({"x": rows(6)})
+        expect(engine.run({"x": rows(2)}), rows(2))  # and it goes on
+
+
+@pytest.mark.parametrize(
+    ("traits", "message"),
+    [
+        ({"fails": True}, "TensorRT failed: Cask convolution execution"),
+        (
+            {"uncapturable": True},
+            "can't be captured in a CUDA graph: CUDA error.*capturing; run it without: cuda_graphs=False",
+        ),
+        ({"data_dependent": True}, "the size of output y depends on the data"),
+    ],
+)
+def test_what_fails_in_a_run(tmp_path: Path, traits: dict[str, Any], message: str) -> None:
+    with Engine(engine_file(tmp_path, traits)) as engine, pytest.raises(SnDeployError, match=message):
+        engine.run({"x": rows(2)})
+
+
+def test_inputs_that_are_shapes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SnDeployError, match="x decides about shapes"):
+        Engine(engine_file(tmp_path, {"shape_input": True}))
+
+
+# --- Loading --------------------------------------------------------------------------------------------------------
+
+
+OTHER = f"{MAJOR}.99.0.1"
+COMPATIBLE = {"version_compatible": True, "exclude_lean_runtime": True}
+L4 = {"name": "NVIDIA L4", "compute_capability": "8.9"}
+MISFITS: list[tuple[dict[str, Any], str]] = [
+    (
+        {"tensorrt": f"{MAJOR}.1.0.1"},
+        r"was built by TensorRT .*, and .* is installed: an engine runs in its own version; "
+        r"build it here: sn-deploy build net.onnx -o net.engine; or install TensorRT",
+    ),
+    (
+        {"gpu": L4},
+        r"was built for NVIDIA L4 \(compute capability 8.9\), and this is Stand-in \(compute capability 9.0\)",
+    ),
+    ({"settings": COMPATIBLE, "tensorrt": OTHER}, "which is newer than"),
+    (
+        {"settings": COMPATIBLE, "tensorrt": f"{21 - MAJOR}.2.0.1"},
+        "a version-compatible engine runs in later versions of TensorRT",
+    ),
+    ({"settings": {"version_compatible": True}}, r"holds code that would run on this host.*--allow-host-code"),
+    ({"plugin": {"use": "embedded"}}, "holds code that would run on this host"),
+    ({"settings": {"strip_weights": True}}, r"was built without its weights; give .*: weights='net.onnx'"),
+    (
+        {"settings": {"hardware_compatibility": "same-compute-capability"}, "gpu": L4},
+        "of its own compute capability",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), MISFITS)
+def test_an_engine_that_does_not_fit_is_explained_before_it_is_read(
+    tmp_path: Path, changes: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trt, "Runtime", None)  # not even made
+    with pytest.raises(SnDeployError, match=message):
+        Engine(engine_file(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"settings": {"version_compatible": True, "exclude_lean_runtime": True}, "tensorrt": f"{MAJOR}.1.0.1"},
+        {"settings": {"hardware_compatibility": "ampere-plus"}, "gpu": {"name": "A100", "compute_capability": "8.0"}},
+    ],
+)
+def test_compatible_engines_run_elsewhere(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with Engine(engine_file(tmp_path, **changes)) as engine:
+        expect(engine.run({"x": rows(2)}), rows(2))
+
+
+def test_another_gpu_of_the_same_kind_is_a_warning(tmp_path: Path) -> None:
+    path = engine_file(tmp_path, gpu={"name": "NVIDIA H100", "compute_capability": "9.0"})
+    with (
+        pytest.warns(SnDeployWarning, match="its kernels were chosen on NVIDIA H100, and this is Stand-in"),
+        Engine(path),
+    ):
+        pass
+
+
+def test_host_code_runs_only_where_it_is_allowed(tmp_path: Path) -> None:
+    path = engine_file(tmp_path, {"host_code": True}, settings={"version_compatible": True})
+    with Engine(path, allow_host_code=True) as engine:
+        expect(engine.run({"x": rows(2)}), rows(2))
+    # A sidecar that says nothing of it changes nothing: TensorRT isn't told to allow it.
+    path = engine_file(tmp_path, {"host_code": True})
+    with pytest.raises(SnDeployError, match="can't read it: Host code isn't allowed"):
+        Engine(path)
+
+
+def test_an_engine_that_was_replaced_is_found_out(tmp_path: Path) -> None:
+    path = engine_file(tmp_path)
+    path.write_bytes(b'{"another": 1}')
+    with pytest.raises(SnDeployError, match=r"isn't the engine that net\.engine\.json describes"):
+        Engine(path)
+    path.with_name("net.engine.json").unlink()
+    with Engine(path) as engine:
+        assert [str(info) for info in engine.inputs] == ["x: float32 (?, 3)"]
+
+
+def test_the_plugin_is_loaded_for_an_engine_that_needs_it(tmp_path: Path) -> None:
+    path = engine_file(tmp_path, plugin={"use": "loaded", "library": PLUGIN.name, "sha256": "0"})
+    if not plugin.is_loaded():
+        with pytest.raises(SnDeployError, match=f"there is no libsn_deploy_trt{MAJOR}.so"):
+            Engine(path)
+    with Engine(path, plugin=PLUGIN):
+        assert plugin.is_loaded()
+    with Engine(path):  # it is there by now
+        pass
+
+
+# --- Check and inspect ----------------------------------------------------------------------------------------------
+
+
+def test_an_engine_is_two_backends_of_a_check(tmp_path: Path) -> None:
+    path = engine_file(tmp_path)
+    backends = open_backends(BackendOptions(files=[path]))
+    assert [backend.info.name for backend in backends.all] == ["trt", "trt-no-graph"]
+    graphs, plain = backends.all
+    assert graphs.info.versions == {"tensorrt": trt.__version__}
+    assert graphs.info.settings["precision"] == "float32"
+    assert (graphs.info.settings["cuda_graphs"], plain.info.settings["cuda_graphs"]) == (True, False)
+    for backend in backends.all:
+        expect(backend.run({"x": rows(4)}), rows(4))
+    inputs = {2: {"x": rows(2)}}
+    timed = graphs.timed(inputs)
+    assert isinstance(timed, TimedOnDevice)
+    assert timed.device_time_ms(inputs[2]) > 0
+    backends.close()
+    gc.collect()
+    with pytest.raises(SnDeployError, match="holds code that would run"):
+        open_backends(BackendOptions(files=[engine_file(tmp_path, settings={"version_compatible": True})]))
+
+
+def test_inspect_asks_the_engine_and_times_its_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["inspect", str(engine_file(tmp_path))])
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "scale PluginV3 500.0 50.0%" in lines
+    assert "copy Reformat 250.0 25.0% next to an SN plugin" in lines
+    assert "sum Reduce 250.0 25.0%" in lines
+    assert (
+        "3 layers, 1 of them SN plugins; 1 reformats, 1 of them next to an SN plugin; the plugins take 50.0% of the "
+        "layers' time"
+    ) in lines
+    assert lines[-1] == "times: median over 20 runs on random x 2x3, each layer launched and timed apart"
+
+
+def test_inspect_shows_the_sidecar_before_it_says_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["inspect", str(engine_file(tmp_path, tensorrt=OTHER))])
+    said = capsys.readouterr()
+    assert exit_.value.code == 2
+    assert OTHER in said.out
+    assert "an engine runs in its own version" in said.err

@@ -1,0 +1,122 @@
+"""torch with the host in the place of a GPU: streams do at once what they are given, graphs keep it for later."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+import types
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+
+class Stream:
+    """A stream; `order` is what was asked of all streams, by name."""
+
+    order: ClassVar[list[tuple[str, ...]]] = []
+    _count = 0
+
+    def __init__(self, device: Any = None) -> None:
+        Stream._count += 1
+        self.cuda_stream, self.name = Stream._count, f"stream {Stream._count}"
+
+    def wait_stream(self, other: Stream) -> None:
+        Stream.order.append((self.name, "waits for", other.name))
+
+    def synchronize(self) -> None:
+        Stream.order.append((self.name, "synchronized"))
+
+
+class Event:
+    def __init__(self, enable_timing: bool = False) -> None:
+        assert enable_timing
+        self._time = 0.0
+
+    def record(self, stream: Stream) -> None:
+        self._time = time.perf_counter()
+
+    def synchronize(self) -> None:
+        assert self._time
+
+    def elapsed_time(self, end: Event) -> float:
+        return (end._time - self._time) * 1e3
+
+
+class CUDAGraph:
+    """What was enqueued while it was captured."""
+
+    capturing: CUDAGraph | None = None
+
+    def __init__(self) -> None:
+        self.work: list[Callable[[], None]] = []
+
+    def replay(self) -> None:
+        assert self.work, "an empty graph"
+        for one in self.work:
+            one()
+
+
+class Cuda(types.ModuleType):
+    """torch.cuda, as far as engines use it."""
+
+    Stream, Event, CUDAGraph = Stream, Event, CUDAGraph
+
+    def __init__(self) -> None:
+        super().__init__("torch.cuda")
+        self.caller = Stream()  # the stream that is current outside
+        self.current = self.caller
+
+    def is_available(self) -> bool:
+        return True
+
+    def current_stream(self, device: Any = None) -> Stream:
+        return self.current
+
+    @contextlib.contextmanager
+    def device(self, index: Any) -> Iterator[None]:
+        yield
+
+    @contextlib.contextmanager
+    def stream(self, stream: Stream) -> Iterator[None]:
+        before, self.current = self.current, stream
+        yield
+        self.current = before
+
+    @contextlib.contextmanager
+    def graph(self, graph: CUDAGraph, stream: Stream, capture_error_mode: str) -> Iterator[None]:
+        assert capture_error_mode in ("global", "thread_local", "relaxed")
+        CUDAGraph.capturing = graph
+        try:
+            yield
+        finally:
+            CUDAGraph.capturing = None
+
+
+class Torch(types.ModuleType):
+    """torch whose device "cuda" is the host."""
+
+    def __init__(self) -> None:
+        super().__init__("torch")
+        self.cuda = Cuda()
+
+    def device(self, kind: str, index: int = 0) -> torch.device:
+        assert kind == "cuda"
+        return torch.device("cpu")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+
+def use_host_as_gpu(monkeypatch: pytest.MonkeyPatch) -> Torch:
+    """Whoever imports torch from now on gets the host for a GPU."""
+    made = Torch()
+    # As the real ones have them.
+    for own, real in ((Stream, torch.cuda.Stream), (Event, torch.cuda.Event), (CUDAGraph, torch.cuda.CUDAGraph)):
+        known = [*dir(real), "work", "capturing", "order", "name", "cuda_stream"]
+        assert all(name in known for name in vars(own) if not name.startswith("_"))
+    monkeypatch.setitem(sys.modules, "torch", made)
+    Stream.order.clear()
+    return made

@@ -1,0 +1,179 @@
+"""TensorRT's runtime on the host: an engine that computes y = 2 x + 1, and z, the sums of x's rows.
+
+It reads and writes the memory whose addresses it is given, as TensorRT does, and refuses what TensorRT refuses.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from typing import Any
+
+import numpy as np
+import tensorrt as trt
+
+from tests.tensorrt.stand_in.device import CUDAGraph
+from tests.tensorrt.stand_in.names import standing_in_for
+
+SCRATCH = 1000  # bytes
+# The first axis of the two profiles.
+PROFILES = [(1, 2, 4), (8, 16, 32)]
+COLUMNS = 3
+LAYERS = [
+    {"Name": "scale", "LayerType": "PluginV3", "Inputs": [{"Name": "x"}], "Outputs": [{"Name": "y"}]},
+    {"Name": "copy", "LayerType": "Reformat", "Inputs": [{"Name": "y"}], "Outputs": [{"Name": "y2"}]},
+    {"Name": "sum", "LayerType": "Reduce", "Inputs": [{"Name": "x"}], "Outputs": [{"Name": "z"}]},
+]
+LAYER_MS = {"scale": 0.5, "copy": 0.25, "sum": 0.25}
+alive: set[str] = set()
+contexts: list[Context] = []
+
+
+class Counted:
+    """Tells whether it is still there."""
+
+    def __init__(self, kind: str) -> None:
+        self._name = f"{kind} {id(self)}"
+        alive.add(self._name)
+
+    def __del__(self) -> None:
+        alive.discard(self._name)
+
+
+@standing_in_for(trt.EngineInspector)
+class Inspector:
+    def get_engine_information(self, form: Any) -> str:
+        assert form == trt.LayerInformationFormat.JSON
+        return json.dumps({"Layers": LAYERS, "Bindings": []})
+
+
+@standing_in_for(trt.IExecutionContext)
+class Context(Counted):
+    def __init__(self, engine: Engine) -> None:
+        super().__init__("context")
+        self._engine, self._profile = engine, 0
+        self._shape: tuple[int, ...] | None = None
+        self._addresses: dict[str, int] = {}
+        self._scratch = 0
+        self.profiler = None
+        contexts.append(self)
+
+    def set_device_memory(self, address: int, size: int) -> None:
+        assert size >= SCRATCH
+        self._scratch = address
+
+    def set_optimization_profile_async(self, index: int, stream: int) -> bool:
+        assert stream
+        self._profile, self._shape = index, None
+        return True
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        low, _, high = PROFILES[self._profile]
+        if name != "x" or shape[1:] != (COLUMNS,) or not (low <= shape[0] <= high or shape[0] == 0):
+            return False
+        self._shape = shape
+        return True
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        assert self._shape is not None
+        if self._engine._data_dependent:
+            return (-1,)
+        return self._shape[:1] if name == "z" else self._shape
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        assert isinstance(address, int)
+        self._addresses[name] = address
+        return address != 0
+
+    def execute_async_v3(self, stream: int) -> bool:
+        assert stream
+        assert self._scratch
+        assert self._shape is not None
+        if self._engine._fails:
+            self._engine._logger.log(trt.ILogger.Severity.ERROR, "Cask convolution execution")
+            return False
+        shape, addresses = self._shape, dict(self._addresses)
+
+        def work() -> None:
+            rows = shape[0]
+            x = memory(addresses["x"], rows * COLUMNS).reshape(rows, COLUMNS)
+            memory(addresses["y"], rows * COLUMNS)[:] = (2 * x + 1).reshape(-1)
+            memory(addresses["z"], rows)[:] = x.sum(1)
+            if self.profiler is not None:
+                for name, ms in LAYER_MS.items():
+                    self.profiler.report_layer_time(name, ms)
+
+        if CUDAGraph.capturing is not None:
+            if self._engine._uncapturable:
+                raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nand more")
+            CUDAGraph.capturing.work.append(work)
+        else:
+            work()
+        return True
+
+
+def memory(address: int, count: int) -> np.ndarray[Any, Any]:
+    """Floats at an address."""
+    if count == 0:
+        return np.zeros(0, np.float32)
+    return np.ctypeslib.as_array((ctypes.c_float * count).from_address(address))
+
+
+@standing_in_for(trt.ICudaEngine)
+class Engine(Counted):
+    def __init__(self, traits: dict[str, Any], logger: Any) -> None:
+        super().__init__("engine")
+        self._logger = logger
+        self._data_dependent, self._fails = traits.get("data_dependent", False), traits.get("fails", False)
+        self._uncapturable, self._shape_input = traits.get("uncapturable", False), traits.get("shape_input", False)
+
+    num_io_tensors = 3
+    num_optimization_profiles = len(PROFILES)
+    device_memory_size_v2 = SCRATCH
+
+    def get_tensor_name(self, index: int) -> str:
+        return ("x", "y", "z")[index]
+
+    def get_tensor_mode(self, name: str) -> Any:
+        return trt.TensorIOMode.INPUT if name == "x" else trt.TensorIOMode.OUTPUT
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return (-1,) if name == "z" else (-1, COLUMNS)
+
+    def get_tensor_dtype(self, name: str) -> Any:
+        return trt.DataType.FLOAT
+
+    def get_tensor_location(self, name: str) -> Any:
+        return trt.TensorLocation.DEVICE
+
+    def is_shape_inference_io(self, name: str) -> bool:
+        return bool(self._shape_input) and name == "x"
+
+    def get_tensor_profile_shape(self, name: str, index: int) -> list[tuple[int, ...]]:
+        assert name == "x"
+        return [(rows, COLUMNS) for rows in PROFILES[index]]
+
+    def create_execution_context(self, strategy: Any) -> Context:
+        assert strategy == trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        return Context(self)
+
+    def create_engine_inspector(self) -> Inspector:
+        return Inspector()
+
+
+@standing_in_for(trt.Runtime)
+class Runtime(Counted):
+    """Reads plans that are JSON; "host_code" in one needs to be allowed."""
+
+    def __init__(self, logger: Any) -> None:
+        assert isinstance(logger, trt.ILogger)
+        super().__init__("runtime")
+        self._logger = logger
+        self.engine_host_code_allowed = False
+
+    def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
+        traits = json.loads(plan)
+        if traits.get("host_code") and not self.engine_host_code_allowed:
+            self._logger.log(trt.ILogger.Severity.ERROR, "Host code isn't allowed")
+            return None
+        return Engine(traits, self._logger)
