@@ -14,15 +14,20 @@ of the variances plus the variance of the means, where the published code subtra
 from __future__ import annotations
 
 from sn_deploy.nn.base import SwitchNorm
-from sn_deploy.nn.layers import SwitchNorm1d, SwitchNorm2d, SwitchNorm3d
+from sn_deploy.nn.channels_last import ChannelsLast
+from sn_deploy.nn.conversion import convert
+from sn_deploy.nn.layers import SwitchNorm1d, SwitchNorm2d, SwitchNorm3d, SwitchNormSequence
 from sn_deploy.nn.moments import moments_from_sums
 from sn_deploy.nn.sums import finalize_batch_average
 
 __all__ = [
+    "ChannelsLast",
     "SwitchNorm",
     "SwitchNorm1d",
     "SwitchNorm2d",
     "SwitchNorm3d",
+    "SwitchNormSequence",
+    "convert",
     "finalize_batch_average",
     "moments_from_sums",
 ]

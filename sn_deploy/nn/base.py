@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, cast
 
 import torch
@@ -19,6 +20,8 @@ class SwitchNorm(nn.Module):
     """
 
     _spatial_rank: ClassVar[int]
+    # The branches that there may be, in the order in which `_branches` gives them.
+    _branch_names: ClassVar[tuple[str, ...]] = ("in", "ln", "bn")
 
     running_mean: Tensor
     running_var: Tensor
@@ -26,16 +29,27 @@ class SwitchNorm(nn.Module):
     def __init__(
         self,
         num_features: int,
-        branches: int,
         statistics_shape: tuple[int, ...] | None,
         eps: float,
         momentum: float,
         using_moving_average: bool,
         last_gamma: bool,
+        ddof: int,
+        order: Sequence[str] | None,
     ) -> None:
         super().__init__()
         if num_features < 1:
             raise SnDeployError(f"num_features is {num_features}", where=type(self).__name__, expected="at least 1")
+        if ddof not in (0, 1):
+            raise SnDeployError(f"ddof is {ddof!r}", where=type(self).__name__, expected="0 or 1")
+        names = [name for name in self._branch_names if name != "bn" or statistics_shape is not None]
+        self.order = tuple(names if order is None else order)
+        if sorted(self.order) != sorted(names):
+            raise SnDeployError(
+                f"order is {self.order}", where=type(self).__name__, expected=f"{', '.join(names)} in some order"
+            )
+        self._places = tuple(names.index(name) for name in self.order)
+        self.ddof = ddof
         self.num_features = num_features
         self.eps = eps
         self.momentum = momentum
@@ -45,8 +59,8 @@ class SwitchNorm(nn.Module):
         parameter_shape = (1, num_features) + (1,) * self._spatial_rank
         self.weight = nn.Parameter(torch.empty(parameter_shape))
         self.bias = nn.Parameter(torch.empty(parameter_shape))
-        self.mean_weight = nn.Parameter(torch.empty(branches))
-        self.var_weight = nn.Parameter(torch.empty(branches))
+        self.mean_weight = nn.Parameter(torch.empty(len(names)))
+        self.var_weight = nn.Parameter(torch.empty(len(names)))
         if statistics_shape is not None:
             self.register_buffer("running_mean", torch.empty(statistics_shape))
             self.register_buffer("running_var", torch.empty(statistics_shape))
@@ -75,14 +89,15 @@ class SwitchNorm(nn.Module):
         self._check_input(x)
         dtype = torch.promote_types(x.dtype, torch.float32)
         h = x.to(dtype)
-        means, variances = zip(*self._branches(h), strict=True)
+        branches = self._branches(h)
+        means, variances = zip(*(branches[place] for place in self._places), strict=True)
         mean = _mix(self.mean_weight.to(dtype), means)
         var = _mix(self.var_weight.to(dtype), variances)
         gain = self.weight.to(dtype) / (var + self.eps).sqrt()  # (N, C, 1…): the small tensor takes the division
         return ((h - mean) * gain + self.bias.to(dtype)).to(x.dtype)
 
     def _branches(self, x: Tensor) -> list[Moments]:
-        """The moments of each branch, in the order of the mix weights, each to be broadcast against x."""
+        """The moments of each branch, in the order IN, LN, BN, each to be broadcast against x."""
         raise NotImplementedError
 
     def _check_input(self, x: Tensor) -> None:
@@ -136,10 +151,12 @@ class SwitchNorm(nn.Module):
 
     def extra_repr(self) -> str:
         """The constructor's arguments, as torch's own layers show them."""
-        return (
+        text = (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
             f"using_moving_average={self.using_moving_average}, using_bn={self.using_bn}, last_gamma={self.last_gamma}"
         )
+        usual = tuple(sorted(self._places)) == self._places
+        return text + ("" if self.ddof else ", ddof=0") + ("" if usual else f", order={self.order}")
 
 
 def _mix(logits: Tensor, branches: tuple[Tensor, ...]) -> Tensor:

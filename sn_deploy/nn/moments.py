@@ -10,9 +10,9 @@ from sn_deploy.errors import SnDeployError
 Moments = tuple[Tensor, Tensor]  # mean, variance
 
 
-def moments(x: Tensor, dim: int | tuple[int, ...]) -> Moments:
-    """The mean and the unbiased variance of ``x`` over ``dim``, which stays as a dimension of 1."""
-    var, mean = torch.var_mean(x, dim, correction=1, keepdim=True)
+def moments(x: Tensor, dim: int | tuple[int, ...], ddof: int = 1) -> Moments:
+    """Mean and variance (divisor n - ddof) of ``x`` over ``dim``, which stays as a dimension of 1."""
+    var, mean = torch.var_mean(x, dim, correction=ddof, keepdim=True)
     return mean, var
 
 
