@@ -9,6 +9,10 @@ the branches IN, LN, BN:
 One thing differs: the variances that are pooled over channels (LN) or over the batch (BN, in training) are the mean
 of the variances plus the variance of the means, where the published code subtracts squares, which cancel: for
 |mean| far above the deviation that gives a negative variance, hence NaN.
+
+What ports do otherwise is an option: ``ddof=0`` for biased variances, ``order`` for that of the weights, and
+`SwitchNormSequence` for (N, C, L). `ChannelsLast` wraps a layer for inputs of Keras' layout; `convert` makes SN models of
+BatchNorm models.
 """
 
 from __future__ import annotations

@@ -101,7 +101,8 @@ class SwitchNorm(nn.Module):
         raise NotImplementedError
 
     def _check_input(self, x: Tensor) -> None:
-        expected = f"(N, {self.num_features}" + "".join((", D", ", H", ", W")[3 - self._spatial_rank :]) + ")"
+        axes = ", L" if self._spatial_rank == 1 else "".join((", D", ", H", ", W")[3 - self._spatial_rank :])
+        expected = f"(N, {self.num_features}{axes})"
         where = type(self).__name__
         if x.dim() != self._spatial_rank + 2 or x.shape[1] != self.num_features:
             raise SnDeployError(f"input has shape {tuple(x.shape)}", where=where, expected=expected)
