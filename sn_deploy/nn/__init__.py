@@ -22,10 +22,12 @@ from sn_deploy.nn.channels_last import ChannelsLast
 from sn_deploy.nn.conversion import convert
 from sn_deploy.nn.layers import SwitchNorm1d, SwitchNorm2d, SwitchNorm3d, SwitchNormSequence
 from sn_deploy.nn.moments import moments_from_sums
+from sn_deploy.nn.sparse import SparseSwitchNorm2d
 from sn_deploy.nn.sums import finalize_batch_average
 
 __all__ = [
     "ChannelsLast",
+    "SparseSwitchNorm2d",
     "SwitchNorm",
     "SwitchNorm1d",
     "SwitchNorm2d",

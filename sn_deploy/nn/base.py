@@ -91,10 +91,15 @@ class SwitchNorm(nn.Module):
         h = x.to(dtype)
         branches = self._branches(h)
         means, variances = zip(*(branches[place] for place in self._places), strict=True)
-        mean = _mix(self.mean_weight.to(dtype), means)
-        var = _mix(self.var_weight.to(dtype), variances)
+        mean = self._mix("mean", means, dtype)
+        var = self._mix("var", variances, dtype)
         gain = self.weight.to(dtype) / (var + self.eps).sqrt()  # (N, C, 1…): the small tensor takes the division
         return ((h - mean) * gain + self.bias.to(dtype)).to(x.dtype)
+
+    def _mix(self, which: str, branches: tuple[Tensor, ...], dtype: torch.dtype) -> Tensor:
+        """The ``mean`` or the ``var`` of the branches, by their learned shares."""
+        logits: Tensor = getattr(self, f"{which}_weight")
+        return mix(logits.to(dtype).softmax(0), branches)
 
     def _branches(self, x: Tensor) -> list[Moments]:
         """The moments of each branch, in the order IN, LN, BN, each to be broadcast against x."""
@@ -160,8 +165,9 @@ class SwitchNorm(nn.Module):
         return text + ("" if self.ddof else ", ddof=0") + ("" if usual else f", order={self.order}")
 
 
-def _mix(logits: Tensor, branches: tuple[Tensor, ...]) -> Tensor:
-    mixed, *others = (share * branch for share, branch in zip(logits.softmax(0), branches, strict=True))
+def mix(shares: Tensor, branches: tuple[Tensor, ...]) -> Tensor:
+    """Σ share · branch, each branch broadcast against the others."""
+    mixed, *others = (share * branch for share, branch in zip(shares, branches, strict=True))
     for term in others:
         mixed = mixed + term
     return cast(Tensor, mixed)

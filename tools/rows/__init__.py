@@ -1,0 +1,9 @@
+"""The rows of docs/models.md: a file for each task of the papers, each with a tuple ``ROWS``."""
+
+from __future__ import annotations
+
+from tools.rows import face, imagenet, segmentation, sparse
+from tools.rows.row import Row
+
+# A module of more rows is one more name here.
+ROWS: tuple[Row, ...] = (*imagenet.ROWS, *face.ROWS, *segmentation.ROWS, *sparse.ROWS)
