@@ -38,6 +38,7 @@ def single_node_model(
     ranks: Collection[int] | None = None,
     most_positions: int | None = None,
     output_shape: bool = True,
+    overload: str = "",
 ) -> onnx.ModelProto:
     """``Y = SwitchNorm(X)`` with the layer's constants as initializers, or a fused form, of X and maybe ``residual``.
 
@@ -48,10 +49,12 @@ def single_node_model(
         opset: of the standard operators in the function.
         ranks, most_positions: that the function serves; None for the rank of ``shape`` alone and for any size.
         output_shape: whether Y states its shape, or shape inference must find it.
+        overload: of the function, with the general one before it, as in a file of ours.
     """
     node = helper.make_node(
         op_type, list(input_names(op_type)), ["Y"], name=folded.name, domain=DOMAIN, **attributes_from_folded(folded)
     )
+    node.overload = overload
     for key, value in metadata_from_folded(folded).items():
         node.metadata_props.add(key=key, value=value)
     element_type = ELEMENT_TYPES[dtype]
@@ -65,12 +68,19 @@ def single_node_model(
         [helper.make_tensor_value_info("Y", element_type, list(shape) if output_shape else None)],
         [numpy_helper.from_array(value, name) for name, value in parameters_from_folded(folded).items()],
     )
-    body = function_body(
-        opset, {len(shape)} if ranks is None else ranks, most_positions=most_positions, op_type=op_type
-    )
+    bodies = [
+        function_body(
+            opset,
+            {len(shape)} if ranks is None else ranks,
+            most_positions=most_positions,
+            op_type=op_type,
+            overload=each,
+        )
+        for each in sorted({"", overload})
+    ]
     return helper.make_model(
         graph,
         opset_imports=[helper.make_opsetid("", opset), helper.make_opsetid(DOMAIN, VERSION)],
-        functions=[body],
+        functions=bodies,
         ir_version=10,  # the first with metadata_props
     )

@@ -138,7 +138,11 @@ def run(name: str, build: Callable[[], torch.nn.Module], only: str, folder: Path
             continue
         source = folder / f"{hash(way.exported)}.onnx"
         if not source.exists():
-            write(model, way.exported, source)
+            try:
+                write(model, way.exported, source)
+            except Exception as error:  # whatever an exporter raises for an opset that it doesn't have
+                print(f"{name} {way}: the exporter can't: {type(error).__name__}: {error}"[:200], flush=True)
+                continue
         given = optimise(source, way.after, folder / "optimised.onnx")
         if given is None:
             print(f"{name} {way}: skipped, not installed", flush=True)
@@ -183,6 +187,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             for row in run(name, getattr(models, name), arguments.only, Path(folder)):
                 rows.append(row)
+                if arguments.output:
+                    with atomic_output(arguments.output) as temporary:
+                        temporary.write_text(json.dumps(rows, indent=2) + "\n")
                 print(
                     f"{name} {row['way']}: {row['nodes_before']} nodes -> {row['nodes']} (direct "
                     f"{row['nodes_direct']}), {row['missed']} missed, {row['rel_l2_to_direct']:.1e} to direct, "
@@ -190,9 +197,6 @@ def main() -> None:
                     flush=True,
                 )
     print(f"{len(rows)} files, missed: {Counter(row['missed'] for row in rows)}")
-    if arguments.output:
-        with atomic_output(arguments.output) as temporary:
-            temporary.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@ With ``d = x - mean_in``, the layer is ``y = d·s + t`` with per (n, c)
     s = scale / sqrt(var)        t = shift·s + bias
 
 which subtracts nothing from x but its own mean, so a large mean costs no digits of the deviation.
+
+A body may leave out statistics whose weights are 0 (`sn_deploy.graph.overloads`). Without any, the layer is a
+BatchNormalization, which ONNX Runtime keeps in its blocked layout.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from sn_deploy.graph.op import (
     SWITCH_NORM_ADD_RELU,
     input_names,
 )
+from sn_deploy.graph.overloads import GENERAL, uses_from_overload
 
 # CastLike and the start and end of Shape came with 15; above 24 nothing has been tried.
 MIN_OPSET: Final = 15
@@ -46,7 +50,12 @@ _ATTRIBUTES: Final = (*FLOAT_ATTRIBUTES, "ddof", "plugin_namespace")
 
 
 def function_body(
-    opset: int, ranks: Collection[int], *, most_positions: int | None = None, op_type: str = SWITCH_NORM
+    opset: int,
+    ranks: Collection[int],
+    *,
+    most_positions: int | None = None,
+    op_type: str = SWITCH_NORM,
+    overload: str = GENERAL,
 ) -> onnx.FunctionProto:
     """The function of one of the operators for one file.
 
@@ -57,9 +66,11 @@ def function_body(
         most_positions: the largest HW of these nodes, None where one is dynamic. Means over more than
             `MOST_POSITIONS_OF_ONE_SUM` are taken in steps, which costs time on small maps.
         op_type: which operator, one of `sn_deploy.graph.op.OP_TYPES`.
+        overload: which statistics it uses (`sn_deploy.graph.overloads`).
 
     Raises:
-        SnDeployError: an operator that isn't ours, an opset that is not supported, no rank, or a rank below 2.
+        SnDeployError: an operator or overload that isn't ours, an opset that is not supported, no rank, or a rank
+            below 2.
     """
     if op_type not in OP_TYPES:
         raise SnDeployError(f"no operator of ours: {op_type!r}", where=DOMAIN, expected=" or ".join(OP_TYPES))
@@ -77,18 +88,30 @@ def function_body(
             where=op_type,
             expected="at least one rank, each 2 or more: (N, C, *spatial)",
         )
+    uses = uses_from_overload(overload)
     long_sums = most_positions is None or most_positions > MOST_POSITIONS_OF_ONE_SUM
-    if distinct == {2}:
-        body = _body_of_rank_2(opset)
+    if not uses:
+        body = _BODY_WITHOUT_STATISTICS
+    elif distinct == {2}:
+        body = _body_of_rank_2(opset, uses)
     elif len(distinct) == 1:
-        body = _body_of_spatial_rank(opset, distinct.pop(), long_sums)
+        body = _body_of_spatial_rank(opset, distinct.pop(), uses, long_sums)
     else:
-        body = _body_of_any_rank(opset, _mean_and_d_of_view(opset, distinct, long_sums))
-    return onnx.parser.parse_function(
+        body = _body_of_any_rank(opset, uses, _mean_and_d_of_view(opset, distinct, long_sums))
+    function = onnx.parser.parse_function(
         f'<domain: "{DOMAIN}", opset_import: ["": {opset}]>\n'
         f"{op_type} <{', '.join(_ATTRIBUTES)}> ({', '.join(input_names(op_type))}) => (Y) {{\n"
         f"{body}\n{_finish(op_type)}\n}}"
     )
+    function.overload = overload
+    return function
+
+
+# For X of any rank.
+_BODY_WITHOUT_STATISTICS: Final = """
+    x = Cast <to = 1> (X)
+    y = BatchNormalization <epsilon = 0.0> (x, scale, bias, mean_offset, var_offset)
+    """
 
 
 def _finish(op_type: str) -> str:
@@ -106,7 +129,7 @@ def _finish(op_type: str) -> str:
     Y = CastLike (positive, X)"""
 
 
-def _body_of_spatial_rank(opset: int, rank: int, long_sums: bool) -> str:
+def _body_of_spatial_rank(opset: int, rank: int, uses: Collection[str], long_sums: bool) -> str:
     # In X's own shape, so that shape inference gives Y the shape of X. Parameters are (C, 1, …).
     trailing = list(range(1, rank - 1))
     spatial = list(range(2, rank))
@@ -126,28 +149,31 @@ def _body_of_spatial_rank(opset: int, rank: int, long_sums: bool) -> str:
     mean_offset_c = Unsqueeze (mean_offset, trailing)
     var_offset_c = Unsqueeze (var_offset, trailing)
     {mean_and_d}
-    {_variance_in(opset, spatial)}
-    {_mix(opset)}
+    {_variance_in(opset, spatial) if _takes_variance(uses) else ""}
+    {_mix(opset, uses)}
     y = Add (scaled, t)
     """
 
 
-def _body_of_rank_2(opset: int) -> str:
+def _body_of_rank_2(opset: int, uses: Collection[str]) -> str:
+    variance = f"""
+    {_variance_in(opset, [1])}
+    v_ln = Constant <value_float: float = @var_ln> ()
+    var_from_ln = Mul (v_ln, s_in)
+    var = Add (var_from_ln, var_offset)
+    """
     return f"""
     x = Cast <to = 1> (X)
     extents = Shape <start = 1> (X)
     count = ReduceProd <keepdims = 0> (extents)
     {_reduce(opset, "m_ln", "ReduceMean", "x", [1])}
     d = Sub (x, m_ln)
-    {_variance_in(opset, [1])}
+    {variance if "var_ln" in uses else "var = Identity (var_offset)"}
     w_ln = Constant <value_float: float = @mean_ln> ()
-    v_ln = Constant <value_float: float = @var_ln> ()
     one = Constant <value_float = 1.0> ()
     w_rest = Sub (one, w_ln)
     own = Mul (w_rest, m_ln)
     shift = Sub (own, mean_offset)
-    var_from_ln = Mul (v_ln, s_in)
-    var = Add (var_from_ln, var_offset)
     deviation = Sqrt (var)
     s = Div (scale, deviation)
     centred = Add (d, shift)
@@ -156,7 +182,7 @@ def _body_of_rank_2(opset: int) -> str:
     """
 
 
-def _body_of_any_rank(opset: int, mean_and_d: str) -> str:
+def _body_of_any_rank(opset: int, uses: Collection[str], mean_and_d: str) -> str:
     # X viewed as (N, groups, rows, columns): (N, C, …, W), and (N, 1, 1, C) for rank 2, which makes LN's moments over
     # C out of IN's over the one group. Parameters follow: (C, 1, 1), and (1, 1, C) for rank 2.
     return f"""
@@ -184,8 +210,8 @@ def _body_of_any_rank(opset: int, mean_and_d: str) -> str:
     mean_offset_c = Reshape (mean_offset, per_channel)
     var_offset_c = Reshape (var_offset, per_channel)
     {mean_and_d}
-    {_variance_in(opset, [2, 3])}
-    {_mix(opset)}
+    {_variance_in(opset, [2, 3]) if _takes_variance(uses) else ""}
+    {_mix(opset, uses)}
     y_viewed = Add (scaled, t)
     y = Reshape (y_viewed, shape)
     """
@@ -235,38 +261,67 @@ def _variance_in(opset: int, axes: list[int]) -> str:
     """
 
 
-def _mix(opset: int) -> str:
+def _takes_variance(uses: Collection[str]) -> bool:
+    return "var_in" in uses or "var_ln" in uses
+
+
+def _mix(opset: int, uses: Collection[str]) -> str:
     """From d (N, C, *spatial), m_in and s_in (N, C, 1, …) and the parameters (C, 1, …) to d·s and t: y is their sum."""
     # 1 - w_in - w_ln as two halves: whatever the weights, next to nothing is rounded off before it meets the mean.
     return f"""
-    {_reduce(opset, "m_ln", "ReduceMean", "m_in", [1])}
-    m_apart = Sub (m_in, m_ln)
-    m_apart_squared = Mul (m_apart, m_apart)
-    spread = Add (s_in, m_apart_squared)
-    {_reduce(opset, "s_ln", "ReduceMean", "spread", [1])}
-
+    {_layer_statistics(opset, uses)}
     w_in = Constant <value_float: float = @mean_in> ()
     w_ln = Constant <value_float: float = @mean_ln> ()
-    v_in = Constant <value_float: float = @var_in> ()
-    v_ln = Constant <value_float: float = @var_ln> ()
     half = Constant <value_float = 0.5> ()
     half_less_in = Sub (half, w_in)
     half_less_ln = Sub (half, w_ln)
     w_rest = Add (half_less_in, half_less_ln)
     own = Mul (w_rest, m_in)
-    own_apart = Mul (w_ln, m_apart)
     offset_below = Neg (mean_offset_c)
-    shift = Sum (own, offset_below, own_apart)
-
-    var_from_in = Mul (v_in, s_in)
-    var_from_ln = Mul (v_ln, s_ln)
-    var = Sum (var_from_in, var_from_ln, var_offset_c)
+    {_shift("mean_ln" in uses)}
+    {_variance(uses)}
     deviation = Sqrt (var)
     s = Div (scale_c, deviation)
     shift_scaled = Mul (shift, s)
     t = Add (shift_scaled, bias_c)
     scaled = Mul (d, s)
     """
+
+
+def _layer_statistics(opset: int, uses: Collection[str]) -> str:
+    """From m_in and s_in to m_ln and s_ln, as far as they are used."""
+    lines = ""
+    if "mean_ln" in uses or "var_ln" in uses:
+        lines += f"""
+    {_reduce(opset, "m_ln", "ReduceMean", "m_in", [1])}
+    m_apart = Sub (m_in, m_ln)"""
+    if "var_ln" in uses:
+        lines += f"""
+    m_apart_squared = Mul (m_apart, m_apart)
+    spread = Add (s_in, m_apart_squared)
+    {_reduce(opset, "s_ln", "ReduceMean", "spread", [1])}"""
+    return lines
+
+
+def _shift(with_layer: bool) -> str:
+    """mean_in - mean."""
+    if not with_layer:
+        return "shift = Add (own, offset_below)"
+    return """own_apart = Mul (w_ln, m_apart)
+    shift = Sum (own, offset_below, own_apart)"""
+
+
+def _variance(uses: Collection[str]) -> str:
+    """var, from what of s_in and s_ln is used."""
+    lines, parts = "", []
+    for name in ("in", "ln"):
+        if f"var_{name}" in uses:
+            lines += f"""
+    v_{name} = Constant <value_float: float = @var_{name}> ()
+    var_from_{name} = Mul (v_{name}, s_{name})"""
+            parts.append(f"var_from_{name}")
+    return f"""{lines}
+    var = Sum ({", ".join([*parts, "var_offset_c"])})"""
 
 
 def _reduce(opset: int, result: str, op: str, source: str, axes: list[int]) -> str:

@@ -12,6 +12,7 @@ import sn_deploy
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import op
 from sn_deploy.graph.function_body import function_body
+from sn_deploy.graph.overloads import GENERAL, check_overload
 
 
 def switch_norm_nodes(model: ir.Model) -> list[ir.Node]:
@@ -69,21 +70,28 @@ def _name_layers(model: ir.Model) -> None:
 def write_functions(model: ir.Model) -> None:
     """Gives the file a function for each of our operators that it uses, and for no other. Changes ``model``.
 
+    The general one of an operator comes first, whatever overloads its nodes ask for: that is the one which a runtime
+    takes that doesn't know overloads.
+
     Raises:
-        SnDeployError: a node whose X has no known rank, or an opset without a function body.
+        SnDeployError: a node whose X has no known rank, an overload that isn't ours or leaves out what the node uses,
+            or an opset without a function body.
     """
     for name in [name for name in model.functions if name[0] == op.DOMAIN]:
         del model.functions[name]
-    shapes: dict[str, list[ir.Shape]] = {}
+    shapes: dict[tuple[str, str], list[ir.Shape]] = {}
     for node in switch_norm_nodes(model):
         x = node.inputs[0]
         if x is None or x.shape is None:
             raise SnDeployError("the rank of its input isn't known", where=f"node {node.name}")
-        shapes.setdefault(node.op_type, []).append(x.shape)
-    for op_type, own in shapes.items():
+        check_overload(node)
+        for overload in {GENERAL, node.overload}:
+            shapes.setdefault((node.op_type, overload), []).append(x.shape)
+    for (op_type, overload), own in sorted(shapes.items(), key=lambda item: item[0]):
         ranks = {len(shape) for shape in own}
         positions = _most_positions(own)
-        proto = function_body(model.opset_imports[""], ranks, most_positions=positions, op_type=op_type)
+        opset = model.opset_imports[""]
+        proto = function_body(opset, ranks, most_positions=positions, op_type=op_type, overload=overload)
         body = ir.serde.deserialize_function(proto)
         model.functions[body.identifier()] = body
     if shapes:

@@ -95,25 +95,33 @@ def _with_named_bodies(model: onnx.ModelProto) -> onnx.ModelProto | None:
     place = 0
     for call in model.graph.node:
         is_layer = call.domain == _DOMAIN
-        for part in range(counts.get((call.domain, call.op_type), 1)):
+        for part in range(counts.get(_callee(call), 1)):
             node = next(nodes, None)
             if node is None:
                 return None
             if is_layer:
                 node.name = f"layer-{place}/{part}"
-            elif node.op_type != call.op_type and (call.domain, call.op_type) not in counts:
+            elif node.op_type != call.op_type and _callee(call) not in counts:
                 return None
         place += is_layer
     return inlined if next(nodes, None) is None else None
 
 
-def _node_counts(functions: Sequence[onnx.FunctionProto]) -> dict[tuple[str, str], int]:
-    """Domain and name of each function -> how many nodes a call of it becomes."""
-    bodies = {(function.domain, function.name): function for function in functions}
+Callee = tuple[str, str, str]
 
-    def count(key: tuple[str, str]) -> int:
+
+def _callee(node: onnx.NodeProto) -> Callee:
+    """Domain, name and overload of the function that a node would call."""
+    return node.domain, node.op_type, node.overload
+
+
+def _node_counts(functions: Sequence[onnx.FunctionProto]) -> dict[Callee, int]:
+    """Each function -> how many nodes a call of it becomes."""
+    bodies = {(function.domain, function.name, function.overload): function for function in functions}
+
+    def count(key: Callee) -> int:
         if key not in bodies:
             return 1
-        return sum(count((node.domain, node.op_type)) for node in bodies[key].node)
+        return sum(count(_callee(node)) for node in bodies[key].node)
 
     return {key: count(key) for key in bodies}
