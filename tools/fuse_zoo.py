@@ -140,7 +140,7 @@ def run(name: str, build: Callable[[], torch.nn.Module], only: str, folder: Path
         if not source.exists():
             try:
                 write(model, way.exported, source)
-            except Exception as error:  # whatever an exporter raises for an opset that it doesn't have
+            except Exception as error:  # noqa: BLE001 (whatever an exporter raises for an opset that it doesn't have)
                 print(f"{name} {way}: the exporter can't: {type(error).__name__}: {error}"[:200], flush=True)
                 continue
         given = optimise(source, way.after, folder / "optimised.onnx")

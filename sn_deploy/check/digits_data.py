@@ -44,6 +44,12 @@ def load_digits_split() -> DigitsSplit:
     return DigitsSplit(images[~held_out], labels[~held_out], images[held_out], labels[held_out])
 
 
+def test_samples() -> list[tuple[npt.NDArray[np.float32], int]]:
+    """The held-out images, each with its label: ``--data sn_deploy.check.digits_data:test_samples``."""
+    digits = load_digits_split()
+    return [(image, int(label)) for image, label in zip(digits.test_images, digits.test_labels, strict=True)]
+
+
 def held_out_mask(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """True at every `HELD_OUT_EVERY`-th occurrence of each label, (N,)."""
     mask = np.zeros(labels.shape, dtype=np.bool_)

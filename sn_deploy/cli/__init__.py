@@ -37,6 +37,10 @@ _COMMANDS: Final = {
     ),
     "merge": ("sn_deploy.cli.merge", "Put the parts of a check together, exactly."),
     "optimise": ("sn_deploy.cli.optimise", "Make an ONNX file faster on this machine."),
+    "specialise": (
+        "sn_deploy.cli.specialise",
+        "Make SN layers cheaper that need less than SN, exactly or within a budget.",
+    ),
     "report": ("sn_deploy.cli.report", "Make the HTML report of a check anew, from its JSON."),
 }
 

@@ -14,7 +14,17 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sn_deploy.cli.check_options import BACKENDS, DATA, LATENCY, LIMITS, OUTPUT, TASK, add_options, limits_from_options
+from sn_deploy.cli.check_options import (
+    BACKENDS,
+    DATA,
+    LATENCY,
+    LIMITS,
+    OUTPUT,
+    SHARD,
+    TASK,
+    add_options,
+    limits_from_options,
+)
 from sn_deploy.cli.check_output import check_outputs, command_text, console_for, raise_where_failed, write_result
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
 from sn_deploy.cli.values import parse_arguments, parse_input
@@ -37,7 +47,7 @@ DEFAULT_BATCH: Final = 8
 @click.argument("files", nargs=-1, metavar="[FILES]…", type=click.Path(path_type=Path))
 @model_options(required=False)
 @finalize_option
-@add_options(BACKENDS, DATA, TASK, LIMITS, LATENCY, OUTPUT)
+@add_options(BACKENDS, DATA, SHARD, TASK, LIMITS, LATENCY, OUTPUT)
 @click.pass_context
 def command(context: click.Context, /, **given: Any) -> None:
     """Prove that backends agree on the same samples, and time them.

@@ -72,9 +72,10 @@ DATA: Final = (
     click.option(
         "--limit", type=click.IntRange(min=1), metavar="N", help="So many samples; default: all, 64 random ones."
     ),
-    click.option("--shard", metavar="PART/PARTS", help="Run this part alone: 2/8. Then: sn-deploy merge."),
     *IMAGES,
 )
+
+SHARD: Final = (click.option("--shard", metavar="PART/PARTS", help="Run this part alone: 2/8. Then: sn-deploy merge."),)
 
 LIMITS: Final = (
     click.option("--max-rel-l2", type=float, metavar="X", help="Largest relative L2 error of an output."),

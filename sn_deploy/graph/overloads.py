@@ -24,10 +24,11 @@ _RANK_2: Final = ("mean_ln", "var_ln")
 
 
 def overload_from_weights(weights: Mapping[str, float], rank: int) -> str:
-    """The overload for a layer with these `FLOAT_ATTRIBUTES`: `GENERAL` where it uses all that X of this rank has."""
+    """The overload for a layer with these `FLOAT_ATTRIBUTES`; `GENERAL` where none would be cheaper."""
     possible = _RANK_2 if rank == 2 else FLOAT_ATTRIBUTES
     used = [name for name in possible if weights[name] != 0]
-    return GENERAL if len(used) == len(possible) else "_".join(used) or CONSTANT
+    # On the way to LN's variance all others are computed.
+    return GENERAL if "var_ln" in used else "_".join(used) or CONSTANT
 
 
 def uses_from_overload(overload: str) -> frozenset[str]:

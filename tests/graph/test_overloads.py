@@ -62,7 +62,7 @@ def test_every_overload_is_valid_and_right(rank: int, op_type: str) -> None:
         )
         onnx.checker.check_model(model, full_check=True)
         assert error(model, op_type, case, native=False) <= 1, overload
-    assert len(seen) == (4 if rank == 2 else 16)
+    assert len(seen) == (3 if rank == 2 else 9)
 
 
 @pytest.mark.parametrize("ranks", [{2, 4}, {2, 3}, {4, 5}])
@@ -111,7 +111,7 @@ def test_what_is_left_out_isn_t_computed() -> None:
 def test_a_wrong_overload_is_seen_in_the_numbers() -> None:
     # The planted fault: a body that leaves out what the layer uses.
     case = make_case(SHAPES[4], "float32", mean_weights=(0.5, 0.3, 0.2), var_weights=(0.5, 0.3, 0.2), ddof=1, seed=0)
-    for overload in ("mean_in_var_in", "mean_ln_var_ln", "constant", "mean_in_mean_ln_var_in"):
+    for overload in ("mean_in_var_in", "mean_ln_var_in", "constant", "mean_in_mean_ln_var_in"):
         model = single_node_model(case.folded, case.x.shape, "float32", overload=overload)
         assert error(model, SWITCH_NORM, case, native=False) > 100
 
@@ -143,6 +143,6 @@ def test_names_and_uses_are_each_other_s() -> None:
     for used in itertools.product((0.0, 0.5), repeat=4):
         weights = dict(zip(FLOAT_ATTRIBUTES, used, strict=True))
         names = {name for name, weight in weights.items() if weight}
-        assert uses_from_overload(overload_from_weights(weights, 4)) == names
+        assert uses_from_overload(overload_from_weights(weights, 4)) == (set(FLOAT_ATTRIBUTES) if used[3] else names)
     with pytest.raises(SnDeployError, match="no overload of ours"):
         function_body(20, {4}, overload="constant_mean_in")

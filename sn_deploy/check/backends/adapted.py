@@ -100,7 +100,9 @@ class AdaptedBackend:
 
     def cast(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The inputs under the runner's names and in its types."""
-        return {own: _cast(inputs[name], self._inputs[own], self.info.name) for name, own in self._input_names.items()}
+        return {
+            own: cast_input(inputs[name], self._inputs[own], self.info.name) for name, own in self._input_names.items()
+        }
 
     def _match_outputs(self, own: list[str]) -> dict[str, str]:
         if self._output_names is None:
@@ -108,7 +110,12 @@ class AdaptedBackend:
         return match_names(list(self._output_names), own, self.info.name, what="output", ordered=True)
 
 
-def _cast(value: Array, info: TensorInfo, where: str) -> Array:
+def cast_input(value: Array, info: TensorInfo, where: str) -> Array:
+    """A value in the type that an input has: floats to floats, integers to integers that hold them.
+
+    Raises:
+        SnDeployError: it isn't of that kind.
+    """
     if value.dtype == info.dtype:
         return value
     if is_float(value.dtype) and is_float(info.dtype):

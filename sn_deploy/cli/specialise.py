@@ -1,0 +1,189 @@
+"""``sn-deploy specialise``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+from rich.console import Console
+from rich.table import Table
+
+from sn_deploy.atomic import atomic_output, check_writable
+from sn_deploy.cli.check_options import DATA, add_options
+from sn_deploy.cli.values import parse_input
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sn_deploy.check.data.open import DataOptions
+    from sn_deploy.specialise import LayerChange, SpecialiseReport
+    from sn_deploy.specialise.samples import Error
+    from sn_deploy.specialise.search import Progress
+
+_BRANCHES = {"in": "IN", "ln": "LN"}
+
+
+@click.command(name="specialise")
+@click.argument("source", metavar="MODEL.onnx", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE.onnx")
+@click.option(
+    "--budget",
+    "budgets",
+    multiple=True,
+    metavar="NAME=LIMIT",
+    help="How much may change: rel_l2=1e-3 or top1=0.1%; repeatable. Default: nothing but rounding.",
+)
+@click.option(
+    "--max-weight",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Drop no statistic with a larger share than this.",
+)
+@click.option(
+    "--runtime",
+    type=click.Choice(["ort", "ort-native"]),
+    help="Who the file is to be cheap for: the functions inside it or the native operators; default: those, if built.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Threads within an operator; default: ONNX Runtime's own.")
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="[NAME=]SHAPE[:DTYPE]",
+    help="Size of an input whose axes the file leaves open: 1x3x224x224; repeatable.",
+)
+@add_options(DATA)
+@click.option("--external-data/--no-external-data", default=None, help="Weights in a file beside it; default: >2 GB.")
+@click.option("--json", "json_output", metavar="FILE|-", help="Write the report as JSON; - for the standard output.")
+@click.pass_context
+def command(context: click.Context, /, **given: Any) -> None:
+    """Make each SN layer no dearer than it must be.
+
+    \b
+    sn-deploy specialise sparse.onnx -o small.onnx
+    sn-deploy specialise net.onnx -o small.onnx --budget top1=0.1% --data imagenet/val --limit 512
+
+    Without a budget only what is exact is done: statistics with a weight of 0 aren't computed, a layer that
+    chose BN for mean and variance goes into the convolution before it, one that chose IN becomes
+    InstanceNormalization where that is cheaper. With a budget, IN and LN statistics are replaced by their
+    averages over the data, those first that save most time for their error.
+
+    Half of the batches are for choosing. The budget must hold on the other half, or nothing is written and
+    it exits with 1; with 2 for input that can't be used.
+    """
+    json_output = given["json_output"]
+    if json_output not in (None, "-"):
+        check_writable(json_output)
+    check_writable(given["output"])
+    from sn_deploy.check.backends.interface import Example
+    from sn_deploy.specialise import specialise
+    from sn_deploy.specialise.budget import parse_budget
+    from sn_deploy.specialise.forms import Runtime
+
+    budget = parse_budget(given["budgets"]) if given["budgets"] else None
+    examples = [parse_input(text) for text in given["inputs"]]
+    console = Console(markup=False, highlight=False)
+    with console.status("specialising") as status:
+
+        def show(text: str, share: float) -> None:
+            status.update(f"{text} ({share:.0%})")
+
+        on_progress: Progress = show
+        report = specialise(
+            given["source"],
+            given["output"],
+            budget=budget,
+            data=_data_options(context, given),
+            examples=[Example(spec.name, spec.value.shape, spec.value.dtype) for spec in examples],
+            runtime=None if given["runtime"] is None else Runtime(given["runtime"]),
+            threads=given["threads"],
+            max_weight=given["max_weight"],
+            external_data=given["external_data"],
+            on_progress=on_progress if console.is_terminal and json_output != "-" else lambda text, share: None,
+        )
+    if json_output is not None:
+        text = json.dumps(json_from_report(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        if json_output == "-":
+            click.echo(text, nl=False)
+            return
+        with atomic_output(json_output) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    print_report(console, report)
+
+
+def _data_options(context: click.Context, given: Mapping[str, Any]) -> DataOptions | None:
+    """What the options say; None where they say nothing of the data."""
+    from sn_deploy.check.data.open import DataOptions
+    from sn_deploy.check.data.transform import ImageOptions
+
+    names = ("resize", "crop", "mean", "std", "channel_order", "interpolation")
+    asked = ("data", "labels", "batch_size", "limit", *names)
+    if all(context.get_parameter_source(name) is ParameterSource.DEFAULT for name in asked):
+        return None
+    images = ImageOptions(**{name: given[name] for name in names})
+    return DataOptions(given["data"], given["batch_size"] or 8, given["limit"], given["labels"], images=images)
+
+
+def print_report(console: Console, report: SpecialiseReport) -> None:
+    """A table of the layers, and the proof."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("layer", overflow="fold")
+    table.add_column("dropped")
+    table.add_column("alone costs", justify="right")
+    table.add_column("is now", overflow="fold")
+    table.add_column("ms before", justify="right")
+    table.add_column("after", justify="right")
+    for layer in report.layers:
+        dropped = " ".join(_BRANCHES[branch] for branch in layer.dropped) or "–"
+        error = "" if layer.error is None else f"{layer.error:.1e}"
+        table.add_row(layer.name, dropped, error, _form_text(layer), _ms(layer.before_ms), _ms(layer.after_ms))
+    console.print(table)
+    summary = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    summary.add_column(style="bold", no_wrap=True)
+    summary.add_column(overflow="fold")
+    data = f" + {report.data_path.name}" if report.data_path else ""
+    summary.add_row(
+        "file", f"{report.path}{data}, for {report.runtime}: {report.nodes} nodes, was {report.nodes_before}"
+    )
+    interval = f"{report.time_low:.3f} to {report.time_high:.3f}"
+    summary.add_row("time", f"{report.time_ratio:.3f} of what it was ({interval}), batch {report.batch}")
+    summary.add_row(
+        "forms",
+        f"the same as SwitchNorm to {report.exact_rel_l2:.1e} (relative L2, at most {report.exact_tolerance:.0e})",
+    )
+    if report.budget is not None:
+        if report.chosen_on is not None:
+            summary.add_row("chosen on", _error_text(report.chosen_on))
+        summary.add_row("held out", f"{_error_text(report.held_out)}; allowed: {report.budget}")
+    console.print(summary)
+
+
+def _form_text(layer: LayerChange) -> str:
+    return layer.form if layer.reason is None else f"{layer.form}: {layer.reason}"
+
+
+def _ms(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _error_text(error: Error) -> str:
+    text = f"{error.samples} samples: rel_l2 {error.rel_l2:.2g}"
+    if error.changed is not None:
+        text += f", {error.changed:.2%} have another class on top"
+    if error.accuracy is not None and error.accuracy_before is not None:
+        text += f", accuracy {error.accuracy:.2%}, was {error.accuracy_before:.2%}"
+    return text
+
+
+def json_from_report(report: SpecialiseReport) -> dict[str, Any]:
+    """The report as what JSON can hold; layers in the order in which they run."""
+    from dataclasses import asdict
+
+    plain = asdict(report)
+    plain["path"] = str(report.path)
+    plain["data_path"] = None if report.data_path is None else str(report.data_path)
+    return plain

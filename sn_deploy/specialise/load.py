@@ -1,0 +1,65 @@
+"""Reading the file that is to be specialised, and writing drafts of it that ONNX Runtime can open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import onnx_ir as ir
+import onnx_ir.passes.common as common_passes
+
+from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.graph.layers import switch_norm_nodes
+from sn_deploy.graph.order import first_out_of_order
+from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, weight_bytes
+from sn_deploy.input_file import COPY_AGAIN, read_head
+from sn_deploy.runtime.stamp import read_stamp
+
+_DRAFT_DATA: Final = "draft.data"
+
+
+def load(path: Path) -> ir.Model:
+    """A file with SwitchNorm nodes.
+
+    Raises:
+        SnDeployError: no ONNX file, one made for a single machine, or one without SwitchNorm nodes.
+    """
+    read_head(path)
+    stamp = read_stamp(path)
+    if stamp is not None:
+        raise SnDeployError(
+            f"is optimised already, for {stamp.made_for()}",
+            where=str(path),
+            mend=f"specialise the portable file that it was made of, {stamp.source}, and optimise the result",
+        )
+    try:
+        model = ir.load(path)
+    except Exception as error:
+        # onnx_ir raises whatever it stumbles over in a file that breaks the format.
+        raise SnDeployError(
+            f"is no valid ONNX model ({first_line(error)[:160]})", where=str(path), mend=COPY_AGAIN
+        ) from error
+    found = first_out_of_order(model)
+    if found is not None:
+        node, value = found
+        raise SnDeployError(
+            f"its nodes are out of order: {node.op_type} {node.name!r} uses {value.name!r} before it is made",
+            where=str(path),
+            expected="nodes in topological order, as ONNX demands",
+        )
+    if not switch_norm_nodes(model):
+        raise SnDeployError(
+            "has no SwitchNorm node",
+            where=str(path),
+            expected="a file written by `sn-deploy export` without --inline, or by `sn-deploy fuse`",
+            mend="find the layers of other files with: sn-deploy fuse",
+        )
+    common_passes.ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    return model
+
+
+def write_draft(model: ir.Model, folder: Path, name: str) -> Path:
+    """The model as a file in ``folder``, its weights inside where that is possible."""
+    path = folder / f"{name}.onnx"
+    ir.save(model, path, external_data=_DRAFT_DATA if weight_bytes(model) >= EXTERNAL_DATA_FROM_BYTES else None)
+    return path

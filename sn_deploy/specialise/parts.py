@@ -1,0 +1,112 @@
+"""The samples in two parts: one to choose on, and one that has no part in the choice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sn_deploy.check.backends.adapted import cast_input
+from sn_deploy.check.backends.interface import Example, with_examples
+from sn_deploy.check.batch import Batch, Source
+from sn_deploy.check.data.open import DataOptions, data_kind, open_data
+from sn_deploy.check.shard import Shard
+from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.tensors import TensorInfo
+
+# Random samples where only what is exact is done: rounding shows on any of them.
+_RANDOM: Final = 16
+
+# An extent that the file leaves open, where nobody says how large it is and samples are random.
+_EXTENT: Final = 64
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Batches in the types that the file takes."""
+
+    source: Source
+    inputs: Sequence[TensorInfo]
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self.source:
+            inputs = {info.name: cast_input(batch.inputs[info.name], info, "--data") for info in self.inputs}
+            yield replace(batch, inputs=inputs)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The samples.
+
+    Attributes:
+        choosing: every second batch; None where nothing has to be chosen.
+        held_out: the others, or all.
+        fixed_batch: the batch size that the file fixes, if it does.
+    """
+
+    choosing: Samples | None
+    held_out: Samples
+    fixed_batch: int | None
+
+
+def open_parts(
+    options: DataOptions | None, inputs: Sequence[TensorInfo], examples: Sequence[Example], *, split: bool
+) -> Parts:
+    """The samples for these inputs.
+
+    Args:
+        options: what the user says; None for some random samples.
+        inputs: of the file.
+        examples: sizes of inputs, for axes that the file leaves open.
+        split: whether a part is needed for choosing.
+
+    Raises:
+        SnDeployError: there is no such data, it doesn't fit, or choosing was to be done on none.
+    """
+    if options is None and split:
+        raise SnDeployError(
+            "what a budget allows is measured on samples as those in use, and none are given",
+            where="--budget",
+            mend="name them: --data imagenet/val --limit 512",
+        )
+    named = with_examples(inputs, examples)
+    sizes = {info.shape[0] for info in inputs if info.shape}
+    fixed = next((size for size in sizes if isinstance(size, int)), None)
+    given = options or DataOptions(limit=_RANDOM)
+    if fixed is not None:
+        given = replace(given, batch_size=fixed)
+    if data_kind(given.data) == "random":
+        named = tuple(_with_extents(info) for info in named)
+    if not split:
+        return Parts(None, Samples(_checked(open_data(given, named), fixed), inputs), fixed)
+    _refuse_one_batch(open_data(given, named), fixed)
+    choosing, held_out = (Samples(open_data(replace(given, shard=Shard(part, 2)), named), inputs) for part in (1, 2))
+    return Parts(choosing, held_out, fixed)
+
+
+def _with_extents(info: TensorInfo) -> TensorInfo:
+    if info.shape is None:
+        return info
+    rest = (size if isinstance(size, int) else _EXTENT for size in info.shape[1:])
+    return replace(info, shape=(*info.shape[:1], *rest))
+
+
+def _checked(source: Source, fixed: int | None) -> Source:
+    samples = source.describe().get("samples")
+    if fixed is not None and isinstance(samples, int) and samples % fixed:
+        whole = samples - samples % fixed
+        raise SnDeployError(
+            f"{samples} samples are no whole batches of {fixed}, to which the file fixes them",
+            where="--data",
+            mend=f"--limit {whole}" if whole else "give more samples",
+        )
+    return source
+
+
+def _refuse_one_batch(source: Source, fixed: int | None) -> None:
+    if _checked(source, fixed).batches == 1:
+        raise SnDeployError(
+            "is one batch, and half of the batches are for the proof",
+            where="--data",
+            mend="give more samples, or smaller batches with --batch-size",
+        )

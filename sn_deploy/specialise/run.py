@@ -1,0 +1,164 @@
+"""`specialise`: a file with SwitchNorm nodes in, the same network with each layer no dearer than it must be out."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import onnx_ir as ir
+
+from sn_deploy.atomic import check_writable
+from sn_deploy.check.backends.interface import Example
+from sn_deploy.check.data.open import DataOptions
+from sn_deploy.errors import SnDeployError
+from sn_deploy.graph.layers import count_nodes
+from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
+from sn_deploy.runtime.native import ort_library
+from sn_deploy.specialise.budget import Budget
+from sn_deploy.specialise.choice import Limits, Outcome, choose_drops
+from sn_deploy.specialise.drafts import Drafts
+from sn_deploy.specialise.forms import Form, Runtime
+from sn_deploy.specialise.layers import layers_of
+from sn_deploy.specialise.load import load
+from sn_deploy.specialise.parts import open_parts
+from sn_deploy.specialise.proof import prove_budget, prove_forms, time_ratio
+from sn_deploy.specialise.report import LayerChange, SpecialiseReport
+from sn_deploy.specialise.samples import Yardstick
+from sn_deploy.specialise.search import Progress
+
+# What the file says of itself: the budget and what was dropped for it.
+METADATA: Final = "sn_deploy.specialised"
+
+
+def specialise(
+    source: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    budget: Budget | None = None,
+    data: DataOptions | None = None,
+    examples: Sequence[Example] = (),
+    runtime: Runtime | None = None,
+    threads: int | None = None,
+    max_weight: float = 0.5,
+    external_data: bool | None = None,
+    on_progress: Progress = lambda text, share: None,
+) -> SpecialiseReport:
+    """Makes layers cheaper whose weights make parts of SwitchNorm needless.
+
+    Without a budget nothing changes but rounding: statistics with a weight of 0 aren't computed, a layer that chose BN
+    for mean and variance goes into the weights of the convolution before it, one that chose IN for both becomes
+    InstanceNormalization where that is cheaper. With a budget, IN and LN statistics are replaced by their averages over
+    the data, those first that save most time for the error that they cost, as long as the budget holds for the whole
+    network. Every second batch is for choosing; the budget must hold on the others as well.
+
+    Args:
+        source: a file of `sn_deploy.export` or `sn_deploy.fuse.fuse`.
+        path: the file to write; may be ``source``.
+        budget: how much may change.
+        data: samples, which should be as those in use. Without a budget random ones do.
+        examples: sizes of inputs, for axes that the file leaves open.
+        runtime: who the file is to be cheap for; by default the native operators where they are built.
+        threads: of ONNX Runtime.
+        max_weight: with a budget, the largest share of a branch that may be dropped.
+        external_data: write large tensors to a file beside it; by default only above protobuf's 2 GiB.
+        on_progress: called with what is done and how far the search is, 0 to 1.
+
+    Raises:
+        CheckFailedError: the result isn't the source's, or breaks the budget on the held-out samples. Nothing is
+            written.
+        SnDeployError: no such file, one without SwitchNorm nodes, or data that doesn't fit.
+    """
+    source, path = Path(source), Path(path)
+    check_writable(path)
+    before = load(source)
+    layers, unfit = layers_of(before)
+    # Weights stay in files of this folder until they are written, however large they are.
+    with tempfile.TemporaryDirectory(prefix=f".{path.stem[:40]}-", dir=path.parent) as folder:
+        drafts = Drafts(source, Path(folder), _checked_runtime(runtime), threads)
+        with drafts.open(source) as running:
+            parts = open_parts(data, running.inputs, examples, split=budget is not None)
+            batch = parts.fixed_batch or 1
+            outcome = Outcome()
+            if budget is not None and parts.choosing is not None:
+                limits = Limits(budget, max_weight)
+                outcome = choose_drops(drafts, running, parts.choosing, limits, batch, on_progress)
+        on_progress("proving", 1.0)
+        model, chosen = drafts.specialised(outcome.changes)
+        if budget is not None:
+            _describe(model, budget, outcome)
+        draft = drafts.write(model, "result")
+        with drafts.open(source, native=False) as reference:
+            held_out = Yardstick(parts.held_out, reference.run)
+            exact, tolerance = prove_forms(drafts, outcome.changes, draft, held_out)
+            error = prove_budget(drafts, draft, held_out, budget)
+        inputs = held_out.first_inputs(batch)
+        before_ms, after_ms = (drafts.layer_times_ms(each, inputs) for each in (load(source), model))
+        ratio, low, high = time_ratio(drafts, draft, inputs)
+        if external_data is None:
+            external_data = weight_bytes(model) >= EXTERNAL_DATA_FROM_BYTES
+        if not external_data:
+            ir.external_data.load_to_model(model)
+        data_path = save(model, path, external_data=external_data)
+    choices = {layer.name: choice for layer, choice in chosen}
+    changes = []
+    for layer in layers:
+        choice, name = choices[layer.name], layer.name
+        gone = choice.form in (Form.FOLDED, Form.INSTANCE_NORM)
+        changes.append(
+            LayerChange(
+                name,
+                choice.form.value,
+                tuple(sorted(outcome.found.dropped.get(name, ()))),
+                choice.reason,
+                _alone(outcome, name),
+                before_ms.get(name),
+                0.0 if choice.form is Form.FOLDED else None if gone else after_ms.get(name),
+            )
+        )
+    changes += [
+        LayerChange(name, Form.KEPT.value, (), why, None, before_ms.get(name), after_ms.get(name))
+        for name, why in unfit.items()
+    ]
+    return SpecialiseReport(
+        path=path,
+        data_path=data_path,
+        runtime=drafts.runtime.value,
+        layers=tuple(changes),
+        exact_rel_l2=exact,
+        exact_tolerance=tolerance,
+        budget=budget,
+        chosen_on=outcome.found.error,
+        held_out=error,
+        data=parts.held_out.source.describe(),
+        time_ratio=ratio,
+        time_low=low,
+        time_high=high,
+        batch=batch,
+        nodes_before=count_nodes(before),
+        nodes=count_nodes(model),
+    )
+
+
+def _checked_runtime(runtime: Runtime | None) -> Runtime:
+    built = ort_library() is not None
+    if runtime is Runtime.ORT_NATIVE and not built:
+        raise SnDeployError(
+            "the native operator wasn't built, or is turned off", where="--runtime", mend="see: sn-deploy doctor"
+        )
+    return runtime or (Runtime.ORT_NATIVE if built else Runtime.ORT)
+
+
+def _describe(model: ir.Model, budget: Budget, outcome: Outcome) -> None:
+    dropped = {name: sorted(branches) for name, branches in sorted(outcome.found.dropped.items())}
+    model.metadata_props[METADATA] = json.dumps({"budget": str(budget), "dropped": dropped})
+
+
+def _alone(outcome: Outcome, name: str) -> float | None:
+    """The error of the whole network were what is dropped of this layer all that is."""
+    dropped = outcome.found.dropped.get(name)
+    fitting = [one.error for one in outcome.found.candidates if one.layer == name and one.branches == dropped]
+    return fitting[0].rel_l2 if fitting else None

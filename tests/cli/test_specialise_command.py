@@ -1,0 +1,111 @@
+"""`sn-deploy specialise` as a user types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from sn_deploy.cli import main
+from sn_deploy.graph import op
+from tests.specialise.nets import BN, Net, ops
+
+
+def call(*arguments: str) -> int:
+    try:
+        main(["specialise", *arguments])
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+    return 0
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    net, few = Net(), (1e-4, 1e-4, 1 - 2e-4)
+    net.norm(net.conv("x", "conv", (3, 6)), "sn", 6, BN, BN, op_type=op.SWITCH_NORM_RELU)
+    net.norm(net.conv("sn", "conv2", (6, 6)), "sn2", 6, few, few)
+    net.save(tmp_path / "in.onnx", ["N", 3, 8, 8], ["sn2"])
+    np.save("x.npy", np.random.default_rng(0).normal(size=(32, 3, 8, 8)).astype(np.float32))
+    return tmp_path
+
+
+def test_without_a_budget_only_what_is_exact(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("in.onnx", "-o", "out.onnx", "--threads", "1") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "sn – folded" in printed
+    assert "sn2 – kept" in printed
+    assert "of what it was" in printed
+    assert "held out" not in printed
+    assert ops(folder / "out.onnx") == {"Conv": 2, "Relu": 1, "SwitchNorm:": 1}
+
+
+def test_with_a_budget(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("in.onnx", "-o", "out.onnx", "--budget", "rel_l2=1%", "--data", "x.npy", "--threads", "1") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "sn2 IN LN" in printed
+    assert "held out 16 samples: rel_l2" in printed
+    assert "allowed: rel_l2 0.01" in printed
+    assert ops(folder / "out.onnx") == {"Conv": 2, "Relu": 1}
+
+
+def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["in.onnx", "-o", "out.onnx", "--budget", "rel_l2=1%", "--data", "x.npy", "--runtime", "ort"]
+    assert call(*arguments, "--json", "-") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [layer["form"] for layer in report["layers"]] == ["folded", "folded"]
+    assert report["held_out"]["rel_l2"] <= 0.01
+    assert report["budget"] == {"rel_l2": 0.01, "top1": None}
+    assert call(*arguments, "--json", "report.json") == 0
+    assert json.loads((folder / "report.json").read_text())["runtime"] == "ort"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.onnx", "-o", "out.onnx"], "none.onnx: there is no such file"),
+        (["in.onnx", "-o", "nowhere/out.onnx"], "its folder doesn't exist"),
+        (["in.onnx", "-o", "out.onnx", "--budget", "top1=1%"], "--budget: what a budget allows is measured on samples"),
+        (["in.onnx", "-o", "out.onnx", "--budget", "top1"], "--budget top1: can't be read"),
+        (["in.onnx", "-o", "out.onnx", "--budget", "rel_l2=1%", "--data", "no.npy"], "there is no such file"),
+        (
+            ["in.onnx", "-o", "out.onnx", "--budget", "rel_l2=1%", "--data", "x.npy", "--batch-size", "32"],
+            "--data: is one batch, and half of the batches are for the proof",
+        ),
+        (["in.onnx", "-o", "out.onnx", "--input", "1x3x9x9"], "input"),
+        (["text.onnx", "-o", "out.onnx"], "text.onnx"),
+    ],
+)
+def test_bad_input_is_exit_2(
+    folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("text.onnx").write_text("no model")
+    assert call(*arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not (folder / "out.onnx").exists()
+    assert sorted(path.name for path in folder.iterdir()) == ["in.onnx", "text.onnx", "x.npy"]
+
+
+def test_a_broken_promise_is_exit_1_and_no_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sn_deploy.specialise.samples import Error
+
+    monkeypatch.setattr(Error, "within", lambda self, budget, bound=False: bound)
+    assert call("in.onnx", "-o", "out.onnx", "--budget", "rel_l2=1%", "--data", "x.npy") == 1
+    assert "so nothing was written" in capsys.readouterr().err
+    assert sorted(path.name for path in folder.iterdir()) == ["in.onnx", "x.npy"]
+
+
+def test_extents_that_the_file_leaves_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    net = Net()
+    net.norm(net.conv("x", "conv", (3, 6)), "sn", 6, BN, BN)
+    net.save(tmp_path / "in.onnx", ["N", 3, "H", "W"], ["sn"])
+    assert call("in.onnx", "-o", "out.onnx") == 0
+    assert call("in.onnx", "-o", "out.onnx", "--input", "1x3x16x12") == 0
+    (x,) = onnx.load("out.onnx").graph.input
+    assert [axis.dim_param or axis.dim_value for axis in x.type.tensor_type.shape.dim] == ["N", 3, "H", "W"]
