@@ -11,8 +11,8 @@ of the variances plus the variance of the means, where the published code subtra
 |mean| far above the deviation that gives a negative variance, hence NaN.
 
 What ports do otherwise is an option: ``ddof=0`` for biased variances, ``order`` for that of the weights, and
-`SwitchNormSequence` for (N, C, L). `ChannelsLast` wraps a layer for inputs of Keras' layout; `convert` makes SN models of
-BatchNorm models.
+`SwitchNormSequence` for (N, C, L). `ChannelsLast` wraps a layer for inputs of Keras' layout; `convert` makes SN models
+of BatchNorm models.
 """
 
 from __future__ import annotations
