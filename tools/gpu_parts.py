@@ -196,6 +196,14 @@ PARTS: tuple[Part, ...] = (
         is_pytest=True,
     ),
     Part(
+        "build-and-run",
+        "sn-deploy build, and engines run, checked and looked into as users do",
+        300,
+        _pytest("test_build_and_run.py"),
+        _without(*TENSORRT),
+        is_pytest=True,
+    ),
+    Part(
         "engine-times",
         "engines of ResNet-50 with the plugin beside the same net with batch norms, and torch",
         420,

@@ -9,6 +9,7 @@ import torch
 
 from sn_deploy.runtime.cuda import CudaKernels
 from tests.gpu.device import Device, library_of
+from tests.gpu.engine_access import TensorRT, open_tensorrt
 
 MEND = "set SN_PLUGIN_BUILD to a build folder of plugins/ with -DSN_WITH_CUDA=ON"
 
@@ -40,3 +41,10 @@ def gpu() -> Device:
     """A GPU alone: for what the host can't stand in for."""
     need_gpu()
     return Device(_kernels("cuda"), "cuda")
+
+
+@pytest.fixture(scope="session")
+def tensorrt() -> TensorRT:
+    """TensorRT with the plugin registered; skipped, with the reason, where engines can't be built."""
+    need_gpu()
+    return open_tensorrt()

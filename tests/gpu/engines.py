@@ -1,14 +1,14 @@
-"""TensorRT engines of ONNX files, built and run as plainly as TensorRT allows, with torch's memory.
+"""TensorRT engines of ONNX files for tests and benchmarks: what `sn_deploy` builds and reads, with the memory in hand.
 
-One plugin library is loaded in a process. What the builder and the runtime log is kept: a failure gives it as its
-reason.
+`build` and `Engine` are the product's builder and engine. What is added are models in memory, formats of inputs and
+outputs, and runs on torch's current stream in memory that the caller chooses. A process loads one plugin library.
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,14 @@ import onnx
 import tensorrt as trt
 import torch
 
+from sn_deploy.engine.model_file import read_model_file
+from sn_deploy.engine.profiles import KINDS, resolve_profiles
+from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime import trt as product
+from sn_deploy.runtime.trt.builder import BuildSettings, Source, build_plan
+from sn_deploy.runtime.trt.library import MESSAGES, logger, need_gpu
+from sn_deploy.runtime.trt.plugin import load_plugin as load_into_registry
+
 Shapes = tuple[Sequence[int], Sequence[int], Sequence[int]]  # of one input: the least, the best and the largest
 LoadBy = Literal["load_library", "dlopen"]
 
@@ -26,42 +34,19 @@ TORCH_DTYPES: Final = {
     trt.DataType.HALF: torch.float16,
     trt.DataType.BF16: torch.bfloat16,
 }
-WORKSPACE: Final = 4 << 30
+WORKSPACE_MIB: Final = 4096
 MAJOR: Final = int(trt.__version__.split(".")[0])
 
-
-class Log(trt.ILogger):
-    """Keeps what TensorRT says, from warnings up."""
-
-    def __init__(self) -> None:
-        trt.ILogger.__init__(self)
-        self.messages: list[str] = []
-
-    def log(self, severity: Any, message: str) -> None:
-        """Called by TensorRT."""
-        if int(severity) <= int(trt.ILogger.Severity.WARNING):
-            self.messages.append(message)
-
-    def end(self) -> str:
-        """What was said last."""
-        return " | ".join(self.messages[-5:]) or "TensorRT said nothing"
-
-
-LOG: Final = Log()
-
-
-class EngineError(Exception):
-    """TensorRT gave nothing; the message is what it logged."""
+EngineError = SnDeployError  # TensorRT gave nothing; the message is what it logged
 
 
 def load_plugin(library: Path, by: LoadBy = "load_library") -> None:
     """Registers the three operators. Once in a process."""
-    trt.init_libnvinfer_plugins(LOG, "")
     if by == "dlopen":  # as Triton does it
+        trt.init_libnvinfer_plugins(logger(), "")
         ctypes.CDLL(str(library.resolve()), mode=os.RTLD_NOW | os.RTLD_LOCAL)
         return
-    if trt.get_plugin_registry().load_library(str(library.resolve())) is None:
-        raise EngineError(f"{library}: not a plugin library for TensorRT {trt.__version__}; {LOG.end()}")
+    load_into_registry(library)
 
 
 def need_builder() -> Any:
@@ -70,11 +55,12 @@ def need_builder() -> Any:
     Raises:
         EngineError: TensorRT can make none here.
     """
+    need_gpu("building an engine")
     try:
-        builder = trt.Builder(LOG)
+        return trt.Builder(logger())
     except TypeError as error:  # a null pointer, which the binding takes for a wrong argument
-        raise EngineError(f"TensorRT {trt.__version__} can make no builder: {LOG.end()} ({error})") from error
-    return builder
+        reason = f"TensorRT {trt.__version__} can make no builder: {MESSAGES.reason()} ({error})"
+        raise EngineError(reason) from error
 
 
 @dataclass
@@ -103,38 +89,28 @@ class Built:
 
 
 def build(model: onnx.ModelProto, recipe: Recipe | None = None) -> Built:
-    """Builds an engine; precisions are those of the file.
+    """Builds an engine; precisions are those of the file, and float32 is not TF32.
 
     Raises:
         EngineError: the parser or the builder refused.
     """
     recipe = recipe or Recipe()
-    LOG.messages.clear()
-    builder = need_builder()
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, LOG)
-    if not parser.parse(model.SerializeToString()):
-        errors = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
-        raise EngineError(f"the parser refused: {errors}; {LOG.end()}")
-    config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE)
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    config.clear_flag(trt.BuilderFlag.TF32)
-    _set_formats(network, config, recipe.formats)
-    for shapes in recipe.shapes:
-        profile = builder.create_optimization_profile()
-        for name, (least, best, largest) in shapes.items():
-            profile.set_shape(name, tuple(least), tuple(best), tuple(largest))
-        config.add_optimization_profile(profile)
-    if recipe.embed is not None:
-        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-        config.plugins_to_serialize = [str(recipe.embed.resolve())]
-    cache = config.create_timing_cache(recipe.cache)
-    config.set_timing_cache(cache, False)
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise EngineError(f"the builder gave no engine: {LOG.end()}")
-    return Built(bytes(plan), bytes(config.get_timing_cache().serialize()))
+    given = [
+        {name: dict(zip(KINDS, map(tuple, three), strict=True)) for name, three in shapes.items()}
+        for shapes in recipe.shapes
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        path, cache = Path(folder) / "model.onnx", Path(folder) / "timings"
+        onnx.save(model, path)
+        cache.write_bytes(recipe.cache)
+        settings = BuildSettings(
+            profiles=resolve_profiles(read_model_file(path).inputs, given).profiles,
+            workspace_mib=WORKSPACE_MIB,
+            embed=recipe.embed,
+            timing_cache=cache,
+        )
+        plan = build_plan(Source(path), settings, adjust=lambda *made: _set_formats(*made, recipe.formats))
+        return Built(plan, cache.read_bytes())
 
 
 def _set_formats(network: Any, config: Any, formats: Mapping[str, Any]) -> None:
@@ -148,17 +124,19 @@ def _set_formats(network: Any, config: Any, formats: Mapping[str, Any]) -> None:
 
 
 class Engine:
-    """A deserialized engine and one execution context."""
+    """The product's engine and one execution context of its own.
+
+    Attributes:
+        product: `sn_deploy.runtime.trt.Engine`.
+        inputs, outputs: their names.
+        tensors: those that are bound.
+    """
 
     def __init__(self, plan: bytes, *, host_code: bool = False) -> None:
-        self._runtime = trt.Runtime(LOG)
-        self._runtime.engine_host_code_allowed = host_code
-        self._engine = self._runtime.deserialize_cuda_engine(plan)
-        if self._engine is None:
-            raise EngineError(f"the engine can't be read: {LOG.end()}")
-        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
-        self.inputs = [name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
-        self.outputs = [name for name in names if name not in self.inputs]
+        self.product = product.Engine("model.engine", plan=plan, allow_host_code=host_code)
+        self._engine = self.product.handle
+        self.inputs = [info.name for info in self.product.inputs]
+        self.outputs = [info.name for info in self.product.outputs]
         self._context = self._new_context()
 
     def second_context(self) -> Engine:
@@ -171,15 +149,12 @@ class Engine:
     def _new_context(self) -> Any:
         context = self._engine.create_execution_context()
         if context is None:
-            raise EngineError(f"no execution context: {LOG.end()}")
+            raise EngineError(f"no execution context: {MESSAGES.reason()}")
         return context
 
     def layers(self) -> list[dict[str, Any]]:
         """What TensorRT's inspector knows of each layer."""
-        inspector = self._engine.create_engine_inspector()
-        inspector.execution_context = self._context
-        said = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
-        return [layer for layer in said["Layers"] if isinstance(layer, dict)]
+        return self.product.layers()
 
     def dtype(self, name: str) -> torch.dtype:
         """Of an input or output."""
@@ -195,32 +170,31 @@ class Engine:
             assert tensor.is_cuda
             assert tensor.is_contiguous()
             assert tensor.dtype == self.dtype(name)
-            assert self._context.set_input_shape(name, tuple(tensor.shape)), LOG.end()
-            assert self._context.set_tensor_address(name, tensor.data_ptr() or spare.data_ptr()), LOG.end()
+            assert self._context.set_input_shape(name, tuple(tensor.shape)), MESSAGES.reason()
+            assert self._context.set_tensor_address(name, tensor.data_ptr() or spare.data_ptr()), MESSAGES.reason()
         self.tensors = {**inputs, "": spare}
         for name in self.outputs:
             given = (outputs or {}).get(name)
             shape = tuple(self._context.get_tensor_shape(name))
             tensor = torch.full(shape, float("nan"), dtype=self.dtype(name), device="cuda") if given is None else given
-            assert self._context.set_tensor_address(name, tensor.data_ptr() or spare.data_ptr()), LOG.end()
+            assert self._context.set_tensor_address(name, tensor.data_ptr() or spare.data_ptr()), MESSAGES.reason()
             self.tensors[name] = tensor
 
     def bind_raw(self, shapes: Mapping[str, Sequence[int]], memory: Mapping[str, torch.Tensor]) -> None:
         """As `bind`, of tensors whose memory is in another format than their shapes say."""
         for name, shape in shapes.items():
-            assert self._context.set_input_shape(name, tuple(shape)), LOG.end()
+            assert self._context.set_input_shape(name, tuple(shape)), MESSAGES.reason()
         for name, tensor in memory.items():
-            assert self._context.set_tensor_address(name, tensor.data_ptr()), LOG.end()
+            assert self._context.set_tensor_address(name, tensor.data_ptr()), MESSAGES.reason()
         self.tensors = dict(memory)
 
     def enqueue(self) -> None:
         """Puts it on torch's current stream."""
-        assert self._context.execute_async_v3(torch.cuda.current_stream().cuda_stream), LOG.end()
+        assert self._context.execute_async_v3(torch.cuda.current_stream().cuda_stream), MESSAGES.reason()
 
     def run(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Binds, enqueues and waits."""
-        self.bind(inputs)
-        torch.cuda.synchronize()
-        self.enqueue()
-        torch.cuda.synchronize()
-        return {name: self.tensors[name] for name in self.outputs}
+        """One run by the product, without a graph, waited for."""
+        with self.product.session(cuda_graphs=False) as session:
+            outputs = session.run_tensors(inputs)
+            torch.cuda.synchronize()
+            return outputs

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,74 +19,19 @@ from hypothesis import strategies as st
 import sn_deploy
 from sn_deploy.graph.op import OP_TYPES, SWITCH_NORM, SWITCH_NORM_ADD_RELU
 from sn_deploy.nn import SwitchNorm2d
-from sn_deploy.runtime.native import find_library
 from tests.cases import DTYPES, Case, cases
 from tests.fused_forms import fused_roundings, inputs_of
-from tests.gpu.conftest import need_gpu
-from tests.gpu.device import Form, built, plain_array, stored_array
+from tests.gpu.device import Form, plain_array, stored_array
+from tests.gpu.engine_access import TensorRT, array_from_tensor, tensor_from_array
 from tests.gpu.test_agreement import chosen_case
 from tests.native.models import operator_model
 from tests.single_node import single_node_model
 from tests.tolerances import TOLERANCES
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from tests.gpu.engines import Engine
 
 pytestmark = pytest.mark.gpu
-
-Arrays = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class TensorRT:
-    """What the tests build and run with, and the plugin's library."""
-
-    api: ModuleType  # tests.gpu.engines
-    trt: ModuleType
-    library: Path
-
-    def engine(self, model: onnx.ModelProto, **recipe: Any) -> Engine:
-        """Built and read back."""
-        made: Engine = self.api.Engine(self.api.build(model, self.api.Recipe(**recipe)).plan)
-        return made
-
-    def run(self, engine: Engine, inputs: Arrays) -> Arrays:
-        """One run, from and to arrays."""
-        outputs = engine.run({name: tensor_from_array(array).cuda() for name, array in inputs.items()})
-        return {name: array_from_tensor(tensor) for name, tensor in outputs.items()}
-
-
-@pytest.fixture(scope="session")
-def tensorrt() -> TensorRT:
-    """TensorRT with the plugin registered; skipped, with the reason, where engines can't be built."""
-    need_gpu()
-    trt = pytest.importorskip("tensorrt", reason="TensorRT's Python module is not installed")
-    from tests.gpu import engines
-
-    name = f"libsn_deploy_trt{engines.MAJOR}.so"
-    library = built(f"tensorrt/{name}") or find_library(name)
-    if library is None:
-        pytest.skip(f"{name} was not found: set SN_PLUGIN_BUILD, or build with SN_WITH_TENSORRT=ON")
-    try:
-        engines.need_builder()
-    except engines.EngineError as error:
-        pytest.skip(str(error))
-    engines.load_plugin(library)
-    return TensorRT(engines, trt, library)
-
-
-def tensor_from_array(array: np.ndarray) -> torch.Tensor:
-    if array.dtype == DTYPES["bfloat16"]:
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
-
-
-def array_from_tensor(tensor: torch.Tensor) -> np.ndarray:
-    if tensor.dtype == torch.bfloat16:
-        return tensor.cpu().view(torch.int16).numpy().view(DTYPES["bfloat16"])
-    return tensor.cpu().numpy()
 
 
 def plugins_of(engine: Engine) -> list[dict[str, Any]]:
@@ -277,7 +221,9 @@ def in_process(folder: Path, case: Case, **request: Any) -> tuple[dict[str, Any]
     outputs.unlink(missing_ok=True)
     request = {"inputs": folder / "inputs.npz", "outputs": outputs, "plan": folder / "engine.plan", **request}
     command = [sys.executable, "-m", "tests.gpu.engine_process", json.dumps(request, default=str)]
-    result = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, timeout=300)
+    # Without the package's own plugin: what isn't loaded here by its path must not be there.
+    own = {**os.environ, "SN_DEPLOY_NATIVE": "0"}
+    result = subprocess.run(command, env=own, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-2000:]
     answer = json.loads(result.stdout.splitlines()[-1])
     return answer, np.load(outputs)["Y"] if outputs.exists() else None

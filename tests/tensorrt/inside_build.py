@@ -311,6 +311,22 @@ def test_a_missing_plugin_is_an_error_that_tells_the_cost_of_none(model: Path, m
     assert "or build without it, --plugin none: each of the 2 SN layers becomes the" in str(error.value)
 
 
+def test_the_engines_of_the_gpus_tests_are_these(model: Path) -> None:
+    from tests.gpu import engines
+
+    shapes = [{"image": ((1, 3, 8, 8), (2, 3, 8, 8), (4, 3, 8, 8))}]
+    formats = dict.fromkeys(("image", "logits"), trt.TensorFormat.HWC)
+    recipe = engines.Recipe(shapes=shapes, formats=formats, cache=b"known", embed=PLUGIN)
+    made = engines.build(onnx.load(model), recipe)
+    asked = json.loads(made.plan)
+    assert made.cache.startswith(b"known")
+    assert asked["timings"] == "known"
+    assert asked["profiles"] == [{"image": [[1, 3, 8, 8], [2, 3, 8, 8], [4, 3, 8, 8]]}]
+    assert asked["flags"] == ["DIRECT_IO", "VERSION_COMPATIBLE"]
+    assert asked["pools"] == {"WORKSPACE": 4096 << 20}
+    assert asked["formats"] == {"image": 1 << int(trt.TensorFormat.HWC), "logits": 1 << int(trt.TensorFormat.HWC)}
+
+
 def test_stand_ins_have_no_other_names_than_tensorrt(model: Path) -> None:
     with pytest.raises(AttributeError, match="IBuilderConfig has no attribute optimisation_level"):
         Config().optimisation_level = 3

@@ -418,3 +418,14 @@ def test_inspect_shows_the_sidecar_before_it_says_what_is_wrong(
     assert exit_.value.code == 2
     assert OTHER in said.out
     assert "an engine runs in its own version" in said.err
+
+
+def test_the_engines_of_the_gpus_tests_are_these() -> None:
+    from tests.gpu import engines
+
+    made = engines.Engine(b"{}")
+    assert (made.inputs, made.outputs) == (["x"], ["y", "z"])
+    assert [layer["Name"] for layer in made.layers()] == ["scale", "copy", "sum"]
+    expect(made.run({"x": torch.from_numpy(rows(4))}), rows(4))
+    with pytest.raises(engines.EngineError, match="Host code isn't allowed"):
+        engines.Engine(b'{"host_code": true}')

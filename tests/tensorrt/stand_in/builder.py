@@ -121,6 +121,7 @@ class Tensor:
     def __init__(self, name: str, dtype: Any, shape: tuple[int, ...], is_shape: bool) -> None:
         self.name, self.dtype, self.shape = name, dtype, shape
         self._is_shape = is_shape
+        self.allowed_formats = 0
 
     @property
     def is_shape_tensor(self) -> bool:
@@ -257,6 +258,7 @@ class Builder:
             "hardware": config.hardware_compatibility_level.name,
             "timings": None if config._cache is None else config._cache._content.decode(),
             "inputs": [[tensor.name, tensor.dtype.name, list(tensor.shape)] for tensor in network._inputs],
+            "formats": {tensor.name: tensor.allowed_formats for tensor in network._inputs + network._outputs},
             "outputs": [[tensor.name, tensor.dtype.name, list(tensor.shape)] for tensor in network._outputs],
         }
         Builder.built.append(request)

@@ -72,6 +72,9 @@ class Cuda(types.ModuleType):
     def is_available(self) -> bool:
         return True
 
+    def synchronize(self, device: Any = None) -> None:
+        return
+
     def current_stream(self, device: Any = None) -> Stream:
         return self.current
 

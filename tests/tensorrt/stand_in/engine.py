@@ -153,8 +153,7 @@ class Engine(Counted):
         assert name == "x"
         return [(rows, COLUMNS) for rows in PROFILES[index]]
 
-    def create_execution_context(self, strategy: Any) -> Context:
-        assert strategy == trt.ExecutionContextAllocationStrategy.USER_MANAGED
+    def create_execution_context(self, strategy: Any = trt.ExecutionContextAllocationStrategy.STATIC) -> Context:
         return Context(self)
 
     def create_engine_inspector(self) -> Inspector:

@@ -1,0 +1,417 @@
+"""`sn_deploy.build`, `Engine` and the commands over them, as a user has them, on a GPU."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import sn_deploy
+from sn_deploy.engine.inspect import random_inputs
+from sn_deploy.engine.layers import layer_counts, layer_rows
+from sn_deploy.errors import SnDeployError
+from sn_deploy.models import resnetv1sn50
+from sn_deploy.runtime.trt.sidecar import read_sidecar, sidecar_path, write_sidecar
+from tests.gpu.engine_access import TensorRT
+from tests.gpu.test_tensorrt import small_net
+
+pytestmark = pytest.mark.gpu
+
+ROOT = Path(__file__).parents[2]
+SIZE = 48
+SHAPES = {"min": (1, 3, SIZE, SIZE), "opt": (4, 3, SIZE, SIZE), "max": (8, 3, SIZE, SIZE)}
+# Relative L2 to float64 for a net of five SN layers.
+ALLOWED = {"fp32": 1e-5, "fp16": 8 * 2.0**-11, "bf16": 8 * 2.0**-8}
+
+
+@dataclass(frozen=True)
+class Net:
+    """A small net with SN, as PyTorch has it in float64 and as files."""
+
+    folder: Path
+    library: Path
+
+    def file(self, precision: str = "fp32", name: str = "net") -> Path:
+        """Its ONNX file, any batch."""
+        path = self.folder / f"{name}-{precision}.onnx"
+        if not path.exists():
+            own = {"opset": 22} if precision == "bf16" else {}
+            sn_deploy.export(
+                small_net(32), torch.zeros(2, 3, SIZE, SIZE), path, precision=precision, keep_io_types=True,
+                dynamic="batch", **own,
+            )  # fmt: skip
+        return path
+
+    def engine(self, precision: str = "fp32", name: str = "net", **options: Any) -> Path:
+        """An engine of it, built once for each name."""
+        path = self.folder / f"{name}-{precision}.engine"
+        if not path.exists():
+            given = {"profiles": [{self.input: SHAPES}], **options}
+            if given.get("plugin") != "none":
+                given["plugin_library"] = self.library
+            sn_deploy.build(self.file(precision), path, **given)
+        return path
+
+    @property
+    def input(self) -> str:
+        """The name of its input."""
+        return "input"
+
+    def exact(self, x: np.ndarray) -> np.ndarray:
+        """Its output in float64."""
+        with torch.no_grad():
+            return np.asarray(small_net(32).double()(torch.from_numpy(x).double()).numpy())
+
+
+@pytest.fixture(scope="module")
+def net(tensorrt: TensorRT, tmp_path_factory: pytest.TempPathFactory) -> Net:
+    folder = tmp_path_factory.mktemp("engines")
+    os.environ.setdefault("XDG_CACHE_HOME", str(folder / "cache"))
+    return Net(folder, tensorrt.library)
+
+
+def opened(path: Path, **options: Any) -> Any:
+    from sn_deploy.runtime.trt import Engine
+
+    return Engine(path, **options)
+
+
+def images(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((count, 3, SIZE, SIZE), dtype=np.float32)
+
+
+def error_of(y: Any, exact: np.ndarray) -> float:
+    found = y.cpu().numpy() if isinstance(y, torch.Tensor) else y
+    return float(np.linalg.norm(found.astype(np.float64) - exact) / np.linalg.norm(exact))
+
+
+def only(outputs: dict[str, Any]) -> Any:
+    (value,) = outputs.values()
+    return value
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_an_engine_of_every_precision_is_right_at_every_batch(net: Net, precision: str) -> None:
+    with opened(net.engine(precision)) as engine:
+        assert engine.inputs[0].name == net.input
+        for count in (1, 4, 8, 3):
+            x = images(count, count)
+            assert error_of(only(engine.run({net.input: x})), net.exact(x)) <= ALLOWED[precision], count
+
+
+def test_the_sidecar_describes_it(net: Net, tensorrt: TensorRT) -> None:
+    path = net.engine("fp16")
+    sidecar = read_sidecar(path)
+    assert sidecar is not None
+    assert sidecar.tensorrt == tensorrt.trt.__version__
+    assert sidecar.gpu["name"] == torch.cuda.get_device_name(0)
+    assert sidecar.gpu["compute_capability"] == "{}.{}".format(*torch.cuda.get_device_capability(0))
+    assert sidecar.precision == "float16"
+    assert sidecar.plugin["use"] == "loaded"
+    assert sidecar.layers is not None
+    counts = layer_counts(layer_rows(sidecar.layers))
+    assert counts["plugins"] == 5, sidecar.layers
+    assert all(row.kind for row in layer_rows(sidecar.layers))
+
+
+def test_graphs_and_plain_launches_give_the_same_bits(net: Net) -> None:
+    with opened(net.engine("fp16")) as engine:
+        graphs, plain = engine.session(), engine.session(cuda_graphs=False)
+        for turn, count in enumerate([4, 1, 8, 4, 1]):
+            x = {net.input: images(count, turn)}
+            assert only(graphs.run(x)).tobytes() == only(plain.run(x)).tobytes()
+
+
+def test_the_oldest_graph_goes_and_comes_back(net: Net) -> None:
+    with opened(net.engine("fp16")) as engine, engine.session(most_shapes=2) as session:
+        expected = {count: only(session.run({net.input: images(count)})).tobytes() for count in (1, 2, 3, 4)}
+        for count in (1, 2, 3, 4, 4, 1):
+            assert only(session.run({net.input: images(count)})).tobytes() == expected[count]
+
+
+def test_tensors_without_a_copy(net: Net) -> None:
+    with opened(net.engine("fp32")) as engine, engine.session(cuda_graphs=False) as session:
+        x = torch.from_numpy(images(4)).cuda()
+        y = only(session.run_tensors({net.input: x}))
+        assert y.is_cuda
+        again = only(session.run_tensors({net.input: x * 2}))
+        torch.cuda.synchronize()
+        assert error_of(y, net.exact(images(4))) <= ALLOWED["fp32"]
+        assert error_of(again, net.exact(images(4) * 2)) <= ALLOWED["fp32"]
+        assert torch.equal(torch.from_dlpack(y), y)  # any library's DLPack
+
+        class OfAnotherLibrary:
+            def __dlpack__(self, **options: Any) -> Any:
+                return x.__dlpack__(**options)
+
+            def __dlpack_device__(self) -> Any:
+                return x.__dlpack_device__()
+
+        assert torch.equal(only(session.run_tensors({net.input: OfAnotherLibrary()})), y)
+
+
+def test_buffers_that_are_filled_in_place(net: Net) -> None:
+    with opened(net.engine("fp32")) as engine, engine.session() as session:
+        buffers = session.buffers({net.input: (4, 3, SIZE, SIZE)})
+        buffers.inputs[net.input].copy_(torch.from_numpy(images(4, 5)))
+        y = only(session.run_tensors(buffers.inputs))
+        assert y.data_ptr() == only(buffers.outputs).data_ptr()
+        assert error_of(y, net.exact(images(4, 5))) <= ALLOWED["fp32"]
+
+
+def test_what_the_callers_stream_was_given_comes_first(net: Net) -> None:
+    # X is written behind a long wait on the caller's stream; a session that didn't wait would read what was there.
+    for graphs in (True, False):
+        with opened(net.engine("fp32")) as engine, engine.session(cuda_graphs=graphs) as session:
+            caller = torch.cuda.Stream()
+            right = torch.from_numpy(images(4, 9)).cuda()
+            x = torch.zeros_like(right)
+            session.run_tensors({net.input: x})
+            torch.cuda.synchronize()
+            with torch.cuda.stream(caller):
+                torch.cuda._sleep(200_000_000)
+                x.copy_(right)
+                y = only(session.run_tensors({net.input: x})) + 0  # and what comes behind waits for Y
+            caller.synchronize()
+            assert error_of(y, net.exact(images(4, 9))) <= ALLOWED["fp32"], graphs
+
+
+def test_sessions_of_several_threads_at_the_same_time(net: Net) -> None:
+    with opened(net.engine("fp16")) as engine:
+        expected = {count: only(engine.run({net.input: images(count)})).tobytes() for count in (1, 4, 8)}
+        wrong: list[Any] = []
+
+        def work(count: int) -> None:
+            with engine.session() as session:
+                for _ in range(30):
+                    if only(session.run({net.input: images(count)})).tobytes() != expected[count]:
+                        wrong.append(count)
+
+        threads = [threading.Thread(target=work, args=(count,)) for count in (1, 4, 8, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not wrong
+
+
+def test_several_profiles(net: Net) -> None:
+    narrow = dict.fromkeys(SHAPES, (2, 3, SIZE, SIZE))
+    path = net.engine("fp16", "profiles", profiles=[{net.input: narrow}, {net.input: SHAPES}])
+    with opened(path) as engine:
+        assert len(engine.profiles) == 2
+        for count in (2, 8, 2, 1, 2):
+            x = images(count)
+            for session in (engine.session(), engine.session(cuda_graphs=False)):
+                assert error_of(only(session.run({net.input: x})), net.exact(x)) <= ALLOWED["fp16"]
+        with pytest.raises(SnDeployError, match="is in no profile"):
+            engine.run({net.input: images(9)})
+
+
+def test_closing_gives_the_memory_back(net: Net) -> None:
+    path = net.engine("fp32")
+
+    def once() -> None:
+        with opened(path) as engine:
+            engine.run({net.input: images(8)})
+            engine.session(cuda_graphs=False).run({net.input: images(8)})
+
+    once()  # what libraries keep for good
+    free = []
+    for _ in range(4):
+        for _ in range(5):
+            once()
+        gc.collect()
+        torch.cuda.empty_cache()
+        free.append(torch.cuda.mem_get_info()[0])
+    assert free[0] - free[-1] < 4 << 20, free
+
+
+def test_times_of_the_device_and_of_each_layer(net: Net) -> None:
+    with opened(net.engine("fp16")) as engine:
+        x = {net.input: images(8)}
+        assert 0 < engine.device_time_ms(x) < 1000
+        layers = engine.layer_times_ms(x)
+        assert len(layers) == 5, engine.layers()
+        everything = engine.all_layer_times_ms(x)
+        assert set(layers) <= set(everything)
+        assert all(ms >= 0 for ms in everything.values())
+        assert sum(everything.values()) > 0
+
+
+def test_without_the_plugin(net: Net) -> None:
+    path = net.engine("fp16", "body", plugin="none")
+    with opened(path) as engine:
+        assert layer_counts(layer_rows(engine.layers()))["plugins"] == 0
+        x = images(4)
+        assert error_of(only(engine.run({net.input: x})), net.exact(x)) <= ALLOWED["fp16"]
+        assert engine.layer_times_ms({net.input: x}) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("version", {"version_compatible": True, "exclude_lean_runtime": True}),
+        ("ampere", {"hardware_compatibility": "ampere-plus"}),
+        ("capability", {"hardware_compatibility": "same-compute-capability"}),
+        ("small", {"workspace_mib": 64, "optimization_level": 1}),
+        ("tf32", {"tf32": True}),
+        ("refit", {"refit": True}),
+    ],
+)
+def test_options_build_engines_that_run(net: Net, name: str, options: dict[str, Any]) -> None:
+    if name == "ampere" and torch.cuda.get_device_capability(0) < (8, 0):
+        pytest.skip("this GPU is older than Ampere")
+    with opened(net.engine("fp32", name, **options)) as engine:
+        x = images(4)
+        allowed = 8 * 2.0**-11 if name == "tf32" else ALLOWED["fp32"]
+        assert error_of(only(engine.run({net.input: x})), net.exact(x)) <= allowed
+
+
+def test_an_engine_without_its_weights_gets_them_from_the_file(net: Net) -> None:
+    path = net.engine("fp32", "stripped", strip_weights=True)
+    with pytest.raises(SnDeployError, match="was built without its weights"):
+        opened(path)
+    with opened(path, weights=net.file("fp32")) as engine:
+        x = images(4)
+        assert error_of(only(engine.run({net.input: x})), net.exact(x)) <= ALLOWED["fp32"]
+
+
+def test_the_timing_cache_is_kept_and_taken(net: Net) -> None:
+    cache = net.folder / "own.timings"
+    first = net.engine("fp16", "first", timing_cache=cache)
+    size = cache.stat().st_size
+    assert size > 0
+    second = net.engine("fp16", "second", timing_cache=cache)
+    # The same timings: the same tactics.
+    tactics = []
+    for path in (first, second):
+        with opened(path) as engine:
+            tactics.append([(row.name, row.tactic) for row in layer_rows(engine.layers())])
+    assert tactics[0] == tactics[1]
+
+
+def test_what_does_not_fit_is_said_before_tensorrt_is_asked(net: Net) -> None:
+    path = net.folder / "foreign.engine"
+    path.write_bytes(net.engine("fp32").read_bytes())
+    own = read_sidecar(net.engine("fp32"))
+    assert own is not None
+    for change, words in (
+        ({"tensorrt": "10.0.0.6"}, "an engine runs in its own version"),
+        ({"gpu": {**own.gpu, "compute_capability": "3.5"}}, "an engine runs on GPUs of its own compute capability"),
+        ({"engine": {"sha256": "0" * 64}}, "isn't the engine that"),
+    ):
+        write_sidecar(replace(own, **change), path)
+        with pytest.raises(SnDeployError, match=words):
+            opened(path)
+    sidecar_path(path).unlink()
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(SnDeployError, match=r"TensorRT .* can't read it: "):
+        opened(path)
+
+
+def command(*arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own, without the package's own plugin."""
+    environment = {**os.environ, "SN_DEPLOY_NATIVE": "0", **more}
+    line = [sys.executable, "-m", "sn_deploy", *map(str, arguments)]
+    return subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500, check=False)
+
+
+def test_an_engine_that_carries_the_plugin_runs_where_none_is(net: Net) -> None:
+    try:
+        path = net.engine("fp16", "embedded", plugin="embed")
+    except SnDeployError as error:
+        if "lean" in str(error).lower():
+            pytest.skip(f"version-compatible engines can't be built here: {error}")
+        raise
+    refused = command("inspect", path)
+    assert refused.returncode == 2
+    assert "holds code that would run on this host" in refused.stderr
+    done = command("inspect", path, "--allow-host-code")
+    assert done.returncode == 0, done.stderr
+    assert "5 of them SN plugins" in done.stdout
+
+
+def test_build_and_inspect_on_the_command_line(net: Net) -> None:
+    path = net.folder / "typed.engine"
+    shapes = ["--min", f"1x3x{SIZE}x{SIZE}", "--opt", f"8x3x{SIZE}x{SIZE}", "--max", f"8x3x{SIZE}x{SIZE}"]
+    done = command("build", net.file("fp16"), "-o", path, "--plugin-library", net.library, *shapes)
+    assert done.returncode == 0, done.stderr
+    assert "5 of them SN plugins" in done.stdout
+    # The embedded way aside, a reader needs the plugin; it says so.
+    refused = command("inspect", path)
+    assert refused.returncode == 2
+    assert "TensorRT plugin" in refused.stderr
+    found = json.loads(inspected(path, net))
+    assert found["counts"]["plugins"] == 5
+    assert 0 < sum(layer["share"] or 0 for layer in found["layers"]) < 1 + 1e-6
+
+
+def inspected(path: Path, net: Net) -> str:
+    """The JSON of what `inspect` finds in this process, which has the plugin."""
+    from sn_deploy.engine.inspect import inspect_engine
+    from sn_deploy.engine.show import json_from_engine
+
+    found = inspect_engine(path, allow_host_code=False)
+    return json.dumps(json_from_engine(path, found.sidecar, found.rows))
+
+
+def test_a_check_of_an_engine(net: Net, tmp_path: Path) -> None:
+    from sn_deploy.cli import main
+
+    result = tmp_path / "check.json"
+    arguments = [net.file("fp32"), net.engine("fp32"), "--data", "random", "--limit", "16", "--batch-size", "4"]
+    main(["check", *map(str, arguments), "--calls", "20", "--json", str(result)])
+    document = json.loads(result.read_text())
+    assert document["passed"]
+    names = [backend["name"] for backend in document["backends"]]
+    assert [name for name in names if name.startswith("trt")] == [
+        f"trt-{net.engine('fp32').stem}",
+        f"trt-no-graph-{net.engine('fp32').stem}",
+    ]
+    timed = {row["backend"]: row for row in document["latency"]["results"]}
+    assert all(timed[name]["device_ms"] > 0 for name in names if name.startswith("trt"))
+    assert {row["backend"] for row in document["latency"]["layer_times"]} >= {names[-1], names[-2]}
+
+
+def test_ctrl_c_leaves_no_half_written_engine(net: Net, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = tmp_path / "resnet.onnx"
+    sn_deploy.export(resnetv1sn50().eval(), torch.zeros(1, 3, 224, 224), model, precision="fp16", dynamic="batch")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    line = [sys.executable, "-m", "sn_deploy", "build", str(model), "-o", str(tmp_path / "resnet.engine")]
+    process = subprocess.Popen(
+        [*line, "--plugin-library", str(net.library), "--no-timing-cache"],
+        cwd=ROOT,
+        env=dict(os.environ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        time.sleep(12)
+        if process.poll() is not None:
+            pytest.skip("the build was over before Ctrl-C")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_random_inputs_are_of_the_shape_to_be_fast_for(net: Net) -> None:
+    with opened(net.engine("fp32")) as engine:
+        assert random_inputs(engine)[net.input].shape == SHAPES["opt"]
