@@ -2,6 +2,7 @@
 
 The class of a module is never asked for its name. `recognise` takes what looks like SN, reads its constants, runs a
 private copy of the module and the folded layer on the same probes in float64, and refuses whatever doesn't agree.
+Layers that keep their constants in a way of their own are read by functions that users `register`, and proved as well.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from collections.abc import Mapping
 import torch
 
 from sn_deploy.recognise.batch_average import finalize_batch_average_
-from sn_deploy.recognise.candidates import candidates
+from sn_deploy.recognise.candidates import Candidate
 from sn_deploy.recognise.cuda_check import lift_cuda_checks_
 from sn_deploy.recognise.examination import examine
 from sn_deploy.recognise.raw_sums import refuse_raw_sums, suspect_raw_sums
+from sn_deploy.recognise.readers import Reader, Reading, examine_claim, found_layers, register, unregister
 from sn_deploy.recognise.result import Recognition, Refusal, RefusedError
 
 __all__ = [
+    "Reader",
+    "Reading",
     "Recognition",
     "Refusal",
     "candidate_names",
@@ -25,17 +29,22 @@ __all__ = [
     "lift_cuda_checks_",
     "recognise",
     "refuse_raw_sums",
+    "register",
     "suspect_raw_sums",
+    "unregister",
 ]
 
 
 def candidate_names(model: torch.nn.Module) -> list[str]:
-    """Qualified names of the modules that look like SN, in module order: those that `recognise` will examine."""
-    return [candidate.name for candidate in candidates(model)]
+    """Qualified names of the modules that look like SN, or that a registered reader claims, in module order.
+
+    They are those that `recognise` will examine.
+    """
+    return [found.name for found in found_layers(model)]
 
 
 def recognise(model: torch.nn.Module, *, input_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Recognition:
-    """Examines every module of ``model`` that looks like SN.
+    """Examines every module of ``model`` that looks like SN, or that a registered reader claims.
 
     The model isn't changed, run, or moved: each module is copied, without its hooks, to the CPU in float64 and
     evaluation mode, whatever mode it is in. Torch's random state stays as it was.
@@ -52,9 +61,10 @@ def recognise(model: torch.nn.Module, *, input_shapes: Mapping[str, tuple[int, .
     """
     layers, refused = {}, {}
     shapes = input_shapes or {}
-    for candidate in candidates(model):
+    for found in found_layers(model):
+        shape = shapes.get(found.name)
         try:
-            layers[candidate.name] = examine(candidate, shapes.get(candidate.name))
+            layers[found.name] = examine(found, shape) if isinstance(found, Candidate) else examine_claim(found, shape)
         except RefusedError as error:
-            refused[candidate.name] = Refusal(candidate.name, error.reason, error.mend)
+            refused[found.name] = Refusal(found.name, error.reason, error.mend)
     return Recognition(layers, refused)

@@ -34,6 +34,21 @@ def diagnose(
         line_probes: inputs and outputs for `sn_deploy.recognise.solve.lines`.
         size: the mismatch of the reading that came closest.
     """
+    refusal = misbehaviour(candidate, constants, subject, probes)
+    if refusal is not None:
+        return refusal
+    differs = f"differs from Switchable Normalization by {size:.1e} of its output"
+    return (
+        _known_deviation(candidate, constants, probes, differs)
+        or _recorded(constants, line_probes, differs)
+        or RefusedError(f"{differs}, and no known deviation explains it", _OWN_CAUSE)
+    )
+
+
+def misbehaviour(
+    candidate: Candidate, constants: Constants, subject: Subject, probes: list[Probe]
+) -> RefusedError | None:
+    """The refusal of a module that no normalisation behaves like, whatever it computes; None where it behaves."""
     for refusal in (
         _dtype(candidate, probes[0]),
         _not_repeatable(subject, probes[1]),
@@ -42,12 +57,7 @@ def diagnose(
     ):
         if refusal is not None:
             return refusal
-    differs = f"differs from Switchable Normalization by {size:.1e} of its output"
-    return (
-        _known_deviation(candidate, constants, probes, differs)
-        or _recorded(constants, line_probes, differs)
-        or RefusedError(f"{differs}, and no known deviation explains it", _OWN_CAUSE)
-    )
+    return None
 
 
 def check_dtype(candidate: Candidate, probe: Probe) -> None:
@@ -120,8 +130,8 @@ def negative_variance(candidate: Candidate, constants: Constants) -> RefusedErro
     if value >= 0:
         return None
     return RefusedError(
-        f"{candidate.running_var}[{channel}] is {value:.4g}: with a negative running variance, var + eps can be below "
-        "zero, and its root NaN",
+        f"{candidate.running_var or 'running_var'}[{channel}] is {value:.4g}: with a negative running variance, var + "
+        "eps can be below zero, and its root NaN",
         "use a checkpoint with correct statistics, or record them again over training data",
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 from sn_deploy.errors import SnDeployError
 from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.recognise.candidates import Candidate
-from sn_deploy.recognise.diagnose import check_dtype, diagnose, negative_variance
+from sn_deploy.recognise.diagnose import check_dtype, diagnose, misbehaviour, negative_variance
 from sn_deploy.recognise.forms import Constants, Form, branch_orders, constants_from_candidate, eps_values, fold, forms
 from sn_deploy.recognise.probe import (
     SINGLE_TOLERANCE,
@@ -78,6 +78,45 @@ def examine(candidate: Candidate, shape: tuple[int, ...] | None) -> FoldedSwitch
     trial, reading = trials[0]
     line_probes = _run_lines(subject, constants, trial)
     raise diagnose(candidate, constants, subject, trial.probes, line_probes, reading.size)
+
+
+def examine_reading(
+    candidate: Candidate, constants: Constants, form: Form, shape: tuple[int, ...] | None, reader: str
+) -> FoldedSwitchNorm:
+    """The folded layer as a user's reader reads it, confirmed by the module's own output as any other.
+
+    Args:
+        candidate: the module; of its tensors nothing is known.
+        constants, form: what the reader says.
+        shape: of the input that the layer was seen with, or None.
+        reader: its name, for messages.
+
+    Raises:
+        RefusedError: the module computes something else, or its constants can't be used.
+    """
+    channels = _channel_count(candidate, shape)
+    subject = Subject(candidate.module)
+    folded = fold(candidate.name, constants, form)
+    first: tuple[_Trial, float] | None = None
+    failure = None
+    for rank, spatial in _attempts(candidate, channels, shape):
+        try:
+            trial = _Trial(rank, spatial, _run(subject, constants, rank, spatial, seed=0))
+        except RefusedError as error:
+            failure = failure or error
+            continue
+        reading = _Reading(folded, mismatch(folded, trial.probes))
+        if _confirmed(reading, subject, trial):
+            _check_accepted(candidate, constants, subject, reading, trial, shape)
+            return folded
+        first = first or (trial, reading.size)
+    if first is None:
+        assert failure is not None
+        raise failure
+    trial, size = first
+    raise misbehaviour(candidate, constants, subject, trial.probes) or RefusedError(
+        f"differs by {size:.1e} of its output from what {reader} reads of it", f"correct {reader}"
+    )
 
 
 def _check_values(candidate: Candidate) -> None:

@@ -37,13 +37,7 @@ class Subject:
 
     def __init__(self, module: torch.nn.Module) -> None:
         _check_forward(module)
-        try:
-            self._module = _private_copy(module).cpu().double().eval()
-        except Exception as error:  # whatever a module's own __deepcopy__ raises
-            raise RefusedError(
-                f"it can't be copied, so it can't be probed: {_one_line(error)}",
-                "remove parametrizations and attributes that can't be copied",
-            ) from error
+        self._module = private_copy(module)
         self.dtype = torch.float64
         self.says_cuda = False
         self._calls = 0
@@ -130,7 +124,22 @@ def _check_forward(module: torch.nn.Module) -> None:
             )
 
 
-def _private_copy(module: torch.nn.Module) -> torch.nn.Module:
+def private_copy(module: torch.nn.Module) -> torch.nn.Module:
+    """A copy on the CPU, in float64, in evaluation mode, without hooks.
+
+    Raises:
+        RefusedError: the module can't be copied.
+    """
+    try:
+        return _copy(module).cpu().double().eval()
+    except Exception as error:  # whatever a module's own __deepcopy__ raises
+        raise RefusedError(
+            f"it can't be copied, so it can't be probed: {_one_line(error)}",
+            "remove parametrizations and attributes that can't be copied",
+        ) from error
+
+
+def _copy(module: torch.nn.Module) -> torch.nn.Module:
     # Seen by deepcopy as copied already: hooks (they belong to the original, and may hold on to half a program) come
     # out empty, and tensors with a graph, which deepcopy refuses, come out detached.
     memo: dict[int, Any] = {}
