@@ -149,6 +149,13 @@ SN_HOST_DEVICE MixWeights<T> mix_weights(float mean_in, float mean_ln, float var
           static_cast<T>(has_in ? var_in : 0.0F), static_cast<T>(var_ln)};
 }
 
+// Whether the input's statistics count at all. Where they don't, any centre will do: mean_offset, which is the mean, is
+// the one around which the least is lost.
+template <typename T>
+SN_HOST_DEVICE bool takes_statistics(const MixWeights<T>& weights) {
+  return weights.mean_in != T(0) || weights.mean_ln != T(0) || weights.var_in != T(0) || weights.var_ln != T(0);
+}
+
 // The operator's four (C,) inputs at one channel.
 template <typename T>
 struct ChannelParameters {

@@ -175,6 +175,17 @@ void project(const Wave& wave, std::int64_t i) {
   sample.progress->layer = wave.kernels.layer(sample.mean, sample.m2, wave.problem.channels, divisor);
 }
 
+// What takes the place of statistics that don't count: the sample is measured and projected.
+void centre_on_the_mean(const Wave& wave, std::int64_t i) {
+  const Sample sample = wave.sample(i);
+  for (std::int64_t channel = 0; channel < wave.problem.channels; ++channel) {
+    sample.mean[channel] = static_cast<double>(wave.tensors.mean_offset[channel]);
+    sample.m2[channel] = 0.0;
+  }
+  for (std::int64_t task = 0; task < wave.cut.tasks; ++task) sample.measure[task].store(1, std::memory_order_relaxed);
+  sample.progress->projected.store(1, std::memory_order_release);
+}
+
 void apply(const Wave& wave, std::int64_t i, std::int64_t task) {
   const Sample sample = wave.sample(i);
   const Cut& cut = wave.cut;
@@ -282,6 +293,7 @@ bool run(Wave* wave, const Parallel& parallel) {
     const Sample sample = wave->sample(i);
     new (sample.progress) Progress{};
     for (std::int64_t task = 0; task < 2 * wave->cut.tasks; ++task) new (sample.measure + task) Claim(0);
+    if (!takes_statistics(wave->weights)) centre_on_the_mean(*wave, i);
   }
   const std::int64_t most = std::min(kMostParticipants, wave->samples * wave->cut.tasks);
   wave->participants = std::clamp<std::int64_t>(wave->samples * wave->cut.values() / kThreadValues, 1, most);

@@ -4,6 +4,8 @@
 //     project   LN of every sample from its rows         (a two-hundredth of the work of the others, or less)
 //     apply     constants of every row, and y            in parallel
 //
+// Where no statistic has a weight the first two are left out.
+//
 // A row is the HW values of a channel, or of rank 2 the C values of a sample. Long rows are cut into segments, whose
 // moments merge in their order. Where a row or segment is cut depends on its length alone, and nothing on the threads.
 #include "cpu/switch_norm.h"
@@ -143,6 +145,16 @@ void project(const Wave& wave) {
     wave.layer[2 * sample] = ln.mean;
     wave.layer[2 * sample + 1] = ln.var;
   }
+}
+
+// What takes the place of statistics that don't count.
+void centre_on_the_mean(const Wave& wave) {
+  const std::int64_t rows = wave.cut.rows_per_sample;
+  for (std::int64_t row = 0; row < wave.samples * rows; ++row) {
+    wave.row_mean[row] = wave.problem.has_in ? static_cast<double>(wave.tensors.mean_offset[row % rows]) : 0.0;
+    wave.row_m2[row] = 0.0;
+  }
+  std::fill_n(wave.layer, 2 * wave.samples, 0.0);
 }
 
 // --- Apply --------------------------------------------------------------------------------------------------------
@@ -287,8 +299,12 @@ Status switch_norm_with(const Kernels& kernels, const Problem& problem, const We
             base + memory.layer};
   for (; wave.first_sample < problem.batch; wave.first_sample += wave.samples) {
     wave.samples = std::min(cut.samples_in_wave, problem.batch - wave.first_sample);
-    if (!spread(wave, &measure, parallel)) return Status::kThreads;
-    project(wave);
+    if (takes_statistics(wave.weights)) {
+      if (!spread(wave, &measure, parallel)) return Status::kThreads;
+      project(wave);
+    } else {
+      centre_on_the_mean(wave);
+    }
     if (!spread(wave, &apply, parallel)) return Status::kThreads;
   }
   return Status::kOk;

@@ -94,6 +94,12 @@ inline Case make_case(const Problem& problem, double mean = 0.0, double deviatio
   return made;
 }
 
+// The same with a layer that has chosen BN: no statistic of the input has a weight.
+inline Case without_statistics(Case made) {
+  made.layer.mean_in = made.layer.mean_ln = made.layer.var_in = made.layer.var_ln = 0.0F;
+  return made;
+}
+
 inline Parallel reversed() {
   const auto run = [](void*, void (*task)(void*, std::size_t), void* context, std::size_t tasks) {
     for (std::size_t i = tasks; i-- > 0;) task(context, i);

@@ -182,6 +182,25 @@ TEST_P(OnCpu, NanStaysNan) {
   EXPECT_FALSE(std::isnan(y[5 * 49])) << "the next sample has not";
 }
 
+TEST_P(OnCpu, WithoutWeightsNoStatisticsAreTaken) {
+  for (const Sizes& sizes : kSizes) {
+    for (const DataType type : kEveryType) {
+      const Problem problem{sizes.batch, sizes.channels, sizes.spatial, sizes.has_in, sizes.ddof, type};
+      Case made = without_statistics(make_case(problem, 0.5));
+      for (const Epilogue epilogue : kEveryEpilogue) {
+        EXPECT_LE(error(made, epilogue, run(*GetParam(), made, epilogue, four_threads())), 1.0)
+            << sizes.batch << "x" << sizes.channels << "x" << sizes.spatial << " type " << static_cast<int>(type);
+      }
+      // Statistics would carry one NaN to the whole sample.
+      const std::vector<float> before = read_as(type, run(*GetParam(), made, Epilogue::kNone));
+      made.x[0] = std::nanf("");
+      const std::vector<float> after = read_as(type, run(*GetParam(), made, Epilogue::kNone));
+      EXPECT_TRUE(std::isnan(after[0]));
+      EXPECT_TRUE(std::equal(before.begin() + 1, before.end(), after.begin() + 1));
+    }
+  }
+}
+
 // What the tolerance of these tests must catch.
 TEST_P(OnCpu, FaultsAreCaught) {
   const Case made = make_case({2, 8, 49, true, 1, DataType::kBfloat16}, 0.5);

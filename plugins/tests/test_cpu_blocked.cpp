@@ -251,6 +251,22 @@ TEST_P(OnBlocks, NanStaysInItsSample) {
   EXPECT_FALSE(std::isnan(y[5 * 49])) << "the next sample has not";
 }
 
+TEST_P(OnBlocks, WithoutWeightsNoStatisticsAreTaken) {
+  for (const Problem& problem : kProblems) {
+    Case made = without_statistics(make_case(problem, 0.5));
+    for (const Epilogue epilogue : kEveryEpilogue) {
+      EXPECT_LE(error(made, epilogue, run_it(made, epilogue, four_threads())), 1.0)
+          << problem.batch << "x" << problem.channels << "x" << problem.spatial;
+    }
+    // Statistics would carry one NaN to the whole sample.
+    const Floats before = run_it(made, Epilogue::kNone);
+    made.x[0] = std::nanf("");
+    const Floats after = run_it(made, Epilogue::kNone);
+    EXPECT_TRUE(std::isnan(after[0]));
+    EXPECT_TRUE(std::equal(before.begin() + 1, before.end(), after.begin() + 1));
+  }
+}
+
 // What the tolerance of these tests must catch.
 TEST_P(OnBlocks, FaultsAreCaught) {
   const Case made = make_case(problem_of(2, 20, 49), 0.5);
