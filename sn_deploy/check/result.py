@@ -201,6 +201,28 @@ class LayerTime:
 
 
 @dataclass(frozen=True)
+class LoadResult:
+    """One backend under the load of several callers, each of which waits for its answer before it asks again.
+
+    Attributes:
+        batch: samples of a call; concurrency: callers.
+        calls: of all of them together; seconds: from the first's start to the last's end.
+        throughput: samples a second.
+        median_ms, p90_ms, p99_ms: what a caller waits.
+    """
+
+    backend: str
+    batch: int
+    concurrency: int
+    calls: int
+    seconds: float
+    throughput: float
+    median_ms: float
+    p90_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True)
 class LatencyReport:
     """All timed backends.
 
@@ -210,6 +232,7 @@ class LatencyReport:
         warnings: what makes the figures doubtful and what to do about it.
         threads: threads within an operator.
         layer_times: of the backends that can tell them.
+        load: throughput by the number of callers, where that was asked for.
     """
 
     baseline: str
@@ -217,6 +240,7 @@ class LatencyReport:
     warnings: Sequence[str]
     threads: int | None
     layer_times: Sequence[LayerTime] = ()
+    load: Sequence[LoadResult] = ()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sn_deploy.check.limits import number
-from sn_deploy.check.result import BackendInfo, CheckResult, LatencyReport, OutputParity, TaskMetric
+from sn_deploy.check.result import BackendInfo, CheckResult, LatencyReport, LoadResult, OutputParity, TaskMetric
 
 _PERCENT: Final = ("agreement", "accuracy", "miou", "ties")
 
@@ -44,6 +44,8 @@ def _parts(result: CheckResult) -> Iterator[RenderableType]:
         yield _metrics(result.metrics, [info.name for info in result.backends])
     if result.latency is not None:
         yield _latency(result.latency)
+        if result.latency.load:
+            yield _load(result.latency.load)
     yield _assertions(result)
 
 
@@ -64,7 +66,7 @@ def _backends(backends: Sequence[BackendInfo], reference: str) -> Table:
         table.add_column(heading, overflow="fold")
     for info in backends:
         name = f"{info.name} (reference)" if info.name == reference else info.name
-        file = info.file or str(info.settings.get("model", ""))
+        file = info.file or str(info.settings.get("model") or info.settings.get("address") or "")
         versions = ", ".join(f"{library} {version}" for library, version in info.versions.items())
         table.add_row(Text(name), Text(file), versions, str(info.settings.get("precision", "")))
     return table
@@ -142,6 +144,18 @@ def _latency(report: LatencyReport) -> Table:
             cells.append("" if row.device_ms is None else f"{row.device_ms:.4g} ms")
         if with_memory:
             cells.append("" if row.memory_mib is None else f"{row.memory_mib:.0f} MiB")
+        table.add_row(Text(row.backend), *cells)
+    return table
+
+
+def _load(rows: Sequence[LoadResult]) -> Table:
+    table = _table("Load: callers at once, each waits for its answer")
+    table.add_column("backend", overflow="fold")
+    for heading in ("batch", "callers", "a second", "median", "90 %", "99 %", "calls"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        times = (f"{ms:.4g} ms" for ms in (row.median_ms, row.p90_ms, row.p99_ms))
+        cells = (str(row.batch), str(row.concurrency), f"{row.throughput:.4g}", *times, str(row.calls))
         table.add_row(Text(row.backend), *cells)
     return table
 

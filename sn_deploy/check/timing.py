@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from sn_deploy.check.backends.adapted import AdaptedBackend
 from sn_deploy.check.backends.open import Backends
+from sn_deploy.check.backends.served import TRITON
 from sn_deploy.check.backends.spec import TORCH64
 from sn_deploy.check.batch import Batch
 from sn_deploy.check.latency import measure, speedup
 from sn_deploy.check.limits import number
+from sn_deploy.check.load import measure_load
 from sn_deploy.check.memory import measure_memory
 from sn_deploy.check.result import Assertion, LatencyReport
 from sn_deploy.errors import SnDeployError
@@ -100,6 +102,7 @@ def time_backends(
     threads: int | None,
     baseline: str | None,
     memory: bool,
+    concurrency: Sequence[int] = (),
     on_progress: Callable[[str, float], None] | None,
 ) -> LatencyReport:
     """Times the backends on the samples of ``batch``, repeated or cut to each batch size.
@@ -108,6 +111,7 @@ def time_backends(
         calls: timed calls of each at each batch size.
         baseline: whose time is 1; None for the first.
         memory: measure each one's memory, too, in a process of its own.
+        concurrency: numbers of callers at once, for throughput under load.
 
     Raises:
         SnDeployError: a backend fails.
@@ -117,11 +121,13 @@ def time_backends(
     found = {}
     if memory:
         for backend in timed:
+            if backend.info.kind == TRITON:
+                continue  # its memory is the server's
             for size, values in inputs.items():
                 found[backend.info.name, size] = measure_memory(
                     backend.reopen, backend.cast(values), imports=_IMPORTS.get(backend.info.kind, ["onnxruntime"])
                 )
-    return measure(
+    report = measure(
         {backend.info.name: backend.timed(inputs) for backend in timed},
         inputs,
         baseline=baseline,
@@ -130,6 +136,7 @@ def time_backends(
         memory_mib=found,
         on_progress=on_progress,
     )
+    return replace(report, load=measure_load(timed, inputs, concurrency, calls=calls)) if concurrency else report
 
 
 def resized(inputs: Mapping[str, Array], size: int) -> dict[str, Array]:

@@ -42,6 +42,7 @@ _COMMANDS: Final = {
         "Make SN layers cheaper that need less than SN, exactly or within a budget.",
     ),
     "report": ("sn_deploy.cli.report", "Make the HTML report of a check anew, from its JSON."),
+    "serve": ("sn_deploy.cli.serve", "Prepare a model for a server: an NVIDIA Triton repository, and what deploys it."),
 }
 
 

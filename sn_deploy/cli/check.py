@@ -68,7 +68,8 @@ def command(context: click.Context, /, **given: Any) -> None:
     # Everything that can be wrong without opening anything is told first.
     request = _request(given)
     check_outputs(given["json_output"], given["html"])
-    if not request.backends.files and not request.backends.named and request.backends.model is None:
+    named = (request.backends.files, request.backends.named, request.backends.served, request.backends.model)
+    if not any(named):
         raise click.UsageError("Name a file, or a model with --model.", context)
     console = console_for(given["json_output"])
     result = _check(given, request, command_text(context), start, console)
@@ -90,6 +91,7 @@ class _Request:
 
 def _request(given: Mapping[str, Any]) -> _Request:
     from sn_deploy.check.data.open import data_kind
+    from sn_deploy.check.load import parse_concurrency
     from sn_deploy.check.shard import WHOLE, parse_shard
     from sn_deploy.check.timing import parse_speedup
 
@@ -97,6 +99,8 @@ def _request(given: Mapping[str, Any]) -> _Request:
     speedups = [parse_speedup(text) for text in given["speedups"]]
     shard = parse_shard(given["shard"]) if given["shard"] is not None else WHOLE
     with_latency = _with_latency(given["latency"], shard != WHOLE, speedups)
+    if given["concurrency"] and parse_concurrency(given["concurrency"]) and not with_latency:
+        raise SnDeployError("needs the latency", where="--concurrency", mend="leave --no-latency or --shard out")
     data_kind(given["data"])
     return _Request(_backend_options(given), limits, speedups, shard, with_latency)
 
@@ -163,6 +167,7 @@ def _backend_options(given: Mapping[str, Any]) -> BackendOptions:
         threads=given["threads"],
         examples=[Example(spec.name, spec.value.shape, spec.value.dtype) for spec in examples],
         allow_host_code=given["allow_host_code"],
+        served=given["served"],
     )
 
 
@@ -216,6 +221,7 @@ def _check_last_batch(source: Source, fixed_batch: int | None) -> None:
 def _time(
     given: Mapping[str, Any], backends: Backends, first: Batch, batches: Sequence[int], speedups: Sequence[Speedup]
 ) -> LatencyReport:
+    from sn_deploy.check.load import parse_concurrency
     from sn_deploy.check.timing import time_backends
 
     with _drawn() as progress:
@@ -233,6 +239,7 @@ def _time(
             threads=given["threads"],
             baseline=speedups[0].over if speedups else None,
             memory=given["memory"],
+            concurrency=parse_concurrency(given["concurrency"]) if given["concurrency"] else (),
             on_progress=show if not progress.disable else None,
         )
 

@@ -23,6 +23,13 @@ BACKENDS: Final = (
     ),
     click.option("--allow-host-code", is_flag=True, help="Load engines with code for this host in them."),
     click.option(
+        "--triton",
+        "served",
+        multiple=True,
+        metavar="ADDRESS",
+        help="A served model, grpc://HOST:PORT/MODEL or http://…; repeatable.",
+    ),
+    click.option(
         "--reference", "reference_name", metavar="NAME", help="Compare with this one; default: PyTorch, else the first."
     ),
     click.option(
@@ -129,6 +136,9 @@ LATENCY: Final = (
         type=click.IntRange(min=1),
         multiple=True,
         help="Default: 1 and the batch size.",
+    ),
+    click.option(
+        "--concurrency", metavar="N,N", help="Throughput, too, with so many callers at once: 1,8; --calls of each."
     ),
     click.option("--memory", is_flag=True, help="Measure each backend's memory, in a process of its own."),
 )

@@ -28,6 +28,7 @@ def test_the_schema_is_one() -> None:
         ("layer_report", result.LayerReport),
         ("backend_latency", result.BackendLatency),
         ("layer_time", result.LayerTime),
+        ("load_result", result.LoadResult),
         ("latency", result.LatencyReport),
     ],
 )

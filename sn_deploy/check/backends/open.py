@@ -12,6 +12,7 @@ from typing import Any, Final
 from sn_deploy.check.backends.adapted import AdaptedBackend, FileRunner
 from sn_deploy.check.backends.interface import Example, Interface, output_names, with_examples
 from sn_deploy.check.backends.onnx_file import OnnxFacts, read_facts
+from sn_deploy.check.backends.served import open_served, served_backends
 from sn_deploy.check.backends.spec import (
     TORCH,
     TORCH64,
@@ -41,6 +42,7 @@ class BackendOptions:
         threads: within an operator; None for each runtime's own choice.
         examples: of inputs, for axes that the files leave open.
         allow_host_code: load engines with code for this host in them.
+        served: addresses of served models.
     """
 
     files: Sequence[Path] = ()
@@ -51,6 +53,7 @@ class BackendOptions:
     threads: int | None = None
     examples: Sequence[Example] = ()
     allow_host_code: bool = False
+    served: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ def open_backends(options: BackendOptions) -> Backends:
     facts = _Facts(options.allow_host_code)
     specs = _specs(options, facts)
     opened = [_OPENERS[spec.kind](spec, options.threads, facts) for spec in specs]
+    opened += [_Opened(*open_served(spec)) for spec in served_backends(options.served)]
     interface = Interface([(one.info.name, one.runner.inputs) for one in opened]) if opened else None
     torch = _TorchModels(options) if options.model is not None else None
     if interface is None:
@@ -118,7 +122,7 @@ def _specs(options: BackendOptions, facts: _Facts) -> list[FileBackend]:
     torch = [] if options.model is None else [TORCH64, TORCH] if options.reference_dtype == "float64" else [TORCH]
     if options.reference_dtype is not None and not torch:
         raise SnDeployError("is for a PyTorch model", where="--reference-dtype", mend="name it with --model")
-    names = [*torch, *(spec.name for spec in specs)]
+    names = [*torch, *(spec.name for spec in specs), *(spec.name for spec in served_backends(options.served))]
     check_names(names)
     if len(names) < 2:
         raise SnDeployError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sn_deploy.check.report.page import Cell, Column, Section, Table
@@ -22,8 +22,10 @@ def latency_section(document: Mapping[str, Any], places: Mapping[str, int]) -> S
         return None
     baseline = report["baseline"]
     table = Table("Latencies", _columns(rows, baseline), [_row(row, rows, baseline) for row in rows], _note(report))
-    pictures = list(_pictures(rows, baseline, places))
-    return Section("latency", "Latency", list(_how_timed(report, rows)), pictures, [table], report["warnings"])
+    pictures, tables = list(_pictures(rows, baseline, places)), [table]
+    if report["load"]:
+        tables.append(_load_table(report["load"]))
+    return Section("latency", "Latency", list(_how_timed(report, rows)), pictures, tables, report["warnings"])
 
 
 def timed_rows(document: Mapping[str, Any]) -> list[Row]:
@@ -119,6 +121,26 @@ def _row(row: Row, rows: list[Row], baseline: str) -> list[Cell]:
     if _any(rows, "memory_mib"):
         cells.append(Cell("–" if row["memory_mib"] is None else f"{number(row['memory_mib'])} MiB"))
     return [*cells, Cell(number(row["calls"]))]
+
+
+def _load_table(rows: Sequence[Row]) -> Table:
+    heads = ("Batch", "Callers", "Samples / s", "Median", "90% below", "99% below", "Calls")
+    cells = [
+        [
+            Cell(row["backend"]),
+            *(Cell(str(row[name])) for name in ("batch", "concurrency")),
+            Cell(number(row["throughput"])),
+            *(Cell(milliseconds(row[name])) for name in ("median_ms", "p90_ms", "p99_ms")),
+            Cell(number(row["calls"])),
+        ]
+        for row in rows
+        if None not in row.values()
+    ]
+    note = (
+        "So many callers at once, each of which asks again when it has its answer. Each row ran for itself, not in "
+        "turns: small differences between backends say little."
+    )
+    return Table("Throughput under load", [Column("Backend"), *(Column(head, True) for head in heads)], cells, note)
 
 
 def _any(rows: list[Row], key: str) -> bool:

@@ -1,0 +1,52 @@
+"""Names of classes, as Triton's classification extension wants them: a file with a line for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.tensors import TensorInfo
+from sn_deploy.serve.interface import Interface
+
+
+def read_labels(given: Mapping[str, Path], interface: Interface) -> dict[str, list[str]]:
+    """Output -> its labels.
+
+    Args:
+        given: output ("" for the only one with classes) -> file.
+
+    Raises:
+        SnDeployError: no such output, or not as many lines as it has classes.
+    """
+    return dict(_labels(output, path, interface) for output, path in given.items())
+
+
+def _labels(output: str, path: Path, interface: Interface) -> tuple[str, list[str]]:
+    info = _output(output, interface)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SnDeployError(f"can't be read: {error}", where=f"--labels {path}") from error
+    while lines and not lines[-1].strip():
+        lines.pop()
+    classes = info.shape[-1] if info.shape else None
+    if not lines or (isinstance(classes, int) and len(lines) != classes):
+        raise SnDeployError(
+            f"has {len(lines)} lines", where=f"--labels {path}", expected=f"one for each class of {info}"
+        )
+    return info.name, [line.strip() for line in lines]
+
+
+def _output(name: str, interface: Interface) -> TensorInfo:
+    if name:
+        found = [info for info in interface.outputs if info.name == name]
+    else:
+        found = [info for info in interface.outputs if info.shape and len(info.shape) == 2]
+    if len(found) != 1:
+        raise SnDeployError(
+            f"there is no output {name!r}" if name else f"{len(found)} outputs are (N, classes)",
+            where="--labels",
+            expected=f"OUTPUT=FILE with one of {', '.join(info.name for info in interface.outputs)}",
+        )
+    return found[0]

@@ -1,0 +1,210 @@
+"""`sn-deploy serve triton`: a model into a Triton repository, with what deploys it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sn_deploy.atomic import atomic_output
+from sn_deploy.errors import SnDeployError
+from sn_deploy.serve.deployment import DeployOptions, deployment_files, server_command
+from sn_deploy.serve.labels import read_labels
+from sn_deploy.serve.model_config import (
+    ONNX_RUNTIME,
+    PARAMETERS,
+    TENSORRT,
+    check_config,
+    config_from_text,
+    make_config,
+    settings_that_differ,
+    text_from_config,
+    text_from_parameters,
+    version_parameters,
+    warmup_shapes,
+)
+from sn_deploy.serve.options import ServeOptions
+from sn_deploy.serve.payload import Payload, read_payload
+from sn_deploy.serve.proof import prove_batches
+from sn_deploy.serve.repository import CONFIG, ModelFolder, add_version, read_folder
+
+KEEP: Final = "keep"
+REPLACE: Final = "replace"
+
+
+@dataclass(frozen=True)
+class ServeReport:
+    """What was written.
+
+    Attributes:
+        folder: REPOSITORY/NAME; version: the one that was added.
+        config: the text of config.pbtxt.
+        max_batch: samples that are put together at most; 0 for none.
+        why_not_batched: where the model takes no batches.
+        proved: what was seen of batches; None where it couldn't be tried.
+        files: written beside the model's folder.
+        command: of the server.
+        notes: for people.
+    """
+
+    folder: Path
+    version: int
+    config: str
+    max_batch: int
+    why_not_batched: str | None
+    proved: str | None
+    files: Sequence[Path]
+    command: Sequence[str]
+    notes: Sequence[str]
+
+
+def serve_triton(
+    model: Path,
+    repository: Path,
+    options: ServeOptions,
+    deploy: DeployOptions = DeployOptions(),  # noqa: B008 (frozen)
+    *,
+    engines: Sequence[str] = (),
+    config: str | None = None,
+) -> ServeReport:
+    """Adds a version of a model to a Triton repository, which is made where there is none.
+
+    Args:
+        model: an ONNX file, or one engine with its sidecar.
+        engines: ``[smXY=]FILE``, TensorRT engines that were built from it, to be served in its place.
+        config: what becomes of a config.pbtxt that says otherwise: ``keep`` or ``replace``; None to refuse.
+
+    Raises:
+        SnDeployError: whatever is wrong, before anything is written.
+        CheckFailedError: the model's samples see each other in a batch.
+    """
+    payload = read_payload(model, engines, options)
+    folder = read_folder(repository, options.name)
+    labels = read_labels(options.labels, payload.interface)
+    label_files = {output: f"{output}.labels.txt" for output in labels}
+    names = [library.name for library in payload.libraries]
+    made = make_config(
+        payload.interface,
+        options,
+        backend=payload.backend,
+        engines=payload.engines,
+        library=_custom_operators(payload, options),
+        labels=label_files,
+        largest_batch=payload.largest_batch,
+    )
+    check_config(made, payload.interface, CONFIG)
+    text, notes = _config_text(folder, made, payload, config)
+    proved, more = _prove(made, payload, options)
+    parameters = version_parameters(folder.next_version, payload.precision, payload.sha256())
+    texts = {label_files[output]: "\n".join(lines) + "\n" for output, lines in labels.items()}
+    command = server_command(options, names if payload.backend == TENSORRT else [], embedded=payload.embedded)
+    deployment = _deployment(folder.next_version, options, deploy, payload, made, command, [CONFIG, *texts, *names])
+    _refuse_existing(repository, deployment)
+    whole = text.rstrip("\n") + "\n" + text_from_parameters(parameters)
+    config_from_text(whole, folder.path / CONFIG)
+    version = add_version(
+        folder,
+        payload.files,
+        config=whole,
+        shared={library.name: library for library in payload.libraries},
+        texts=texts,
+    )
+    written = [_write(repository / name, content) for name, content in deployment.items()]
+    return ServeReport(
+        folder=folder.path,
+        version=version,
+        config=whole,
+        max_batch=made.max_batch_size,
+        why_not_batched=payload.interface.why_not_batched,
+        proved=proved,
+        files=written,
+        command=command,
+        notes=[*payload.notes, *notes, *more],
+    )
+
+
+def _custom_operators(payload: Payload, options: ServeOptions) -> str | None:
+    """The library's path as the server sees it: its ONNX Runtime backend takes no other."""
+    if payload.backend != ONNX_RUNTIME or not payload.libraries:
+        return None
+    return f"{options.server_path}/{options.name}/{payload.libraries[0].name}"
+
+
+def _config_text(folder: ModelFolder, made: Any, payload: Payload, wanted: str | None) -> tuple[str, list[str]]:
+    """The text of config.pbtxt without what is noted of the new version, and notes."""
+    if folder.config is None:
+        return text_from_config(made), []
+    path = folder.path / CONFIG
+    there = config_from_text(folder.config, path)
+    if (there.backend or there.platform.partition("_")[0]) != made.backend:
+        raise SnDeployError(
+            f"its versions are run by {there.backend or there.platform}",
+            where=str(path),
+            expected=made.backend,
+            mend="serve this one under another --name",
+        )
+    check_config(there, payload.interface, str(path))
+    differing = settings_that_differ(there, made)
+    if not differing or wanted == KEEP:
+        kept = [f"{CONFIG} is kept; it differs in {', '.join(differing)}"] if differing else []
+        return folder.config, kept
+    if wanted != REPLACE:
+        raise SnDeployError(
+            f"says otherwise of {', '.join(differing)}",
+            where=str(path),
+            mend="give the options that it was made with, or --config keep, or --config replace",
+        )
+    noted = {key: value.string_value for key, value in there.parameters.items() if key.startswith(PARAMETERS)}
+    return text_from_config(made) + text_from_parameters(noted), [f"{CONFIG} is replaced: {', '.join(differing)}"]
+
+
+def _prove(made: Any, payload: Payload, options: ServeOptions) -> tuple[str | None, list[str]]:
+    if not made.max_batch_size:
+        return None, []
+    if payload.onnx is None:
+        return None, ["batches weren't tried: there is no ONNX file"]
+    shapes = warmup_shapes(payload.interface, options, batched=True)
+    if shapes is None:
+        return None, [
+            "batches weren't tried, and there is no warm-up: give the sizes that the file leaves open: --input"
+        ]
+    library = payload.libraries[0] if payload.backend == ONNX_RUNTIME and payload.libraries else None
+    try:
+        return prove_batches(payload.onnx, payload.interface, shapes, payload.precision, library=library), []
+    except SnDeployError as error:
+        if "onnxruntime can't be imported" not in error.what:
+            raise
+        return None, ["batches weren't tried: onnxruntime isn't installed"]
+
+
+def _deployment(
+    version: int,
+    options: ServeOptions,
+    deploy: DeployOptions,
+    payload: Payload,
+    made: Any,
+    command: Sequence[str],
+    shared: Sequence[str],
+) -> dict[str, str]:
+    return deployment_files(
+        version,
+        options,
+        deploy,
+        command=command,
+        shared=shared,
+        tensorrt=payload.backend == TENSORRT,
+        max_batch=made.max_batch_size,
+    )
+
+
+def _refuse_existing(repository: Path, files: Mapping[str, str]) -> None:
+    there = [name for name in files if (repository / name).exists()]
+    if there:
+        raise SnDeployError("is there already", where=str(repository / there[0]), mend="move it away, or delete it")
+
+
+def _write(path: Path, text: str) -> Path:
+    with atomic_output(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
