@@ -109,7 +109,7 @@ def convert_precision(
     common_passes.LiftConstantsToInitializersPass(lift_all_constants=False, size_limit=_FEW)(model)
     common_passes.ShapeInferencePass()(model)
     if _needs_newer_opset(model, half):
-        _raise_opset(model, BF16_OPSET)
+        raise_opset(model, BF16_OPSET, where="--precision bf16")
     casts_before = sum(node.op_type == "Cast" for node in model.graph)
     walk = _Walk(model, half, frozenset(keep), keep_io_types)
     walk.run()
@@ -151,24 +151,31 @@ def _takes(op_type: str, opset: int, half: ir.DataType) -> bool:
     return any(_TYPE_NAMES[half] in constraint.allowed_type_strs for constraint in allowed)
 
 
-def _raise_opset(model: ir.Model, opset: int) -> None:
+def raise_opset(model: ir.Model, opset: int, *, where: str) -> None:
+    """Brings the graph to a newer opset, for types that its own doesn't have. Changes ``model``; its functions go.
+
+    Args:
+        where: the option that asks for it, for errors.
+
+    Raises:
+        SnDeployError: it can't be brought there.
+    """
     before = model.opset_imports[""]
     mend = f"make the file with opset {opset}: sn-deploy export --opset {opset}"
     if before < _OLDEST_CONVERTIBLE:
-        raise SnDeployError(f"opset {before} has no bfloat16 for its operators", where="--precision bf16", mend=mend)
+        raise SnDeployError(f"opset {before} doesn't have the type for its operators", where=where, mend=mend)
     # It would put function bodies in the place of their calls; they are written anew for the new opset anyway.
     model.functions.clear()
-    model.opset_imports.setdefault(op.DOMAIN, op.VERSION)
     try:
         version_converter.convert_version(model, opset, fallback=False)
     except Exception as error:  # the converter's own, and what its adapters raise
         raise SnDeployError(
-            f"opset {before} has no bfloat16 for its operators, and can't be raised: {first_line(error)[:200]}",
-            where="--precision bf16",
+            f"opset {before} doesn't have the type for its operators, and can't be raised: {first_line(error)[:200]}",
+            where=where,
             mend=mend,
         ) from error
     if model.opset_imports[""] != opset:
-        raise SnDeployError(f"opset {before} can't be raised to {opset}", where="--precision bf16", mend=mend)
+        raise SnDeployError(f"opset {before} can't be raised to {opset}", where=where, mend=mend)
 
 
 @functools.cache

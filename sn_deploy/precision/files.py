@@ -47,3 +47,10 @@ def load_model(source: Path) -> ir.Model:
     if "" not in model.opset_imports:
         raise SnDeployError("imports no standard operators", where=str(source), expected="an ONNX model of a network")
     return model
+
+
+def file_bytes(path: Path) -> int:
+    """Of an ONNX file and of the files that hold its external data."""
+    tensors = (value.const_value for value in load_model(path).graph.initializers.values())
+    beside = {path.parent / tensor.location for tensor in tensors if isinstance(tensor, ir.ExternalTensor)}
+    return sum(file.stat().st_size for file in {path, *beside})

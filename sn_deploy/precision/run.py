@@ -19,7 +19,7 @@ from sn_deploy.graph.precision import Conversion, RoundedWeight
 from sn_deploy.graph.precision import convert_precision as convert_graph
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
 from sn_deploy.precision.emulate import emulate_half
-from sn_deploy.precision.files import check_paths, load_model
+from sn_deploy.precision.files import check_paths, file_bytes, load_model
 from sn_deploy.precision.proof import Proof, compare_files, hold_tolerance
 from sn_deploy.precision.ranges import LARGEST, Range, largest_values
 from sn_deploy.precision.samples import SampleOptions, open_samples
@@ -111,8 +111,8 @@ def convert_precision(
         conversion,
         proof,
         ranges,
-        sum(file.stat().st_size for file in (path, data) if file is not None),
-        source.stat().st_size + sum(file.stat().st_size for file in _external_files(source)),
+        file_bytes(path),
+        file_bytes(source),
     )
 
 
@@ -157,9 +157,3 @@ def write_emulated(half: Path, path: Path) -> Path:
     emulate_half(model)
     ir.save(model, path, external_data=f"{path.name}.data")
     return path
-
-
-def _external_files(source: Path) -> set[Path]:
-    model = load_model(source)
-    tensors = (value.const_value for value in model.graph.initializers.values())
-    return {source.parent / tensor.location for tensor in tensors if isinstance(tensor, ir.ExternalTensor)}

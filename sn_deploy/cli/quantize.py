@@ -1,0 +1,132 @@
+"""``sn-deploy quantize``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from sn_deploy.atomic import atomic_output, check_writable
+from sn_deploy.cli.check_options import add_options
+from sn_deploy.cli.convert_precision import json_from_proof, proof_text
+from sn_deploy.cli.sample_options import SAMPLES, samples_from_options
+
+if TYPE_CHECKING:
+    from sn_deploy.precision import QuantizeReport
+
+# Of convolutions with reasons; a file may have hundreds.
+_MOST_LINES = 8
+
+
+@click.command(name="quantize")
+@click.argument("model", metavar="MODEL.onnx", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE.onnx")
+@click.option("--precision", type=click.Choice(["int8", "fp8"]), required=True)
+@click.option(
+    "--float-type",
+    type=click.Choice(["fp32", "fp16", "bf16"]),
+    default="fp32",
+    show_default=True,
+    help="What computes SN layers and the rest: fp32 for the CPU, fp16 or bf16 for TensorRT.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["minmax", "percentile", "entropy"]),
+    help="How an activation's range is chosen; default: percentile for int8, minmax for fp8.",
+)
+@click.option(
+    "--keep",
+    multiple=True,
+    metavar="NAME",
+    help="What isn't quantized: a convolution, the one of an SN layer, or a pattern (layer1.*); repeatable.",
+)
+@click.option("--keep-first", is_flag=True, help="Leave the first convolution as it is.")
+@click.option("--keep-last", is_flag=True, help="Leave the last convolution, or the classifier, as it is.")
+@click.option(
+    "--keep-io-types/--half-io-types",
+    default=True,
+    show_default=True,
+    help="With fp16 or bf16: inputs and outputs stay float32, or become half too.",
+)
+@add_options(SAMPLES)
+@click.option("--max-rel-l2", type=click.FloatRange(min=0), metavar="X", help="Limit on these samples; default: 0.5.")
+@click.option(
+    "--min-top1-agreement", type=click.FloatRange(0, 1), metavar="SHARE", help="Smallest share with the same class."
+)
+@click.option("--external-data/--no-external-data", default=None, help="Weights in a file beside it; default: >2 GB.")
+@click.option("--json", "json_output", metavar="FILE|-", help="Write the report as JSON; - for the standard output.")
+def command(model: Path, output: Path, json_output: str | None, **given: Any) -> None:
+    """Put the convolutions of a float32 ONNX file into int8 or FP8.
+
+    \b
+    sn-deploy quantize resnet50sn.onnx -o resnet50sn.int8.onnx --precision int8 --float-type fp16 \\
+        --data imagenet/calibration --limit 512
+
+    What convolutions read goes through QuantizeLinear and DequantizeLinear, with ranges from the data; their
+    weights are stored with a scale for each channel. SN layers, with ReLU and residual in them, stay in the
+    float type. The result is run beside the file that it is made of on the same data before it is written;
+    what it costs on data of its own, sn-deploy check tells.
+
+    Exits with 1, and writes nothing, where the result leaves a limit; with 2 for input that can't be used.
+    """
+    if json_output not in (None, "-"):
+        check_writable(str(json_output))
+    options = dict(given)
+    samples = samples_from_options(options)
+    from sn_deploy.precision import quantize
+
+    names = ("precision", "float_type", "method", "keep", "keep_first", "keep_last", "keep_io_types")
+    more = ("max_rel_l2", "min_top1_agreement", "external_data")
+    report = quantize(model, output, samples=samples, **{name: options[name] for name in (*names, *more)})
+    if json_output is not None:
+        text = json.dumps(json_from_report(report), indent=2, ensure_ascii=False) + "\n"
+        if json_output == "-":
+            click.echo(text, nl=False)
+            return
+        with atomic_output(json_output) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    print_report(Console(markup=False, highlight=False), report, options["data"])
+
+
+def print_report(console: Console, report: QuantizeReport, data: str) -> None:
+    """The summary of a quantization."""
+    quantized = report.quantized
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    beside = f" + {report.data_path.name}" if report.data_path else ""
+    size = f"{report.bytes / 1e6:.1f} MB, was {report.bytes_before / 1e6:.1f}"
+    table.add_row("file", f"{report.path}{beside}  ({size})")
+    raised = f", was {report.opset_before}" if report.opset != report.opset_before else ""
+    table.add_row("graph", f"opset {report.opset}{raised}")
+    count = len(quantized.nodes) + len(quantized.left)
+    table.add_row("quantized", f"{len(quantized.nodes)} of {count} convolutions and classifiers, {report.precision}")
+    for node, reason in list(quantized.left.items())[:_MOST_LINES]:
+        table.add_row("as before", f"{node}: {reason}")
+    if len(quantized.left) > _MOST_LINES:
+        table.add_row("as before", f"and {len(quantized.left) - _MOST_LINES} more")
+    table.add_row("the rest", f"{report.float_type}; parameters and statistics of SN layers float32")
+    table.add_row("ranges", f"{report.method} of {report.proof.samples} samples of {data}")
+    table.add_row("proof", f"{proof_text(report.proof)} on the same samples")
+    console.print(table)
+
+
+def json_from_report(report: QuantizeReport) -> dict[str, Any]:
+    """The report as what JSON can hold."""
+    return {
+        "path": str(report.path),
+        "data_path": None if report.data_path is None else str(report.data_path),
+        "precision": report.precision,
+        "float_type": report.float_type,
+        "method": report.method,
+        "opset": {"before": report.opset_before, "after": report.opset},
+        "bytes": {"before": report.bytes_before, "after": report.bytes},
+        "quantized": list(report.quantized.nodes),
+        "left": dict(report.quantized.left),
+        "ranges": dict(report.quantized.ranges),
+        "proof": json_from_proof(report.proof),
+    }

@@ -1,0 +1,209 @@
+"""`quantize`: the convolutions of a float32 file in int8 or FP8, calibrated on data, SN in the float type of choice."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import onnx_ir as ir
+import onnx_ir.passes.common as common_passes
+
+from sn_deploy.check.batch import Source
+from sn_deploy.errors import CheckFailedError, SnDeployError
+from sn_deploy.graph import keep as keeping
+from sn_deploy.graph.layers import write_functions
+from sn_deploy.graph.precision import convert_precision as convert_graph
+from sn_deploy.graph.precision import raise_opset
+from sn_deploy.graph.quantize import FORMATS, QUANTIZED_OPS, Quantized, convolutions, quantize_convolutions
+from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
+from sn_deploy.precision.files import check_paths, file_bytes, load_model
+from sn_deploy.precision.proof import Proof, compare_files, hold_tolerance
+from sn_deploy.precision.run import write_emulated
+from sn_deploy.precision.samples import SampleOptions, open_samples
+from sn_deploy.runtime.ort import OrtSession
+from sn_deploy.runtime.ort_calibration import METHODS, calibrate
+
+FLOAT_TYPES: Final = ("fp32", "fp16", "bf16")
+
+# Of the sources' outputs, in relative L2: what no format costs, and a wrong axis, scale or zero does.
+MOST_REL_L2: Final = 0.5
+
+# The first opset with QuantizeLinear of half types.
+_HALF_OPSET: Final = 19
+_BF16_OPSET: Final = 22
+
+_DEFAULT_SAMPLES: Final = SampleOptions()
+
+
+@dataclass(frozen=True)
+class QuantizeReport:
+    """What `quantize` did.
+
+    Attributes:
+        path, data_path: the files that were written; the latter None without external data.
+        quantized: which convolutions, in which ranges.
+        float_type: what computes everything else.
+        proof: how near the result is to the source's, with every rounding that a GPU does.
+        bytes, bytes_before: of the files, with external data.
+    """
+
+    path: Path
+    data_path: Path | None
+    precision: str
+    float_type: str
+    method: str
+    quantized: Quantized
+    proof: Proof
+    opset: int
+    opset_before: int
+    bytes: int
+    bytes_before: int
+
+
+def quantize(
+    model: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    precision: str,
+    samples: SampleOptions = _DEFAULT_SAMPLES,
+    float_type: str = "fp32",
+    method: str | None = None,
+    keep: Sequence[str] = (),
+    keep_first: bool = False,
+    keep_last: bool = False,
+    keep_io_types: bool = True,
+    max_rel_l2: float | None = None,
+    min_top1_agreement: float | None = None,
+    external_data: bool | None = None,
+    on_batch: Callable[[], None] = lambda: None,
+) -> QuantizeReport:
+    """Writes a file whose convolutions compute on int8 or FP8 tensors, with Q/DQ nodes in front of them.
+
+    SN layers, with the ReLU and the residual in them, compute in ``float_type``, their parameters in float32.
+
+    Args:
+        model: a float32 file, of `sn_deploy.export` or `sn_deploy.fuse`, or any other.
+        precision: ``int8`` or ``fp8`` (E4M3).
+        samples: what ranges are taken from, and what the result is tried on.
+        float_type: ``fp32`` (ONNX Runtime on the CPU), ``fp16`` or ``bf16`` (TensorRT).
+        method: how a range is chosen, one of `METHODS`; ``percentile`` by default for int8 and ``minmax`` for FP8,
+            whose numbers are denser near 0.
+        keep: what isn't quantized: names of nodes or operators, patterns of them, or of the SN layers behind them.
+        keep_first, keep_last: leave the first convolution, or the last one or the classifier, as it is.
+        keep_io_types: with half types, inputs and outputs of the graph stay float32.
+        max_rel_l2, min_top1_agreement: limits on these samples, against the source; without them the result is refused
+            only where it isn't near the source at all.
+
+    Raises:
+        CheckFailedError: the result leaves a limit. Nothing is written.
+        SnDeployError: a file, name or option that can't be used.
+    """
+    source, path = Path(model), Path(output)
+    method = method or ("percentile" if precision == "int8" else "minmax")
+    _check_options(precision, float_type, method)
+    check_paths(source, path)
+    graph = load_model(source)
+    opset_before = graph.opset_imports[""]
+    common_passes.LiftConstantsToInitializersPass(lift_all_constants=False, size_limit=8)(graph)
+    _prepare(graph, precision, float_type)
+    kept = keeping.named_nodes(graph, keep, with_convolutions=True)
+    candidates = [node for node in convolutions(graph) if node not in kept]
+    kept |= set(candidates[:1] if keep_first else []) | set(candidates[-1:] if keep_last else [])
+    with OrtSession(source, native=False) as session:
+        batches = open_samples(samples, session.inputs)
+    with tempfile.TemporaryDirectory(prefix=f".{path.stem[:40]}-", dir=path.parent) as name:
+        folder = Path(name)
+        ranges = _ranges(graph, batches, method, folder, on_batch)
+        quantized = quantize_convolutions(graph, precision, ranges, keep=kept, scales=float_type)
+        if float_type != "fp32":
+            convert_graph(graph, float_type, keep_io_types=keep_io_types)
+        if external_data is None:
+            external_data = weight_bytes(graph) >= EXTERNAL_DATA_FROM_BYTES
+        draft = folder / path.name
+        save(graph, draft, external_data=external_data)
+        candidate = draft if float_type == "fp32" else write_emulated(draft, folder / "emulated.onnx")
+        proof = compare_files(source, candidate, batches, data=batches.describe(), on_batch=on_batch)
+        _hold_limits(proof, source, max_rel_l2, min_top1_agreement)
+        data = save(graph, path, external_data=external_data)
+    return QuantizeReport(
+        path,
+        data,
+        precision,
+        float_type,
+        method,
+        quantized,
+        proof,
+        graph.opset_imports[""],
+        opset_before,
+        file_bytes(path),
+        file_bytes(source),
+    )
+
+
+def _check_options(precision: str, float_type: str, method: str) -> None:
+    if precision not in FORMATS:
+        raise SnDeployError(f"{precision!r} is no such precision", where="--precision", expected=" or ".join(FORMATS))
+    if float_type not in FLOAT_TYPES:
+        raise SnDeployError(f"{float_type!r} is no type", where="--float-type", expected=" or ".join(FLOAT_TYPES))
+    if method not in METHODS:
+        raise SnDeployError(f"unknown method {method!r}", where="--method", expected=", ".join(METHODS))
+
+
+def _prepare(graph: ir.Model, precision: str, float_type: str) -> None:
+    """An opset that has the types, and the types of all values."""
+    needed = max(
+        FORMATS[precision].min_opset,
+        {"fp32": 0, "fp16": _HALF_OPSET, "bf16": _BF16_OPSET}[float_type],
+    )
+    if graph.opset_imports[""] < needed:
+        raise_opset(graph, needed, where=f"--precision {precision} --float-type {float_type}")
+        write_functions(graph)
+    common_passes.ShapeInferencePass()(graph)
+    types = {node.inputs[0].dtype for node in convolutions(graph) if node.inputs[0] is not None}
+    if types and ir.DataType.FLOAT not in types:
+        found = next(iter(types))
+        raise SnDeployError(
+            f"its convolutions compute in {found.numpy() if found is not None else 'a type that is not known'}",
+            where="the file to be quantized",
+            expected="float32",
+            mend="give the float32 file; --float-type fp16 makes the rest half",
+        )
+
+
+def _ranges(
+    graph: ir.Model, batches: Source, method: str, folder: Path, on_batch: Callable[[], None]
+) -> dict[str, float]:
+    path = folder / "float.onnx"
+    ir.save(graph, path, external_data="float.data")
+    own = folder / "calibration"
+    own.mkdir()
+    return calibrate(
+        path,
+        (batch.inputs for batch in batches),
+        method=method,
+        op_types=QUANTIZED_OPS,
+        folder=own,
+        on_batch=on_batch,
+    )
+
+
+def _hold_limits(proof: Proof, source: Path, max_rel_l2: float | None, min_top1_agreement: float | None) -> None:
+    hold_tolerance(
+        proof,
+        MOST_REL_L2 if max_rel_l2 is None else max_rel_l2,
+        where=str(source),
+        mend="calibrate on more, and usual, samples with --data, try another --method, or leave sensitive layers with "
+        "--keep, --keep-first or --keep-last",
+    )
+    for name, share in proof.top1_agreement.items():
+        if min_top1_agreement is not None and share < min_top1_agreement:
+            raise CheckFailedError(
+                f"the class is the same for {share:.2%} of {proof.samples} samples",
+                where=f"{source}, output {name}",
+                expected=f"at least {min_top1_agreement:.2%}",
+                mend="try another --method, or leave sensitive layers with --keep, --keep-first or --keep-last",
+            )

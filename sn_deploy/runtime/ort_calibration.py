@@ -1,0 +1,94 @@
+"""Ranges of activations on data, by ONNX Runtime's own calibrators."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.runtime.tensors import Array
+
+# method -> (its name there, options). The library's own 128 bins for entropy are too few for 127 levels.
+METHODS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
+    "minmax": ("MinMax", {"symmetric": True}),
+    "percentile": ("Percentile", {"symmetric": True, "num_bins": 2048, "percentile": 99.99}),
+    "entropy": ("Entropy", {"symmetric": True, "num_bins": 2048, "num_quantized_bins": 128}),
+}
+
+
+def calibrate(
+    model: Path,
+    batches: Iterable[Mapping[str, Array]],
+    *,
+    method: str,
+    op_types: Collection[str],
+    folder: Path,
+    on_batch: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """Tensor -> the absolute value up to which it is to be represented, of the float tensors around some operators.
+
+    Args:
+        model: a float32 file; it is run by the functions inside it.
+        batches: its inputs, by name.
+        method: one of `METHODS`.
+        op_types: operators whose inputs and outputs are looked at.
+        folder: for the files that this needs.
+
+    Raises:
+        SnDeployError: an unknown method, onnxruntime is missing, or can't run the model.
+    """
+    if method not in METHODS:
+        raise SnDeployError(f"unknown method {method!r}", where="--method", expected=", ".join(METHODS))
+    name, options = METHODS[method]
+    try:
+        library = importlib.import_module("onnxruntime.quantization.calibrate")
+    except ImportError as error:
+        raise SnDeployError(
+            f"onnxruntime.quantization can't be imported: {error}",
+            where="calibration",
+            mend="install it with: pip install 'sn-deploy[ort]'",
+        ) from error
+    try:
+        # It prints what it does.
+        with contextlib.redirect_stdout(io.StringIO()):
+            calibrator = library.create_calibrator(
+                model,
+                list(op_types),
+                str(folder / "augmented.onnx"),
+                getattr(library.CalibrationMethod, name),
+                use_external_data_format=True,
+                extra_options=dict(options),
+            )
+        for batch in batches:
+            # One batch at a time: it keeps all that it is given in one call.
+            with contextlib.redirect_stdout(io.StringIO()):
+                calibrator.collect_data(_Once(batch))
+            on_batch()
+        with contextlib.redirect_stdout(io.StringIO()):
+            found = calibrator.compute_data()
+    except SnDeployError:
+        raise
+    except Exception as error:  # of ONNX Runtime's session, and plain ones of the calibrators
+        raise SnDeployError(f"calibration failed: {first_line(error)[:200]}", where=str(model)) from error
+    return {tensor: _largest(data.range_value) for tensor, data in found.items()}
+
+
+class _Once:
+    """What the library calls a data reader, of one batch."""
+
+    def __init__(self, batch: Mapping[str, Array]) -> None:
+        self._left: list[dict[str, Array]] = [dict(batch)]
+
+    def get_next(self) -> dict[str, Array] | None:
+        """The batch, then None."""
+        return self._left.pop() if self._left else None
+
+
+def _largest(limits: Iterable[Any]) -> float:
+    return max(float(np.max(np.abs(np.asarray(limit, dtype=np.float64)))) for limit in limits)
