@@ -24,6 +24,21 @@ Float64Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
+class Moments:
+    """What a layer takes from X itself.
+
+    Attributes:
+        mean_in, var_in: (N, C, 1), over the spatial positions; (N, 1, 1) zeros for a rank 2 input.
+        mean_ln, var_ln: (N, 1, 1), over the channels too.
+    """
+
+    mean_in: Float64Array
+    var_in: Float64Array
+    mean_ln: Float64Array
+    var_ln: Float64Array
+
+
+@dataclass(frozen=True, eq=False)
 class FoldedSwitchNorm:
     """One SN layer at inference.
 
@@ -125,6 +140,26 @@ class FoldedSwitchNorm:
                 mend="give a larger input, or train this layer with a biased variance",
             )
 
+    def moments(self, values: Float64Array) -> Moments:
+        """The live statistics of X in float64: (N, C, *spatial), not empty, of a shape that `check_shape` lets pass."""
+        flat = values.reshape(values.shape[0], self.channels, -1)  # (N, C, HW), HW = 1 for rank 2
+        if values.ndim == 2:
+            zeros = np.zeros((values.shape[0], 1, 1))
+            mean_ln = flat.mean(axis=1, keepdims=True)  # (N, 1, 1)
+            return Moments(zeros, zeros, mean_ln, flat.var(axis=1, keepdims=True, ddof=self.ddof))
+        mean_in = flat.mean(axis=2, keepdims=True)  # (N, C, 1)
+        var_in = flat.var(axis=2, keepdims=True, ddof=self.ddof)
+        mean_ln = mean_in.mean(axis=1, keepdims=True)  # (N, 1, 1)
+        # The published mean_c(var_in + mean_in²) - mean_ln², without its cancelling subtraction.
+        var_ln = var_in.mean(axis=1, keepdims=True) + mean_in.var(axis=1, keepdims=True)
+        return Moments(mean_in, var_in, mean_ln, var_ln)
+
+    def mixed(self, moments: Moments) -> tuple[Float64Array, Float64Array]:
+        """The mean and the variance that X is normalised with, each (N, C, 1)."""
+        mean = self.mean_in * moments.mean_in + self.mean_ln * moments.mean_ln + self.mean_offset[:, None]
+        var = self.var_in * moments.var_in + self.var_ln * moments.var_ln + self.var_offset[:, None]
+        return mean, var
+
     def evaluate(self, x: npt.ArrayLike) -> Float64Array:
         """The layer's output in float64.
 
@@ -142,18 +177,7 @@ class FoldedSwitchNorm:
         if values.size == 0:
             return values
         flat = values.reshape(values.shape[0], self.channels, -1)  # (N, C, HW), HW = 1 for rank 2
-        if values.ndim == 2:
-            mean_in = var_in = np.zeros((values.shape[0], 1, 1))
-            mean_ln = flat.mean(axis=1, keepdims=True)  # (N, 1, 1)
-            var_ln = flat.var(axis=1, keepdims=True, ddof=self.ddof)
-        else:
-            mean_in = flat.mean(axis=2, keepdims=True)  # (N, C, 1)
-            var_in = flat.var(axis=2, keepdims=True, ddof=self.ddof)
-            mean_ln = mean_in.mean(axis=1, keepdims=True)  # (N, 1, 1)
-            # The published mean_c(var_in + mean_in²) - mean_ln², without its cancelling subtraction.
-            var_ln = var_in.mean(axis=1, keepdims=True) + mean_in.var(axis=1, keepdims=True)
-        mean = self.mean_in * mean_in + self.mean_ln * mean_ln + self.mean_offset[:, None]
-        var = self.var_in * var_in + self.var_ln * var_ln + self.var_offset[:, None]
+        mean, var = self.mixed(self.moments(values))
         y: Float64Array = (flat - mean) / np.sqrt(var) * self.scale[:, None] + self.bias[:, None]
         return y.reshape(values.shape)
 

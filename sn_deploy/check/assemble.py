@@ -63,6 +63,7 @@ def result_from(
         parity=parity,
         metrics=comparison.figures(),
         assertions=[*comparison.assertions(), *more],
+        layers=comparison.layers.reports() if comparison.layers is not None else (),
         latency=latency,
         importance=circumstances.importance,
         sample_names=_sample_names(parity, circumstances),

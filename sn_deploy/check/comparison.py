@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sn_deploy.check.batch import Batch
+from sn_deploy.check.layers.comparison import LayerComparison
 from sn_deploy.check.limits import Limits, holds, of_parity, parity_value
 from sn_deploy.check.metrics.metric import Metric, Outputs
 from sn_deploy.check.parity import Differences
@@ -23,6 +24,7 @@ class Comparison:
         outputs: the names of the outputs.
         metrics: figures of the task.
         limits: what has to hold.
+        layers: the SN layers, where they are compared, too; whoever runs them feeds it.
 
     Raises:
         SnDeployError: a limit for an output that isn't there.
@@ -35,10 +37,12 @@ class Comparison:
         outputs: Sequence[str],
         metrics: Sequence[Metric],
         limits: Limits,
+        layers: LayerComparison | None = None,
     ) -> None:
         limits.check_outputs(outputs)
         self.backends = {info.name: info for info in backends}
         self.reference, self.outputs, self.limits = reference, tuple(outputs), limits
+        self.layers = layers
         self.samples = self.batches = 0
         self._reference_dtypes = dict.fromkeys(outputs, "")
         self._metrics = list(metrics)
@@ -106,7 +110,8 @@ class Comparison:
         """What has to hold, and whether it does."""
         parity = self.parity()
         made = [one for name, rows in parity.items() for row in rows for one in of_parity(name, row)]
-        return made + self.limits.of_metrics(self.figures())
+        layers = self.layers.assertions() if self.layers is not None else []
+        return made + self.limits.of_metrics(self.figures()) + layers
 
     def specification(self) -> dict[str, Any]:
         """What another part of the same check must have alike, as JSON holds it."""
@@ -115,6 +120,7 @@ class Comparison:
             "outputs": list(self.outputs),
             "limits": self.limits.state(),
             "metrics": [metric.spec for metric in self._metrics],
+            "layers": None if self.layers is None else self.layers.tolerance.state(),
         }
 
     def state(self) -> dict[str, Any]:
@@ -124,6 +130,7 @@ class Comparison:
             "batches": self.batches,
             "reference_dtypes": dict(self._reference_dtypes),
             "metrics": [metric.state() for metric in self._metrics],
+            "layers": None if self.layers is None else self.layers.state(),
             "differences": {
                 name: {output: difference.state() for output, difference in differences.items()}
                 for name, differences in self._differences.items()
@@ -146,5 +153,7 @@ class Comparison:
             self._reference_dtypes[output] = dtype
         for metric, own in zip(self._metrics, state["metrics"], strict=True):
             metric.merge(own)
+        if self.layers is not None:
+            self.layers.merge(state["layers"])
         self.samples += int(state["samples"])
         self.batches += int(state["batches"])

@@ -9,6 +9,7 @@ from typing import Any, Final
 from sn_deploy.check.assemble import Circumstances, result_from
 from sn_deploy.check.comparison import Comparison
 from sn_deploy.check.document import read_document
+from sn_deploy.check.layers.comparison import LayerComparison, LayerTolerance
 from sn_deploy.check.limits import Limits
 from sn_deploy.check.metrics.choose import metric_from_spec
 from sn_deploy.check.result import BackendInfo, CheckResult
@@ -94,9 +95,11 @@ def _empty(document: Mapping[str, Any]) -> Comparison:
     backends = [BackendInfo(**row) for row in document["backends"]]
     names, reference = [info.name for info in backends], specification["reference"]
     metrics = [metric_from_spec(spec, names, reference) for spec in specification["metrics"]]
-    return Comparison(
-        backends, reference, specification["outputs"], metrics, Limits.from_state(specification["limits"])
-    )
+    layers = None
+    if specification["layers"] is not None:
+        layers = LayerComparison(backends, reference, LayerTolerance.from_state(specification["layers"]))
+    limits = Limits.from_state(specification["limits"])
+    return Comparison(backends, reference, specification["outputs"], metrics, limits, layers)
 
 
 # What must be the same in all parts -> how it is called in a message.

@@ -145,12 +145,14 @@ class LayerReport:
     Attributes:
         culprit: the first layer that leaves its tolerance; None where all hold.
         culprit_part: ``layer`` where it is the SN layer itself, ``before`` where its input was wrong already.
+        notes: what couldn't be compared, and why.
     """
 
     backend: str
     layers: Sequence[LayerError]
     culprit: str | None
     culprit_part: str | None
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -307,6 +309,13 @@ def as_json(result: CheckResult) -> dict[str, Any]:
     document = _plain(dataclasses.asdict(result) | {"passed": result.passed})
     assert isinstance(document, dict)
     return document
+
+
+def as_json_object(part: Any) -> dict[str, Any]:
+    """A part of the document, such as a `LayerReport`, as it stands there."""
+    plain = _plain(dataclasses.asdict(part))
+    assert isinstance(plain, dict)
+    return plain
 
 
 def _plain(value: Any) -> Any:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sn_deploy.check.backends.open import Backends
 from sn_deploy.check.batch import Batch, Source
 from sn_deploy.check.comparison import Comparison
+from sn_deploy.check.layers.comparison import LayerTolerance
+from sn_deploy.check.layers.run import LayerRun
 from sn_deploy.check.limits import Limits
 from sn_deploy.check.metrics.choose import choose_metrics
 from sn_deploy.check.metrics.metric import Outputs
@@ -24,12 +27,14 @@ class Plan:
         task: see `sn_deploy.check.metrics.choose.choose_metrics`.
         user_metrics: ``PACKAGE.MODULE:CALLABLE`` of each.
         label_classes: how many classes the labels tell apart, where that is known.
+        layers: what is allowed after each SN layer; None where they aren't compared.
     """
 
     limits: Limits
     task: str = "auto"
     user_metrics: Sequence[str] = ()
     label_classes: int | None = None
+    layers: LayerTolerance | None = None
 
 
 def run_comparison(
@@ -46,21 +51,25 @@ def run_comparison(
     Raises:
         SnDeployError: bad data, a backend that fails, outputs that don't match, or limits of what isn't there.
     """
+    layers = LayerRun(backends, plan.layers) if plan.layers is not None else None
     comparison, first = None, None
-    for batch in source:
-        outputs = {backend.info.name: backend.run(batch.inputs) for backend in backends.all}
-        if comparison is None or first is None:
-            comparison, first = _comparison(batch, outputs, backends, plan), batch
-        elif (batch.labels is None) != (first.labels is None):
-            raise SnDeployError("some batches have labels and some have none", where="--data")
-        comparison.update(batch, outputs)
-        on_batch(batch)
+    with contextlib.closing(layers) if layers is not None else contextlib.nullcontext():
+        for batch in source:
+            outputs = {backend.info.name: backend.run(batch.inputs) for backend in backends.all}
+            if comparison is None or first is None:
+                comparison, first = _comparison(batch, outputs, backends, plan, layers), batch
+            elif (batch.labels is None) != (first.labels is None):
+                raise SnDeployError("some batches have labels and some have none", where="--data")
+            comparison.update(batch, outputs)
+            if layers is not None:
+                layers.update(batch)
+            on_batch(batch)
     if comparison is None or first is None:
         raise SnDeployError("gives no batch", where="--data")
     return comparison, first
 
 
-def _comparison(batch: Batch, outputs: Outputs, backends: Backends, plan: Plan) -> Comparison:
+def _comparison(batch: Batch, outputs: Outputs, backends: Backends, plan: Plan, layers: LayerRun | None) -> Comparison:
     names = [backend.info.name for backend in backends.all]
     metrics = choose_metrics(
         plan.task,
@@ -72,4 +81,6 @@ def _comparison(batch: Batch, outputs: Outputs, backends: Backends, plan: Plan) 
     )
     metrics += [load_metric(text, names, backends.reference) for text in plan.user_metrics]
     infos = [backend.info for backend in backends.all]
-    return Comparison(infos, backends.reference, list(outputs[backends.reference]), metrics, plan.limits)
+    names = list(outputs[backends.reference])
+    own = layers.comparison if layers is not None else None
+    return Comparison(infos, backends.reference, names, metrics, plan.limits, own)

@@ -10,8 +10,18 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from sn_deploy.check.layers.words import sentences
 from sn_deploy.check.limits import number
-from sn_deploy.check.result import BackendInfo, CheckResult, LatencyReport, LoadResult, OutputParity, TaskMetric
+from sn_deploy.check.result import (
+    BackendInfo,
+    CheckResult,
+    LatencyReport,
+    LayerError,
+    LoadResult,
+    OutputParity,
+    TaskMetric,
+    as_json_object,
+)
 
 _PERCENT: Final = ("agreement", "accuracy", "miou", "ties")
 
@@ -42,6 +52,8 @@ def _parts(result: CheckResult) -> Iterator[RenderableType]:
         yield Text(f"#{index} is {name}", style="dim")
     if result.metrics:
         yield _metrics(result.metrics, [info.name for info in result.backends])
+    if result.layers:
+        yield from _layers(result)
     if result.latency is not None:
         yield _latency(result.latency)
         if result.latency.load:
@@ -126,6 +138,36 @@ def _metric_cell(metric: TaskMetric) -> str:
     if metric.low is not None and metric.high is not None:
         text += f" ({metric.low:.1%}–{metric.high:.1%})"
     return text
+
+
+def _layers(result: CheckResult) -> Iterator[RenderableType]:
+    """How the error grows, one column a backend: the error so far, and what the layer adds of its own."""
+    reports = [report for report in result.layers if report.layers]
+    rows: dict[str, dict[str, LayerError]] = {}
+    for report in reports:
+        for layer in report.layers:
+            rows.setdefault(layer.layer, {})[report.backend] = layer
+    table = _table("SN layers: rel. L2 so far (own)")
+    table.add_column("layer", overflow="fold")
+    for report in reports:
+        table.add_column(Text(report.backend), justify="right")
+    for name, cells in rows.items():
+        table.add_row(Text(name), *(_layer_cell(cells.get(report.backend)) for report in reports))
+    yield table
+    for report in reports:
+        hold = all(row.passed for row in result.parity.get(report.backend, ()))
+        style = "" if report.culprit is None and hold else "bold red"
+        for line in sentences(as_json_object(report), outputs_hold=hold):
+            yield Text(line, style=style)
+    for report in result.layers:
+        yield from (Text(note, style="yellow") for note in report.notes)
+
+
+def _layer_cell(layer: LayerError | None) -> Text:
+    if layer is None:
+        return Text("")
+    text = f"{layer.rel_l2:.1e} ({layer.own_rel_l2:.1e})"
+    return Text(text) if layer.passed else Text(text, style="bold red")
 
 
 def _latency(report: LatencyReport) -> Table:

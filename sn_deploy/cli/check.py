@@ -18,11 +18,13 @@ from sn_deploy.cli.check_options import (
     BACKENDS,
     DATA,
     LATENCY,
+    LAYERS,
     LIMITS,
     OUTPUT,
     SHARD,
     TASK,
     add_options,
+    layers_from_options,
     limits_from_options,
 )
 from sn_deploy.cli.check_output import check_outputs, command_text, console_for, raise_where_failed, write_result
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from sn_deploy.check.backends.torch_model import ModelOptions
     from sn_deploy.check.batch import Batch, Source
     from sn_deploy.check.data.open import DataOptions
+    from sn_deploy.check.layers.comparison import LayerTolerance
     from sn_deploy.check.limits import Limits
     from sn_deploy.check.result import CheckResult, LatencyReport
     from sn_deploy.check.shard import Shard
@@ -47,7 +50,7 @@ DEFAULT_BATCH: Final = 8
 @click.argument("files", nargs=-1, metavar="[FILES]…", type=click.Path(path_type=Path))
 @model_options(required=False)
 @finalize_option
-@add_options(BACKENDS, DATA, SHARD, TASK, LIMITS, LATENCY, OUTPUT)
+@add_options(BACKENDS, DATA, SHARD, TASK, LIMITS, LAYERS, LATENCY, OUTPUT)
 @click.pass_context
 def command(context: click.Context, /, **given: Any) -> None:
     """Prove that backends agree on the same samples, and time them.
@@ -84,6 +87,7 @@ class _Request:
 
     backends: BackendOptions
     limits: Limits
+    layers: LayerTolerance | None
     speedups: Sequence[Speedup]
     shard: Shard
     with_latency: bool
@@ -95,14 +99,14 @@ def _request(given: Mapping[str, Any]) -> _Request:
     from sn_deploy.check.shard import WHOLE, parse_shard
     from sn_deploy.check.timing import parse_speedup
 
-    limits = limits_from_options(given)
+    limits, layers = limits_from_options(given), layers_from_options(given)
     speedups = [parse_speedup(text) for text in given["speedups"]]
     shard = parse_shard(given["shard"]) if given["shard"] is not None else WHOLE
     with_latency = _with_latency(given["latency"], shard != WHOLE, speedups)
     if given["concurrency"] and parse_concurrency(given["concurrency"]) and not with_latency:
         raise SnDeployError("needs the latency", where="--concurrency", mend="leave --no-latency or --shard out")
     data_kind(given["data"])
-    return _Request(_backend_options(given), limits, speedups, shard, with_latency)
+    return _Request(_backend_options(given), limits, layers, speedups, shard, with_latency)
 
 
 def _check(given: Mapping[str, Any], request: _Request, command: str, start: float, console: Console) -> CheckResult:
@@ -125,7 +129,8 @@ def _check(given: Mapping[str, Any], request: _Request, command: str, start: flo
         check_speedups(request.speedups, backends, batches)
         source = open_data(data, backends.inputs)
         _check_last_batch(source, backends.fixed_batch)
-        plan = Plan(request.limits, given["task"], given["user_metrics"], getattr(source, "label_classes", None))
+        classes = getattr(source, "label_classes", None)
+        plan = Plan(request.limits, given["task"], given["user_metrics"], classes, request.layers)
         with _progress(source.batches) as advance:
             comparison, first = run_comparison(source, backends, plan, advance)
         latency = _time(given, backends, first, batches, request.speedups) if request.with_latency else None

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from sn_deploy.check.layers.comparison import LAYER_LIMITS, LayerTolerance
 from sn_deploy.check.limits import EVERY_OUTPUT, PARITY_LIMITS, Limits
 from sn_deploy.errors import SnDeployError
 
@@ -127,6 +128,17 @@ TASK: Final = (
     ),
 )
 
+LAYERS: Final = (
+    click.option("--layers", is_flag=True, help="Compare after each SN layer, too, and name the first that is off."),
+    click.option(
+        "--layer-tolerance",
+        "layer_tolerances",
+        multiple=True,
+        metavar="FIGURE=X,…",
+        help=f"What a layer may be off: {', '.join(LAYER_LIMITS)}.",
+    ),
+)
+
 LATENCY: Final = (
     click.option("--latency/--no-latency", default=None, help="Time the backends in turns (default, but for parts)."),
     click.option("--calls", type=click.IntRange(min=1), default=100, show_default=True, help="Timed calls of each."),
@@ -179,6 +191,25 @@ def limits_from_options(given: Mapping[str, Any]) -> Limits:
     if given["min_top1_agreement"] is not None:
         minima["top1_agreement"] = _limit(given["min_top1_agreement"], "--min-top1-agreement", largest=1)
     return Limits(tolerances, minima, _figures(given["maxima"], "--max"), _figures(given["drops"], "--max-drop"))
+
+
+def layers_from_options(given: Mapping[str, Any]) -> LayerTolerance | None:
+    """What is allowed after each layer; None where layers aren't compared.
+
+    Raises:
+        SnDeployError: one that can't be read, or tolerances without ``--layers``.
+    """
+    if given["layer_tolerances"] and not given["layers"]:
+        raise SnDeployError("is given without --layers", where="--layer-tolerance")
+    figures: dict[str, float] = {}
+    for text in given["layer_tolerances"]:
+        where = f"--layer-tolerance {text}"
+        for pair in text.split(","):
+            figure, equals, value = pair.partition("=")
+            if not equals or figure not in LAYER_LIMITS:
+                raise SnDeployError(f"there is no figure {figure!r}", where=where, expected=", ".join(LAYER_LIMITS))
+            figures[figure] = _number(value, where, False)
+    return LayerTolerance(**figures) if given["layers"] else None
 
 
 def _parse_tolerance(text: str) -> tuple[str, dict[str, float]]:

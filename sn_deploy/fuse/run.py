@@ -60,7 +60,7 @@ def fuse(
     # As exporters write them, and as the constants that the conversion of old files adds should be.
     common_passes.LiftConstantsToInitializersPass(lift_all_constants=False, size_limit=0)(model)
     write_functions(model)
-    _infer_new_shapes(model)
+    infer_new_shapes(model)
     name_axes(model)
     fusion = fuse_epilogues(model) if fuse_relu else None
     layers = tuple(_fused_layer(layer, region, name) for (layer, region), name in zip(found.layers, names, strict=True))
@@ -101,7 +101,7 @@ def _check_found(found: Found, present: int, source: Path, strict: bool) -> None
         )
 
 
-def _infer_new_shapes(model: ir.Model) -> None:
+def infer_new_shapes(model: ir.Model) -> None:
     """Shapes that were unknown behind a layer's Reshape are X's own now: the fusion of residuals asks for them."""
     if all(value.shape is not None for node in model.graph.all_nodes() for value in node.outputs):
         return

@@ -32,7 +32,7 @@ class EpilogueFusion:
 
 
 @dataclass(frozen=True)
-class _Match:
+class Epilogue:
     """What follows a SwitchNorm node: the nodes of the chain up to the ReLU, and what the Add in it adds."""
 
     chain: tuple[ir.Node, ...]
@@ -57,8 +57,8 @@ def fuse_epilogues(model: ir.Model) -> EpilogueFusion:
     fused: dict[ir.Node, tuple[str, ...]] = {}
     apart: dict[ir.Node, str] = {}
     for node in reversed(switch_norm_nodes(model)):
-        found = _match(node) if node.op_type == op.SWITCH_NORM else None
-        if isinstance(found, _Match):
+        found = epilogue_of(node) if node.op_type == op.SWITCH_NORM else None
+        if isinstance(found, Epilogue):
             names = tuple(part.name or part.op_type for part in found.chain)
             fused[_replace(node, found)] = names
         elif found is not None:
@@ -73,13 +73,13 @@ def fuse_epilogues(model: ir.Model) -> EpilogueFusion:
     )
 
 
-def _match(node: ir.Node) -> _Match | str | None:
+def epilogue_of(node: ir.Node) -> Epilogue | str | None:
     """What follows the node; a reason where something does that can't be fused; None where nothing does."""
     x, graph = node.inputs[0], node.graph
     before, value = _past_identities(node.outputs[0])
     relu = _relu_that_reads(value)
     if relu is not None:
-        return _why_needed(value, graph) or _Match((*before, relu), None)
+        return _why_needed(value, graph) or Epilogue((*before, relu), None)
     for add in _readers(value):
         if (add.domain, add.op_type) != ("", "Add"):
             continue
@@ -93,11 +93,11 @@ def _match(node: ir.Node) -> _Match | str | None:
         residual = add.inputs[1] if add.inputs[0] is value else add.inputs[0]
         assert x is not None
         assert residual is not None
-        return _why_unlike(x, residual) or _Match((*before, add, *between, relu), residual)
+        return _why_unlike(x, residual) or Epilogue((*before, add, *between, relu), residual)
     return None
 
 
-def _replace(node: ir.Node, found: _Match) -> ir.Node:
+def _replace(node: ir.Node, found: Epilogue) -> ir.Node:
     """Puts the fused node where the chain ends: there all that it reads has been made."""
     relu = found.chain[-1]
     assert relu.graph is not None

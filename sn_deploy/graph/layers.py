@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 import sn_deploy
 from sn_deploy.errors import SnDeployError
+from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.graph import op
 from sn_deploy.graph.function_body import function_body
 from sn_deploy.graph.overloads import GENERAL, check_overload
@@ -18,6 +21,34 @@ from sn_deploy.graph.overloads import GENERAL, check_overload
 def switch_norm_nodes(model: ir.Model) -> list[ir.Node]:
     """The nodes of our operators in the graph and its subgraphs, in the order in which they run."""
     return [node for node in model.graph.all_nodes() if node.domain == op.DOMAIN and node.op_type in op.OP_TYPES]
+
+
+def folded_from_node(node: ir.Node, name: str) -> FoldedSwitchNorm:
+    """The meaning of a node of our operators, or of their blocked forms.
+
+    Args:
+        name: of the layer.
+
+    Raises:
+        SnDeployError: one of its parameters isn't constant, or it breaks the operator's contract.
+    """
+    values: dict[str, Any] = {}
+    for parameter, value in zip(op.PARAMETERS, node.inputs[1 : 1 + len(op.PARAMETERS)], strict=True):
+        tensor = None if value is None or value.is_graph_input() else ir.convenience.get_const_tensor(value)
+        if tensor is None:
+            raise SnDeployError(f"its {parameter} is no constant", where=name)
+        values[parameter] = np.asarray(tensor.numpy(), dtype=np.float64)
+    missing = [key for key in (*op.FLOAT_ATTRIBUTES, "ddof") if key not in node.attributes]
+    if missing:
+        raise SnDeployError(f"attribute {missing[0]} is missing", where=name)
+    values |= {key: node.attributes[key].as_float() for key in op.FLOAT_ATTRIBUTES}
+    return FoldedSwitchNorm(
+        name=name,
+        **values,
+        mean_bn=1.0 - values["mean_in"] - values["mean_ln"],
+        var_bn=1.0 - values["var_in"] - values["var_ln"],
+        ddof=node.attributes["ddof"].as_int(),
+    )
 
 
 def count_nodes(model: ir.Model) -> int:

@@ -47,6 +47,7 @@ _DTYPES: Final = {
     "tensor(uint64)": np.dtype(np.uint64),
     "tensor(bool)": np.dtype(np.bool_),
 }
+_EXTERNAL_DATA: Final = "session.model_external_initializers_file_folder_path"
 _CPU: Final = "CPUExecutionProvider"
 NCHWC_DOMAIN: Final = "com.microsoft.nchwc"
 _BFLOAT16: Final = np.dtype(ml_dtypes.bfloat16)
@@ -57,7 +58,7 @@ class OrtSession:
     """A model loaded into ONNX Runtime.
 
     Args:
-        model: path of an ONNX file, or its bytes (external data then can't be found).
+        model: path of an ONNX file, or its bytes.
         threads: threads within an operator; None for ONNX Runtime's choice, one a physical core.
         providers: execution providers in order of preference; None for the CPU alone.
         graph_optimization: how far the graph is rewritten at load.
@@ -66,6 +67,7 @@ class OrtSession:
             function inside the file runs.
         spinning: whether idle threads spin for a moment and so wake up faster. Off where several sessions take turns
             on the same cores, as in a benchmark.
+        external_data: folder in which the files that hold the weights of a model in memory are looked for.
         profile: folder that ONNX Runtime's profile is written into by `end_profiling`; None for no profile.
 
     A file of `sn-deploy optimise` that doesn't belong here (another version of ONNX Runtime, another processor, no
@@ -90,6 +92,7 @@ class OrtSession:
         custom_op_library: str | os.PathLike[str] | None = None,
         native: bool = True,
         spinning: bool = True,
+        external_data: Path | None = None,
         profile: Path | None = None,
     ) -> None:
         ort = _onnxruntime()
@@ -105,6 +108,8 @@ class OrtSession:
         self.name = "the model in memory" if isinstance(model, bytes) else str(Path(model))
         chosen = _checked_providers(ort, providers)
         options = _session_options(ort, threads, graph_optimization, spinning)
+        if external_data is not None:
+            options.add_session_config_entry(_EXTERNAL_DATA, str(external_data.resolve()))
         if profile is not None:
             options.enable_profiling = True
             options.profile_file_prefix = str(profile / "profile")
@@ -183,6 +188,14 @@ class OrtSession:
         if self._path is None or not self._on_cpu:
             return {}
         return layer_times(self._path, lambda model, folder: self._reopen(model, profile=folder), inputs)
+
+    def with_model(self, model: bytes) -> OrtSession:
+        """A session of the same settings for another model, whose weights may lie in the files of this one's.
+
+        Raises:
+            SnDeployError: ONNX Runtime can't load it.
+        """
+        return self._reopen(model, external_data=None if self._path is None else self._path.parent)
 
     def end_profiling(self) -> Path:
         """Writes the profile of a session that was opened with one; gives its file."""

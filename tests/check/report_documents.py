@@ -22,7 +22,7 @@ def failed_document() -> dict[str, Any]:
     report = document["layers"][0]
     report |= {"culprit": "sn3", "culprit_part": "layer"}
     for layer in report["layers"][2:]:
-        layer |= {"rel_l2": 0.05, "passed": False}
+        layer |= {"rel_l2": 0.05, "input_rel_l2": 0.05, "passed": False}
     report["layers"][2]["own_rel_l2"] = 0.05
     return document
 

@@ -108,7 +108,7 @@ def test_a_failure_is_said_first(page: Page) -> None:
     document = failed_document() | {"latency": None, "importance": []}
     document["layers"][0] |= {"culprit_part": "before"}
     before = Page(html_from_document(document))
-    assert "The fault is after sn2 and before sn3." in before.text
+    assert "The fault is before it and after the layers that lead to it, such as sn2" in before.text
 
 
 def test_what_is_missing_is_left_out() -> None:

@@ -317,7 +317,7 @@ def _all_pass() -> None:
 
 
 def _other_residual(node: ir.Node, found: Any) -> ir.Node:
-    spoiled = found if found.residual is None else epilogue._Match(found.chain, node.inputs[0])
+    spoiled = found if found.residual is None else epilogue.Epilogue(found.chain, node.inputs[0])
     return _HONEST["_replace"](node, spoiled)  # type: ignore[no-any-return]
 
 

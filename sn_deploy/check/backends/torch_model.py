@@ -45,6 +45,9 @@ class TorchRunner:
         model: a torch module.
         input_names: of the check, in order.
 
+    Attributes:
+        model: the module itself.
+
     Raises:
         SnDeployError: its forward doesn't take these.
     """
@@ -55,6 +58,7 @@ class TorchRunner:
         self.precision = precision_of(model)
         self.inputs = tuple(TensorInfo(name, None, np.dtype(self.precision)) for name in input_names)
         keywords = _keywords(model, input_names)
+        self.model = model
         self._model = TorchModel(_called_by_name(model, keywords) if keywords else model, input_names)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:

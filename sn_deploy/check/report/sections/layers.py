@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
+from sn_deploy.check.layers.words import sentences
 from sn_deploy.check.report.page import Cell, Column, Section, Table, verdict
 from sn_deploy.check.report.pictures.layer_error import layer_error_picture
-from sn_deploy.check.report.text import counted, error, shape
+from sn_deploy.check.report.text import error, shape
 
 _NOTE: Final = (
     "All errors are relative L2. “So far” is what has come together up to the layer's output; “the layer's own” is its "
@@ -20,7 +21,8 @@ def layers_section(document: Mapping[str, Any], places: Mapping[str, int]) -> Se
     reports = [report for report in document["layers"] if report["layers"]]
     if not reports:
         return None
-    says = [sentence for report in reports for sentence in _says(report)]
+    says = [sentence for report in reports for sentence in sentences(report, outputs_hold=_hold(document, report))]
+    says += [note for report in document["layers"] for note in report["notes"]]
     return Section(
         "layers",
         "Error by layer",
@@ -30,33 +32,8 @@ def layers_section(document: Mapping[str, Any], places: Mapping[str, int]) -> Se
     )
 
 
-def _says(report: Mapping[str, Any]) -> Iterator[str]:
-    layers, backend = report["layers"], report["backend"]
-    if report["culprit"] is None:
-        first, last = layers[0]["rel_l2"], layers[-1]["rel_l2"]
-        own = max(layers, key=lambda layer: float("inf") if layer["own_rel_l2"] is None else layer["own_rel_l2"])
-        yield (
-            f"{backend}: all {counted(len(layers), 'layer')} are within their tolerances. The relative L2 error is "
-            f"{error(first)} after the first and {error(last)} after the last; the most that a layer adds of its own "
-            f"is {error(own['own_rel_l2'])}, in {own['layer']}."
-        )
-        return
-    number, culprit = next(
-        (number, layer) for number, layer in enumerate(layers, 1) if layer["layer"] == report["culprit"]
-    )
-    place = f"layer {number} of {len(layers)}"
-    if report["culprit_part"] == "layer":
-        yield (
-            f"{backend}: the fault is in {culprit['layer']} ({place}). On the very input that it got, its output is "
-            f"off by {error(culprit['own_rel_l2'])}, and {error(culprit['own_tolerance'])} is allowed; what reached "
-            f"it was off by {error(culprit['input_rel_l2'])}."
-        )
-    else:
-        before = f"after {layers[number - 2]['layer']} and before {culprit['layer']}" if number > 1 else "before it"
-        yield (
-            f"{backend}: {culprit['layer']} ({place}) is the first that leaves its tolerance, but it computes what it "
-            f"should: its input is off by {error(culprit['input_rel_l2'])} already. The fault is {before}."
-        )
+def _hold(document: Mapping[str, Any], report: Mapping[str, Any]) -> bool:
+    return all(row["passed"] for row in document["parity"].get(report["backend"], ()))
 
 
 def _table(report: Mapping[str, Any], note: str) -> Table:
