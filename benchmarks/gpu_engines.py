@@ -29,6 +29,8 @@ from onnx import helper, numpy_helper
 
 import sn_deploy
 from sn_deploy.atomic import check_writable
+from sn_deploy.engine.layers import is_plugin, layer_rows
+from sn_deploy.engine.layers import layer_counts as counts_of
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.op import DOMAIN, SWITCH_NORM
 from sn_deploy.models import resnetv1sn50, resnetv2sn50
@@ -124,27 +126,16 @@ def forms(net: torch.nn.Module, precision: str) -> dict[str, onnx.ModelProto]:
 # --- Engines --------------------------------------------------------------------------------------------------------
 
 
-def tensor_names(layer: dict[str, Any], key: str) -> set[str]:
-    """Of the inspector's Inputs or Outputs."""
-    return {tensor["Name"] for tensor in layer.get(key, []) if isinstance(tensor, dict)}
-
-
 def layer_counts(layers: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """How many layers, plugins and reformats, and reformats that stand next to a plugin."""
-    plugins = [layer for layer in layers if "Plugin" in str(layer.get("LayerType"))]
-    reformats = [layer for layer in layers if "eformat" in str(layer.get("LayerType"))]
-    touched: set[str] = set()
-    for layer in plugins:
-        touched |= tensor_names(layer, "Inputs") | tensor_names(layer, "Outputs")
-    beside = [r for r in reformats if touched & (tensor_names(r, "Inputs") | tensor_names(r, "Outputs"))]
+    rows = layer_rows(layers)
     return {
-        "layers": len(layers),
-        "plugins": len(plugins),
-        "reformats": len(reformats),
-        "reformats_beside_plugins": [str(layer.get("Name")) for layer in beside],
+        **counts_of(rows),
+        "reformats_beside_plugins": [row.name for row in rows if row.beside_plugin],
         "plugin_layers": [
             {key: layer.get(key) for key in ("Name", "TacticValue", "TacticName", "Inputs", "Outputs", "Metadata")}
-            for layer in plugins
+            for layer in layers
+            if is_plugin(layer)
         ],
     }
 

@@ -43,6 +43,7 @@ LIBRARIES: Final = (
     Library("matplotlib", "matplotlib", False, "inspect --picture"),
     Library("openvino", "openvino", False, "running files exported with --inline"),
     Library("tensorrt", "sn-deploy[tensorrt]", False, "engines, on a machine with an NVIDIA GPU", "tensorrt"),
+    Library("polygraphy", "sn-deploy[tensorrt]", False, "building engines"),
 )
 
 # Distributions that install the module onnxruntime: two of them overwrite each other's files.

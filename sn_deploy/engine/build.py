@@ -208,11 +208,12 @@ def _notes(file: ModelFile, use: PluginUse, library: Path | None) -> list[str]:
 
 
 def _cost(file: ModelFile) -> str:
-    nodes = f"{file.body_nodes} standard operators" if file.body_nodes else "some standard operators"
+    count = file.facts.switch_norm_nodes
+    layers = "the SN layer" if count == 1 else f"each of the {count} SN layers"
+    nodes = f" ({file.body_nodes}, less what is constant)" if file.body_nodes else ""
     return (
-        f"each of the {file.facts.switch_norm_nodes} SN layers becomes the {nodes} of its function, which TensorRT "
-        "runs as several kernels with passes over memory between them; the result is the same, the speed lower (by how "
-        "much hasn't been measured)"
+        f"{layers} becomes the standard operators of its function{nodes}, which TensorRT runs as several kernels with "
+        "passes over memory between them; the result is the same, the speed lower (by how much hasn't been measured)"
     )
 
 

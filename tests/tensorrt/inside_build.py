@@ -157,7 +157,7 @@ def test_without_the_plugin_no_node_of_ours_is_parsed(model: Path) -> None:
     assert len(asked["operators"]) > 20
     assert report.sidecar.plugin == {"use": "none", "library": None, "sha256": None}
     (cost,) = [note for note in report.notes if "plugin" in note]
-    assert "each of the 2 SN layers becomes the" in cost
+    assert "each of the 2 SN layers becomes the standard operators" in cost
     assert "hasn't been measured" in cost
 
 
