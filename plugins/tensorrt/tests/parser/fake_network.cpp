@@ -45,23 +45,39 @@ void FakeNetwork::markOutput(ITensor& tensor) noexcept {
   outputs.push_back(&tensor);
 }
 
-nvinfer1::IConstantLayer* FakeNetwork::addConstant(const Dims& dims, nvinfer1::Weights weights) noexcept {
-  auto layer = std::make_shared<FakeConstantLayer>(dims, weights);
-  FakeConstantLayer* added = layer.get();
-  added->layer.outputs = {make_tensor("constant", weights.type, dims)};
+template <typename Layer>
+Layer* FakeNetwork::add(std::shared_ptr<Layer> layer, std::vector<ITensor*> given, const char* name, DataType type,
+                        Dims dims) {
+  Layer* added = layer.get();
+  added->layer.inputs = std::move(given);
+  added->layer.outputs = {make_tensor(name, type, dims)};
   layers.push_back(added);
   owned_.push_back(std::move(layer));
   return added;
 }
 
+nvinfer1::IConstantLayer* FakeNetwork::addConstant(const Dims& dims, nvinfer1::Weights weights) noexcept {
+  return add(std::make_shared<FakeConstantLayer>(dims, weights), {}, "constant", weights.type, dims);
+}
+
 nvinfer1::ICastLayer* FakeNetwork::addCast(ITensor& input, DataType to) noexcept {
-  auto layer = std::make_shared<FakeCastLayer>(to);
-  FakeCastLayer* added = layer.get();
-  added->layer.inputs = {&input};
-  added->layer.outputs = {make_tensor("cast", to, input.getDimensions())};
-  layers.push_back(added);
-  owned_.push_back(std::move(layer));
+  return add(std::make_shared<FakeCastLayer>(to), {&input}, "cast", to, input.getDimensions());
+}
+
+nvinfer1::IConvolutionLayer* FakeNetwork::addConvolutionNd(ITensor& input, std::int64_t maps, const Dims& kernel,
+                                                           nvinfer1::Weights weights, nvinfer1::Weights bias) noexcept {
+  auto* added = add(std::make_shared<FakeConvolutionLayer>(maps, kernel, weights, bias), {&input}, "convolution",
+                    input.getType(), input.getDimensions());
+  added->shape_output();
   return added;
+}
+
+nvinfer1::IQuantizeLayer* FakeNetwork::addQuantizeV2(ITensor& input, ITensor& scale, DataType to) noexcept {
+  return add(std::make_shared<FakeQuantizeLayer>(to), {&input, &scale}, "quantize", to, input.getDimensions());
+}
+
+nvinfer1::IDequantizeLayer* FakeNetwork::addDequantizeV2(ITensor& input, ITensor& scale, DataType to) noexcept {
+  return add(std::make_shared<FakeDequantizeLayer>(to), {&input, &scale}, "dequantize", to, input.getDimensions());
 }
 
 nvinfer1::IPluginV3Layer* FakeNetwork::addPluginV3(ITensor* const* given, std::int32_t count, ITensor* const*,

@@ -1,5 +1,5 @@
-// As much of a network definition as TensorRT's ONNX parser needs for a graph of plugins, constants and casts: what the
-// builder would make of them needs a GPU, what the parser makes of a file doesn't.
+// As much of a network definition as TensorRT's ONNX parser needs for a graph of plugins, convolutions, Q/DQ pairs,
+// constants and casts: what the builder would make of them needs a GPU, what the parser makes of a file doesn't.
 #pragma once
 
 #include <NvInfer.h>
@@ -16,9 +16,12 @@ namespace sn_deploy::tensorrt::test {
 using nvinfer1::apiv::StubVBuilder;
 using nvinfer1::apiv::StubVCastLayer;
 using nvinfer1::apiv::StubVConstantLayer;
+using nvinfer1::apiv::StubVConvolutionLayer;
+using nvinfer1::apiv::StubVDequantizeLayer;
 using nvinfer1::apiv::StubVLayer;
 using nvinfer1::apiv::StubVNetworkDefinition;
 using nvinfer1::apiv::StubVPluginV3Layer;
+using nvinfer1::apiv::StubVQuantizeLayer;
 using nvinfer1::apiv::StubVTensor;
 
 class FakeTensor final : public nvinfer1::ITensor, private StubVTensor {
@@ -62,6 +65,11 @@ class FakeLayer final : public StubVLayer {
   const char* getName() const noexcept override { return name.c_str(); }
   std::int32_t getNbInputs() const noexcept override { return static_cast<std::int32_t>(inputs.size()); }
   nvinfer1::ITensor* getInput(std::int32_t i) const noexcept override { return inputs[static_cast<std::size_t>(i)]; }
+  void setInput(std::int32_t i, nvinfer1::ITensor& tensor) noexcept override {
+    const auto place = static_cast<std::size_t>(i);
+    if (place >= inputs.size()) inputs.resize(place + 1);
+    inputs[place] = &tensor;
+  }
   std::int32_t getNbOutputs() const noexcept override { return static_cast<std::int32_t>(outputs.size()); }
   nvinfer1::ITensor* getOutput(std::int32_t i) const noexcept override {
     return static_cast<std::size_t>(i) < outputs.size() ? outputs[static_cast<std::size_t>(i)] : nullptr;
@@ -116,6 +124,75 @@ class FakeCastLayer final : public nvinfer1::ICastLayer, private StubVCastLayer 
   nvinfer1::DataType to_;
 };
 
+class FakeConvolutionLayer final : public nvinfer1::IConvolutionLayer, private StubVConvolutionLayer {
+ public:
+  FakeConvolutionLayer(std::int64_t maps, nvinfer1::Dims kernel, nvinfer1::Weights weights, nvinfer1::Weights bias)
+      : maps_(maps), kernel_(kernel), weights_(weights), bias_(bias) {
+    mLayer = &layer;
+    mImpl = this;
+    stride_.nbDims = dilation_.nbDims = before_.nbDims = after_.nbDims = kernel.nbDims;
+    for (std::int32_t i = 0; i < kernel.nbDims; ++i) stride_.d[i] = dilation_.d[i] = 1;
+  }
+  ~FakeConvolutionLayer() noexcept override = default;
+  // Of the output; the settings come after the layer.
+  void shape_output() noexcept {
+    nvinfer1::Dims dims = layer.inputs[0]->getDimensions();
+    dims.d[1] = maps_;
+    for (std::int32_t i = 0; i < kernel_.nbDims; ++i) {
+      std::int64_t& extent = dims.d[i + 2];
+      const std::int64_t reach = dilation_.d[i] * (kernel_.d[i] - 1) + 1;
+      if (extent >= 0) extent = (extent + before_.d[i] + after_.d[i] - reach) / stride_.d[i] + 1;
+    }
+    layer.outputs[0]->setDimensions(dims);
+  }
+  FakeLayer layer{nvinfer1::LayerType::kCONVOLUTION};
+
+ private:
+  void setStrideNd(const nvinfer1::Dims& stride) noexcept override { set(stride_, stride); }
+  void setDilationNd(const nvinfer1::Dims& dilation) noexcept override { set(dilation_, dilation); }
+  void setPrePadding(const nvinfer1::Dims& padding) noexcept override { set(before_, padding); }
+  void setPostPadding(const nvinfer1::Dims& padding) noexcept override { set(after_, padding); }
+  void setPaddingNd(const nvinfer1::Dims& padding) noexcept override {
+    set(before_, padding);
+    set(after_, padding);
+  }
+  nvinfer1::Weights getKernelWeights() const noexcept override { return weights_; }
+  nvinfer1::Weights getBiasWeights() const noexcept override { return bias_; }
+  std::int64_t getNbOutputMaps() const noexcept override { return maps_; }
+  nvinfer1::Dims getKernelSizeNd() const noexcept override { return kernel_; }
+  void set(nvinfer1::Dims& own, const nvinfer1::Dims& dims) noexcept {
+    own = dims;
+    shape_output();
+  }
+  std::int64_t maps_;
+  nvinfer1::Dims kernel_, stride_{}, dilation_{}, before_{}, after_{};
+  nvinfer1::Weights weights_, bias_;
+};
+
+// Both directions: an axis and the type that they give.
+template <typename Layer, typename Stub, nvinfer1::LayerType kind>
+class FakeQuantization final : public Layer, private Stub {
+ public:
+  explicit FakeQuantization(nvinfer1::DataType to) : to_(to) {
+    this->mLayer = &layer;
+    this->mImpl = this;
+  }
+  ~FakeQuantization() noexcept override = default;
+  FakeLayer layer{kind};
+
+ private:
+  std::int32_t getAxis() const noexcept override { return axis_; }
+  void setAxis(std::int32_t axis) noexcept override { axis_ = axis; }
+  nvinfer1::DataType getToType() const noexcept override { return to_; }
+  void setToType(nvinfer1::DataType to) noexcept override { to_ = to; }
+  std::int32_t axis_ = -1;
+  nvinfer1::DataType to_;
+};
+using FakeQuantizeLayer =
+    FakeQuantization<nvinfer1::IQuantizeLayer, StubVQuantizeLayer, nvinfer1::LayerType::kQUANTIZE>;
+using FakeDequantizeLayer =
+    FakeQuantization<nvinfer1::IDequantizeLayer, StubVDequantizeLayer, nvinfer1::LayerType::kDEQUANTIZE>;
+
 class FakeBuilder final : public nvinfer1::IBuilder, private StubVBuilder {
  public:
   explicit FakeBuilder(nvinfer1::IPluginRegistry& registry) : registry_(registry) { mImpl = this; }
@@ -135,11 +212,21 @@ class FakeNetwork final : public nvinfer1::INetworkDefinition, private StubVNetw
   std::vector<nvinfer1::ITensor*> inputs, outputs;
 
  private:
+  template <typename Layer>
+  Layer* add(std::shared_ptr<Layer> layer, std::vector<nvinfer1::ITensor*> inputs, const char* name,
+             nvinfer1::DataType type, nvinfer1::Dims dims);
   FakeTensor* make_tensor(const char* name, nvinfer1::DataType type, nvinfer1::Dims dims, bool input = false);
   nvinfer1::ITensor* addInput(const char* name, nvinfer1::DataType type, const nvinfer1::Dims& dims) noexcept override;
   void markOutput(nvinfer1::ITensor& tensor) noexcept override;
   nvinfer1::IConstantLayer* addConstant(const nvinfer1::Dims& dims, nvinfer1::Weights weights) noexcept override;
   nvinfer1::ICastLayer* addCast(nvinfer1::ITensor& input, nvinfer1::DataType to) noexcept override;
+  nvinfer1::IConvolutionLayer* addConvolutionNd(nvinfer1::ITensor& input, std::int64_t maps,
+                                                const nvinfer1::Dims& kernel, nvinfer1::Weights weights,
+                                                nvinfer1::Weights bias) noexcept override;
+  nvinfer1::IQuantizeLayer* addQuantizeV2(nvinfer1::ITensor& input, nvinfer1::ITensor& scale,
+                                          nvinfer1::DataType to) noexcept override;
+  nvinfer1::IDequantizeLayer* addDequantizeV2(nvinfer1::ITensor& input, nvinfer1::ITensor& scale,
+                                              nvinfer1::DataType to) noexcept override;
   nvinfer1::IPluginV3Layer* addPluginV3(nvinfer1::ITensor* const* inputs, std::int32_t input_count,
                                         nvinfer1::ITensor* const* shape_inputs, std::int32_t shape_input_count,
                                         nvinfer1::IPluginV3& plugin) noexcept override;

@@ -12,7 +12,18 @@ import re
 import sys
 from pathlib import Path
 
-CLASSES = ("VNetworkDefinition", "VTensor", "VLayer", "VPluginV3Layer", "VConstantLayer", "VCastLayer", "VBuilder")
+CLASSES = (
+    "VNetworkDefinition",
+    "VTensor",
+    "VLayer",
+    "VPluginV3Layer",
+    "VConstantLayer",
+    "VCastLayer",
+    "VConvolutionLayer",
+    "VQuantizeLayer",
+    "VDequantizeLayer",
+    "VBuilder",
+)
 
 PREAMBLE = """\
 #pragma once

@@ -48,6 +48,10 @@ const char* name_of(DataType type) {
       return "float16";
     case DataType::kBF16:
       return "bfloat16";
+    case DataType::kINT8:
+      return "int8";
+    case DataType::kFP8:
+      return "float8";
     default:
       return "other";
   }
@@ -85,6 +89,40 @@ std::string plugin_text(FakePluginLayer* added) {
          ", \"version\": " + quoted(core->getPluginVersion()) + ", \"name\": " + quoted(added->layer.name) +
          ", \"inputs\": " + list(added->layer.inputs, tensor_text) +
          ", \"output\": " + tensor_text(added->layer.outputs[0]) + ", \"fields\": " + attributes + "}";
+}
+
+// Of a layer of TensorRT's own: its kind, what it reads and gives, and along which axis it has its scales.
+std::string layer_text(nvinfer1::ILayer* layer) {
+  std::string kind = "other";
+  std::int32_t axis = -1;
+  switch (layer->getType()) {
+    case nvinfer1::LayerType::kCONVOLUTION:
+      kind = "convolution";
+      break;
+    case nvinfer1::LayerType::kQUANTIZE:
+      kind = "quantize";
+      axis = static_cast<nvinfer1::IQuantizeLayer*>(layer)->getAxis();
+      break;
+    case nvinfer1::LayerType::kDEQUANTIZE:
+      kind = "dequantize";
+      axis = static_cast<nvinfer1::IDequantizeLayer*>(layer)->getAxis();
+      break;
+    case nvinfer1::LayerType::kCONSTANT:
+      kind = "constant";
+      break;
+    case nvinfer1::LayerType::kCAST:
+      kind = "cast";
+      break;
+    case nvinfer1::LayerType::kPLUGIN_V3:
+      kind = "plugin";
+      break;
+    default:
+      break;
+  }
+  std::vector<const nvinfer1::ITensor*> inputs;
+  for (std::int32_t i = 0; i < layer->getNbInputs(); ++i) inputs.push_back(layer->getInput(i));
+  return "{\"kind\": " + quoted(kind) + ", \"axis\": " + std::to_string(axis) +
+         ", \"inputs\": " + list(inputs, tensor_text) + ", \"output\": " + tensor_text(layer->getOutput(0)) + "}";
 }
 
 class Log final : public nvinfer1::ILogger {
@@ -142,10 +180,10 @@ int run(char** arguments) {
   for (int i = 0; i < parser->getNbErrors(); ++i) errors.emplace_back(parser->getError(i)->desc());
   std::printf(
       "{\"version\": %d, \"parsed\": %s, \"errors\": %s, \"layers\": %zu, \"inputs\": %s, \"outputs\": %s, "
-      "\"plugins\": %s}\n",
+      "\"plugins\": %s, \"all\": %s}\n",
       find<int (*)()>(nvinfer, "getInferLibVersion")(), parsed ? "true" : "false", list(errors, quoted).c_str(),
       network.layers.size(), list(network.inputs, tensor_text).c_str(), list(network.outputs, tensor_text).c_str(),
-      list(network.plugins, plugin_text).c_str());
+      list(network.plugins, plugin_text).c_str(), list(network.layers, layer_text).c_str());
   return 0;
 }
 
