@@ -39,6 +39,11 @@ def deviations(channels: int, rank: int) -> Iterator[Deviation]:
     yield Deviation("no eps is added to the variance", f"write (var + eps).sqrt(), {_RETRAIN}", _no_eps)
     if rank > 2:
         yield from _divisors()
+        yield Deviation(
+            "the layer statistics are taken at each position apart, over the channels",
+            "give it (N, C), with the positions as samples: x.movedim(1, -1).flatten(0, -2)",
+            _at_each_position,
+        )
     yield Deviation(
         "its running variance holds standard deviations",
         "square the buffer and change the forward to match",
@@ -125,6 +130,12 @@ def _with_divisors(instance: int, layer: int) -> _Compute:
 def _without_spread(x: Float64Array, constants: Constants, form: Form) -> Float64Array:
     live = moments(x, form.ddof)
     return _mixed(x, constants, form, replace(live, var_ln=live.var_in.mean(axis=1, keepdims=True)))
+
+
+def _at_each_position(x: Float64Array, constants: Constants, form: Form) -> Float64Array:
+    flat = x.reshape(*x.shape[:2], -1)
+    mean, var = flat.mean(axis=1, keepdims=True), variance(flat, (1,), form.ddof)  # (N, 1, HW)
+    return _mixed(x, constants, form, replace(moments(x, form.ddof), mean_ln=mean, var_ln=var))
 
 
 def _mixed_deviations(x: Float64Array, constants: Constants, form: Form) -> Float64Array:

@@ -156,9 +156,15 @@ def _channel_count(candidate: Candidate, shape: tuple[int, ...] | None) -> int:
     if len(shape) < 2:
         raise RefusedError(f"its input is {text}: it has no channels", "give it an input (N, C, *spatial)")
     if candidate.channels not in (None, shape[1]):
+        if len(shape) > 2 and shape[-1] == candidate.channels:
+            raise RefusedError(
+                f"its input is {text}, and its parameters have {shape[-1]} channels: it takes its channels last",
+                "give it an input (N, C, *spatial), as sn_deploy.nn.ChannelsLast does; or export with torch.onnx.export, "
+                "and then run sn-deploy fuse",
+            )
         raise RefusedError(
             f"its input is {text}, with {shape[1]} channels along axis 1, and its parameters have {candidate.channels}",
-            "give it an input (N, C, *spatial); permute one that has its channels last",
+            "give it an input (N, C, *spatial)",
         )
     return shape[1]
 

@@ -37,6 +37,11 @@ class NoSpread(ReferenceSN):
         return mean.mean(1, keepdim=True), var.mean(1, keepdim=True)
 
 
+class LayerAtEachPosition(ReferenceSN):
+    def layer(self, x):
+        return x.mean(1, keepdim=True), x.var(1, keepdim=True, correction=self.ddof)
+
+
 class RunningStd(ReferenceSN):
     def __init__(self) -> None:
         super().__init__()
@@ -209,6 +214,7 @@ REFUSED = {
     LayerUnbiasedInstanceBiased: "the layer variance is unbiased over C·HW values (divisor C·HW - 1) and the instance "
     "variance biased",
     NoSpread: "the layer variance leaves out the spread of the channels' means",
+    LayerAtEachPosition: "the layer statistics are taken at each position apart, over the channels",
     RunningStd: "its running variance holds standard deviations",
     LogVariance: "its running variance holds logarithms of variances",
     MixedDeviations: "standard deviations are mixed instead of variances",

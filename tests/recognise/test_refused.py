@@ -132,8 +132,11 @@ def test_a_negative_share_of_the_running_variance():
 
 
 def test_channels_last():
-    reason = only_refusal(trained_(ReferenceSN()), input_shapes={"": (2, 49, C)}).reason
-    assert reason == "its input is 2×49×8, with 49 channels along axis 1, and its parameters have 8"
+    refusal = only_refusal(trained_(ReferenceSN()), input_shapes={"": (2, 49, C)})
+    assert refusal.reason == "its input is 2×49×8, and its parameters have 8 channels: it takes its channels last"
+    assert "sn-deploy fuse" in refusal.mend
+    reason = only_refusal(trained_(ReferenceSN()), input_shapes={"": (2, 49, 7)}).reason
+    assert reason == "its input is 2×49×7, with 49 channels along axis 1, and its parameters have 8"
 
 
 def test_an_unknown_number_of_channels():
