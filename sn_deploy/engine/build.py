@@ -103,6 +103,13 @@ def build(
     for path in (target, sidecar_path(target)):
         check_writable(path)
     file = read_model_file(source)
+    if plugin == "none" and strip_weights and file.facts.switch_norm_nodes:
+        # The refitter would look for the weights of the file's functions, which are folded into others.
+        raise SnDeployError(
+            "can't be done for a file with SwitchNorm nodes without the plugin",
+            where="strip_weights",
+            mend="build of a file without functions: sn-deploy export --inline",
+        )
     resolved = resolve_profiles(file.inputs, [_given(one) for one in profiles])
     trt = tensorrt()
     library = _loaded_plugin(file, plugin, version_of(trt)[0], plugin_library)

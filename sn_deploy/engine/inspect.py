@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -67,7 +67,14 @@ def inspect_engine(path: Path, *, allow_host_code: bool) -> Inspection:
 
     with Engine(path, allow_host_code=allow_host_code) as engine:
         inputs = random_inputs(engine)
-        rows = layer_rows(engine.layers(), engine.all_layer_times_ms(inputs))
+        times = engine.all_layer_times_ms(inputs)
+        try:
+            layers: Sequence[Mapping[str, Any]] = engine.layers()
+        except SnDeployError:
+            # What the profiler names is all that there is.
+            known = None if engine.sidecar is None else engine.sidecar.layers
+            layers = known or [{"Name": name} for name in times]
+        rows = layer_rows(layers, times)
         return Inspection(engine.sidecar, rows, {name: array.shape for name, array in inputs.items()}, None)
 
 

@@ -151,6 +151,11 @@ def test_stripped_weights_are_to_come_back_the_same(model: Path) -> None:
     assert report.sidecar.needs_weights
 
 
+def test_stripped_weights_of_functions_are_refused(model: Path) -> None:
+    with pytest.raises(SnDeployError, match="strip_weights: can't be done for a file with SwitchNorm nodes without"):
+        build(model, strip_weights=True, plugin="none", plugin_library=None)
+
+
 def test_without_the_plugin_no_node_of_ours_is_parsed(model: Path) -> None:
     report, asked = build(model, plugin="none", plugin_library=None)
     assert not any("SwitchNorm" in name for name in asked["operators"])

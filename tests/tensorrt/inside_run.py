@@ -36,6 +36,8 @@ GPU = Gpu("Stand-in", "9.0", 141_000, "13.0")
 @pytest.fixture(autouse=True)
 def device(monkeypatch: pytest.MonkeyPatch) -> Torch:
     monkeypatch.setattr(trt, "Runtime", fakes.Runtime)
+    monkeypatch.setattr(trt, "Refitter", fakes.Refitter)
+    monkeypatch.setattr(trt, "OnnxParserRefitter", fakes.ParserRefitter)
     monkeypatch.setattr(library, "find_gpu", lambda index=0: GPU)
     fakes.contexts.clear()
     return use_host_as_gpu(monkeypatch)
@@ -373,6 +375,20 @@ def test_the_plugin_is_loaded_for_an_engine_that_needs_it(tmp_path: Path) -> Non
         pass
 
 
+def test_stripped_weights_come_from_the_file(tmp_path: Path) -> None:
+    path = engine_file(tmp_path, settings={"strip_weights": True})
+    for name in ("net", "other"):
+        (tmp_path / f"{name}.onnx").write_bytes(b"\x08\x08")
+    with Engine(path, weights=str(tmp_path / "net.onnx")) as engine:
+        expect(engine.run({"x": rows(2)}), rows(2))
+    assert fakes.Refitter.given == [str((tmp_path / "net.onnx").resolve())]
+    fakes.Refitter.given.clear()
+    with pytest.raises(
+        SnDeployError, match=r"other\.onnx: its weights don.t go into .*: Could not refit"
+    ):
+        Engine(path, weights=tmp_path / "other.onnx")
+
+
 # --- Check and inspect ----------------------------------------------------------------------------------------------
 
 
@@ -407,6 +423,16 @@ def test_inspect_asks_the_engine_and_times_its_layers(tmp_path: Path, capsys: py
         "layers' time"
     ) in lines
     assert lines[-1] == "times: median over 20 runs on random x 2x3, each layer launched and timed apart"
+
+
+def test_an_engine_that_cannot_be_looked_into(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = engine_file(tmp_path, {"opaque": True}, layers=None)
+    with Engine(path) as engine:
+        assert engine.layer_times_ms({"x": rows(2)}) == {}
+        with pytest.raises(SnDeployError, match="TensorRT's inspector tells no layers"):
+            engine.layers()
+    main(["inspect", str(path)])
+    assert "3 layers, 0 of them SN plugins" in capsys.readouterr().out
 
 
 def test_inspect_shows_the_sidecar_before_it_says_what_is_wrong(

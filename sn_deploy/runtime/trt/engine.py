@@ -55,8 +55,8 @@ class Engine:
         *,
         plan: bytes | None = None,
         allow_host_code: bool = False,
-        plugin: Path | None = None,
-        weights: Path | None = None,
+        plugin: str | os.PathLike[str] | None = None,
+        weights: str | os.PathLike[str] | None = None,
         device: int = 0,
     ) -> None:
         self._path, self.device = Path(path), device
@@ -75,7 +75,7 @@ class Engine:
             plan = self._path.read_bytes()
             if self.sidecar is not None:
                 check_hash(self.sidecar, plan, self._path)
-        _load_plugin_for(self.sidecar, version_of(trt)[0], plugin)
+        _load_plugin_for(self.sidecar, version_of(trt)[0], None if plugin is None else Path(plugin))
         torch = need_torch()
         self._lock = threading.Lock()
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -85,7 +85,7 @@ class Engine:
             self._runtime.engine_host_code_allowed = allow_host_code
             self._engine: Any = self._read(trt, plan)
             if weights is not None:
-                self._refit(trt, weights)
+                self._refit(trt, Path(weights))
         infos = [self._info(trt, self._engine.get_tensor_name(i)) for i in range(self._engine.num_io_tensors)]
         self.inputs = tuple(info for info in infos if self._is_input(trt, info.name))
         self.outputs = tuple(info for info in infos if not self._is_input(trt, info.name))
@@ -126,8 +126,15 @@ class Engine:
         return self._session().device_time_ms(inputs)
 
     def layer_times_ms(self, inputs: Mapping[str, Array]) -> dict[str, float]:
-        """SN layer -> its time in one call, in the engine's order; empty where the plugin isn't in it."""
-        plugins = [str(layer.get("Name")) for layer in self.layers() if "Plugin" in str(layer.get("LayerType"))]
+        """SN layer -> its time in one call, in the engine's order.
+
+        Empty where the plugin isn't in it, or TensorRT doesn't tell the engine's layers.
+        """
+        try:
+            layers = self.layers()
+        except SnDeployError:
+            return {}
+        plugins = [str(layer.get("Name")) for layer in layers if "Plugin" in str(layer.get("LayerType"))]
         times = self.all_layer_times_ms(inputs)
         return {name: times[name] for name in plugins if name in times}
 
@@ -140,7 +147,7 @@ class Engine:
         """What TensorRT's inspector knows of each layer, in the order in which they run.
 
         Raises:
-            SnDeployError: the engine is closed.
+            SnDeployError: the engine is closed, or TensorRT doesn't tell.
         """
         return layers_of(self.handle)
 

@@ -10,9 +10,19 @@ from sn_deploy.runtime.trt.library import MESSAGES, logger, need_gpu, tensorrt
 
 
 def layers_of(engine: Any) -> list[dict[str, Any]]:
-    """The layers of an ICudaEngine in the order in which they run, as the inspector's JSON has them."""
+    """The layers of an ICudaEngine in the order in which they run, as the inspector's JSON has them.
+
+    Raises:
+        SnDeployError: TensorRT tells none: not all version-compatible engines can be looked into.
+    """
     trt = tensorrt()
-    said = json.loads(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))
+    MESSAGES.clear()
+    inspector = engine.create_engine_inspector()
+    text = "" if inspector is None else inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+    try:
+        said = json.loads(text)
+    except ValueError as error:
+        raise SnDeployError(f"TensorRT's inspector tells no layers: {MESSAGES.reason()}", where="the engine") from error
     # With less verbosity than `build` asks for, layers are plain names.
     return [layer if isinstance(layer, dict) else {"Name": str(layer)} for layer in said.get("Layers", [])]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorrt as trt
@@ -45,6 +45,33 @@ class Inspector:
     def get_engine_information(self, form: Any) -> str:
         assert form == trt.LayerInformationFormat.JSON
         return json.dumps({"Layers": LAYERS, "Bindings": []})
+
+
+@standing_in_for(trt.Refitter)
+class Refitter:
+    given: ClassVar[list[str]] = []  # the files whose weights were put in
+    _hidden = ("given",)
+
+    def __init__(self, engine: Engine, logger: Any) -> None:
+        assert isinstance(logger, trt.ILogger)
+        self._engine, self._path = engine, ""
+
+    def refit_cuda_engine(self) -> bool:
+        Refitter.given.append(self._path)
+        return True
+
+
+@standing_in_for(trt.OnnxParserRefitter)
+class ParserRefitter:
+    def __init__(self, refitter: Refitter, logger: Any) -> None:
+        self._refitter, self._logger = refitter, logger
+
+    def refit_from_file(self, path: str) -> bool:
+        self._refitter._path = path
+        if "other" in path:
+            self._logger.log(trt.ILogger.Severity.ERROR, "Could not refit weights: conv1.weight")
+            return False
+        return True
 
 
 @standing_in_for(trt.IExecutionContext)
@@ -125,6 +152,7 @@ class Engine(Counted):
         super().__init__("engine")
         self._logger = logger
         self._data_dependent, self._fails = traits.get("data_dependent", False), traits.get("fails", False)
+        self._opaque = traits.get("opaque", False)
         self._uncapturable, self._shape_input = traits.get("uncapturable", False), traits.get("shape_input", False)
 
     num_io_tensors = 3
@@ -156,8 +184,8 @@ class Engine(Counted):
     def create_execution_context(self, strategy: Any = trt.ExecutionContextAllocationStrategy.STATIC) -> Context:
         return Context(self)
 
-    def create_engine_inspector(self) -> Inspector:
-        return Inspector()
+    def create_engine_inspector(self) -> Inspector | None:
+        return None if self._opaque else Inspector()
 
 
 @standing_in_for(trt.Runtime)
