@@ -26,9 +26,15 @@ _ENGINES = (".engine", ".plan")
 @click.option("--checkpoint-key", metavar="KEY", help="Where the weights are in a checkpoint, dotted.")
 @click.option("--picture", type=click.Path(path_type=Path), metavar="FILE", help="Draw them: .svg, .png or .pdf.")
 @click.option("--json", "json_output", metavar="FILE|-", help="Write them as JSON; - for the standard output, alone.")
+@click.option("--statistics", is_flag=True, help="Show gamma and the statistics of the BN branch, too.")
 @click.option("--allow-host-code", is_flag=True, help="Load an engine with code for this host in it.")
 def command(
-    model: Path, checkpoint_key: str | None, picture: Path | None, json_output: str | None, allow_host_code: bool
+    model: Path,
+    checkpoint_key: str | None,
+    picture: Path | None,
+    json_output: str | None,
+    statistics: bool,
+    allow_host_code: bool,
 ) -> None:
     """Show the SN layers of an ONNX file or a checkpoint: how much of IN, LN and BN each one uses.
 
@@ -37,15 +43,18 @@ def command(
 
     Layers stand in network order: the order of an ONNX file's graph, or that of a checkpoint's names.
     A .safetensors file keeps no order, so there the names are sorted, numbers by value. ONNX files
-    are read without their external data and without PyTorch.
+    are read without their external data and without PyTorch. --statistics shows what the frozen BN
+    branch normalises with: the population's mean and variance (an ONNX file's with epsilon in it).
 
     Of a TensorRT engine (.engine or .plan): what was built, and each layer's tactic, formats and
     precision, with reformats next to an SN plugin flagged. Where a GPU is, the engine is loaded and
     run for the layers' times: engines are executable code.
     """
     if model.suffix.lower() in _ENGINES:
-        if picture is not None or checkpoint_key is not None:
-            raise click.UsageError(f"--picture and --checkpoint-key are not for engines, and {model} is one.")
+        if picture is not None or checkpoint_key is not None or statistics:
+            raise click.UsageError(
+                f"--picture, --statistics and --checkpoint-key are not for engines, and {model} is one."
+            )
         from sn_deploy.cli.inspect_engine import show_engine
 
         if json_output not in (None, "-"):
@@ -55,7 +64,12 @@ def command(
     if allow_host_code:
         raise click.UsageError(f"--allow-host-code is for engines, and {model} is none.")
     from sn_deploy.inspection.picture import check_picture_path, write_picture
-    from sn_deploy.inspection.show import json_from_layers, summary_from_layers, table_from_layers
+    from sn_deploy.inspection.show import (
+        json_from_layers,
+        statistics_from_layers,
+        summary_from_layers,
+        table_from_layers,
+    )
 
     if picture is not None:
         check_picture_path(picture)
@@ -74,6 +88,9 @@ def command(
     console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE, highlight=False, markup=False)
     console.print(table_from_layers(layers))
     console.print(summary_from_layers(layers))
+    if statistics:
+        console.print()
+        console.print(statistics_from_layers(layers))
     for path in (picture, json_output):
         if path is not None:
             console.print(f"wrote {path}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sn_deploy.errors import SnDeployError
-from sn_deploy.inspection.layer import LayerWeights, kind_from_rank
+from sn_deploy.inspection.layer import LayerWeights, kind_from_rank, spread
 from sn_deploy.runtime.torch import array_from_tensor, require_torch
 
 if TYPE_CHECKING:
@@ -71,7 +71,11 @@ def _layer(tensors: Mapping[str, torch.Tensor], prefix: str, path: Path) -> Laye
         rank = 2  # IN is what is missing, and only SN1d has none
     mean, var = (_weights(tensors, prefix, statistic, f"{path}, {name}") for statistic in ("mean", "var"))
     # A flat (C,) parameter fits any kind.
-    return LayerWeights(name, kind_from_rank(rank), channels, None, mean, var)
+    gamma, *population = (
+        spread(array_from_tensor(tensors[prefix + key])) if prefix + key in tensors else None
+        for key in ("weight", "running_mean", "running_var")
+    )
+    return LayerWeights(name, kind_from_rank(rank), channels, None, mean, var, None, gamma, *population)
 
 
 def _weights(

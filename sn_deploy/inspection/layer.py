@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
 
 from sn_deploy.errors import SnDeployError
 
 BRANCHES: Final = ("IN", "LN", "BN")  # the order of the published mean_weight and var_weight
 
 _KIND_BY_RANK: Final = {2: "SN1d", 4: "SN2d", 5: "SN3d"}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Values of a layer's channels, in short."""
+
+    median: float
+    smallest: float
+    largest: float
+
+
+def spread(values: npt.NDArray[Any] | None) -> Spread | None:
+    """Of values of any shape and real type; None where there are none."""
+    if values is None or not values.size:
+        return None
+    flat = values.astype(np.float64)
+    return Spread(float(np.median(flat)), float(flat.min()), float(flat.max()))
 
 
 @dataclass(frozen=True)
@@ -25,6 +45,9 @@ class LayerWeights:
         mean, var: weights of IN, LN and BN for the mean and for the variance; 0 for a branch that it doesn't have.
         epilogue: what the layer's node computes after it: nothing, ReLU, or residual and ReLU; None where the file
             doesn't tell.
+        gamma: of the affine part; None where the file doesn't tell.
+        population_mean, population_var: the statistics of the frozen BN branch, which are what population
+            normalization normalises with; None without such a branch. An ONNX file has the variance with eps in it.
 
     Raises:
         SnDeployError: a weight is not finite.
@@ -37,6 +60,9 @@ class LayerWeights:
     mean: tuple[float, float, float]
     var: tuple[float, float, float]
     epilogue: tuple[str, ...] | None = None
+    gamma: Spread | None = field(default=None, compare=False)
+    population_mean: Spread | None = field(default=None, compare=False)
+    population_var: Spread | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for what, weights in (("mean", self.mean), ("variance", self.var)):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -15,7 +17,7 @@ from sn_deploy.graph import op
 from sn_deploy.graph.layers import count_nodes, switch_norm_nodes
 from sn_deploy.graph.order import first_out_of_order
 from sn_deploy.input_file import COPY_AGAIN, read_head
-from sn_deploy.inspection.layer import LayerWeights, kind_from_rank
+from sn_deploy.inspection.layer import LayerWeights, kind_from_rank, spread
 
 _EPILOGUES: Final = {
     op.SWITCH_NORM: (),
@@ -85,15 +87,34 @@ def _layer_from_node(node: ir.Node, path: Path) -> LayerWeights:
     shape = _shape(node.inputs[0]) if node.inputs else None
     scale = _shape(node.inputs[1]) if len(node.inputs) > 1 else None
     channels = next((dims[i] for dims, i in ((scale, 0), (shape, 1)) if dims is not None and len(dims) > i), None)
+    mean, var = (
+        _weights(node, statistic, key, where)
+        for statistic, key in (("mean", op.METADATA_MEAN_BN), ("var", op.METADATA_VAR_BN))
+    )
     return LayerWeights(
         name,
         kind_from_rank(len(shape) if shape is not None else None),
         channels if isinstance(channels, int) else None,
         shape,
-        _weights(node, "mean", op.METADATA_MEAN_BN, where),
-        _weights(node, "var", op.METADATA_VAR_BN, where),
+        mean,
+        var,
         _EPILOGUES[node.op_type],
+        gamma=spread(_constant(node, 1)),
+        population_mean=spread(_unfolded(_constant(node, 3), mean[2])),
+        population_var=spread(_unfolded(_constant(node, 4), var[2])),
     )
+
+
+def _constant(node: ir.Node, index: int) -> npt.NDArray[Any] | None:
+    """The values of an input, where the file itself has them."""
+    value = node.inputs[index] if len(node.inputs) > index else None
+    tensor = None if value is None else value.const_value
+    return None if tensor is None or isinstance(tensor, ir.ExternalTensor) else tensor.numpy()
+
+
+def _unfolded(offset: npt.NDArray[Any] | None, share: float) -> npt.NDArray[Any] | None:
+    """The statistics behind share·statistics; None where nothing of them is in it."""
+    return None if offset is None or abs(share) < _ROUNDING else offset.astype(np.float64) / share
 
 
 def _weights(node: ir.Node, statistic: str, metadata_key: str, where: str) -> tuple[float, float, float]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
-from sn_deploy.inspection.layer import BRANCHES, LayerWeights, averages
+from sn_deploy.inspection.layer import BRANCHES, LayerWeights, Spread, averages
 
 STATISTICS = {"mean": "mean", "var": "variance"}
 
@@ -47,6 +49,23 @@ def _cells(weights: tuple[float, float, float]) -> list[Text]:
     return [Text(f"{weight:.3f}", style="bold cyan" if weight > 0.5 else "") for weight in weights]
 
 
+def statistics_from_layers(layers: list[LayerWeights]) -> Table:
+    """One row a layer: gamma, and the population's statistics in its BN branch; medians, and ranges over channels."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("layer", overflow="fold", min_width=8)
+    for head in ("gamma", "population mean", "population variance"):
+        table.add_column(f"{head}: median (range)", justify="right")
+    for number, layer in enumerate(layers, 1):
+        spreads = (layer.gamma, layer.population_mean, layer.population_var)
+        table.add_row(str(number), Text(layer.name), *(_spread_text(each) for each in spreads))
+    return table
+
+
+def _spread_text(spread: Spread | None) -> str:
+    return "–" if spread is None else f"{spread.median:.3g} ({spread.smallest:.3g} to {spread.largest:.3g})"
+
+
 def summary_from_layers(layers: list[LayerWeights]) -> str:
     """One line: how many layers there are and what they chose on average."""
     parts = [
@@ -57,8 +76,8 @@ def summary_from_layers(layers: list[LayerWeights]) -> str:
 
 
 def json_from_layers(layers: list[LayerWeights], path: Path) -> dict[str, object]:
-    """The same as plain data. Weights are the exact floats; an unknown shape, dimension, channel count or
-    epilogue is null."""
+    """The same as plain data. Weights are the exact floats; what is unknown or absent is null: a shape, dimension,
+    channel count, epilogue, or the statistics of a BN branch."""
     return {
         "file": str(path),
         "layers": [
@@ -70,6 +89,9 @@ def json_from_layers(layers: list[LayerWeights], path: Path) -> dict[str, object
                 "mean": dict(zip(BRANCHES, layer.mean, strict=True)),
                 "var": dict(zip(BRANCHES, layer.var, strict=True)),
                 "epilogue": None if layer.epilogue is None else list(layer.epilogue),
+                "gamma": _spread_json(layer.gamma),
+                "population_mean": _spread_json(layer.population_mean),
+                "population_var": _spread_json(layer.population_var),
             }
             for layer in layers
         ],
@@ -77,3 +99,9 @@ def json_from_layers(layers: list[LayerWeights], path: Path) -> dict[str, object
             statistic: dict(zip(BRANCHES, weights, strict=True)) for statistic, weights in averages(layers).items()
         },
     }
+
+
+def _spread_json(spread: Spread | None) -> dict[str, float | None] | None:
+    if spread is None:
+        return None
+    return {name: value if math.isfinite(value) else None for name, value in asdict(spread).items()}

@@ -159,8 +159,8 @@ def _channel_count(candidate: Candidate, shape: tuple[int, ...] | None) -> int:
         if len(shape) > 2 and shape[-1] == candidate.channels:
             raise RefusedError(
                 f"its input is {text}, and its parameters have {shape[-1]} channels: it takes its channels last",
-                "give it an input (N, C, *spatial), as sn_deploy.nn.ChannelsLast does; or export with torch.onnx.export, "
-                "and then run sn-deploy fuse",
+                "give it an input (N, C, *spatial), as sn_deploy.nn.ChannelsLast does; or run torch.onnx.export "
+                "and then sn-deploy fuse",
             )
         raise RefusedError(
             f"its input is {text}, with {shape[1]} channels along axis 1, and its parameters have {candidate.channels}",

@@ -66,6 +66,9 @@ def test_json_on_stdout_is_alone_and_exact(capsys: pytest.CaptureFixture[str], o
         "mean": {"IN": 0.5, "LN": 0.25, "BN": 0.25},
         "var": {"IN": 0.25, "LN": 0.25, "BN": 0.5},
         "epilogue": [],
+        "gamma": {"median": 1.0, "smallest": 1.0, "largest": 1.0},
+        "population_mean": {"median": 0.0, "smallest": 0.0, "largest": 0.0},
+        "population_var": {"median": 2.0, "smallest": 2.0, "largest": 2.0},
     }
     assert data["average"]["mean"] == {"IN": 0.625, "LN": 0.25, "BN": 0.125}
 
