@@ -383,9 +383,7 @@ def test_stripped_weights_come_from_the_file(tmp_path: Path) -> None:
         expect(engine.run({"x": rows(2)}), rows(2))
     assert fakes.Refitter.given == [str((tmp_path / "net.onnx").resolve())]
     fakes.Refitter.given.clear()
-    with pytest.raises(
-        SnDeployError, match=r"other\.onnx: its weights don.t go into .*: Could not refit"
-    ):
+    with pytest.raises(SnDeployError, match=r"other\.onnx: its weights don.t go into .*: Could not refit"):
         Engine(path, weights=tmp_path / "other.onnx")
 
 
