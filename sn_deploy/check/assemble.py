@@ -9,7 +9,7 @@ from typing import Any
 
 import sn_deploy
 from sn_deploy.check.comparison import Comparison
-from sn_deploy.check.result import Assertion, CheckResult, LatencyReport, OutputParity
+from sn_deploy.check.result import Assertion, BisectReport, CheckResult, LatencyReport, OutputParity
 from sn_deploy.check.shard import WHOLE, Shard
 
 
@@ -38,6 +38,7 @@ def result_from(
     circumstances: Circumstances,
     *,
     shard: Shard = WHOLE,
+    bisect: BisectReport | None = None,
     latency: LatencyReport | None = None,
     more: Sequence[Assertion] = (),
 ) -> CheckResult:
@@ -64,6 +65,7 @@ def result_from(
         metrics=comparison.figures(),
         assertions=[*comparison.assertions(), *more],
         layers=comparison.layers.reports() if comparison.layers is not None else (),
+        bisect=bisect,
         latency=latency,
         importance=circumstances.importance,
         sample_names=_sample_names(parity, circumstances),

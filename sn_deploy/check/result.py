@@ -156,6 +156,35 @@ class LayerReport:
 
 
 @dataclass(frozen=True)
+class BisectReport:
+    """Which layers of a half-precision file must stay in float32.
+
+    Attributes:
+        backend: the one that was bisected.
+        blocks: how many blocks its graph has: each SN layer with what leads to it, and what is behind the last one.
+        kept: the layers of the blocks that stay in float32, in order.
+        passed: whether the result passes with these in float32. If not, it doesn't with all of them either: precision
+            isn't the cause.
+        minimal: whether it was tried to leave out each one alone, in vain.
+        runs: how many files were tried.
+        says: what came of it, for people.
+        culprit, culprit_part: of the file in float32, where that doesn't pass: see `LayerReport`.
+        file: where the mixed file was written.
+    """
+
+    backend: str
+    blocks: int
+    kept: Sequence[str]
+    passed: bool
+    minimal: bool
+    runs: int
+    says: Sequence[str]
+    culprit: str | None = None
+    culprit_part: str | None = None
+    file: str | None = None
+
+
+@dataclass(frozen=True)
 class BackendLatency:
     """Times of one backend at one batch size, in ms of one call from arrays to arrays unless ``device`` says more.
 
@@ -290,6 +319,7 @@ class CheckResult:
     metrics: Sequence[TaskMetric]
     assertions: Sequence[Assertion]
     layers: Sequence[LayerReport] = ()
+    bisect: BisectReport | None = None
     latency: LatencyReport | None = None
     importance: Sequence[Mapping[str, Any]] = ()
     sample_names: Mapping[str, str] = field(default_factory=dict)

@@ -54,6 +54,11 @@ def _parts(result: CheckResult) -> Iterator[RenderableType]:
         yield _metrics(result.metrics, [info.name for info in result.backends])
     if result.layers:
         yield from _layers(result)
+    if result.bisect is not None:
+        yield Text("\nLayers that must stay in float32", style="bold")
+        yield from (Text(line) for line in result.bisect.says)
+        if result.bisect.file is not None:
+            yield Text(f"wrote {result.bisect.file}")
     if result.latency is not None:
         yield _latency(result.latency)
         if result.latency.load:

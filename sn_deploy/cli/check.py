@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from sn_deploy.atomic import check_writable
 from sn_deploy.cli.check_options import (
     BACKENDS,
     DATA,
@@ -36,10 +37,12 @@ if TYPE_CHECKING:
     from sn_deploy.check.backends.open import BackendOptions, Backends
     from sn_deploy.check.backends.torch_model import ModelOptions
     from sn_deploy.check.batch import Batch, Source
+    from sn_deploy.check.comparison import Comparison
     from sn_deploy.check.data.open import DataOptions
     from sn_deploy.check.layers.comparison import LayerTolerance
     from sn_deploy.check.limits import Limits
-    from sn_deploy.check.result import CheckResult, LatencyReport
+    from sn_deploy.check.result import BisectReport, CheckResult, LatencyReport
+    from sn_deploy.check.run import Plan
     from sn_deploy.check.shard import Shard
     from sn_deploy.check.timing import Speedup
 
@@ -105,6 +108,7 @@ def _request(given: Mapping[str, Any]) -> _Request:
     with_latency = _with_latency(given["latency"], shard != WHOLE, speedups)
     if given["concurrency"] and parse_concurrency(given["concurrency"]) and not with_latency:
         raise SnDeployError("needs the latency", where="--concurrency", mend="leave --no-latency or --shard out")
+    _check_bisect(given, shard != WHOLE)
     data_kind(given["data"])
     return _Request(_backend_options(given), limits, layers, speedups, shard, with_latency)
 
@@ -133,6 +137,7 @@ def _check(given: Mapping[str, Any], request: _Request, command: str, start: flo
         plan = Plan(request.limits, given["task"], given["user_metrics"], classes, request.layers)
         with _progress(source.batches) as advance:
             comparison, first = run_comparison(source, backends, plan, advance)
+        bisected = _bisect(given, comparison, backends, source, plan, console) if given["bisect"] else None
         latency = _time(given, backends, first, batches, request.speedups) if request.with_latency else None
     circumstances = Circumstances(
         command=command,
@@ -143,7 +148,19 @@ def _check(given: Mapping[str, Any], request: _Request, command: str, start: flo
         name_of=getattr(source, "name_of", lambda sample: None),
     )
     more = of_speedups(request.speedups, latency) if latency is not None else []
-    return result_from(comparison, circumstances, shard=request.shard, latency=latency, more=more)
+    return result_from(comparison, circumstances, shard=request.shard, bisect=bisected, latency=latency, more=more)
+
+
+def _check_bisect(given: Mapping[str, Any], is_part: bool) -> None:
+    output: Path | None = given["bisect_output"]
+    if output is not None and not given["bisect"]:
+        raise SnDeployError("is given without --bisect", where="--bisect-output")
+    if given["bisect"] and is_part:
+        raise SnDeployError(
+            "can't be done on a part", where="--bisect", mend="bisect in a run without --shard, with --limit"
+        )
+    if output is not None:
+        check_writable(output)
 
 
 def _with_latency(asked: bool | None, is_part: bool, speedups: Sequence[Speedup]) -> bool:
@@ -247,6 +264,35 @@ def _time(
             concurrency=parse_concurrency(given["concurrency"]) if given["concurrency"] else (),
             on_progress=show if not progress.disable else None,
         )
+
+
+def _bisect(
+    given: Mapping[str, Any],
+    comparison: Comparison,
+    backends: Backends,
+    source: Source,
+    plan: Plan,
+    console: Console,
+) -> BisectReport | None:
+    from sn_deploy.check.bisect.run import bisect, failed_backend
+
+    backend = failed_backend(comparison, backends)
+    if backend is None:
+        console.print("nothing to bisect: every backend passes")
+        return None
+    most = given["bisect_runs"]
+    console.print(f"bisecting {backend.info.name}: at most {most} runs of all {comparison.samples} samples")
+    with _drawn(MofNCompleteColumn(), TimeRemainingColumn()) as progress:
+        task = progress.add_task("bisect", total=most)
+
+        def show(done: int, most: int, seconds: float) -> None:
+            if done == 1:
+                console.print(f"a run takes {seconds:.1f} s, so {most} take {most * seconds:.0f} s at most")
+            progress.update(task, completed=done)
+            progress.refresh()
+
+        found = bisect(backend, backends, source, plan, most_runs=most, on_run=show)
+    return found.write(given["bisect_output"]) if given["bisect_output"] is not None else found.report
 
 
 def _importance(options: BackendOptions) -> list[Mapping[str, Any]]:

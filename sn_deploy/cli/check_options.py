@@ -137,6 +137,15 @@ LAYERS: Final = (
         metavar="FIGURE=X,…",
         help=f"What a layer may be off: {', '.join(LAYER_LIMITS)}.",
     ),
+    click.option(
+        "--bisect", is_flag=True, help="Of a file in half precision that fails: which layers must stay in float32."
+    ),
+    click.option(
+        "--bisect-output", type=click.Path(path_type=Path), metavar="FILE", help="Write the file with these in float32."
+    ),
+    click.option(
+        "--bisect-runs", type=click.IntRange(min=1), default=50, show_default=True, help="Files that are tried at most."
+    ),
 )
 
 LATENCY: Final = (

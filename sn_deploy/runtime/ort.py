@@ -189,13 +189,14 @@ class OrtSession:
             return {}
         return layer_times(self._path, lambda model, folder: self._reopen(model, profile=folder), inputs)
 
-    def with_model(self, model: bytes) -> OrtSession:
-        """A session of the same settings for another model, whose weights may lie in the files of this one's.
+    def with_model(self, model: str | os.PathLike[str] | bytes) -> OrtSession:
+        """A session of the same settings for another model; the weights of bytes may lie in the files of this one's.
 
         Raises:
             SnDeployError: ONNX Runtime can't load it.
         """
-        return self._reopen(model, external_data=None if self._path is None else self._path.parent)
+        in_memory = isinstance(model, bytes) and self._path is not None
+        return self._reopen(model, external_data=self._path.parent if in_memory and self._path else None)
 
     def end_profiling(self) -> Path:
         """Writes the profile of a session that was opened with one; gives its file."""

@@ -69,6 +69,10 @@ class AdaptedBackend:
             self._own_outputs = self._match_outputs(list(results))
         return {name: results[own] for name, own in self._own_outputs.items()}
 
+    def with_runner(self, info: BackendInfo, runner: Runner, reopen: Callable[[], Runner]) -> AdaptedBackend:
+        """Another runner with the same inputs and outputs."""
+        return AdaptedBackend(info, runner, reopen, self._input_names, self._own_outputs or self._output_names)
+
     def timed(self, inputs: Mapping[int, Mapping[str, Array]]) -> Any:
         """A runner for `sn_deploy.check.latency.measure` that is given ``inputs`` cast beforehand.
 

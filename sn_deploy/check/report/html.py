@@ -10,6 +10,7 @@ from typing import Any
 from sn_deploy.atomic import atomic_output
 from sn_deploy.check.report.document import checked_document
 from sn_deploy.check.report.page import Section
+from sn_deploy.check.report.sections.bisect import bisect_section
 from sn_deploy.check.report.sections.importance import importance_section
 from sn_deploy.check.report.sections.latency import latency_section, layer_time_section
 from sn_deploy.check.report.sections.layers import layers_section
@@ -81,6 +82,7 @@ def _sections(document: Mapping[str, Any]) -> list[Section]:
         outputs_section(document),
         task_section(document),
         layers_section(document, places),
+        bisect_section(document),
         latency_section(document, places),
         layer_time_section(document, places),
         importance_section(document),
