@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all test-native test-tensorrt tensorrt lint format clean
+.PHONY: demo test test-all test-native test-tensorrt tensorrt test-triton triton test-ort-versions ort-versions lint format clean
 
 # One stamp per set of extras: installs again, and builds the native library, only when what goes into that changes.
 NATIVE_SOURCES := $(shell find plugins -type f -not -path '*/tests/*')
@@ -51,6 +51,25 @@ test-tensorrt: .venv/.installed-test $(TENSORRT)/root/.complete
 	cmake --build $(TENSORRT)/sanitized
 	ctest --test-dir $(TENSORRT)/sanitized --output-on-failure
 	TENSORRT_TEST_ROOT=$(TENSORRT)/root SN_PLUGIN_BUILD=$(TENSORRT)/plugin $(BIN)/python -m pytest tests/tensorrt tests/gpu
+
+# A real Triton, its clients, Ray and the schemas of Kubernetes, for tests; fetched once. HAProxy's test wants haproxy.
+TRITON := build/triton
+triton: $(TRITON)/.complete
+
+$(TRITON)/.complete: tools/get_triton.py tools/get_tensorrt.py
+	PYTHONPATH=. $(PYTHON) tools/get_triton.py $(TRITON)
+	touch $@
+
+test-triton: .venv/.installed-test $(TRITON)/.complete
+	TRITON_TEST_ROOT=$(TRITON) PYTHONPATH=$(CURDIR)/$(TRITON)/client $(BIN)/python -m pytest tests/serve
+
+# Exported files in ONNX Runtime 1.18 to the newest, each minor version, with and without the native operators.
+ORT_VERSIONS := build/ort-versions
+ort-versions:
+	PYTHONPATH=. $(PYTHON) tools/get_ort_versions.py $(ORT_VERSIONS)
+
+test-ort-versions: .venv/.installed-test ort-versions
+	ORT_VERSIONS_ROOT=$(ORT_VERSIONS) $(BIN)/python -m pytest tests/serve/test_ort_versions.py
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .

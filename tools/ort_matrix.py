@@ -1,12 +1,11 @@
 """Runs exported files in real ONNX Runtimes, each minor version from 1.18 on, as Triton's releases carry them.
 
     python -m tools.ort_matrix ROOT MODEL.onnx … [--library LIBRARY] [--versions 1.18 1.22]
-    python -m tools.ort_matrix ROOT --install-only
 
-Each version is installed alone, with the NumPy that it was built for, into ROOT/VERSION. A process of its own loads
-each file by the function inside it and, with --library, by the native operators, on input that is the same everywhere;
-the outputs are compared with those of the ONNX Runtime that is installed here. Exits with 1 where one can't load a file
-or gives other numbers.
+Each version is installed alone, by tools/get_ort_versions.py, into ROOT/VERSION. A process of its own loads each file
+by the function inside it and, with --library, by the native operators, on input that is the same everywhere; the
+outputs are compared with those of the ONNX Runtime that is installed here. Exits with 1 where one can't load a file or
+gives other numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -28,12 +26,9 @@ from sn_deploy.check.tolerances import TOLERANCES
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.native import ort_library
 from sn_deploy.runtime.ort import OrtSession
-from tools.get_tensorrt import once, run
+from tools.get_ort_versions import install, versions
 
-OLDEST: Final = (1, 18)
 BATCH: Final = 3
-# Built before NumPy 2.
-_WITH_NUMPY_1: Final = (1, 18)
 
 _PROBE: Final = """
 import json, sys
@@ -50,40 +45,6 @@ results = session.run(None, dict(np.load(given)))
 np.savez(output, **{one.name: value for one, value in zip(session.get_outputs(), results)})
 print(ort.__version__)
 """
-
-
-def versions() -> list[str]:
-    """The newest release of each minor version from 1.18 on that there is for this Python.
-
-    Raises:
-        SnDeployError: pip can't tell.
-    """
-    text = run([sys.executable, "-m", "pip", "index", "versions", "onnxruntime"])
-    match = re.search(r"Available versions: (.*)", text)
-    if match is None:
-        raise SnDeployError("pip lists no versions of onnxruntime")
-    newest: dict[tuple[int, int], str] = {}
-    for version in match[1].split(", "):  # newest first
-        numbers = version.split(".")
-        minor = (int(numbers[0]), int(numbers[1]))
-        if minor >= OLDEST:
-            newest.setdefault(minor, version)
-    return [newest[minor] for minor in sorted(newest)]
-
-
-def install(root: Path, version: str) -> list[Path]:
-    """The folders of packages that a process needs to import this version."""
-    numbers = tuple(int(part) for part in version.split(".")[:2])
-    numpy = "numpy<2" if numbers <= _WITH_NUMPY_1 else "numpy>=2"
-    folders = {root / version: f"onnxruntime=={version}", root / ("numpy1" if numpy == "numpy<2" else "numpy2"): numpy}
-    for folder, requirement in folders.items():
-        # Its other dependencies are for tools that come with it.
-        once(folder, lambda target, requirement=requirement: _install(target, requirement))  # type: ignore[misc]
-    return list(folders)
-
-
-def _install(target: Path, requirement: str) -> None:
-    run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), requirement])
 
 
 def inputs_of(model: Path) -> dict[str, Any]:
@@ -177,10 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, metavar="ROOT")
-    parser.add_argument("models", type=Path, nargs="*", metavar="MODEL.onnx")
+    parser.add_argument("models", type=Path, nargs="+", metavar="MODEL.onnx")
     parser.add_argument("--library", type=Path, default=ort_library(), help="with the native operators")
     parser.add_argument("--versions", nargs="+", metavar="1.18", help="minor or full versions; default: each minor one")
-    parser.add_argument("--install-only", action="store_true", help="into ROOT, for later runs")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     try:
@@ -188,10 +148,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         wanted = [
             one for one in there if not options.versions or one in options.versions or _minor(one) in options.versions
         ]
-        if options.install_only:
-            for version in wanted:
-                install(options.root.resolve(), version)
-            return 0
         rows = run_matrix(options.root.resolve(), [one.resolve() for one in options.models], options.library, wanted)
     except SnDeployError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -14,14 +14,13 @@ import pytest
 from onnx import numpy_helper
 
 from sn_deploy.runtime.native import ort_library
+from tools.get_ort_versions import install, versions
 from tools.ort_matrix import (
     inputs_of,
-    install,
     outputs_here,
     outputs_there,
     run_matrix,
     tolerance_of,
-    versions,
     worst_rel_l2,
 )
 
