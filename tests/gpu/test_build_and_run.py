@@ -188,6 +188,23 @@ def test_what_the_callers_stream_was_given_comes_first(net: Net) -> None:
             assert error_of(y, net.exact(images(4, 9))) <= ALLOWED["fp32"], graphs
 
 
+def test_outputs_hold_while_the_callers_stream_reads_them(net: Net) -> None:
+    for graphs in (True, False):
+        with opened(net.engine("fp32")) as engine, engine.session(cuda_graphs=graphs) as session:
+            caller = torch.cuda.Stream()
+            x = torch.from_numpy(images(4, 2)).cuda()
+            torch.cuda.synchronize()
+            with torch.cuda.stream(caller):
+                y = only(session.run_tensors({net.input: x}))
+                torch.cuda._sleep(200_000_000)
+                read = y + 0
+                del y
+                for seed in range(3):
+                    session.run({net.input: images(4, seed + 10)})
+            caller.synchronize()
+            assert error_of(read, net.exact(images(4, 2))) <= ALLOWED["fp32"], graphs
+
+
 def test_sessions_of_several_threads_at_the_same_time(net: Net) -> None:
     with opened(net.engine("fp16")) as engine:
         expected = {count: only(engine.run({net.input: images(count)})).tobytes() for count in (1, 4, 8)}

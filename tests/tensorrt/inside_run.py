@@ -159,8 +159,21 @@ def test_streams_wait_for_each_other(tmp_path: Path, device: Torch) -> None:
         session.run_tensors({"x": torch.from_numpy(rows(2))})
         own, caller = session.stream.name, device.cuda.caller.name
         assert Stream.order == [(own, "waits for", caller), (caller, "waits for", own)]
+        Stream.order.clear()
+        session.run({"x": rows(2)})  # the caller may still read what the run before gave
+        assert Stream.order == [(own, "waits for", caller)]
         assert session.stream is not device.cuda.caller
         assert device.cuda.current is device.cuda.caller
+
+
+def test_what_the_caller_gets_is_memory_of_its_own_stream(tmp_path: Path, device: Torch) -> None:
+    with Engine(engine_file(tmp_path)) as engine, engine.session(cuda_graphs=False) as session:
+        device.allocated_on.clear()
+        session.run_tensors({"x": torch.from_numpy(rows(2))})
+        assert device.allocated_on == [device.cuda.caller.name] * 2
+        device.allocated_on.clear()
+        session.run({"x": rows(2)})
+        assert device.allocated_on == [session.stream.name] * 2
 
 
 def test_an_empty_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,12 +99,8 @@ class Session:
         Raises:
             SnDeployError: as `run`.
         """
-        torch = self._torch
-        outer = torch.cuda.current_stream(self.device)
-        with self._active():
-            tensors = self._checked_tensors(inputs)
-            self.stream.wait_stream(outer)
-            outputs = self._launch_tensors(tensors)
+        with self._active() as outer:
+            outputs = self._launch_tensors(self._checked_tensors(inputs), outer)
             outer.wait_stream(self.stream)
             return outputs
 
@@ -120,8 +116,10 @@ class Session:
             raise SnDeployError(
                 "without CUDA graphs a session has no buffers of its own", where=self.name, mend="give it your tensors"
             )
-        with self._active():
-            return self._binding({name: tuple(shape) for name, shape in shapes.items()})
+        with self._active() as outer:
+            binding = self._binding({name: tuple(shape) for name, shape in shapes.items()})
+            outer.wait_stream(self.stream)
+            return binding
 
     def device_time_ms(self, inputs: Mapping[str, Array]) -> float:
         """Time of one run on the GPU alone, by its own events, with the inputs there already."""
@@ -174,13 +172,19 @@ class Session:
     # --- Runs -------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _active(self) -> Iterator[None]:
-        """This thread alone, on the session's device and stream."""
+    def _active(self) -> Iterator[Any]:
+        """This thread alone, on the session's device and stream; yields the caller's stream.
+
+        The session's stream waits for the caller's: inputs may still be written there, and outputs of an earlier run
+        still be read.
+        """
         with self._lock:
             if self._closed:
                 raise SnDeployError("the session is closed", where=self.name, mend="open another")
+            outer = self._torch.cuda.current_stream(self.device)
             with self._torch.cuda.device(self.device), self._torch.cuda.stream(self.stream):
-                yield
+                self.stream.wait_stream(outer)
+                yield outer
 
     def _launch_arrays(self, inputs: Mapping[str, Array], events: tuple[Any, Any] | None = None) -> dict[str, Any]:
         check_inputs(self.inputs, inputs, where=self.name)
@@ -191,9 +195,9 @@ class Session:
             binding.inputs[name].copy_(tensor_from_array(array), non_blocking=True)
         return self._replay(binding, events)
 
-    def _launch_tensors(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def _launch_tensors(self, inputs: Mapping[str, Any], outer: Any) -> dict[str, Any]:
         if not self._graphs_for(_shapes_of(inputs)):
-            return self._launch_plainly(inputs)
+            return self._launch_plainly(inputs, outer=outer)
         binding = self._binding(_shapes_of(inputs))
         for name, tensor in inputs.items():
             if tensor.data_ptr() != binding.inputs[name].data_ptr():
@@ -212,13 +216,18 @@ class Session:
             events[1].record(self.stream)
         return dict(binding.outputs)
 
-    def _launch_plainly(self, inputs: Mapping[str, Any], events: tuple[Any, Any] | None = None) -> dict[str, Any]:
+    def _launch_plainly(
+        self, inputs: Mapping[str, Any], events: tuple[Any, Any] | None = None, outer: Any = None
+    ) -> dict[str, Any]:
         profile = self._profile_for(_shapes_of(inputs))
         if profile not in self._contexts:
             self._contexts[profile] = self._new_context(profile)
         context = self._contexts[profile]
         self._set_inputs(context, inputs)
-        outputs = self._set_outputs(context)
+        # The caller will free what it is given while its own stream may still read it: that memory has to be that
+        # stream's, or the next run here would get it too early.
+        with self._torch.cuda.stream(self.stream if outer is None else outer):
+            outputs = self._set_outputs(context)
         if events is not None:
             events[0].record(self.stream)
         self._enqueue(context)

@@ -104,6 +104,12 @@ class Torch(types.ModuleType):
     def __init__(self) -> None:
         super().__init__("torch")
         self.cuda = Cuda()
+        self.allocated_on: list[str] = []
+
+    def empty(self, *shape: Any, **options: Any) -> torch.Tensor:
+        """Notes the stream that the memory is of."""
+        self.allocated_on.append(self.cuda.current.name)
+        return torch.empty(*shape, **options)
 
     def device(self, kind: str, index: int = 0) -> torch.device:
         assert kind == "cuda"
