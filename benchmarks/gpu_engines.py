@@ -1,129 +1,245 @@
-"""TensorRT engines of ResNet-50 with SN on a GPU: with the plugin, from the function body, and the floor, the same net
-with batch norms in its norms' places, which TensorRT folds into the convolutions.
+"""TensorRT engines of the demo's net and of ResNet-50 with SN on a GPU: with the plugin, from the function body, and
+the floor, the same net with batch norms in its norms' places, which TensorRT folds into the convolutions.
 
     python benchmarks/gpu_engines.py --plugins build/plugins/tensorrt --output gpu_engines.json
+    python benchmarks/gpu_engines.py --files FOLDER --make-files      # ahead, where no GPU is
+    python benchmarks/gpu_engines.py --rehearse --nets digits --output rehearsal.json
 
-Whatever the plugin's engine takes over the floor is what SN costs. All engines of one net run in turns, from CUDA
-graphs, beside torch eager and torch.compile in the same precision; each engine's logits are held against torch's in
-float32 first. Without a GPU or TensorRT nothing is measured and the exit code is 2.
+Whatever the plugin's engine takes over the floor is what SN costs. A measurement is one net, one precision, one batch,
+in an engine for that batch alone (static) or for 1 to 128 (dynamic). Its engines run in turns, from CUDA graphs, beside
+torch eager, torch.compile and ONNX Runtime's CUDA provider in the same precision where these are there; each engine's
+logits are held against torch's in float32 first. Nothing uses TF32.
+
+Called again with the same output it goes on with what is missing; the exit code is 3 while something is. Without a GPU
+or TensorRT nothing is measured and the exit code is 2. --rehearse takes every step over ONNX Runtime on the CPU in the
+place of engines, and its times mean nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
 import torch
-from function_body import look_trained_
-from gpu_timing import GpuClock, Timed, in_turns, summary
+from gpu_nets import DTYPES, FLOAT_OF, FLOOR, FORMS, NETS, PLUGIN, PRECISIONS, Net, at_batch, file_of
+from gpu_timing import Clock, GpuClock, RehearsalClock, Timed, in_turns, summary
 from interleaved import write_results
-from onnx import helper, numpy_helper
 
-import sn_deploy
 from sn_deploy.atomic import check_writable
 from sn_deploy.engine.layers import is_plugin, layer_rows
 from sn_deploy.engine.layers import layer_counts as counts_of
 from sn_deploy.errors import SnDeployError
-from sn_deploy.graph.op import DOMAIN, SWITCH_NORM
-from sn_deploy.models import resnetv1sn50, resnetv2sn50
+from sn_deploy.precision.run import write_emulated
 from sn_deploy.runtime.native import find_library
+from sn_deploy.runtime.ort import OrtSession
+from sn_deploy.runtime.tensors import Array
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for tests.gpu.engines
-
-IMAGE = (3, 224, 224)
-NETS = {"resnet50 v1": resnetv1sn50, "resnet50 v2": resnetv2sn50}
-PLUGIN, BODY, FLOOR = "plugin", "function body", "floor"
+BODY = "function body"
 BATCHES = [32, 1, 128, 8]  # in the order of interest: the time may end before the last
-GOALS = {1: 1.32, 8: 1.35, 32: 1.40, 128: 1.42}  # of the floor, in fp16
-OPSETS = {"fp32": 20, "fp16": 20, "bf16": 22}  # 22 is the first with a convolution in bfloat16
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-# Relative L2 of the logits to torch in float32: tests/tolerances.py's units of roundoff, for some 50 layers.
-AGREES = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 4e-2}
+STATIC, DYNAMIC = "static", "dynamic"
+LARGEST_BATCH = 128
+COMPARED_IMAGES = 1000  # of the demo's set
+# Relative L2 of the logits to torch in float32: sn_deploy.check.tolerances for half types, and what 8 bits cost.
+AGREES = {"fp32": 1e-4, "fp16": 16 * 2.0**-11, "bf16": 16 * 2.0**-8, "int8": 0.15}
+UNFINISHED = 3  # the exit code of a call whose time was up
+# What is slow to prepare is measured at one batch alone.
+SLOW_BATCH = 32
+
+Run = Callable[[Array], Array]
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One measurement."""
+
+    net: str
+    precision: str
+    shapes: str
+    batch: int
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """Where it stands in the results."""
+        return (self.net, self.precision, self.shapes, str(self.batch))
+
+
+def cells(nets: Sequence[str], precisions: Sequence[str], batches: Sequence[int]) -> Iterator[Cell]:
+    """All, those that goals are set for first."""
+    for shapes in (STATIC, DYNAMIC):
+        for precision in precisions:
+            for net in nets:
+                for batch in batches:
+                    yield Cell(net, precision, shapes, batch)
+
+
+# --- Where engines run ----------------------------------------------------------------------------------------------
+
+
+class Opened(Protocol):
+    """An engine with the inputs of one measurement in it."""
+
+    facts: dict[str, Any]
+
+    def timed(self, clock: Any) -> Timed:
+        """One run as something that can be timed."""
+
+    def run(self, x: Array) -> Array:
+        """Its first output."""
+
+    def close(self) -> None:
+        """Frees it."""
+
+
+class Machine(Protocol):
+    """What builds and opens engines."""
+
+    clock: Clock
+
+    def open(self, model: Path, form: str, shapes: Mapping[str, Any], x: Array) -> Opened:
+        """An engine of the file for these shapes (of a dynamic file; else none), with X (N, …) in it."""
+
+    def rows(self, cell: Cell, net: Net, module: torch.nn.Module, x: Array, model: Path) -> dict[str, Timed]:
+        """What is timed beside engines."""
+
+
+class TensorRtMachine:
+    """The product's own builder and engines."""
+
+    def __init__(self, plugin: Path, compiled: bool, folder: Path) -> None:
+        self.clock = GpuClock()
+        torch.backends.cudnn.allow_tf32 = False  # as the engines are built
+        self._plugin, self._compiled, self._folder = plugin, compiled, folder
+
+    def open(self, model: Path, form: str, shapes: Mapping[str, Any], x: Array) -> Opened:
+        """See `Machine`."""
+        from sn_deploy.engine.build import build
+        from sn_deploy.runtime.trt import Engine
+
+        start = time.monotonic()
+        path = self._folder / "net.engine"
+        given: dict[str, Any] = (
+            {"plugin": "none"} if form == BODY else {"plugin": "auto", "plugin_library": self._plugin}
+        )
+        if form == FLOOR:
+            given = {}
+        build(model, path, profiles=[shapes] if shapes else (), timing_cache=self._folder / "timings", **given)
+        engine = Engine(path, plugin=None if form != PLUGIN else self._plugin)
+        facts = {"build_s": round(time.monotonic() - start, 1), "plan_bytes": path.stat().st_size}
+        return _OpenedEngine(engine, x, {**facts, **layer_counts(engine.layers())})
+
+    def rows(self, cell: Cell, net: Net, module: torch.nn.Module, x: Array, model: Path) -> dict[str, Timed]:
+        """torch, in channels-last, which its convolutions prefer, and ONNX Runtime's CUDA provider."""
+        if cell.precision == "int8" or cell.shapes == DYNAMIC:
+            return {}
+        dtype = DTYPES[cell.precision]
+        half = module.to("cuda", dtype, memory_format=torch.channels_last)
+        own = torch.from_numpy(x).to("cuda", dtype).contiguous(memory_format=torch.channels_last)
+
+        def work(call: Callable[..., Any] = half) -> None:
+            with torch.no_grad():
+                call(own)
+
+        rows = {"torch eager, launched": self.clock.launched(work), "torch eager": self.clock.graph(work)}
+        if self._compiled and cell.batch == SLOW_BATCH and cell.precision == "fp16":
+            compiled = torch.compile(half, dynamic=False)
+            rows["torch.compile"] = self.clock.graph(lambda: work(compiled))
+        return {**rows, **_ort_cuda(model, x.astype(np.float16) if cell.precision == "fp16" else x, cell.precision)}
 
 
 @dataclass
-class Bench:
-    """What all measurements share, and what they found."""
+class _OpenedEngine:
+    engine: Any
+    x: Array
+    facts: dict[str, Any]
 
-    engines: Any  # tests.gpu.engines
-    clock: GpuClock
-    rounds: int
-    compiled: bool
-    deadline: float
-    save: Callable[[], None] = lambda: None
-    results: dict[str, Any] = field(default_factory=dict)
-    cache: bytes = b""  # TensorRT's timings, of one engine for the next
+    def __post_init__(self) -> None:
+        (self._input,), (self._output,) = self.engine.inputs, self.engine.outputs
+        self._session = self.engine.session(most_shapes=4)
+        self._binding = self._session.buffers({self._input.name: self.x.shape})
+        self._binding.inputs[self._input.name].copy_(torch.from_numpy(self.x))
 
-    def late(self) -> bool:
-        """Whether the time is up."""
-        return time.monotonic() > self.deadline
+    def timed(self, clock: GpuClock) -> Timed:
+        return clock.replayed(self._binding.graph.replay)
 
+    def run(self, x: Array) -> Array:
+        (y,) = self._session.run({self._input.name: x.astype(self._input.dtype)}).values()
+        return np.asarray(y)
 
-# --- Files ----------------------------------------------------------------------------------------------------------
-
-
-def exported(net: torch.nn.Module, precision: str, **options: Any) -> onnx.ModelProto:
-    """The file that `sn_deploy.export` writes, for any batch."""
-    x = torch.zeros(2, *IMAGE)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "net.onnx"
-        sn_deploy.export(net, x, path, precision=precision, opset=OPSETS[precision], dynamic="batch", **options)
-        return onnx.load(path)
+    def close(self) -> None:
+        self.engine.close()
 
 
-def at_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
-    """The file with a batch that is known, so that TensorRT plans for nothing else."""
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    del made.graph.value_info[:]
-    for value in (*made.graph.input, *made.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_value = batch
-    return made
+def _ort_cuda(model: Path, x: Array, precision: str) -> dict[str, Timed]:
+    """ONNX Runtime's CUDA provider from memory on the GPU, on the clock of the host; nothing where it isn't there."""
+    if precision not in ("fp32", "fp16"):
+        return {}
+    try:
+        session = OrtSession(model, providers=["CUDAExecutionProvider", "CPUExecutionProvider"])
+    except SnDeployError as error:
+        print(f"  without ONNX Runtime's CUDA provider: {error}", flush=True)
+        return {}
+    own = torch.from_numpy(x).to("cuda")
+    binding = session._session.io_binding()
+    binding.bind_input(session.inputs[0].name, "cuda", 0, x.dtype.type, x.shape, own.data_ptr())
+    binding.bind_output(session.outputs[0].name, "cuda")
+
+    def timed() -> float:
+        start = time.perf_counter()
+        session._session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        assert own.is_cuda  # held as long as it is read
+        return (time.perf_counter() - start) * 1e6
+
+    return {"ONNX Runtime CUDA, launched": timed}
 
 
-def with_batch_norms(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Each SwitchNorm a BatchNormalization with the same scale and bias; its statistics are any constants."""
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    graph = made.graph
-    values = {tensor.name: tensor for tensor in graph.initializer}
-    norms = [node for node in graph.node if node.domain == DOMAIN]
-    unused = {name for node in norms for name in node.input[1:5]}
-    kept = [tensor for tensor in graph.initializer if tensor.name not in unused]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-    element_type = graph.input[0].type.tensor_type.elem_type
-    for node in norms:
-        assert node.op_type == SWITCH_NORM
-        scale, bias, mean, var = (numpy_helper.to_array(values[name]) for name in node.input[1:5])
-        names = [f"{node.output[0]}.batch_norm.{part}" for part in ("scale", "bias", "mean", "var")]
-        for name, array in zip(names, (scale, bias, np.zeros_like(mean), np.ones_like(var)), strict=True):
-            tensor = helper.make_tensor(name, element_type, array.shape, array)
-            graph.initializer.append(tensor)
-        x, y = node.input[0], node.output[0]
-        node.CopyFrom(helper.make_node("BatchNormalization", [x, *names], [y], name=node.name, epsilon=1e-5))
-    del made.functions[:]
-    return made
+class RehearsalMachine:
+    """ONNX Runtime on the CPU in the place of TensorRT: every step but the builder's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = RehearsalClock()
+        self._folder = folder
+
+    def open(self, model: Path, form: str, shapes: Mapping[str, Any], x: Array) -> Opened:
+        """See `Machine`."""
+        emulated = write_emulated(model, self._folder / "emulated.onnx")
+        opened = OrtSession(emulated, native=form == PLUGIN, threads=1)
+        return _OpenedSession(opened, x, {"build_s": 0.0, **layer_counts([])})
+
+    def rows(self, cell: Cell, net: Net, module: torch.nn.Module, x: Array, model: Path) -> dict[str, Timed]:
+        """torch in float32."""
+
+        def work() -> None:
+            with torch.no_grad():
+                module(torch.from_numpy(x))
+
+        return {"torch eager": self.clock.graph(work)}
 
 
-def forms(net: torch.nn.Module, precision: str) -> dict[str, onnx.ModelProto]:
-    """The net as each engine's file."""
-    return {
-        PLUGIN: exported(net, precision),
-        FLOOR: with_batch_norms(exported(net, precision, fuse=False)),
-        BODY: exported(net, precision, inline=True),
-    }
+@dataclass
+class _OpenedSession:
+    session: OrtSession
+    x: Array
+    facts: dict[str, Any]
 
+    def timed(self, clock: RehearsalClock) -> Timed:
+        return clock.launched(lambda: self.run(self.x))
 
-# --- Engines --------------------------------------------------------------------------------------------------------
+    def run(self, x: Array) -> Array:
+        (y,) = self.session.run({self.session.inputs[0].name: x.astype(self.session.inputs[0].dtype)}).values()
+        return y
+
+    def close(self) -> None:
+        self.session.close()
 
 
 def layer_counts(layers: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -140,118 +256,144 @@ def layer_counts(layers: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def build(bench: Bench, model: onnx.ModelProto) -> tuple[Any, dict[str, Any]]:
-    """An engine, and what is known of it."""
-    start = time.monotonic()
-    built = bench.engines.build(model, bench.engines.Recipe(cache=bench.cache))
-    bench.cache = built.cache
-    engine = bench.engines.Engine(built.plan)
-    facts = {"build_s": round(time.monotonic() - start, 1), "plan_bytes": len(built.plan)}
-    return engine, {**facts, **layer_counts(engine.layers())}
-
-
-def prepared(bench: Bench, engine: Any, x: torch.Tensor) -> tuple[Timed, torch.Tensor]:
-    """The engine with X bound, as a graph; and its output."""
-    engine.bind({engine.inputs[0]: x})
-    torch.cuda.synchronize()
-    timed = bench.clock.graph(engine.enqueue)
-    timed()
-    return timed, engine.tensors[engine.outputs[0]]
-
-
-def error_of(y: torch.Tensor, expected: torch.Tensor) -> float:
-    """Relative L2; infinite for a NaN."""
-    error = float((y.double() - expected.double()).norm() / expected.double().norm())
-    return error if np.isfinite(error) else float("inf")
-
-
 # --- Measurements ---------------------------------------------------------------------------------------------------
 
 
-def torch_rows(bench: Bench, net: torch.nn.Module, x: torch.Tensor) -> dict[str, Timed]:
-    """The net by torch, in X's precision and in channels-last, which its convolutions prefer."""
-    module = net.to("cuda", x.dtype, memory_format=torch.channels_last)
-    own = x.contiguous(memory_format=torch.channels_last)
+@dataclass
+class Bench:
+    """What all measurements share, and what they found."""
 
-    def work(call: Callable[..., Any] = module) -> None:
-        with torch.no_grad():
-            call(own)
+    machine: Machine
+    files: Path
+    folder: Path
+    rounds: int
+    deadline: float
+    results: dict[str, Any] = field(default_factory=dict)
+    output: Path | None = None
 
-    rows = {"torch eager, launched": bench.clock.launched(work), "torch eager": bench.clock.graph(work)}
-    if bench.compiled and not bench.late():
-        compiled = torch.compile(module, dynamic=False)
-        rows["torch.compile"] = bench.clock.graph(lambda: work(compiled))
-    return rows
+    def late(self) -> bool:
+        """Whether the time is up."""
+        return time.monotonic() > self.deadline
+
+    def known(self, cell: Cell) -> dict[str, Any] | None:
+        """What an earlier call measured."""
+        found: Any = self.results["nets"]
+        for key in cell.path:
+            found = found.get(key, {})
+        return found if found.get("us") else None
+
+    def keep(self, cell: Cell, row: dict[str, Any]) -> None:
+        """Puts it where it belongs, and writes everything."""
+        place = self.results["nets"]
+        for key in cell.path[:-1]:
+            place = place.setdefault(key, {})
+        place[cell.path[-1]] = row
+        write_results(self.results, self.output)
 
 
-def time_net(
-    bench: Bench, net: torch.nn.Module, models: dict[str, onnx.ModelProto], precision: str, batch: int
-) -> dict[str, Any]:
-    """All forms of one net at one batch, in turns."""
-    x = torch.randn(batch, *IMAGE, generator=torch.Generator().manual_seed(batch)).to("cuda")
+def error_of(y: Array, expected: Array) -> float:
+    """Relative L2; infinite for a NaN."""
+    exact = expected.astype(np.float64)
+    error = float(np.linalg.norm(y.astype(np.float64) - exact) / np.linalg.norm(exact))
+    return error if np.isfinite(error) else float("inf")
+
+
+def expected_of(module: torch.nn.Module, x: Array) -> Array:
+    """By torch in float32, on the GPU where there is one."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     with torch.no_grad():
-        expected = net.to("cuda", torch.float32)(x)
-    x = x.to(DTYPES[precision])
+        return module.to(device, torch.float32)(torch.from_numpy(x).to(device)).cpu().numpy()
+
+
+def measure_cell(bench: Bench, cell: Cell) -> dict[str, Any]:
+    """All forms of one net at one batch, in turns."""
+    net = NETS[cell.net]
+    module = net.make()
+    x = net.samples(cell.batch)
+    expected = expected_of(module, x)
     timed: dict[str, Timed] = {}
     row: dict[str, Any] = {"engines": {}}
-    keep = []  # the engines, as long as their graphs
-    for form, model in models.items():
-        if form == BODY and batch != BATCHES[0]:
-            continue
-        engine, facts = build(bench, at_batch(model, batch))
-        timed[form], y = prepared(bench, engine, x)
-        row["engines"][form] = facts
-        if form != FLOOR:
-            facts["relative_l2"] = error_of(y, expected)
-            facts["top1_agreement"] = float((y.argmax(1) == expected.argmax(1)).float().mean())
-            if not facts["relative_l2"] <= AGREES[precision]:
-                raise SnDeployError(
-                    f"relative L2 to torch is {facts['relative_l2']:.2e}", where=f"batch {batch}, {form}"
-                )
-        keep.append(engine)
-    timed.update(torch_rows(bench, net, x))
-    times = in_turns(timed, bench.rounds)
+    opened: list[Opened] = []
+    with_body = cell.shapes == STATIC and cell.batch == SLOW_BATCH
+    try:
+        for form in (*FORMS, *([BODY] if with_body else [])):
+            source = file_of(net, PLUGIN if form == BODY else form, cell.precision, bench.files)
+            engine = _open(bench, source, form, cell, x)
+            opened.append(engine)
+            row["engines"][form] = engine.facts
+            if form != FLOOR:
+                engine.facts.update(_parity(engine, net, x, expected, module, cell))
+            timed[form] = engine.timed(bench.machine.clock)
+        timed.update(bench.machine.rows(cell, net, module, x, file_of(net, PLUGIN, cell.precision, bench.files)))
+        times = in_turns(timed, bench.rounds)
+    finally:
+        for engine in opened:
+            engine.close()
     row["us"] = summary(times)
     row["ratio_to_floor"] = {key: round(float(np.median(value / times[FLOOR])), 4) for key, value in times.items()}
     return row
 
 
-def measure(bench: Bench, nets: Sequence[str], precisions: Sequence[str], batches: Sequence[int]) -> None:
-    """One net, precision and batch after the other, as far as the time goes."""
-    for name in nets:
-        for precision in precisions:
-            if bench.late():
-                return
-            torch.manual_seed(0)
-            net = look_trained_(NETS[name]())
-            models = forms(net, precision)
-            rows = bench.results["nets"].setdefault(name, {}).setdefault(precision, {})
-            for batch in batches:
-                if bench.late():
-                    return
-                try:
-                    rows[str(batch)] = time_net(bench, net, models, precision, batch)
-                except (bench.engines.EngineError, torch.cuda.OutOfMemoryError) as error:
-                    rows[str(batch)] = {"left_out": str(error).splitlines()[0]}
-                bench.save()
-                print(report(name, precision, batch, rows[str(batch)]), flush=True)
+def _open(bench: Bench, source: Path, form: str, cell: Cell, x: Array) -> Opened:
+    if cell.shapes == STATIC:
+        return bench.machine.open(at_batch(source, cell.batch, bench.folder / "static.onnx"), form, {}, x)
+    name = onnx.load(source, load_external_data=False).graph.input[0].name
+    image = x.shape[1:]
+    shapes = {name: ((1, *image), (SLOW_BATCH, *image), (LARGEST_BATCH, *image))}
+    return bench.machine.open(source, form, shapes, x)
 
 
-def report(name: str, precision: str, batch: int, row: dict[str, Any]) -> str:
+def _parity(
+    engine: Opened, net: Net, x: Array, expected: Array, module: torch.nn.Module, cell: Cell
+) -> dict[str, float]:
+    y = engine.run(x)
+    found = {
+        "relative_l2": error_of(y, expected),
+        "top1_agreement": float((y.argmax(1) == expected.argmax(1)).mean()),
+    }
+    if not found["relative_l2"] <= AGREES[cell.precision]:
+        raise SnDeployError(f"relative L2 to torch is {found['relative_l2']:.2e}", where="/".join(cell.path))
+    if net.name == "digits" and cell.shapes == DYNAMIC and cell.batch == LARGEST_BATCH:
+        images = net.samples(COMPARED_IMAGES)
+        parts = np.array_split(images, -(-COMPARED_IMAGES // LARGEST_BATCH))
+        classes = np.concatenate([engine.run(part).argmax(1) for part in parts])
+        found["images"] = COMPARED_IMAGES
+        found["top1_agreement"] = float((classes == expected_of(module, images).argmax(1)).mean())
+    return found
+
+
+def measure(bench: Bench, wanted: Sequence[Cell]) -> bool:
+    """One after the other, as far as the time goes; whether all that could be measured are."""
+    for cell in wanted:
+        if bench.known(cell) is not None:
+            continue
+        if bench.late():
+            return False
+        try:
+            row = measure_cell(bench, cell)
+        except (SnDeployError, RuntimeError) as error:  # of CUDA: out of memory, say
+            row = {"left_out": str(error).splitlines()[0][:300]}
+        bench.keep(cell, row)
+        print(report(cell, row), flush=True)
+    return True
+
+
+def report(cell: Cell, row: dict[str, Any]) -> str:
     """One measurement's table."""
-    lines = [f"{name}, {precision}, batch {batch}"]
+    lines = [f"{cell.net}, {cell.precision}, {cell.shapes}, batch {cell.batch}"]
     if "left_out" in row:
         return "\n".join([*lines, f"  left out: {row['left_out']}"])
     for key, values in row["us"].items():
-        lines.append(f"  {key:24s} {values['median_us']:10.1f} µs  {row['ratio_to_floor'][key]:6.3f}")
+        lines.append(f"  {key:28s} {values['median_us']:10.1f} µs  {row['ratio_to_floor'][key]:6.3f}")
     plugin = row["engines"][PLUGIN]
     lines.append(
-        f"  reformats beside plugins: {len(plugin['reformats_beside_plugins'])} of {plugin['plugins']} plugins"
+        f"  reformats beside plugins: {len(plugin['reformats_beside_plugins'])} of {plugin['plugins']} plugins; "
+        f"relative L2 {plugin['relative_l2']:.1e}, top-1 agreement {plugin['top1_agreement']:.2%}"
     )
-    if precision == "fp16" and batch in GOALS:
-        ratio, goal = row["ratio_to_floor"][PLUGIN], GOALS[batch]
-        lines.append(f"  goal: {goal} of the floor: {ratio:.3f} ({'met' if ratio <= goal else 'missed'})")
     return "\n".join(lines)
+
+
+# --- Command line ---------------------------------------------------------------------------------------------------
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -261,56 +403,90 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--plugins", type=Path, metavar="FOLDER", help="of the plugin; the package's own if none is named"
     )
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
+    parser.add_argument("--files", type=Path, metavar="FOLDER", help="of the ONNX files; default: beside the output")
+    parser.add_argument("--make-files", action="store_true", help="make the ONNX files, and nothing else")
     parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
-    parser.add_argument("--precisions", nargs="+", choices=DTYPES, default=["fp16"])
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--budget", type=float, default=600, metavar="SECONDS", help="begin nothing after that")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--rehearse", action="store_true", help="ONNX Runtime on the CPU in the place of engines")
     return parser.parse_args(arguments)
 
 
-def missing(options: argparse.Namespace) -> str | None:
-    """Why nothing can be measured; TensorRT's plugin is loaded if something can."""
+def plugin_or_reason(options: argparse.Namespace) -> Path | str:
+    """The plugin library; or why nothing can be measured."""
     if not torch.cuda.is_available():
         return "no GPU"
+    from sn_deploy.runtime.trt.library import need_gpu, tensorrt, version_of
+
     try:
-        from tests.gpu import engines
-    except ImportError as error:
+        trt = tensorrt()
+        need_gpu("building an engine")
+    except SnDeployError as error:
         return f"no TensorRT ({error})"
-    name = f"libsn_deploy_trt{engines.MAJOR}.so"
+    name = f"libsn_deploy_trt{version_of(trt)[0]}.so"
     library = options.plugins / name if options.plugins else find_library(name)
     if library is None or not library.is_file():
-        return f"no plugin for TensorRT {engines.MAJOR} ({library or 'it was not built'})"
-    try:
-        engines.need_builder()
-        engines.load_plugin(library)
-    except engines.EngineError as error:
-        return str(error)
-    return None
+        return f"no plugin for TensorRT {version_of(trt)[0]} ({library or 'it was not built'})"
+    return Path(library)
+
+
+def earlier(output: Path | None, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What an earlier call with the same output measured on the same GPU and versions."""
+    if output is None or not output.is_file():
+        return {}
+    known = json.loads(output.read_text(encoding="utf-8"))
+    same = ("gpu_name", "tensorrt", "torch", "rehearsal")
+    return known.get("nets", {}) if all(known["machine"].get(key) == facts.get(key) for key in same) else {}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     options = parse(arguments)
-    why = missing(options)
-    if why is not None:
-        print(f"{why}: not measured", file=sys.stderr)
+    files = options.files or (options.output.parent if options.output else Path("build")) / "gpu-nets"
+    wanted = list(cells(options.nets, options.precisions, options.batches))
+    if options.make_files:
+        for net, form, precision in sorted({(c.net, form, c.precision) for c in wanted for form in FORMS}):
+            print(file_of(NETS[net], form, precision, files), flush=True)
+        return 0
+    found: Path | str = Path() if options.rehearse else plugin_or_reason(options)
+    if isinstance(found, str):
+        print(f"{found}: not measured", file=sys.stderr)
         return 2
-    from tests.gpu import engines
-
     if options.output is not None:
         check_writable(options.output)
-    clock = GpuClock()
     deadline = time.monotonic() + options.budget
-    bench = Bench(engines, clock, options.rounds, compiled=not options.no_compile, deadline=deadline)
-    facts = {**clock.facts(), "tensorrt": engines.trt.__version__}
-    bench.results = {"command": " ".join(["python", *sys.argv]), "machine": facts, "nets": {}}
-    bench.save = lambda: write_results(bench.results, options.output)
-    measure(bench, options.nets, options.precisions, options.batches)
-    bench.results["complete"] = not bench.late()
-    bench.save()
-    return 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        machine: Machine = (
+            RehearsalMachine(folder)
+            if options.rehearse
+            else TensorRtMachine(found, compiled=not options.no_compile, folder=folder)
+        )
+        facts = {**machine.clock.facts(), "tensorrt": _tensorrt_version(options.rehearse)}
+        facts["rehearsal"] = options.rehearse
+        results = {"command": " ".join(["python", *sys.argv]), "machine": facts, "float_of": FLOAT_OF}
+        nets = earlier(options.output, facts)
+        bench = Bench(machine, files, folder, options.rounds, deadline, {**results, "nets": nets}, options.output)
+        if options.rehearse:
+            torch.set_num_threads(1)
+            print("A rehearsal: the times mean nothing.")
+        bench.results["complete"] = measure(bench, wanted)
+    write_results(bench.results, options.output)
+    if bench.results["complete"]:
+        return 0
+    print("the time is up, and there is more to measure: call again", file=sys.stderr)
+    return UNFINISHED
+
+
+def _tensorrt_version(rehearsal: bool) -> str | None:
+    if rehearsal:
+        return None
+    from sn_deploy.runtime.trt.library import tensorrt
+
+    return str(tensorrt().__version__)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
     python tools/gpu_check.py OUTPUT [--build FOLDER] [--budget SECONDS] [--only PART …] [--skip PART …]
     python tools/gpu_check.py OUTPUT --dry-run
+    python tools/gpu_check.py OUTPUT --rehearse
 
 OUTPUT gets, as it comes: ``gpu_check.json`` (each part's result), ``log.txt`` (what the parts said), ``device.json``
-and the benchmarks' figures. Called again with the same OUTPUT it goes on with the parts that haven't passed, so a run
-that was ended, or whose budget was spent, is resumed by the same command. The last lines are a table.
+and the benchmarks' figures; and at the end ``gpu_results.json``, all of them but the log in one, which
+tools/gpu_report.py makes the tables of docs/performance.md of. Called again with the same OUTPUT it goes on with the
+parts that haven't passed, so a run that was ended, or whose budget was spent, is resumed by the same command. The last
+lines are a table. --rehearse takes the steps that need no GPU, over the host, wherever it is.
 
 Exit code 0: nothing that ran has failed. 1: something has. 2: there is no GPU, or the call was wrong.
 
@@ -30,7 +33,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 
-from tools.gpu_parts import PARTS, ROOT, Part, Place, junit
+from tools.gpu_parts import PARTS, ROOT, UNFINISHED, Part, Place, junit
 
 LEAST_S = 20  # with less left, no part is begun
 TAIL_LINES = 12  # of a part that failed, shown at once
@@ -41,7 +44,8 @@ class Result:
     """What came of a part.
 
     Attributes:
-        status: passed, failed, timed out, left out; running, in a file whose run was ended.
+        status: passed, failed, timed out, left out; unfinished, where its time was up and it goes on when it is called
+            again; running, in a file whose run was ended.
         seconds: that it took.
         reason: why it was left out or failed; what it counted.
     """
@@ -144,7 +148,7 @@ def result_of(part: Part, code: int | None, place: Place, said: str) -> tuple[st
     if code is None:
         return "timed out", f"after {place.seconds:.0f} s; {last_line(said)}"
     # Ours give 2 where something that they need isn't there.
-    status = {0: "passed", 2: "left out"}.get(code, "failed")
+    status = {0: "passed", 2: "left out", UNFINISHED: "unfinished"}.get(code, "failed")
     return status, last_line(said) if status != "failed" else f"exit code {code}: {last_line(said)}"
 
 
@@ -214,16 +218,41 @@ def plan(parts: Sequence[Part], place: Place, state: State) -> str:
     return "\n".join(rows)
 
 
+FIGURES = ("device", "gpu_kernels", "gpu_engines")
+
+
+def collect(output: Path) -> Path:
+    """Puts all results in one file, ``gpu_results.json``; what isn't there yet is left out of it."""
+    found: dict[str, object] = {}
+    for name in ("gpu_check", *FIGURES):
+        try:
+            found[name] = json.loads((output / f"{name}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+    path = output / "gpu_results.json"
+    draft = path.with_suffix(".partial")
+    draft.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    draft.replace(path)
+    return path
+
+
+def _nothing(place: Place) -> str | None:
+    return None
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     names = [part.name for part in PARTS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, metavar="OUTPUT")
     parser.add_argument("--build", type=Path, metavar="FOLDER", help="CMake build folder of plugins/")
-    parser.add_argument("--budget", type=float, default=1800, metavar="SECONDS", help="for all parts (default: 1800)")
+    parser.add_argument("--budget", type=float, default=540, metavar="SECONDS", help="for all parts (default: 540)")
     parser.add_argument("--only", nargs="+", choices=names, metavar="PART", help=f"of {', '.join(names)}")
     parser.add_argument("--skip", nargs="+", choices=names, default=[], metavar="PART")
     parser.add_argument("--again", action="store_true", help="also the parts that have passed")
+    parser.add_argument(
+        "--rehearse", action="store_true", help="the parts that the host can stand in for, without a GPU"
+    )
     parser.add_argument("--dry-run", action="store_true", help="show what would be run, and what is missing for it")
     options = parser.parse_args(arguments)
     if options.budget <= 0:
@@ -240,6 +269,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Whether there is a GPU is asked each time: a later call may be on another machine.
     chosen = [part for part in PARTS if part.name == "device" or part.name in (options.only or [part.name])]
     parts = [part for part in chosen if part.name not in options.skip or part.name == "device"]
+    if options.rehearse:
+        parts = [
+            replace(part, command=part.rehearsal, missing=_nothing) for part in parts if part.rehearsal is not None
+        ]
     if options.dry_run:
         print(plan(parts, place, State(place.output)))
         return 0
@@ -252,6 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     state.results = {} if options.again else state.results
     state.results.pop("device", None)
     take_all(parts, place, state, deadline)
+    collect(place.output)
     print(table(parts, state))
     return exit_code(parts, state)
 

@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 KERNELS = "cuda/libsn_deploy_cuda.so"
 LAUNCHES = "cuda/tests/check_launches"
+HOST_KERNELS = "cuda/tests/libsn_deploy_cuda_host.so"
+UNFINISHED = 3  # a benchmark's exit code when its time was up
 ORT_CUDA = "onnxruntime_cuda/libsn_deploy_ort_cuda.so"
 TENSORRT = ("tensorrt/libsn_deploy_trt10.so", "tensorrt/libsn_deploy_trt11.so")
 SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
@@ -46,6 +48,7 @@ class Part:
         missing: why it can't run here, or None.
         is_check: whether it shows anything; `device` and `build` only prepare.
         is_pytest: whether its result is read from what pytest writes.
+        rehearsal: what is run in its place where no GPU is; None where nothing could be.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Part:
     missing: Callable[[Place], str | None] = lambda place: None
     is_check: bool = True
     is_pytest: bool = False
+    rehearsal: Callable[[Place], Sequence[str]] | None = None
 
 
 def junit(place: Place) -> Path:
@@ -140,7 +144,20 @@ def _kernels_benchmark(place: Place) -> list[str]:
 
 
 def _engines_benchmark(place: Place) -> list[str]:
-    return [*_benchmark("gpu_engines.py")(place), "--plugins", str(place.build / "tensorrt")]
+    # The nets' files may have been made ahead, where no GPU waits for them.
+    files = os.environ.get("SN_GPU_NETS") or place.output / "gpu-nets"
+    own = ["--plugins", str(place.build / "tensorrt"), "--files", str(files)]
+    return [*_benchmark("gpu_engines.py")(place), *own]
+
+
+def _kernels_rehearsal(place: Place) -> list[str]:
+    library = place.build / HOST_KERNELS
+    return [*_benchmark("gpu_kernels.py")(place), "--rehearse", "--no-compile", "--library", str(library)]
+
+
+def _engines_rehearsal(place: Place) -> list[str]:
+    own = ["--rehearse", "--nets", "digits", "--precisions", "fp16", "int8", "--batches", "32", "128", "--rounds", "2"]
+    return [*_benchmark("gpu_engines.py")(place), *own]
 
 
 # In the order of what is to be known first; what the kernels do wrongly would spoil all behind it.
@@ -186,6 +203,7 @@ PARTS: tuple[Part, ...] = (
         300,
         _kernels_benchmark,
         _without(KERNELS),
+        rehearsal=_kernels_rehearsal,
     ),
     Part(
         "engines",
@@ -205,10 +223,11 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         "engine-times",
-        "engines of ResNet-50 with the plugin beside the same net with batch norms, and torch",
+        "engines of the demo's net and ResNet-50 in every precision beside the same nets with batch norms, and torch",
         420,
         _engines_benchmark,
         _without(*TENSORRT),
+        rehearsal=_engines_rehearsal,
     ),
     Part(
         "onnxruntime",

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tools import gpu_check
-from tools.gpu_check import Result, State, exit_code, take_all
+from tools.gpu_check import Result, State, collect, exit_code, take_all
 from tools.gpu_parts import PARTS, ROOT, Part, Place, junit
 
 
@@ -54,6 +54,35 @@ def test_parts_pass_fail_and_are_left_out(place: Place) -> None:
     assert results["unknown"].status == "failed"
     assert code == 1
     assert "12 launches" in (place.output / "log.txt").read_text()
+
+
+def test_what_is_unfinished_goes_on(place: Place) -> None:
+    mark = place.output / "mark"
+    program = f"import pathlib, sys; p = pathlib.Path({str(mark)!r}); sys.exit(0 if p.exists() else (p.touch(), 3)[1])"
+    part = python_part("long", program)
+    results, code = taken(place, FACTS, part)
+    assert (results["long"].status, code) == ("unfinished", 2)
+    results, code = taken(place, FACTS, part)
+    assert (results["long"].status, code) == ("passed", 0)
+
+
+def test_all_figures_come_into_one_file(place: Place) -> None:
+    (place.output / "gpu_engines.json").write_text('{"nets": {"a": 1}}')
+    (place.output / "gpu_kernels.json").write_text("cut off {")
+    State(place.output).record(python_part("one", ""), Result("passed", 1.5, "well"))
+    found = json.loads(collect(place.output).read_text())
+    assert found["gpu_engines"] == {"nets": {"a": 1}}
+    assert found["gpu_check"]["parts"]["one"]["status"] == "passed"
+    assert set(found) == {"gpu_check", "gpu_engines"}
+
+
+def test_a_rehearsal_runs_what_the_host_can(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert gpu_check.main([str(tmp_path / "never"), "--rehearse", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("--rehearse") == 2
+    assert "would run" in said
+    assert "kernel-times" in said
+    assert "memcheck" not in said
 
 
 def test_a_part_that_hangs_is_ended_with_all_that_it_started(place: Place) -> None:
