@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +14,9 @@ import pytest
 import sn_deploy
 from sn_deploy.cli import main
 from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.trt.sidecar import write_sidecar
 from tests.check.small_net import write_net
+from tests.engine.made_sidecar import made_sidecar
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
@@ -41,6 +45,23 @@ def test_without_tensorrt_it_ends_with_one_line(
         "error: TensorRT: it isn't installed; install it with: pip install 'sn-deploy[tensorrt]'"
     ]
     assert [path.name for path in model.parent.iterdir()] == ["net.onnx"]
+
+
+def test_neither_build_nor_inspect_needs_torch(tmp_path: Path) -> None:
+    write_net(tmp_path / "net.onnx")
+    (tmp_path / "net.engine").write_bytes(b"ftrt")
+    write_sidecar(made_sidecar(), tmp_path / "net.engine")
+    for arguments in (["build", "net.onnx", "-o", "new.engine"], ["inspect", "net.engine"]):
+        code = f"import sys; sys.modules['torch'] = None; from sn_deploy.cli import main; main({arguments})"
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+        assert "Traceback" not in done.stderr
+        assert "torch" not in done.stderr.lower()
+
+
+def environment() -> dict[str, str]:
+    """Finds the modules that this process finds."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,9 @@ class Net:
         """An engine of it, built once for each name."""
         path = self.folder / f"{name}-{precision}.engine"
         if not path.exists():
-            given = {"profiles": [{self.input: SHAPES}], **options}
+            # Few tactics are enough where the way is what is tested.
+            quick = {} if name == "net" else {"optimization_level": 1}
+            given = {"profiles": [{self.input: SHAPES}], **quick, **options}
             if given.get("plugin") != "none":
                 given["plugin_library"] = self.library
             sn_deploy.build(self.file(precision), path, **given)

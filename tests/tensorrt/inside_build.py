@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,18 @@ def test_progress_is_told_with_its_hierarchy(model: Path) -> None:
         ("Building", None, 1, 1),
     ]
     assert [phase.name for phase in seen if phase.finished] == ["Timing", "Building"]
+
+
+def test_a_terminal_shows_the_phases(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # what rich takes for a terminal
+    Builder.during = staticmethod(lambda: time.sleep(0.3))  # it is drawn ten times a second
+    main(["build", str(model), "-o", str(model.with_suffix(".engine")), "--plugin-library", str(PLUGIN)])
+    drawn = capsys.readouterr().err
+    assert "Building" in drawn
+    assert "  Timing" in drawn
+    assert "0/3" in drawn
 
 
 def leftovers(model: Path) -> list[str]:
