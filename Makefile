@@ -2,15 +2,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all test-native test-tensorrt tensorrt test-triton triton test-ort-versions ort-versions lint format clean
+.PHONY: demo test test-all test-lowest test-newest lock test-native test-tensorrt tensorrt test-triton triton \
+	test-ort-versions ort-versions lint format clean
 
-# One stamp per set of extras: installs again, and builds the native library, only when what goes into that changes.
+# One stamp per set of extras: installs again, and builds the native library, only when what goes into that changes. The
+# libraries are those of the lock file, each held against its hash.
 NATIVE_SOURCES := $(shell find plugins -type f -not -path '*/tests/*')
 
-.venv/.installed-%: pyproject.toml $(NATIVE_SOURCES)
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+
+.venv/.installed-%: requirements/%.txt pyproject.toml $(NATIVE_SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=24"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	$(BIN)/python $(PIP_INSTALL) --upgrade "pip>=24"
+	$(BIN)/python $(PIP_INSTALL) --require-hashes --requirement $<
+	$(BIN)/python $(PIP_INSTALL) --no-deps --editable .
 	touch $@
 
 demo: .venv/.installed-demo
@@ -21,6 +26,44 @@ test: .venv/.installed-test
 
 test-all: .venv/.installed-test
 	$(BIN)/python -m pytest
+
+# The lock files anew, with the newest libraries that pyproject.toml allows, for every Python that it allows.
+UV := build/uv/bin/uv
+LOCKS := demo test dev
+COMPILE := $(UV) pip compile --quiet pyproject.toml --no-header --no-annotate
+
+$(UV):
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/python $(PIP_INSTALL) "uv>=0.9,<1"
+
+lock: $(UV)
+	for extra in $(LOCKS); do \
+		$(COMPILE) --upgrade --universal --python-version 3.10 --generate-hashes --extra $$extra -o requirements/$$extra.txt \
+		|| exit 1; done
+
+# The suite with the oldest libraries that pyproject.toml allows, and with the newest, in environments of their own. The
+# newest need no run of their own where they are those of the lock file.
+OLD_AND_NEW := -m "not slow" -W default tests/graph tests/runtime tests/recognise tests/native tests/fuse tests/cli \
+	tests/test_agreement.py tests/test_checkpoint.py tests/test_nn.py
+
+test-lowest: $(UV)
+	mkdir -p build/lowest
+	$(COMPILE) --resolution lowest-direct --extra test -o build/lowest/requirements.txt --python $(PYTHON)
+	$(PYTHON) -m venv build/lowest/.venv
+	$(UV) pip install --quiet --python build/lowest/.venv/bin/python --requirement build/lowest/requirements.txt pip
+	build/lowest/.venv/bin/python $(PIP_INSTALL) --no-deps --editable .
+	SN_TEST_OLD_LIBRARIES=1 build/lowest/.venv/bin/python -m pytest $(OLD_AND_NEW)
+
+test-newest: $(UV) .venv/.installed-test
+	mkdir -p build/newest
+	$(COMPILE) --upgrade --extra test -o build/newest/requirements.txt --python $(BIN)/python
+	build/uv/bin/uv pip compile --quiet --no-header --no-annotate --python $(BIN)/python requirements/test.txt \
+		-o build/newest/locked.txt
+	if diff build/newest/locked.txt build/newest/requirements.txt; then echo "the lock file has the newest"; else \
+		$(PYTHON) -m venv build/newest/.venv && \
+		$(UV) pip install --quiet --python build/newest/.venv/bin/python --requirement build/newest/requirements.txt pip && \
+		build/newest/.venv/bin/python $(PIP_INSTALL) --no-deps --editable . && \
+		build/newest/.venv/bin/python -m pytest $(OLD_AND_NEW); fi
 
 # The C++ tests, under the address and undefined-behaviour sanitizers. Needs GoogleTest (Debian: libgtest-dev).
 test-native:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TaskID, TextColumn, TimeElapsedColumn
+
+from sn_deploy.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from sn_deploy.engine.build import BuildReport
@@ -111,11 +113,7 @@ def print_report(console: Console, report: BuildReport) -> None:
 @contextlib.contextmanager
 def _progress() -> Iterator[OnProgress]:
     """A bar for each phase that TensorRT is in, the inner ones indented; nothing where no terminal is."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    with Progress(
-        *columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal
-    ) as bars:
+    with progress_bar(TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn()) as bars:
         tasks: dict[str, tuple[TaskID, int]] = {}
 
         def show(phase: Phase) -> None:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
 from sn_deploy.atomic import atomic_output, check_writable
 from sn_deploy.cli.calibrate_options import DATA, HOW, OUTPUT, PARTS, way_from_options
 from sn_deploy.cli.check_options import IMAGES, add_options
 from sn_deploy.cli.check_output import command_text, console_for
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
+from sn_deploy.cli.progress import progress_bar
 from sn_deploy.cli.values import parse_arguments, parse_input
 from sn_deploy.errors import SnDeployError
 
@@ -216,9 +217,7 @@ def _write_json(document: Mapping[str, Any], target: str) -> None:
 @contextlib.contextmanager
 def _progress(source: Source, statistics: str, is_part: bool) -> Iterator[Any]:
     """A bar for each pass, on a terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with progress_bar(MofNCompleteColumn(), TimeRemainingColumn()) as progress:
         tasks: list[Any] = []
 
         def on_batch(*numbers: int) -> None:

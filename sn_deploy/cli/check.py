@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.check_options import (
@@ -30,6 +30,7 @@ from sn_deploy.cli.check_options import (
 )
 from sn_deploy.cli.check_output import check_outputs, command_text, console_for, raise_where_failed, write_result
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
+from sn_deploy.cli.progress import progress_bar
 from sn_deploy.cli.values import parse_arguments, parse_input
 from sn_deploy.errors import SnDeployError
 
@@ -246,7 +247,7 @@ def _time(
     from sn_deploy.check.load import parse_concurrency
     from sn_deploy.check.timing import time_backends
 
-    with _drawn() as progress:
+    with progress_bar(auto_refresh=False) as progress:
         task = progress.add_task("latency", total=1.0)
 
         def show(text: str, share: float) -> None:
@@ -282,7 +283,7 @@ def _bisect(
         return None
     most = given["bisect_runs"]
     console.print(f"bisecting {backend.info.name}: at most {most} runs of all {comparison.samples} samples")
-    with _drawn(MofNCompleteColumn(), TimeRemainingColumn()) as progress:
+    with progress_bar(MofNCompleteColumn(), TimeRemainingColumn(), auto_refresh=False) as progress:
         task = progress.add_task("bisect", total=most)
 
         def show(done: int, most: int, seconds: float) -> None:
@@ -312,7 +313,7 @@ def _importance(options: BackendOptions) -> list[Mapping[str, Any]]:
 
 @contextlib.contextmanager
 def _progress(batches: int | None) -> Iterator[Any]:
-    with _drawn(MofNCompleteColumn(), TimeRemainingColumn()) as progress:
+    with progress_bar(MofNCompleteColumn(), TimeRemainingColumn(), auto_refresh=False) as progress:
         task = progress.add_task("compare", total=batches)
 
         def advance(batch: Batch) -> None:
@@ -320,17 +321,3 @@ def _progress(batches: int | None) -> Iterator[Any]:
             progress.refresh()
 
         yield advance
-
-
-def _drawn(*columns: Any) -> Progress:
-    """A bar on the terminal, nothing elsewhere; drawn when it is told to, since a thread that draws would be timed."""
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        *columns,
-        console=console,
-        transient=True,
-        auto_refresh=False,
-        disable=not console.is_terminal,
-    )

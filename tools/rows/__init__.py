@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-from tools.rows import detection, face, imagenet, segmentation, sparse, video, whitening, whole_detectors
+from tools.rows import face, imagenet, segmentation, sparse
 from tools.rows.row import Row
 
 # A module of more rows is one more name here.
-ROWS: tuple[Row, ...] = (
-    *imagenet.ROWS,
-    *face.ROWS,
-    *segmentation.ROWS,
-    *detection.ROWS,
-    *whole_detectors.ROWS,
-    *video.ROWS,
-    *sparse.ROWS,
-    *whitening.ROWS,
-)
+ROWS: tuple[Row, ...] = (*imagenet.ROWS, *face.ROWS, *segmentation.ROWS, *sparse.ROWS)
