@@ -110,9 +110,16 @@ def _parity_cells(row: OutputParity) -> list[str]:
         f"{row.worst_rel_l2:.1e} #{row.worst_rel_l2_sample}",
         f"{row.max_abs:.1e} #{row.max_abs_sample}",
         f"{row.percentiles['99.9']:.1e}",
-        "equal" if math.isinf(row.snr_db) and row.snr_db > 0 else f"{row.snr_db:.0f} dB",
+        _snr(row),
         nonfinite,
     ]
+
+
+def _snr(row: OutputParity) -> str:
+    if not math.isinf(row.snr_db):
+        return f"{row.snr_db:.0f} dB"
+    # What isn't finite is left out of it, and may be all.
+    return "equal" if row.snr_db > 0 and not row.nonfinite_mismatch else ""
 
 
 def _metrics(metrics: Sequence[TaskMetric], backends: Sequence[str]) -> Table:

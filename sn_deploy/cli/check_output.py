@@ -90,6 +90,8 @@ def raise_where_failed(result: CheckResult) -> None:
     """
     failed = [one for one in result.assertions if not one.passed]
     if failed:
+        layers = [f"{one.backend}: {one.culprit}" for one in result.layers if one.culprit is not None]
+        first_off = f"; the first layer that is off: {', '.join(layers)}" if layers else ""
         raise CheckFailedError(
-            f"{len(failed)} of {len(result.assertions)} limits don't hold, the first: {failed[0].text}"
+            f"{len(failed)} of {len(result.assertions)} limits don't hold, the first: {failed[0].text}{first_off}"
         )

@@ -24,6 +24,18 @@ def failed_document() -> dict[str, Any]:
     for layer in report["layers"][2:]:
         layer |= {"rel_l2": 0.05, "input_rel_l2": 0.05, "passed": False}
     report["layers"][2]["own_rel_l2"] = 0.05
+    document["bisect"] = {
+        "backend": "ort",
+        "blocks": 5,
+        "kept": ["sn3", "sn4"],
+        "passed": True,
+        "minimal": True,
+        "runs": 7,
+        "says": ["ort: it passes with 2 of 5 blocks in float32: sn3, sn4.", "ort: none of them can be left out."],
+        "culprit": None,
+        "culprit_part": None,
+        "file": "mixed.onnx",
+    }
     return document
 
 

@@ -105,6 +105,8 @@ def test_a_failure_is_said_first(page: Page) -> None:
     assert "the fault is in sn3 (layer 3 of 4). On the very input that it got, its output is off by 0.05" in failed.text
     assert failed.tables["Each limit"][1] == ["ort: linear: rel_l2 0.05 <= 1e-05", "failed"]
     assert "2 numbers that should be finite" in failed.text
+    assert failed.tables["Layers of ort that stay in float32"][1:] == [["sn3", "1"], ["sn4", "2"]]
+    assert "The mixed file was written to mixed.onnx." in failed.text
     document = failed_document() | {"latency": None, "importance": []}
     document["layers"][0] |= {"culprit_part": "before"}
     before = Page(html_from_document(document))

@@ -243,7 +243,9 @@ def test_parts_merge_to_the_bit_of_one_run(folder: Path, monkeypatch: pytest.Mon
 
 def test_tolerances_of_layers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert layers("digits.onnx", *MODEL, "--layer-tolerance", "rel_l2=1e-9") == 1
-    assert "the first: sn1" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "the first: sn1" in printed.out
+    assert "the first layer that is off: ort: sn1" in printed.err
     spoil("digits.onnx", "sn3.bias", one_wrong)
     wide = ["--layer-tolerance", "rel_l2=1,own_rel_l2=1", "--max-rel-l2", "1"]
     assert layers("spoilt.onnx", *MODEL, *wide) == 0

@@ -8,6 +8,7 @@ from typing import Final
 
 from sn_deploy.check.backends.adapted import AdaptedBackend
 from sn_deploy.check.backends.open import Backends
+from sn_deploy.check.backends.served import TRITON
 from sn_deploy.check.backends.spec import TORCH
 from sn_deploy.check.batch import Batch
 from sn_deploy.check.layers.comparison import LayerComparison, LayerTolerance
@@ -35,10 +36,11 @@ def open_taps(backend: AdaptedBackend) -> Taps:
 
         assert backend.info.file is not None
         return OnnxTaps(backend, backend.runner, Path(backend.info.file))  # type: ignore[arg-type]
+    what = "a served model" if backend.info.kind == TRITON else "an engine"
     raise SnDeployError(
-        "what is inside of an engine can't be read",
+        f"what is inside of {what} can't be read",
         where=backend.info.name,
-        mend="compare the layers of the ONNX file that it is built from",
+        mend="compare the layers of the ONNX file that it is made from",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -58,6 +59,16 @@ def test_what_a_layer_should_make_of_its_input(form: str) -> None:
     made = expected_output(folded("sn1"), x, form, residual, rounds_once=True)
     wanted = wanted if form == SWITCH_NORM else np.maximum(wanted, 0)
     np.testing.assert_allclose(made.y, wanted, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(5, CHANNELS), (2, CHANNELS, 9), (2, CHANNELS, 3, 4, 5), (0, CHANNELS, 4, 4)])
+def test_layers_of_any_rank(shape: tuple[int, ...]) -> None:
+    layer_ = dataclasses.replace(folded("sn1"), mean_in=0.0, var_in=0.0) if len(shape) == 2 else folded("sn1")
+    x = GENERATOR.standard_normal(shape).astype(np.float32)
+    for rounds_once in (True, False):
+        made = expected_output(layer_, x, SWITCH_NORM, None, rounds_once=rounds_once)
+        np.testing.assert_allclose(made.y, layer_.evaluate(x), rtol=0, atol=1e-13)
+        assert (made.rounding > 0) == (made.carried > 0) == (x.size > 0)
 
 
 def test_the_size_of_a_rounding_is_that_of_the_tests_own_bound() -> None:
