@@ -156,7 +156,7 @@ def _layers(result: CheckResult) -> Iterator[RenderableType]:
     """How the error grows, one column a backend: the error so far, and what the layer adds of its own."""
     reports = [report for report in result.layers if report.layers]
     rows: dict[str, dict[str, LayerError]] = {}
-    for report in reports:
+    for report in sorted(reports, key=lambda report: -len(report.layers)):  # in the reference's order
         for layer in report.layers:
             rows.setdefault(layer.layer, {})[report.backend] = layer
     table = _table("SN layers: rel. L2 so far (own)")
