@@ -113,9 +113,10 @@ def triton(model: Path, output: Path, **given: Any) -> None:
 def _labels(texts: tuple[str, ...]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for text in texts:
-        output, equals, file = text.rpartition("=")
-        # A file's name may have '=' in it.
-        name, path = (output, Path(file)) if equals and not Path(text).exists() else ("", Path(text))
+        # Names of outputs and of files may both have '=' in them.
+        splits = [("", text), *((text[:at], text[at + 1 :]) for at, sign in enumerate(text) if sign == "=")]
+        name, file = next((split for split in splits if Path(split[1]).is_file()), splits[-1])
+        path = Path(file)
         if name in found:
             raise SnDeployError("is given twice", where=f"--labels {text}")
         found[name] = path

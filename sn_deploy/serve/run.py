@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sn_deploy.atomic import atomic_output
+from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.errors import SnDeployError
 from sn_deploy.serve.deployment import DeployOptions, deployment_files, server_command
 from sn_deploy.serve.labels import read_labels
@@ -97,7 +98,8 @@ def serve_triton(
     text, notes = _config_text(folder, made, payload, config)
     proved, more = _prove(made, payload, options)
     parameters = version_parameters(folder.next_version, payload.precision, payload.sha256())
-    texts = {label_files[output]: "\n".join(lines) + "\n" for output, lines in labels.items()}
+    texts = _label_texts(folder, {label_files[output]: lines for output, lines in labels.items()}, config)
+    notes += _replaced_libraries(folder, payload)
     command = server_command(options, names if payload.backend == TENSORRT else [], embedded=payload.embedded)
     deployment = _deployment(folder.next_version, options, deploy, payload, made, command, [CONFIG, *texts, *names])
     _refuse_existing(repository, deployment)
@@ -157,6 +159,26 @@ def _config_text(folder: ModelFolder, made: Any, payload: Payload, wanted: str |
         )
     noted = {key: value.string_value for key, value in there.parameters.items() if key.startswith(PARAMETERS)}
     return text_from_config(made) + text_from_parameters(noted), [f"{CONFIG} is replaced: {', '.join(differing)}"]
+
+
+def _label_texts(folder: ModelFolder, labels: Mapping[str, Sequence[str]], wanted: str | None) -> dict[str, str]:
+    """File -> its text. All versions have them in common: other names than before have to be meant."""
+    texts = {}
+    for name, lines in labels.items():
+        path, text = folder.path / name, "\n".join(lines) + "\n"
+        there = path.read_text(encoding="utf-8") if path.is_file() else text
+        if there != text and wanted is None:
+            raise SnDeployError(
+                "has other labels", where=str(path), mend="serve this model under another --name, or --config replace"
+            )
+        texts[name] = there if wanted == KEEP else text
+    return texts
+
+
+def _replaced_libraries(folder: ModelFolder, payload: Payload) -> list[str]:
+    there = [library for library in payload.libraries if (folder.path / library.name).is_file()]
+    other = [one for one in there if sha256_of_file(folder.path / one.name) != sha256_of_file(one)]
+    return [f"{library.name} is replaced by the one that is built here, for all versions" for library in other]
 
 
 def _prove(made: Any, payload: Payload, options: ServeOptions) -> tuple[str | None, list[str]]:

@@ -91,6 +91,18 @@ def test_the_native_operators_lie_beside_the_config_which_names_them_where_the_s
     assert not serve(net, tmp_path / "without", device="cpu", native=False).notes
 
 
+@pytest.mark.skipif(ort_library() is None, reason="the native operators weren't built")
+def test_another_build_of_the_operators_is_for_all_versions_and_is_told(net: Path, tmp_path: Path) -> None:
+    library = serve(net, tmp_path / "repository", device="cpu").folder / "libsn_deploy_ort.so"
+    assert not serve(net, tmp_path / "repository", device="cpu").notes
+    library.write_bytes(b"an older build")
+    report = serve(net, tmp_path / "repository", device="cpu")
+    assert any("libsn_deploy_ort.so is replaced" in note for note in report.notes)
+    own = ort_library()
+    assert own is not None
+    assert library.read_bytes() == own.read_bytes()
+
+
 def test_called_again_it_adds_a_version_and_touches_none(net: Path, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     serve(net, repository)
@@ -228,6 +240,15 @@ def test_labels(net: Path, tmp_path: Path) -> None:
     assert message(report).output[0].label_filename == "logits.labels.txt"
     assert (report.folder / "logits.labels.txt").read_text().splitlines() == names
     assert "logits.labels.txt" in (tmp_path / "repository" / "net-1.Dockerfile").read_text()
+    other = tmp_path / "other.txt"
+    other.write_text("\n".join(reversed(names)))
+    with pytest.raises(SnDeployError, match=r"logits.labels.txt: has other labels"):
+        serve(net, tmp_path / "repository", labels={"": other})
+    assert not (report.folder / "2").exists()
+    serve(net, tmp_path / "repository", labels={"": other}, config="keep")
+    assert (report.folder / "logits.labels.txt").read_text().splitlines() == names
+    serve(net, tmp_path / "repository", labels={"": other}, config="replace")
+    assert (report.folder / "logits.labels.txt").read_text().splitlines() == names[::-1]
     labels.write_text("one\ntwo\n")
     with pytest.raises(
         SnDeployError, match=r"has 2 lines \(expected one for each class of logits: float32 \(batch, 10\)"

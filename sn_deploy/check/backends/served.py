@@ -66,7 +66,7 @@ def open_served(spec: ServedBackend) -> tuple[TritonModel, BackendInfo, Callable
     files = {key.removeprefix(prefix): value for key, value in model.parameters.items() if key.startswith(prefix)}
     if files:
         settings["files_sha256"] = files
-    versions = {"triton": model.server_version, "tritonclient": client_version()}
+    versions = {"tritonserver": model.server_version, "tritonclient": client_version()}
     return model, BackendInfo(spec.name, TRITON, None, None, versions, settings), reopen
 
 

@@ -25,6 +25,7 @@ _DISTRIBUTIONS: Final = frozenset(
         "sn-deploy",
         "tensorrt",
         "torch",
+        "tritonclient",
     }
 )
 _VERSION: Final = re.compile(r"[0-9][0-9A-Za-z.!_-]*")
