@@ -22,149 +22,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 
-from tools.gpu_parts import PARTS, ROOT, UNFINISHED, Part, Place, junit
+from tools.gpu_parts import PARTS
+from tools.parts import LEAST_S, ROOT, Part, Place, Result, State, table, take
 
-LEAST_S = 20  # with less left, no part is begun
-TAIL_LINES = 12  # of a part that failed, shown at once
-
-
-@dataclass(frozen=True)
-class Result:
-    """What came of a part.
-
-    Attributes:
-        status: passed, failed, timed out, left out; unfinished, where its time was up and it goes on when it is called
-            again; running, in a file whose run was ended.
-        seconds: that it took.
-        reason: why it was left out or failed; what it counted.
-    """
-
-    status: str
-    seconds: float = 0.0
-    reason: str = ""
-
-
-class State:
-    """The results in OUTPUT, written after every step."""
-
-    def __init__(self, output: Path) -> None:
-        self._file = output / "gpu_check.json"
-        self.results: dict[str, Result] = {}
-        if self._file.exists():
-            known = json.loads(self._file.read_text(encoding="utf-8"))
-            self.results = {name: Result(**result) for name, result in known["parts"].items()}
-
-    def record(self, part: Part, result: Result) -> None:
-        """Keeps it, and writes all of them."""
-        self.results[part.name] = result
-        text = json.dumps({"parts": {name: asdict(result) for name, result in self.results.items()}}, indent=1)
-        draft = self._file.with_suffix(".partial")
-        draft.write_text(text + "\n", encoding="utf-8")
-        draft.replace(self._file)
-
-
-def run(command: Sequence[str], place: Place, log: Path) -> tuple[int | None, str]:
-    """Runs a command in the project's root; its exit code, None where its time was up, and what it said."""
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    own = {"PYTHONPATH": os.pathsep.join(paths), "SN_PLUGIN_BUILD": str(place.build), "PYTHONUNBUFFERED": "1"}
-    with log.open("a+", encoding="utf-8", errors="replace") as sink:
-        sink.write(f"\n==== {' '.join(command)}\n")
-        sink.flush()
-        begin = sink.tell()
-        try:
-            process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env={**os.environ, **own},
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        except OSError as error:
-            return 127, f"{command[0]}: {error.strerror}"
-        try:
-            code: int | None = process.wait(place.seconds)
-        except subprocess.TimeoutExpired:
-            code = None
-        finally:
-            _end(process)
-        sink.seek(begin)
-        return code, sink.read()
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends it and all that it started."""
-    for order in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is not None:
-            return
-        os.killpg(process.pid, order)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            continue
-
-
-def last_line(said: str) -> str:
-    """Of what a part said."""
-    return next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "it said nothing")
-
-
-def pytest_result(code: int | None, place: Place, said: str) -> tuple[str, str]:
-    """Status and reason from pytest's own file."""
-    try:
-        suites = ElementTree.parse(junit(place)).getroot()
-    except (OSError, ElementTree.ParseError):
-        return ("timed out" if code is None else "failed"), last_line(said)
-    finally:
-        junit(place).unlink(missing_ok=True)
-    counts = {
-        key: sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "failures", "errors", "skipped")
-    }
-    bad = counts["failures"] + counts["errors"]
-    passed = counts["tests"] - bad - counts["skipped"]
-    reasons = [skip.get("message", "") for skip in suites.iter("skipped")]
-    text = f"{passed} passed, {bad} failed, {counts['skipped']} skipped" + (f" ({reasons[0]})" if reasons else "")
-    if bad or code not in (0, 5):
-        return "failed", text
-    return ("passed" if passed else "left out"), text
-
-
-def result_of(part: Part, code: int | None, place: Place, said: str) -> tuple[str, str]:
-    """Status and reason of a part that has ended."""
-    if part.is_pytest:
-        return pytest_result(code, place, said)
-    if code is None:
-        return "timed out", f"after {place.seconds:.0f} s; {last_line(said)}"
-    # Ours give 2 where something that they need isn't there.
-    status = {0: "passed", 2: "left out", UNFINISHED: "unfinished"}.get(code, "failed")
-    return status, last_line(said) if status != "failed" else f"exit code {code}: {last_line(said)}"
-
-
-def take(part: Part, place: Place, state: State) -> Result:
-    """Runs one part and records what came of it."""
-    missing = part.missing(place)
-    if missing is not None:
-        return Result("left out", reason=missing)
-    state.record(part, Result("running"))
-    start = time.monotonic()
-    code, said = run(part.command(place), place, place.output / "log.txt")
-    seconds = time.monotonic() - start
-    status, reason = result_of(part, code, place, said)
-    if status in ("failed", "timed out"):
-        print("\n".join(["", *said.splitlines()[-TAIL_LINES:], ""]), flush=True)
-    return Result(status, round(seconds, 1), reason)
+RESULTS = "gpu_check.json"
 
 
 def take_all(parts: Sequence[Part], place: Place, state: State, deadline: float) -> None:
@@ -186,15 +55,6 @@ def take_all(parts: Sequence[Part], place: Place, state: State, deadline: float)
                 no_gpu = result.reason if result.reason.startswith("no GPU") else f"no GPU: {result.reason}"
         state.record(part, result)
         print(f"{part.name:14s} {result.status:9s} {result.seconds:6.1f} s  {result.reason[:150]}", flush=True)
-
-
-def table(parts: Sequence[Part], state: State) -> str:
-    """The summary."""
-    rows = []
-    for part in parts:
-        result = state.results.get(part.name, Result("not run"))
-        rows.append(f"{part.name:14s} {result.status:9s} {result.seconds:6.1f} s  {part.what}")
-    return "\n".join(["", *rows])
 
 
 def exit_code(parts: Sequence[Part], state: State) -> int:
@@ -274,11 +134,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             replace(part, command=part.rehearsal, missing=_nothing) for part in parts if part.rehearsal is not None
         ]
     if options.dry_run:
-        print(plan(parts, place, State(place.output)))
+        print(plan(parts, place, State(place.output / RESULTS)))
         return 0
     try:
         place.output.mkdir(parents=True, exist_ok=True)
-        state = State(place.output)
+        state = State(place.output / RESULTS)
     except (OSError, ValueError, KeyError, TypeError) as error:
         print(f"error: {place.output}: {error}", file=sys.stderr)
         return 2

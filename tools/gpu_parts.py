@@ -5,65 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from tools.parts import ROOT, Part, Place, junit
 
 KERNELS = "cuda/libsn_deploy_cuda.so"
 LAUNCHES = "cuda/tests/check_launches"
 HOST_KERNELS = "cuda/tests/libsn_deploy_cuda_host.so"
-UNFINISHED = 3  # a benchmark's exit code when its time was up
 ORT_CUDA = "onnxruntime_cuda/libsn_deploy_ort_cuda.so"
 TENSORRT = ("tensorrt/libsn_deploy_trt10.so", "tensorrt/libsn_deploy_trt11.so")
 SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
 SANITIZER_FOUND = 9  # compute-sanitizer's exit code when it has something to report
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a run happens.
-
-    Attributes:
-        output: the folder for everything that is written.
-        build: the CMake build folder of ``plugins/``.
-        seconds: what the part may take.
-    """
-
-    output: Path
-    build: Path
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Part:
-    """One step.
-
-    Attributes:
-        name: for the command line.
-        what: it shows, for people.
-        limit_s: after which it is ended.
-        command: what is run.
-        missing: why it can't run here, or None.
-        is_check: whether it shows anything; `device` and `build` only prepare.
-        is_pytest: whether its result is read from what pytest writes.
-        rehearsal: what is run in its place where no GPU is; None where nothing could be.
-    """
-
-    name: str
-    what: str
-    limit_s: int
-    command: Callable[[Place], Sequence[str]]
-    missing: Callable[[Place], str | None] = lambda place: None
-    is_check: bool = True
-    is_pytest: bool = False
-    rehearsal: Callable[[Place], Sequence[str]] | None = None
-
-
-def junit(place: Place) -> Path:
-    """Where pytest writes its results; read and removed behind each part."""
-    return place.output / "junit.xml"
 
 
 def _python(*arguments: str | Path) -> list[str]:

@@ -307,7 +307,7 @@ bool run(Wave* wave, const Parallel& parallel) {
 }  // namespace
 
 std::int64_t blocked_workspace_bytes(const Problem& problem, std::int64_t block) {
-  if (check_blocked(problem, block) != Status::kOk) return 0;
+  if (check_blocked(problem, block) != Status::kOk || problem.batch == 0) return 0;
   const Cut cut(problem, block);
   return cut.samples_in_wave * cut.sample_bytes();
 }

@@ -267,7 +267,8 @@ Parallel no_threads() {
 }
 
 std::int64_t workspace_bytes(const Problem& problem) {
-  return check(problem) == Status::kOk ? Memory(Cut(problem)).total * 8 : 0;
+  // Of an empty batch the other extents may be anything.
+  return check(problem) == Status::kOk && problem.batch > 0 ? Memory(Cut(problem)).total * 8 : 0;
 }
 
 Status switch_norm_with(const Kernels& kernels, const Problem& problem, const Weights& weights, Epilogue epilogue,

@@ -6,6 +6,7 @@
 #include <new>
 
 #include "cpu/blocked.h"
+#include "onnxruntime/handed_over.h"
 
 namespace sn_deploy::ort {
 namespace {
@@ -21,7 +22,9 @@ struct Pool {
 
   static bool run(void* pool, void (*task)(void*, std::size_t), void* context, std::size_t tasks) {
     const Pool& own = *static_cast<const Pool*>(pool);
-    OrtStatus* status = own.api->KernelContext_ParallelFor(own.context, task, tasks, 0, context);
+    OrtStatus* status = handed_over(task, context, [&own, tasks](Task each, void* with) {
+      return own.api->KernelContext_ParallelFor(own.context, each, tasks, 0, with);
+    });
     if (status == nullptr) return true;
     own.api->ReleaseStatus(status);
     return false;

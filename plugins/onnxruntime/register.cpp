@@ -14,7 +14,7 @@ namespace sn_deploy::ort {
 namespace {
 
 // Domains must outlive all sessions, and nothing tells when the last one ends: those for each ONNX Runtime in the
-// process, as a rule the only one, are kept to the end.
+// process, as a rule the only one, are kept to the end. So the library is linked never to be unloaded.
 struct Registered {
   const OrtApi* api;
   OrtCustomOpDomain* domains[2];  // kDomain; kBlockedDomain, or null

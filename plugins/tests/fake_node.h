@@ -36,13 +36,13 @@ inline OrtValue tensor(const Extents& extents, float value) {
   return made;
 }
 
-// With attributes and inputs that are right, of float32, to be spoiled.
+// With attributes and inputs that are right, to be spoiled; the inputs are of float32 whatever the node is of.
 class FakeNode {
  public:
-  FakeNode(const ort::Provider& provider, const char* name) {
+  FakeNode(const ort::Provider& provider, const char* name, DataType type = DataType::kFloat32) {
     const int count = make_operators(&fake.api, provider, operators_);
     for (int i = 0; i < count; ++i) {
-      if (std::string(operators_[i].name) == name && operators_[i].type == DataType::kFloat32) op_ = &operators_[i];
+      if (std::string(operators_[i].name) == name && operators_[i].type == type) op_ = &operators_[i];
     }
     info.name = "layer1.sn";
     info.floats = {{"mean_in", 0.3F}, {"mean_ln", 0.3F}, {"var_in", 0.3F}, {"var_ln", 0.3F}};

@@ -274,6 +274,8 @@ TEST(Border, AnEmptyBatchNeedsNoMemory) {
   call.problem.batch = 0;
   call.tensors = {};
   EXPECT_EQ(call.run(), Status::kOk);
+  // Whatever its other extents are.
+  EXPECT_EQ(workspace_bytes({0, 3, std::int64_t{1} << 60, true, 1, DataType::kFloat32}), 0);
 }
 
 TEST(Border, TheWorkspaceIsSmall) {

@@ -372,6 +372,7 @@ TEST(Blocks, AnEmptyBatchNeedsNoMemory) {
   call.problem.batch = 0;
   call.tensors = {};
   EXPECT_EQ(call.run(), Status::kOk);
+  EXPECT_EQ(blocked_workspace_bytes(problem_of(0, 3, std::int64_t{1} << 60), 8), 0);
 }
 
 TEST(Blocks, TheWorkspaceIsSmall) {

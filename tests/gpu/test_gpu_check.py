@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from tools import gpu_check
-from tools.gpu_check import Result, State, collect, exit_code, take_all
-from tools.gpu_parts import PARTS, ROOT, Part, Place, junit
+from tools.gpu_check import RESULTS, collect, exit_code, take_all
+from tools.gpu_parts import PARTS
+from tools.parts import ROOT, Part, Place, Result, State, junit
 
 
 def python_part(name: str, program: str, limit_s: int = 60, **more: object) -> Part:
@@ -31,8 +32,8 @@ def place(tmp_path: Path) -> Place:
 
 def taken(place: Place, *parts: Part, budget: float = 100) -> tuple[dict[str, Result], int]:
     """What comes of the parts, from the file that it leaves."""
-    take_all(parts, place, State(place.output), time.monotonic() + budget)
-    state = State(place.output)
+    take_all(parts, place, State(place.output / RESULTS), time.monotonic() + budget)
+    state = State(place.output / RESULTS)
     return state.results, exit_code(parts, state)
 
 
@@ -69,7 +70,7 @@ def test_what_is_unfinished_goes_on(place: Place) -> None:
 def test_all_figures_come_into_one_file(place: Place) -> None:
     (place.output / "gpu_engines.json").write_text('{"nets": {"a": 1}}')
     (place.output / "gpu_kernels.json").write_text("cut off {")
-    State(place.output).record(python_part("one", ""), Result("passed", 1.5, "well"))
+    State(place.output / RESULTS).record(python_part("one", ""), Result("passed", 1.5, "well"))
     found = json.loads(collect(place.output).read_text())
     assert found["gpu_engines"] == {"nets": {"a": 1}}
     assert found["gpu_check"]["parts"]["one"]["status"] == "passed"
@@ -110,7 +111,7 @@ def test_a_second_call_goes_on(place: Place) -> None:
 
 def test_a_run_that_was_ended_is_taken_up(place: Place) -> None:
     part = python_part("ended", "print('whole')")
-    State(place.output).record(part, Result("running"))
+    State(place.output / RESULTS).record(part, Result("running"))
     assert taken(place, FACTS, part)[0]["ended"].status == "passed"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,3 +70,10 @@ def test_runs_at_the_same_time(library: str) -> None:
         with ThreadPoolExecutor(4) as pool:
             together = list(pool.map(lambda i: bits(session.run({"X": case.x[i % 4 :]})["Y"]), range(60)))
     assert together == [alone[i % 4] for i in range(60)]
+
+
+def test_the_library_stays_when_its_last_session_ends(library: str) -> None:
+    # Unloaded, it would lose what it made once for all sessions, and make it again: a leak with each time.
+    case = case_of((1, 4, 3, 3))
+    run(operator_model("SwitchNorm", case.folded, [None] * 4, "float32"), {"X": case.x}, library)
+    assert str(Path(library).resolve()) in Path("/proc/self/maps").read_text()

@@ -1,0 +1,202 @@
+"""What tools that run many checks share: parts, each a process of its own with a time limit, and their results."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LEAST_S = 20  # with less left, no part is begun
+TAIL_LINES = 12  # of a part that failed, shown at once
+UNFINISHED = 3  # exit code of a part whose time was up, and that goes on when it is called again
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run happens.
+
+    Attributes:
+        output: the folder for everything that is written.
+        build: the CMake build folder of ``plugins/``, or the folder of several.
+        seconds: what the part may take.
+        short: whether the short form of each part is run.
+    """
+
+    output: Path
+    build: Path
+    seconds: float = 0.0
+    short: bool = False
+
+
+@dataclass(frozen=True)
+class Part:
+    """One step.
+
+    Attributes:
+        name: for the command line.
+        what: it shows, for people.
+        limit_s: after which it is ended.
+        command: what is run.
+        missing: why it can't run here, or None.
+        is_check: whether it shows anything; those that prepare don't.
+        is_pytest: whether its result is read from what pytest writes.
+        rehearsal: what is run in its place where no GPU is; None where nothing could be.
+    """
+
+    name: str
+    what: str
+    limit_s: int
+    command: Callable[[Place], Sequence[str]]
+    missing: Callable[[Place], str | None] = lambda place: None
+    is_check: bool = True
+    is_pytest: bool = False
+    rehearsal: Callable[[Place], Sequence[str]] | None = None
+
+
+def junit(place: Place) -> Path:
+    """Where pytest writes its results; read and removed behind each part."""
+    return place.output / "junit.xml"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a part.
+
+    Attributes:
+        status: passed, failed, timed out, left out; unfinished, where its time was up and it goes on when it is called
+            again; running, in a file whose run was ended.
+        seconds: that it took.
+        reason: why it was left out or failed; what it counted.
+    """
+
+    status: str
+    seconds: float = 0.0
+    reason: str = ""
+
+
+class State:
+    """The results in a file, written after every step; those of a file that is there are taken up."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.results: dict[str, Result] = {}
+        if self._file.exists():
+            known = json.loads(self._file.read_text(encoding="utf-8"))
+            self.results = {name: Result(**result) for name, result in known["parts"].items()}
+
+    def record(self, part: Part, result: Result) -> None:
+        """Keeps it, and writes all of them."""
+        self.results[part.name] = result
+        text = json.dumps({"parts": {name: asdict(result) for name, result in self.results.items()}}, indent=1)
+        draft = self._file.with_suffix(".partial")
+        draft.write_text(text + "\n", encoding="utf-8")
+        draft.replace(self._file)
+
+
+def run(command: Sequence[str], place: Place, log: Path) -> tuple[int | None, str]:
+    """Runs a command in the project's root; its exit code, None where its time was up, and what it said."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    own = {"PYTHONPATH": os.pathsep.join(paths), "SN_PLUGIN_BUILD": str(place.build), "PYTHONUNBUFFERED": "1"}
+    with log.open("a+", encoding="utf-8", errors="replace") as sink:
+        sink.write(f"\n==== {' '.join(command)}\n")
+        sink.flush()
+        begin = sink.tell()
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**os.environ, **own},
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            return 127, f"{command[0]}: {error.strerror}"
+        try:
+            code: int | None = process.wait(place.seconds)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            _end(process)
+        sink.seek(begin)
+        return code, sink.read()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends it and all that it started."""
+    for order in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        os.killpg(process.pid, order)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def last_line(said: str) -> str:
+    """Of what a part said."""
+    return next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "it said nothing")
+
+
+def pytest_result(code: int | None, place: Place, said: str) -> tuple[str, str]:
+    """Status and reason from pytest's own file."""
+    try:
+        suites = ElementTree.parse(junit(place)).getroot()
+    except (OSError, ElementTree.ParseError):
+        return ("timed out" if code is None else "failed"), last_line(said)
+    finally:
+        junit(place).unlink(missing_ok=True)
+    counts = {
+        key: sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "failures", "errors", "skipped")
+    }
+    bad = counts["failures"] + counts["errors"]
+    passed = counts["tests"] - bad - counts["skipped"]
+    reasons = [skip.get("message", "") for skip in suites.iter("skipped")]
+    text = f"{passed} passed, {bad} failed, {counts['skipped']} skipped" + (f" ({reasons[0]})" if reasons else "")
+    if bad or code not in (0, 5):
+        return "failed", text
+    return ("passed" if passed else "left out"), text
+
+
+def result_of(part: Part, code: int | None, place: Place, said: str) -> tuple[str, str]:
+    """Status and reason of a part that has ended."""
+    if part.is_pytest:
+        return pytest_result(code, place, said)
+    if code is None:
+        return "timed out", f"after {place.seconds:.0f} s; {last_line(said)}"
+    # Ours give 2 where something that they need isn't there.
+    status = {0: "passed", 2: "left out", UNFINISHED: "unfinished"}.get(code, "failed")
+    return status, last_line(said) if status != "failed" else f"exit code {code}: {last_line(said)}"
+
+
+def take(part: Part, place: Place, state: State) -> Result:
+    """Runs one part and records what came of it."""
+    missing = part.missing(place)
+    if missing is not None:
+        return Result("left out", reason=missing)
+    state.record(part, Result("running"))
+    start = time.monotonic()
+    code, said = run(part.command(place), place, place.output / "log.txt")
+    seconds = time.monotonic() - start
+    status, reason = result_of(part, code, place, said)
+    if status in ("failed", "timed out"):
+        print("\n".join(["", *said.splitlines()[-TAIL_LINES:], ""]), flush=True)
+    return Result(status, round(seconds, 1), reason)
+
+
+def table(parts: Sequence[Part], state: State) -> str:
+    """The summary."""
+    rows = []
+    for part in parts:
+        result = state.results.get(part.name, Result("not run"))
+        rows.append(f"{part.name:14s} {result.status:9s} {result.seconds:6.1f} s  {part.what}")
+    return "\n".join(["", *rows])
