@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: demo test test-all test-lowest test-newest lock test-native test-tensorrt tensorrt test-triton triton \
-	test-ort-versions ort-versions lint format clean
+	test-ort-versions ort-versions sanitized fuzzers test-fuzz soak lint format clean
 
 # One stamp per set of extras: installs again, and builds the native library, only when what goes into that changes. The
 # libraries are those of the lock file, each held against its hash.
@@ -65,12 +65,20 @@ test-newest: $(UV) .venv/.installed-test
 		build/newest/.venv/bin/python $(PIP_INSTALL) --no-deps --editable . && \
 		build/newest/.venv/bin/python -m pytest $(OLD_AND_NEW); fi
 
-# The C++ tests, under the address and undefined-behaviour sanitizers. Needs GoogleTest (Debian: libgtest-dev).
-test-native:
-	cmake -S plugins -B build/native-tests -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DSN_SANITIZE=address,undefined \
-		-DSN_WITH_CUDA=OFF -DSN_WITH_ORT_CUDA=OFF -DSN_WITH_TENSORRT=OFF
+# The C++ tests, under the address and undefined-behaviour sanitizers; then the short forms of what `make soak` does with
+# them: the tests' and the library's threads under the thread sanitizer, the library in ONNX Runtime under both, and some
+# thousand runs. Needs GoogleTest (Debian: libgtest-dev).
+SANITIZED := -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DSN_WITH_CUDA=OFF -DSN_WITH_ORT_CUDA=OFF -DSN_WITH_TENSORRT=OFF
+sanitized:
+	cmake -S plugins -B build/native-tests $(SANITIZED) -DSN_SANITIZE=address,undefined
 	cmake --build build/native-tests
+	cmake -S plugins -B build/native-threads $(SANITIZED) -DSN_SANITIZE=thread
+	cmake --build build/native-threads
+
+test-native: .venv/.installed-test sanitized
 	ctest --test-dir build/native-tests --output-on-failure
+	$(BIN)/python tools/soak.py build/soak-short --short --again \
+		--only thread-tests threads addresses repeats inferences sessions
 
 # A real TensorRT 10 and 11 and a CUDA compiler, for tests; fetched once. Needs mvn and cargo.
 TENSORRT := build/tensorrt
@@ -94,6 +102,24 @@ test-tensorrt: .venv/.installed-test $(TENSORRT)/root/.complete
 	cmake --build $(TENSORRT)/sanitized
 	ctest --test-dir $(TENSORRT)/sanitized --output-on-failure
 	TENSORRT_TEST_ROOT=$(TENSORRT)/root SN_PLUGIN_BUILD=$(TENSORRT)/plugin $(BIN)/python -m pytest tests/tensorrt tests/gpu
+
+# The fuzzers of the custom op and of the plugin. Needs Clang (Debian: clang, libclang-rt-dev).
+fuzzers: $(TENSORRT)/root/.complete
+	cmake -S plugins -B build/native-fuzz $(WITH_TENSORRT) -DCMAKE_CUDA_ARCHITECTURES=90 -DSN_WITH_ORT_CUDA=OFF \
+		-DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_COMPILER=clang++ \
+		-DSN_SANITIZE=address,undefined,fuzzer-no-link -DSN_WITH_FUZZERS=ON
+	cmake --build build/native-fuzz --target fuzz_node fuzz_plugin10 fuzz_plugin11
+
+SOAK = TENSORRT_TEST_ROOT=$(TENSORRT)/root SN_PLUGIN_BUILD=$(TENSORRT)/plugin $(BIN)/python tools/soak.py
+
+test-fuzz: .venv/.installed-test fuzzers
+	$(SOAK) build/fuzz-short --short --again --only fuzz-node fuzz-plugin-11 creators
+
+# All of docs/reliability.md; some hours. Goes on where it was ended.
+soak: .venv/.installed-test sanitized fuzzers
+	cmake -S plugins -B $(TENSORRT)/plugin $(WITH_TENSORRT)
+	cmake --build $(TENSORRT)/plugin
+	$(SOAK) build/soak
 
 # A real Triton, its clients, Ray and the schemas of Kubernetes, for tests; fetched once. HAProxy's test wants haproxy.
 TRITON := build/triton

@@ -30,9 +30,11 @@ int32_t sn_cuda_fallback_tactic(const SnCudaProblem*, SnCudaTactic* tactic) {
   return 0;
 }
 
-// Any function that grows with the problem.
+// Any function that grows with the problem, as far as its numbers go.
 int32_t sn_cuda_workspace_bytes(const SnCudaProblem* problem, int64_t* bytes) {
-  *bytes = problem->batch * problem->channels * 12 + problem->spatial;
+  std::int64_t rows = 0;
+  const bool fits = sn_deploy::multiply(problem->batch, problem->channels, &rows) && rows < std::int64_t{1} << 58;
+  *bytes = fits ? rows * 12 + problem->spatial % (std::int64_t{1} << 58) : std::int64_t{1} << 62;
   return 0;
 }
 
