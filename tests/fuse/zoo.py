@@ -287,10 +287,10 @@ def _plain(
     return make
 
 
-def _norm(axes: list[int]) -> Callable[[Graph], str]:
+def _norm(axes: list[int], rank: int = 4, last: bool = False) -> Callable[[Graph], str]:
     def build(g: Graph) -> str:
         mean = g.mean("x", axes)
-        return affine(g, divided(g, "x", mean, g.var("x", axes, mean), 1e-5), Layer())
+        return affine(g, divided(g, "x", mean, g.var("x", axes, mean), 1e-5), Layer(), rank, last)
 
     return build
 
@@ -300,6 +300,11 @@ DECOYS["layer_norm_of_the_sample"] = _plain(_norm([1, 2, 3]))
 DECOYS["layer_norm_of_the_channels"] = _plain(_norm([1]))
 DECOYS["layer_norm_of_the_last_axis"] = _plain(_norm([3]))
 DECOYS["batch_norm_of_the_batch"] = _plain(_norm([0, 2, 3]))
+
+
+DECOYS["instance_norm_of_volumes"] = _plain(_norm([2, 3, 4], 5), (2, 6, 3, 4, 2))
+DECOYS["instance_norm_of_rows"] = _plain(_norm([2], 3), (2, 6, 30))
+DECOYS["instance_norm_with_channels_last"] = _plain(_norm([1, 2], last=True), (2, 5, 4, 6))
 
 
 @decoy
@@ -430,6 +435,40 @@ def _group_branch(g: Graph, layer: Layer, means: dict[str, str], variances: dict
     return divided(g, "x", mix(g, layer.w, means), mix(g, layer.v, variances), layer.eps)
 
 
+def _weights_of_the_input(g: Graph, layer: Layer, means: dict[str, str], variances: dict[str, str]) -> str:
+    grown = g("Exp", means["ln"])
+    gate = g("Div", grown, g("Add", grown, g.constant(1.0)))
+    rest = g("Sub", g.constant(1.0), gate)
+    mean = g("Add", g("Mul", gate, means["in"]), g("Mul", rest, means["bn"]))
+    return divided(g, "x", mean, mix(g, layer.v, variances), layer.eps)
+
+
+def _absolute_deviations(g: Graph, layer: Layer, means: dict[str, str], variances: dict[str, str]) -> str:
+    variances["in"] = g.mean(g("Abs", g("Sub", "x", means["in"])), [2, 3])
+    return divided(g, "x", mix(g, layer.w, means), mix(g, layer.v, variances), layer.eps)
+
+
+def _largest_for_mean(g: Graph, layer: Layer, means: dict[str, str], variances: dict[str, str]) -> str:
+    means["in"] = g.reduce("ReduceMax", "x", [2, 3])
+    return divided(g, "x", mix(g, layer.w, means), mix(g, layer.v, variances), layer.eps)
+
+
+def _rectified_before(g: Graph, layer: Layer, means: dict[str, str], variances: dict[str, str]) -> str:
+    return divided(g, g("Relu", "x"), mix(g, layer.w, means), mix(g, layer.v, variances), layer.eps)
+
+
+def _capped_variance(g: Graph, layer: Layer, means: dict[str, str], variances: dict[str, str]) -> str:
+    var = g("Min", mix(g, layer.v, variances), g.constant(0.5))
+    return divided(g, "x", mix(g, layer.w, means), var, layer.eps)
+
+
+def _weights_by_row(g: Graph, layer: Layer, means: dict[str, str], variances: dict[str, str]) -> str:
+    # The mean's share grows with the rows: the same layer nowhere.
+    rows = g("Relu", g("Slice", "x", *(g.constant(np.array([value], np.int64)) for value in (0, 1, 1))))
+    mean = g("Mul", mix(g, layer.w, means), g("Add", rows, g.constant(1.0)))
+    return divided(g, "x", mean, mix(g, layer.v, variances), layer.eps)
+
+
 # What a layer with one deviation must be refused with.
 DEVIANTS = {
     "eps_outside_the_root": (_eps_outside, "eps is added outside the square root"),
@@ -441,6 +480,12 @@ DEVIANTS = {
     "squared_difference": (_squared_x, "its output isn't linear in x"),
     "batch_statistics": (_batch_statistics, "depends on the rest of its batch"),
     "group_branch": (_group_branch, "the statistics of 3 groups"),
+    "weights_of_the_input": (_weights_of_the_input, "the mean that it subtracts isn't a mix"),
+    "absolute_deviations": (_absolute_deviations, "isn't a mix of instance and layer variance"),
+    "largest_for_the_mean": (_largest_for_mean, "the mean that it subtracts isn't a mix"),
+    "rectified_before": (_rectified_before, "its output isn't linear in x"),
+    "capped_variance": (_capped_variance, "isn't a mix of instance and layer variance"),
+    "weights_by_row": (_weights_by_row, "its output isn't linear in x"),
 }
 DECOYS.update({name: _deviant(build) for name, (build, _) in DEVIANTS.items()})
 DECOYS["mixed_outputs"] = _deviant(_mixed_outputs)
