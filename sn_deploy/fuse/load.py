@@ -8,6 +8,7 @@ file's external data, say, until they are needed.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import version_converter
 
 from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.fuse.validate import check_sizes
 from sn_deploy.graph import op
 from sn_deploy.graph.function_body import MAX_OPSET, MIN_OPSET
 from sn_deploy.graph.order import first_out_of_order
@@ -55,6 +57,7 @@ def load(path: Path, *, freeze: bool = False) -> Loaded:
         SnDeployError: no ONNX file, or one that can't be brought to a supported opset.
     """
     proto = read_proto(path)
+    check_sizes(proto, path)
     nodes = _count_nodes(proto.graph)
     size = sum(file.stat().st_size for file in {path, *external_files(proto, path)})
     if freeze or proto.ir_version < _IR_VERSION_OF_FREE_INITIALIZERS:
@@ -65,7 +68,8 @@ def load(path: Path, *, freeze: bool = False) -> Loaded:
         proto = _converted(proto, opset, path)
     proto.ir_version = max(proto.ir_version, _IR_VERSION)
     model = _deserialized(inferred(_inlined(proto, path)), path)
-    _give_back(model, weights, path.parent)
+    with _as_invalid(path):
+        _give_back(model, weights, path.parent)
     found = first_out_of_order(model)
     if found is not None:
         node, value = found
@@ -96,7 +100,8 @@ def read_proto(path: Path) -> onnx.ModelProto:
 
 def inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The model with the shapes that can be inferred; as it is where inference fails."""
-    with contextlib.suppress(onnx.shape_inference.InferenceError, ValueError):
+    # A ValidationError: functions that call themselves, say.
+    with contextlib.suppress(onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError):
         return onnx.shape_inference.infer_shapes(proto, data_prop=True)
     return proto
 
@@ -205,10 +210,16 @@ def _inlined(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
 
 
 def _deserialized(proto: onnx.ModelProto, path: Path) -> ir.Model:
-    try:
+    with _as_invalid(path):
         return ir.from_proto(proto)
-    except Exception as error:
-        # onnx_ir raises whatever it stumbles over (SerdeError, ValueError, KeyError) in a file that breaks the format.
+
+
+@contextlib.contextmanager
+def _as_invalid(path: Path) -> Iterator[None]:
+    """Turns what onnx_ir stumbles over in a file that breaks the format into an error of ours."""
+    try:
+        yield
+    except Exception as error:  # SerdeError, ValueError, KeyError
         raise SnDeployError(
             f"is no valid ONNX model ({first_line(error)[:160]})", where=str(path), mend=COPY_AGAIN
         ) from error

@@ -6,6 +6,7 @@ constants were not solved from.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -38,6 +39,9 @@ _NO_SHARE: Final = 1e-9
 
 # What the operator takes.
 _DTYPES: Final = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+# Trying a layer takes some 100 bytes for each number of its input.
+_MOST_NUMBERS: Final = 1 << 26
 
 _ROUNDOFF: Final = {ir.DataType.FLOAT16: 2.0**-11, ir.DataType.BFLOAT16: 2.0**-8}
 _FLOAT32_ROUNDOFF: Final = 2.0**-24
@@ -109,6 +113,10 @@ def read_layer(region: Region, facts: GraphFacts, opset: int, sizes: Sequence[Si
     try:
         function = RegionFunction(region, opset)
         settings = _settings(region, sizes)
+        for setting in settings:
+            if not 0 < math.prod(setting.shape) <= _MOST_NUMBERS:
+                shape = "×".join(map(str, setting.shape))
+                raise NotSwitchNormError(f"its input is {shape}, which is empty or too large to be tried", -1)
         runs = [
             function(x, setting.foreign)
             for turn, setting in enumerate(settings)

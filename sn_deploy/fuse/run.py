@@ -10,7 +10,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
 from sn_deploy.atomic import check_writable
-from sn_deploy.errors import CheckFailedError
+from sn_deploy.errors import CheckFailedError, SnDeployError, first_line
 from sn_deploy.fuse.axes import name_axes
 from sn_deploy.fuse.find import Found, find
 from sn_deploy.fuse.load import load
@@ -51,8 +51,28 @@ def fuse(
     """
     source, path = Path(source), Path(path)
     check_writable(path)
+    try:
+        return _fuse(source, path, fuse_relu, freeze_weights, strict, external_data)
+    except SnDeployError:
+        raise
+    except Exception as error:
+        # The libraries that read, follow and write graphs raise whatever they stumble over in one that breaks the
+        # format in a way that nobody looks for.
+        raise SnDeployError(
+            f"can't be worked on: {type(error).__name__}: {first_line(error)[:200]}",
+            where=str(source),
+            expected="a valid ONNX model",
+            mend="check it with onnx.checker.check_model; if it is valid, please report this with the file",
+        ) from error
+
+
+def _fuse(
+    source: Path, path: Path, fuse_relu: bool, freeze_weights: bool, strict: bool, external_data: bool | None
+) -> FuseReport:
     loaded = load(source, freeze=freeze_weights)
     model = loaded.model
+    # A layer that nothing needs would be replaced and then be gone.
+    common_passes.RemoveUnusedNodesPass()(model)
     present = len(switch_norm_nodes(model))
     found = find(model)
     _check_found(found, present, source, strict)

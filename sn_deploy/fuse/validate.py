@@ -1,0 +1,106 @@
+"""What is wrong with a damaged file, before anything is computed from it.
+
+onnx's own checker is stricter than runtimes are, and refuses much that runs. What is looked for here is what libraries
+trip over or allocate memory for: sizes that lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import onnx
+
+from sn_deploy.errors import SnDeployError
+from sn_deploy.input_file import COPY_AGAIN
+
+_TYPES: Final = onnx.TensorProto
+_HALF_BYTES: Final = frozenset(
+    getattr(_TYPES, name) for name in ("INT4", "UINT4", "FLOAT4E2M1") if hasattr(_TYPES, name)
+)
+_QUARTER_BYTES: Final = frozenset(getattr(_TYPES, name) for name in ("INT2", "UINT2") if hasattr(_TYPES, name))
+_FIELDS: Final[dict[int, str]] = {
+    _TYPES.FLOAT: "float_data",
+    _TYPES.COMPLEX64: "float_data",
+    _TYPES.DOUBLE: "double_data",
+    _TYPES.COMPLEX128: "double_data",
+    _TYPES.INT64: "int64_data",
+    _TYPES.UINT32: "uint64_data",
+    _TYPES.UINT64: "uint64_data",
+    _TYPES.STRING: "string_data",
+}
+_COMPLEX: Final = frozenset({_TYPES.COMPLEX64, _TYPES.COMPLEX128})
+
+
+def check_sizes(proto: onnx.ModelProto, path: Path) -> None:
+    """Refuses tensors whose data isn't of their shape and type, and attributes without a type. Changes negative sizes
+    of inputs and outputs, by which some exporters mean unknown ones, to unknown ones.
+
+    Raises:
+        SnDeployError: with the tensor's or the node's name.
+    """
+    for graph in _graphs([proto.graph]):
+        for tensor in graph.initializer:
+            _check_tensor(tensor, f"weight {tensor.name!r}", path)
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            for dim in value.type.tensor_type.shape.dim:
+                if dim.dim_value < 0:
+                    dim.ClearField("dim_value")
+        _check_nodes(graph.node, path)
+    for function in proto.functions:
+        _check_nodes(function.node, path)
+
+
+def _graphs(waiting: list[onnx.GraphProto]) -> Iterator[onnx.GraphProto]:
+    while waiting:
+        graph = waiting.pop()
+        yield graph
+        for node in graph.node:
+            for attribute in node.attribute:
+                waiting += [attribute.g] if attribute.HasField("g") else []
+                waiting += attribute.graphs
+
+
+def _check_nodes(nodes: Iterator[onnx.NodeProto], path: Path) -> None:
+    for node in nodes:
+        for attribute in node.attribute:
+            where = f"attribute {attribute.name!r} of {node.op_type} {node.name!r}"
+            if attribute.type == onnx.AttributeProto.UNDEFINED:
+                raise SnDeployError(f"{where} has no type", where=str(path), mend=COPY_AGAIN)
+            for tensor in (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors):
+                _check_tensor(tensor, where, path)
+
+
+def _check_tensor(tensor: onnx.TensorProto, where: str, path: Path) -> None:
+    if any(size < 0 for size in tensor.dims):
+        raise SnDeployError(f"{where} has the shape {list(tensor.dims)}", where=str(path), mend=COPY_AGAIN)
+    count = 1
+    for size in tensor.dims:
+        count *= size
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return
+    found, expected = _lengths(tensor, count)
+    if found != expected:
+        shape = "×".join(map(str, tensor.dims)) or "a scalar"
+        raise SnDeployError(
+            f"{where} has {found} for the shape {shape}", where=str(path), expected=expected, mend=COPY_AGAIN
+        )
+
+
+def _lengths(tensor: onnx.TensorProto, count: int) -> tuple[str, str]:
+    """How much data a tensor has, and how much it should have."""
+    kind = tensor.data_type
+    parts = 2 if kind in _COMPLEX else 1
+    per_byte = 2 if kind in _HALF_BYTES else 4 if kind in _QUARTER_BYTES else 1
+    if tensor.HasField("raw_data"):
+        try:
+            item = onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize
+        except (KeyError, ValueError, TypeError):
+            return f"the type {kind}", "a type of ONNX"
+        bytes_ = -(-count // per_byte) if per_byte > 1 else count * item
+        return f"{len(tensor.raw_data)} bytes", f"{bytes_} bytes"
+    if kind not in onnx.TensorProto.DataType.values() or kind == _TYPES.UNDEFINED:
+        return f"the type {kind}", "a type of ONNX"
+    numbers = len(getattr(tensor, _FIELDS.get(kind, "int32_data")))
+    return f"{numbers} numbers", f"{-(-count * parts // per_byte)} numbers"
