@@ -12,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
+
 # What `tools.rows.table` shows of a row: see `tools.rows.measure.measure` for the keys.
 Figures = dict[str, Any]
 
@@ -86,3 +88,11 @@ def authors_code(*folders: Path, stand_ins: Mapping[str, ModuleType] | None = No
                 del sys.modules[name]
                 if name in before:
                     sys.modules[name] = before[name]
+
+
+def replace_modules(model: torch.nn.Module, kind: type, make: Callable[[Any], torch.nn.Module]) -> None:
+    """Puts ``make(module)`` in the place of each module of that very class."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is kind:
+                setattr(parent, name, make(child))
