@@ -112,6 +112,13 @@ def _is_vector(tensor: torch.Tensor) -> bool:
     return tensor.numel() in (2, 3) and max(tensor.shape) == tensor.numel()
 
 
+def _is_whitenings(name: str, tensor: torch.Tensor) -> bool:
+    """The five mix weights of Switchable Whitening, by their names: to be refused by what it does, not to be missed."""
+    return (
+        tensor.numel() == 5 and tensor.ndim == 1 and roles.is_mix(name) and (roles.of_mean(name) or roles.of_var(name))
+    )
+
+
 def _pair(names: Iterator[str]) -> tuple[str, str] | None:
     """The first name that speaks of a mean, and the first that speaks of a variance."""
     listed = list(names)
@@ -143,14 +150,15 @@ def _mix_pair(parameters: _Tensors, buffers: _Tensors, running: tuple[str, str] 
     vectors = {
         name: tensor
         for name, tensor in {**parameters, **buffers}.items()
-        if _is_vector(tensor)
+        if (_is_vector(tensor) or _is_whitenings(name, tensor))
         and not (roles.is_scale(name) or roles.is_bias(name) or roles.is_recorded(name) or roles.is_summed(name))
         # A buffer without such a word may be anything: the `mean` and `std` of an image, say.
         and (name in parameters or (roles.is_mix(name) and (roles.of_mean(name) or roles.of_var(name))))
     }
     spoken = _pair(iter(vectors))
     sized = {name: tensor for name, tensor in parameters.items() if name not in vectors}
-    per_channel = running is not None or _has_affine_pair(sized)
+    recorded = any(roles.is_recorded(name) for name in (*parameters, *buffers))
+    per_channel = running is not None or recorded or _has_affine_pair(sized)
     if spoken is not None and vectors[spoken[0]].numel() == vectors[spoken[1]].numel():
         return spoken if per_channel or all(roles.is_mix(name) for name in spoken) else None
     # From here on the names say little, so that the rest must be a normalisation's: nothing but per-channel tensors.
@@ -163,7 +171,7 @@ def _mix_pair(parameters: _Tensors, buffers: _Tensors, running: tuple[str, str] 
         (only,) = vectors
         unlike = vectors[only].numel() not in {tensor.numel() for tensor in sized.values()}
         # One vector says little: its size must differ from C, its name speak of a mixture, or statistics be there.
-        if sum((unlike, running is not None, roles.is_mix(only))) >= 2:
+        if sum((unlike, running is not None or recorded, roles.is_mix(only))) >= 2:
             return only, only
     return None
 

@@ -8,6 +8,7 @@ import torch
 from sn_deploy.recognise.candidates import Candidate
 from sn_deploy.recognise.deviations import Deviation, deviations
 from sn_deploy.recognise.forms import Constants, Form, all_orders, eps_values, forms, stored_eps
+from sn_deploy.recognise.mixing import mixed_channels
 from sn_deploy.recognise.probe import TOLERANCE, Probe, distance
 from sn_deploy.recognise.result import RefusedError
 from sn_deploy.recognise.solve import Lines, least_squares, lines
@@ -39,7 +40,8 @@ def diagnose(
         return refusal
     differs = f"differs from Switchable Normalization by {size:.1e} of its output"
     return (
-        _known_deviation(candidate, constants, probes, differs)
+        _mixing(constants, subject, probes[0].x.ndim, differs)
+        or _known_deviation(candidate, constants, probes, differs)
         or _recorded(constants, line_probes, differs)
         or RefusedError(f"{differs}, and no known deviation explains it", _OWN_CAUSE)
     )
@@ -133,6 +135,17 @@ def negative_variance(candidate: Candidate, constants: Constants) -> RefusedErro
         f"{candidate.running_var or 'running_var'}[{channel}] is {value:.4g}: with a negative running variance, var + "
         "eps can be below zero, and its root NaN",
         "use a checkpoint with correct statistics, or record them again over training data",
+    )
+
+
+def _mixing(constants: Constants, subject: Subject, rank: int, differs: str) -> RefusedError | None:
+    mixed = mixed_channels(subject, constants.scale.size, rank)
+    if mixed is None or mixed < 2:
+        return None
+    return RefusedError(
+        f"{differs}: each channel of its output is a mixture of {mixed} channels of its input, so it whitens them, as "
+        "Switchable Whitening does, where SN scales each channel alone",
+        "the operator has no covariance: use a Switchable Normalization layer and fine-tune",
     )
 
 

@@ -118,7 +118,7 @@ def test_cityscapes_at_any_size(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = randomise_(CityscapesSN(**SMALL, num_classes=5), 2).eval()
     sizes = images((2, 41, 57), (1, 65, 49))
-    through_everything(model, sizes, tmp_path, ("batch", "spatial"), layers=18, exporter="torchscript")
+    through_everything(model, sizes, tmp_path, ("batch", "spatial"), layers=18)
 
 
 def test_a_pyramid_with_one_position_is_refused() -> None:

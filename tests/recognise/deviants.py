@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from tests.recognise.variants import C, ReferenceSN
 
@@ -191,6 +192,42 @@ class KeepsUpdating(ReferenceSN):
         return super().batch(x)
 
 
+class Whitening(nn.Module):
+    """Switchable Whitening (Pan et al., ICCV 2019): covariances of groups of channels are mixed and inverted.
+
+    ``sw_type`` 2: batch and instance whitening; 3: and LN; 5: and BN and IN. Named and shaped as published.
+    """
+
+    def __init__(self, sw_type: int = 2, tie_weight: bool = False, affine: bool = True) -> None:
+        super().__init__()
+        self.sw_type, self.width, self.num_features = sw_type, 4, C
+        self.sw_mean_weight = nn.Parameter(torch.ones(sw_type))
+        self.register_parameter("sw_var_weight", None if tie_weight else nn.Parameter(torch.ones(sw_type)))
+        self.register_parameter("weight", nn.Parameter(torch.ones(C)) if affine else None)
+        self.register_parameter("bias", nn.Parameter(torch.zeros(C)) if affine else None)
+        self.register_buffer("running_mean", torch.zeros(C // self.width, self.width, 1))
+        self.register_buffer("running_cov", torch.eye(self.width).repeat(C // self.width, 1, 1))
+
+    def forward(self, x):
+        grouped = x.reshape(x.shape[0], -1, self.width, x.shape[2] * x.shape[3])  # (N, G, c, HW)
+        eye = torch.eye(self.width, dtype=x.dtype)
+        mean_in = grouped.mean(3, keepdim=True)
+        cov_in = (grouped - mean_in) @ (grouped - mean_in).mT / grouped.shape[3]
+        cov_bn = self.running_cov @ self.running_cov.mT + eye  # positive, whatever the test puts in
+        mean_ln, var_ln = x.mean((1, 2, 3)).view(-1, 1, 1, 1), x.var((1, 2, 3)).view(-1, 1, 1, 1) * eye
+        means = [self.running_mean, mean_in, mean_ln]
+        covs = [cov_bn, cov_in, var_ln]
+        if self.sw_type == 5:
+            means = [self.running_mean, mean_in, self.running_mean, mean_in, mean_ln]
+            covs = [cov_bn, cov_in, cov_bn * eye, cov_in * eye, var_ln]
+        p = self.sw_mean_weight.softmax(0)
+        q = p if self.sw_var_weight is None else self.sw_var_weight.softmax(0)
+        mean, cov = (sum(map(torch.mul, share, parts)) for share, parts in ((p, means), (q, covs)))
+        values, vectors = torch.linalg.eigh(cov + 1e-5 * eye)
+        y = (vectors @ torch.diag_embed(values.rsqrt()) @ vectors.mT @ (grouped - mean)).reshape(x.shape)
+        return y if self.weight is None else y * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
+
+
 class Clamped(ReferenceSN):
     def forward(self, x):
         return super().forward(x.clamp(-0.5, 0.5))
@@ -225,5 +262,7 @@ REFUSED = {
     "evaluation mode",
     FrozenInstance: "its instance statistics don't follow the input, so they are running averages in evaluation mode",
     ForgottenMean: "the constant part of its mean or variance isn't a share of the statistics that it stores",
+    Whitening: "each channel of its output is a mixture of 4 channels of its input, so it whitens them, as Switchable "
+    "Whitening does, where SN scales each channel alone",
     Clamped: "no known deviation explains it",
 }

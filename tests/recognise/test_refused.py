@@ -33,6 +33,23 @@ def test_deviations_are_named_with_their_size(deviant, cause, seed):
     assert refusal.mend
 
 
+@pytest.mark.parametrize("sw_type", [2, 3, 5])
+@pytest.mark.parametrize(("tie_weight", "affine"), [(False, True), (True, True), (False, False), (True, False)])
+def test_switchable_whitening_is_refused_by_what_it_does(sw_type, tie_weight, affine):
+    refusal = only_refusal(trained_(deviants.Whitening(sw_type, tie_weight, affine)))
+    assert "a mixture of 4 channels of its input, so it whitens them, as Switchable Whitening does" in refusal.reason
+    assert "the operator has no covariance" in refusal.mend
+
+
+def test_whitening_with_a_share_of_zero_is_still_no_switch_norm():
+    """All weight on LN of three: the covariance is diagonal, and the layer is SN's LN branch but for its divisor."""
+    layer = trained_(deviants.Whitening(3))
+    with torch.no_grad():
+        layer.sw_mean_weight.copy_(torch.tensor([-80.0, -80.0, 80.0]))
+        layer.sw_var_weight.copy_(torch.tensor([-80.0, -80.0, 80.0]))
+    assert "the layer variance is unbiased over C·HW values" in only_refusal(layer).reason
+
+
 def test_a_module_that_only_trains():
     refusal = only_refusal(trained_(deviants.AlwaysBatchStatistics()))
     assert re.fullmatch(

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from tools.rows import detection, face, imagenet, segmentation, sparse, video
+from tools.rows import detection, face, imagenet, segmentation, sparse, video, whitening, whole_detectors
 from tools.rows.row import Row
 
 # A module of more rows is one more name here.
-ROWS: tuple[Row, ...] = (*imagenet.ROWS, *face.ROWS, *segmentation.ROWS, *detection.ROWS, *video.ROWS, *sparse.ROWS)
+ROWS: tuple[Row, ...] = (
+    *imagenet.ROWS,
+    *face.ROWS,
+    *segmentation.ROWS,
+    *detection.ROWS,
+    *whole_detectors.ROWS,
+    *video.ROWS,
+    *sparse.ROWS,
+    *whitening.ROWS,
+)

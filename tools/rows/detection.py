@@ -58,6 +58,7 @@ def configured(place: Place, using_bn: bool, batch_average: bool) -> Iterator[No
         cfg.RESNETS.TRANS_FUNC, cfg.RESNETS.STEM_FUNC = "bottleneck_sn_transformation", "basic_sn_stem"
         cfg.RESNETS.SHORTCUT_FUNC = "basic_sn_shortcut"
         cfg.MODEL.NUM_CLASSES = 81
+        cfg.FAST_RCNN.ROI_XFORM_RESOLUTION, cfg.MRCNN.ROI_XFORM_RESOLUTION = RESOLUTIONS["box"], RESOLUTIONS["mask"]
         cfg.MRCNN.RESOLUTION, cfg.MRCNN.DILATION, cfg.MRCNN.CONV_INIT = 28, 1, "MSRAFill"
         for part in (cfg.FPN, cfg.RESNETS, cfg.FAST_RCNN, cfg.MRCNN):
             part.SN.USE_BN = using_bn
@@ -86,7 +87,7 @@ def body(place: Place, using_bn: bool, batch_average: bool) -> torch.nn.Module:
     with configured(place, using_bn, batch_average):
         from modeling import FPN  # type: ignore[import-not-found]
 
-        return _eval(FPN.fpn_ResNet50_conv5_body())
+        return randomise_(FPN.fpn_ResNet50_conv5_body(), seed=0).eval()
 
 
 def head(place: Place, kind: str, using_bn: bool) -> torch.nn.Module:
@@ -96,17 +97,9 @@ def head(place: Place, kind: str, using_bn: bool) -> torch.nn.Module:
 
         if kind == "box":
             made = fast_rcnn_heads.roi_Xconv1fc_sn_head(256, _as_given, 0.25)
-            return _eval(_Head(made, fast_rcnn_heads.fast_rcnn_outputs(made.dim_out)))
+            return randomise_(_Head(made, fast_rcnn_heads.fast_rcnn_outputs(made.dim_out)), seed=0).eval()
         made = mask_rcnn_heads.mask_rcnn_fcn_head_v1up4convs_sn(256, _as_given, 0.25)
-        return _eval(_Head(made, mask_rcnn_heads.mask_rcnn_outputs(made.dim_out)))
-
-
-def _eval(model: torch.nn.Module) -> torch.nn.Module:
-    # Their ResNet's train() returns nothing and leaves out frozen stages, so torch's eval() returns nothing either.
-    for module in randomise_(model, seed=0).modules():
-        module.training = False
-    model.eval = lambda: model  # type: ignore[method-assign]
-    return model
+        return randomise_(_Head(made, mask_rcnn_heads.mask_rcnn_outputs(made.dim_out)), seed=0).eval()
 
 
 def _samples(name: str, shapes: Sequence[tuple[int, ...]]) -> list[dict[str, np.ndarray]]:
