@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
+from sn_deploy.cli.specialise import draft_beside
+from sn_deploy.cli.specialise import print_report as print_specialised
 from sn_deploy.cli.values import InputSpec, parse_arguments, parse_input
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.op import SWITCH_NORM, SWITCH_NORM_ADD_RELU, SWITCH_NORM_RELU
@@ -37,6 +41,12 @@ _MOST_APART_SHOWN = 5
 @click.option("--keep-io-types", is_flag=True, help="Inputs and outputs stay float32 under fp16 and bf16.")
 @click.option("--inline", is_flag=True, help="Standard operators alone, no local function (OpenVINO and others).")
 @click.option("--fuse/--no-fuse", default=True, help="Fuse ReLU, and residual and ReLU, with their layer (default).")
+@click.option(
+    "--specialise",
+    "exact",
+    is_flag=True,
+    help="Then make layers cheaper that need less, exactly: sn-deploy specialise.",
+)
 @click.option("--keep-unrecognised", is_flag=True, help="Leave layers that aren't expressible in standard operators.")
 @finalize_option
 @click.option("--trust-statistics", is_flag=True, help="Take running statistics for averages whatever their size.")
@@ -55,6 +65,7 @@ def command(
     keep_io_types: bool,
     inline: bool,
     fuse: bool,
+    exact: bool,
     keep_unrecognised: bool,
     finalize_batch_average: int | None,
     trust_statistics: bool,
@@ -78,6 +89,8 @@ def command(
     arguments = parse_arguments(model_args, option="--model-arg")
     specs = [parse_input(text, seed=index) for index, text in enumerate(inputs)]
     check_checkpoint_options(checkpoint, checkpoint_key, strict)
+    if exact and inline:
+        raise SnDeployError("needs SwitchNorm nodes, and --inline leaves none", where="--specialise")
 
     from sn_deploy.runtime.torch import require_torch
 
@@ -90,22 +103,33 @@ def command(
     console = Console(markup=False, highlight=False)
     if checkpoint is not None:
         print_loaded(console, checkpoint, load_into(model, checkpoint, key=checkpoint_key, strict=strict))
-    report = export(
-        model,
-        _example_inputs(specs),
-        output,
-        dynamic=dynamic,
-        opset=opset,
-        precision=precision,
-        keep_io_types=keep_io_types,
-        inline=inline,
-        fuse=fuse,
-        keep_unrecognised=keep_unrecognised,
-        finalize_batch_average=finalize_batch_average,
-        trust_statistics=trust_statistics,
-        external_data=external_data,
-    )
+    specialised = None
+    with draft_beside(output) if exact else contextlib.nullcontext(output) as path:
+        report = export(
+            model,
+            _example_inputs(specs),
+            path,
+            dynamic=dynamic,
+            opset=opset,
+            precision=precision,
+            keep_io_types=keep_io_types,
+            inline=inline,
+            fuse=fuse,
+            keep_unrecognised=keep_unrecognised,
+            finalize_batch_average=finalize_batch_average,
+            trust_statistics=trust_statistics,
+            external_data=None if exact else external_data,
+        )
+        if exact:
+            from sn_deploy.check.backends.interface import Example
+            from sn_deploy.specialise import specialise
+
+            examples = [Example(spec.name, spec.value.shape, spec.value.dtype) for spec in specs]
+            specialised = specialise(path, output, examples=examples, external_data=external_data)
+            report = replace(report, path=output, data_path=specialised.data_path)
     print_report(console, report)
+    if specialised is not None:
+        print_specialised(console, specialised)
 
 
 def print_loaded(console: Console, path: Path, report: LoadReport) -> None:

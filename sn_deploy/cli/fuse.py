@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from sn_deploy.atomic import atomic_output, check_writable
+from sn_deploy.cli.specialise import draft_beside
+from sn_deploy.cli.specialise import json_from_report as json_from_specialised
+from sn_deploy.cli.specialise import print_report as print_specialised
 
 if TYPE_CHECKING:
     from sn_deploy.fuse import FusedLayer, FuseReport
@@ -22,6 +27,12 @@ if TYPE_CHECKING:
 @click.option("--no-fuse", "apart", is_flag=True, help="Keep ReLU, and residual and ReLU, apart from the layers.")
 @click.option("--strict", is_flag=True, help="Write nothing where a part looks like an SN layer and can't be fused.")
 @click.option("--freeze-weights", is_flag=True, help="Weights that are inputs of the graph, too, become constants.")
+@click.option(
+    "--specialise",
+    "exact",
+    is_flag=True,
+    help="Then make layers cheaper that need less, exactly: sn-deploy specialise.",
+)
 @click.option("--external-data/--no-external-data", default=None, help="Weights in a file beside it; default: >2 GB.")
 @click.option("--json", "json_output", metavar="FILE|-", help="Write the report as JSON; - for the standard output.")
 def command(
@@ -30,6 +41,7 @@ def command(
     apart: bool,
     strict: bool,
     freeze_weights: bool,
+    exact: bool,
     external_data: bool | None,
     json_output: str | None,
 ) -> None:
@@ -49,24 +61,38 @@ def command(
         check_writable(json_output)
     check_writable(output)
 
-    from sn_deploy.fuse import fuse
+    specialised = None
+    with draft_beside(output) if exact else contextlib.nullcontext(output) as path:
+        report = _fuse(source, path, apart, freeze_weights, strict, None if exact else external_data)
+        if exact:
+            from sn_deploy.specialise import specialise
 
-    report = fuse(
-        source,
-        output,
-        fuse_relu=not apart,
-        freeze_weights=freeze_weights,
-        strict=strict,
-        external_data=external_data,
-    )
+            specialised = specialise(path, output, external_data=external_data)
+            report = replace(report, path=output, data_path=specialised.data_path)
     if json_output is not None:
-        text = json.dumps(json_from_report(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        plain = json_from_report(report)
+        if specialised is not None:
+            plain["specialised"] = json_from_specialised(specialised)
+        text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         if json_output == "-":
             click.echo(text, nl=False)
             return
         with atomic_output(json_output) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    print_report(Console(markup=False, highlight=False), report)
+    console = Console(markup=False, highlight=False)
+    print_report(console, report)
+    if specialised is not None:
+        print_specialised(console, specialised)
+
+
+def _fuse(
+    source: Path, path: Path, apart: bool, freeze_weights: bool, strict: bool, external_data: bool | None
+) -> FuseReport:
+    from sn_deploy.fuse import fuse
+
+    return fuse(
+        source, path, fuse_relu=not apart, freeze_weights=freeze_weights, strict=strict, external_data=external_data
+    )
 
 
 def print_report(console: Console, report: FuseReport) -> None:

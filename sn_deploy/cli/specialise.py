@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from sn_deploy.cli.check_options import DATA, add_options
 from sn_deploy.cli.values import parse_input
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from sn_deploy.check.data.open import DataOptions
     from sn_deploy.specialise import LayerChange, SpecialiseReport
@@ -113,6 +115,13 @@ def command(context: click.Context, /, **given: Any) -> None:
         with atomic_output(json_output) as temporary:
             temporary.write_text(text, encoding="utf-8")
     print_report(console, report)
+
+
+@contextlib.contextmanager
+def draft_beside(output: Path) -> Iterator[Path]:
+    """A path for the file that is to be specialised to ``output``, and that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix=f".{output.stem[:40]}-", dir=output.parent) as folder:
+        yield Path(folder) / output.name
 
 
 def _data_options(context: click.Context, given: Mapping[str, Any]) -> DataOptions | None:

@@ -31,6 +31,14 @@ class Net(nn.Module):
         return self.fc(y if scale is None else y * scale)
 
 net = Net()
+
+class Sparse(Net):
+    def __init__(self):
+        super().__init__()
+        for weight in (self.sn.mean_weight, self.sn.var_weight):
+            nn.init.zeros_(weight)
+            weight.data[2] = 1e4
+
 def text():
     return "no module"
 """
@@ -92,6 +100,18 @@ def test_fusion_is_told_and_can_be_turned_off(project: Path, capsys: pytest.Capt
     assert [node.op_type for node in onnx.load("net.onnx").graph.node][1:3] == ["SwitchNorm", "Relu"]
     assert export(project, "--input", "1x3x9x9", "--inline") == 0
     assert "operators 1 SwitchNorm: 1 with ReLU; inlined" in " ".join(capsys.readouterr().out.split())
+
+
+def test_specialise_folds_a_sparse_layer_into_its_convolution(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export(project, "--input", "1x3x9x9", "--dynamic", "batch", "--specialise", model="Sparse") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "sn – folded" in printed
+    assert "forms the same as SwitchNorm to" in printed
+    assert not [node for node in onnx.load("net.onnx").graph.node if node.domain]
+    assert files(project) == {"net.onnx"}
+    assert export(project, "--input", "1x3x9x9", "--specialise", "--inline", model="Sparse") == 2
 
 
 def test_several_inputs_by_position_and_by_name(project: Path) -> None:

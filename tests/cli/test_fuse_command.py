@@ -12,7 +12,7 @@ import pytest
 
 from sn_deploy.cli import main
 from tests.fuse.test_files import net
-from tests.fuse.zoo import DECOYS
+from tests.fuse.zoo import DECOYS, TRUE
 
 
 def call(*arguments: str) -> int:
@@ -66,6 +66,22 @@ def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sum(layer["mean"].values()) == pytest.approx(1)
     assert call("in.onnx", "-o", "out.onnx", "--json", "report.json") == 0
     assert json.loads((folder / "report.json").read_text()) == report
+
+
+def test_specialise_makes_what_was_found_cheaper(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, _ = TRUE["one_hot_ln_bn"]()
+    onnx.save(model, "sparse.onnx")
+    assert call("sparse.onnx", "-o", "out.onnx", "--specialise") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "1 SN layers found" in printed
+    assert "fewer statistics" in printed
+    assert "forms the same as SwitchNorm to" in printed
+    (node,) = (one for one in onnx.load("out.onnx").graph.node if one.domain == "sn_deploy")
+    assert node.overload == "mean_ln"
+    assert call("sparse.onnx", "-o", "out.onnx", "--specialise", "--json", "-") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["path"] == report["specialised"]["path"] == "out.onnx"
+    assert sorted(path.name for path in folder.iterdir()) == ["in.onnx", "out.onnx", "sparse.onnx"]
 
 
 def test_no_fuse_keeps_the_relu(folder: Path) -> None:
