@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +21,11 @@ def read_labels(given: Mapping[str, Path], interface: Interface) -> dict[str, li
         SnDeployError: no such output, or not as many lines as it has classes.
     """
     return dict(_labels(output, path, interface) for output, path in given.items())
+
+
+def labels_file(output: str) -> str:
+    """The name of an output's file, whatever the output is called."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", output).lstrip(".") + ".labels.txt"
 
 
 def _labels(output: str, path: Path, interface: Interface) -> tuple[str, list[str]]:

@@ -11,7 +11,7 @@ from sn_deploy.atomic import atomic_output
 from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.errors import SnDeployError
 from sn_deploy.serve.deployment import DeployOptions, deployment_files, server_command
-from sn_deploy.serve.labels import read_labels
+from sn_deploy.serve.labels import labels_file, read_labels
 from sn_deploy.serve.model_config import (
     ONNX_RUNTIME,
     PARAMETERS,
@@ -83,7 +83,7 @@ def serve_triton(
     payload = read_payload(model, engines, options)
     folder = read_folder(repository, options.name)
     labels = read_labels(options.labels, payload.interface)
-    label_files = {output: f"{output}.labels.txt" for output in labels}
+    label_files = {output: labels_file(output) for output in labels}
     names = [library.name for library in payload.libraries]
     made = make_config(
         payload.interface,

@@ -18,6 +18,7 @@ from sn_deploy.runtime.native import ort_library
 from sn_deploy.runtime.trt.sidecar import write_sidecar
 from sn_deploy.serve import DeployOptions, ServeOptions, ServeReport, serve_triton
 from sn_deploy.serve.interface import interface_from_onnx
+from sn_deploy.serve.labels import labels_file
 from sn_deploy.serve.model_config import check_config, config_from_text
 from sn_deploy.serve.options import parse_delay
 from tests.check.small_net import CLASSES, SIZE, small_net, write_net
@@ -256,6 +257,11 @@ def test_labels(net: Path, tmp_path: Path) -> None:
         serve(net, tmp_path / "other", labels={"logits": labels})
     with pytest.raises(SnDeployError, match="there is no output 'map'"):
         serve(net, tmp_path / "other", labels={"map": labels})
+
+
+def test_labels_of_an_output_with_any_name() -> None:
+    assert labels_file("model/head:0") == "model_head_0.labels.txt"
+    assert labels_file("../up") == "_up.labels.txt"
 
 
 def _per_batch_net(path: Path, nodes: list[onnx.NodeProto], **tensors: np.ndarray[Any, Any]) -> Path:
