@@ -4,8 +4,9 @@
 
 Each combination of batch and threads is a cell, measured in a process of its own and written as soon as it is there:
 ended, and called again, it goes on with the cells that are missing. ``--again`` measures anew what it is asked for,
-``--batches 1 --threads 2`` asks for one cell alone; the others stay in the file. ``--show`` measures nothing and prints
-the file's tables as Markdown. About twenty minutes where nothing else runs.
+``--batches 1 --threads 2`` asks for one cell alone; the others stay in the file. ``--write`` puts the tables of all
+cells into the README and docs/performance-cpu.md, ``--show`` measures nothing and prints them. About twenty minutes
+where nothing else runs.
 
 Each cell holds, for every backend (`cpu_backends.BACKENDS`):
 
@@ -27,13 +28,14 @@ import multiprocessing
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from cpu_backends import BACKENDS, EAGER, FLOOR, INPUT, images, open_backend, write_models
+from cpu_tables import CLOCKS, all_tables, write_pages
 from interleaved import machine, summary, table, times_of, write_results
 
 from sn_deploy.atomic import check_writable
@@ -43,8 +45,6 @@ from sn_deploy.check.memory import measure_memory
 PACKAGES = ["onnxruntime", "openvino", "torch", "onnx", "numpy"]
 ROUNDS = {1: 60, 2: 30}  # of a batch; LEAST_ROUNDS of larger ones
 LEAST_ROUNDS = 15
-# What a row of the Markdown table says of a cell.
-COLUMNS = ("wall", "processor")
 
 
 class ProcessorTimed:
@@ -117,29 +117,6 @@ def cell_name(batch: int, threads: int) -> str:
     return f"batch {batch}, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def markdown(cells: Mapping[str, Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """A table for each kind of figure: ratios over the floor with their 95 % intervals, and memory."""
-    lines = []
-    for column in columns:
-        lines += [
-            "",
-            f"{column} time over the floor's",
-            "",
-            "| | " + " | ".join(cells) + " |",
-            "|---" * (len(cells) + 1) + "|",
-        ]
-        for name in BACKENDS:
-            rows = [cell[column][name] for cell in cells.values()]
-            texts = [f"{row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})" for row in rows]
-            if name == FLOOR:
-                texts = [f"{row['median_ms']:.0f} ms" for row in rows]
-            lines.append(f"| {name} | " + " | ".join(texts) + " |")
-    lines += ["", "memory, MiB", "", "| | " + " | ".join(cells) + " |", "|---" * (len(cells) + 1) + "|"]
-    for name in BACKENDS:
-        lines.append(f"| {name} | " + " | ".join(f"{cell['memory_mib'][name]:.0f}" for cell in cells.values()) + " |")
-    return "\n".join(lines)
-
-
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -148,7 +125,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 1])
     parser.add_argument("--rounds", type=int, help="of every cell; default: 60 at batch 1, 30 at 2, else 15")
     parser.add_argument("--again", action="store_true", help="measure cells that the file has, too")
-    parser.add_argument("--show", action="store_true", help="print the file's tables")
+    parser.add_argument(
+        "--write", action="store_true", help="put the tables into the README and docs/performance-cpu.md"
+    )
+    parser.add_argument("--show", action="store_true", help="only print the tables of what the file has")
     return parser.parse_args()
 
 
@@ -161,7 +141,7 @@ def main() -> None:
         results = json.loads(arguments.output.read_text(encoding="utf-8"))
     cells = results["cells"]
     if arguments.show:
-        print(markdown(cells, COLUMNS))
+        print(all_tables(cells))
         return
     for batch in arguments.batches:
         for threads in arguments.threads:
@@ -175,9 +155,11 @@ def main() -> None:
                 cell = process.submit(measure_cell, batch, threads, rounds).result()
             cells[name] = {"command": " ".join(["python", "benchmarks/cpu_net.py", *sys.argv[1:]]), **cell}
             write_results(results, arguments.output)
-            for column in COLUMNS:
-                print(f"\n{name}: {column}\n{table(cell[column])}", flush=True)
+            for clock in CLOCKS:
+                print(f"\n{name}: {clock}\n{table(cell[clock])}", flush=True)
             print(f"\n{name}: memory\n{json.dumps(cell['memory_mib'], indent=1)}", flush=True)
+    if arguments.write:
+        write_pages(cells)
 
 
 if __name__ == "__main__":
