@@ -10,9 +10,9 @@ in an engine for that batch alone (static) or for 1 to 128 (dynamic). Its engine
 torch eager, torch.compile and ONNX Runtime's CUDA provider in the same precision where these are there; each engine's
 logits are held against torch's in float32 first. Nothing uses TF32.
 
-Called again with the same output it goes on with what is missing; the exit code is 3 while something is. Without a GPU
-or TensorRT nothing is measured and the exit code is 2. --rehearse takes every step over ONNX Runtime on the CPU in the
-place of engines, and its times mean nothing.
+Called again with the same output it goes on with what is missing; the exit code is 3 while something is, and 1 where an
+engine doesn't agree with torch. Without a GPU or TensorRT nothing is measured and the exit code is 2. --rehearse takes
+every step over ONNX Runtime on the CPU in the place of engines, and its times mean nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from interleaved import write_results
 from sn_deploy.atomic import check_writable
 from sn_deploy.engine.layers import is_plugin, layer_rows
 from sn_deploy.engine.layers import layer_counts as counts_of
-from sn_deploy.errors import SnDeployError
+from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.precision.run import write_emulated
 from sn_deploy.runtime.native import find_library
 from sn_deploy.runtime.ort import OrtSession
@@ -275,12 +275,12 @@ class Bench:
         """Whether the time is up."""
         return time.monotonic() > self.deadline
 
-    def known(self, cell: Cell) -> dict[str, Any] | None:
-        """What an earlier call measured."""
-        found: Any = self.results["nets"]
+    def row(self, cell: Cell) -> dict[str, Any]:
+        """What is known of it; empty where nothing is."""
+        found: dict[str, Any] = self.results["nets"]
         for key in cell.path:
             found = found.get(key, {})
-        return found if found.get("us") else None
+        return found
 
     def keep(self, cell: Cell, row: dict[str, Any]) -> None:
         """Puts it where it belongs, and writes everything."""
@@ -352,7 +352,11 @@ def _parity(
         "top1_agreement": float((y.argmax(1) == expected.argmax(1)).mean()),
     }
     if not found["relative_l2"] <= AGREES[cell.precision]:
-        raise SnDeployError(f"relative L2 to torch is {found['relative_l2']:.2e}", where="/".join(cell.path))
+        raise CheckFailedError(
+            f"relative L2 to torch is {found['relative_l2']:.2e}",
+            where="/".join(cell.path),
+            expected=f"at most {AGREES[cell.precision]:.1e}",
+        )
     if net.name == "digits" and cell.shapes == DYNAMIC and cell.batch == LARGEST_BATCH:
         images = net.samples(COMPARED_IMAGES)
         parts = np.array_split(images, -(-COMPARED_IMAGES // LARGEST_BATCH))
@@ -365,12 +369,14 @@ def _parity(
 def measure(bench: Bench, wanted: Sequence[Cell]) -> bool:
     """One after the other, as far as the time goes; whether all that could be measured are."""
     for cell in wanted:
-        if bench.known(cell) is not None:
+        if "us" in bench.row(cell):
             continue
         if bench.late():
             return False
         try:
             row = measure_cell(bench, cell)
+        except CheckFailedError as error:
+            row = {"failed": str(error)}
         except (SnDeployError, RuntimeError) as error:  # of CUDA: out of memory, say
             row = {"left_out": str(error).splitlines()[0][:300]}
         bench.keep(cell, row)
@@ -381,8 +387,9 @@ def measure(bench: Bench, wanted: Sequence[Cell]) -> bool:
 def report(cell: Cell, row: dict[str, Any]) -> str:
     """One measurement's table."""
     lines = [f"{cell.net}, {cell.precision}, {cell.shapes}, batch {cell.batch}"]
-    if "left_out" in row:
-        return "\n".join([*lines, f"  left out: {row['left_out']}"])
+    for key in ("failed", "left_out"):
+        if key in row:
+            return "\n".join([*lines, f"  {key.replace('_', ' ')}: {row[key]}"])
     for key, values in row["us"].items():
         lines.append(f"  {key:28s} {values['median_us']:10.1f} µs  {row['ratio_to_floor'][key]:6.3f}")
     plugin = row["engines"][PLUGIN]
@@ -475,6 +482,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("A rehearsal: the times mean nothing.")
         bench.results["complete"] = measure(bench, wanted)
     write_results(bench.results, options.output)
+    failed = [cell for cell in wanted if "failed" in bench.row(cell)]
+    if failed:
+        print(
+            f"{len(failed)} of {len(wanted)} don't agree with torch, {'/'.join(failed[0].path)} first", file=sys.stderr
+        )
+        return 1
     if bench.results["complete"]:
         return 0
     print("the time is up, and there is more to measure: call again", file=sys.stderr)

@@ -5,7 +5,8 @@ Files are made once and kept in a folder, so that they can be made where no GPU 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -131,22 +132,23 @@ def _write_float_files(net: Net, folder: Path) -> None:
 
 
 def statistics_of(module: torch.nn.Module, x: torch.Tensor) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """SN layer -> mean and variance of each channel of what it reads: with them a batch norm keeps the net in range."""
-    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    hooks = []
+    """SN layer -> mean and variance of each channel of what a batch norm in its place reads.
+
+    Of the net with batch norms, not of the one with SN: else what differs between them would grow from layer to layer.
+    """
+    copied = copy.deepcopy(module)
+    norms: dict[str, torch.nn.BatchNorm2d] = {}
     for name, layer in module.named_modules():
         if isinstance(layer, SwitchNorm):
-
-            def note(_: Any, inputs: Sequence[torch.Tensor], name: str = name) -> None:
-                axes = [axis for axis in range(inputs[0].ndim) if axis != 1]
-                found[name] = (inputs[0].mean(axes).numpy(), inputs[0].var(axes, unbiased=False).numpy())
-
-            hooks.append(layer.register_forward_pre_hook(note))
+            norm = torch.nn.BatchNorm2d(layer.weight.numel(), momentum=1.0)
+            norm.weight.data.copy_(layer.weight.detach().flatten())
+            norm.bias.data.copy_(layer.bias.detach().flatten())
+            parent, _, child = name.rpartition(".")
+            setattr(copied.get_submodule(parent), child, norm)
+            norms[name] = norm
     with torch.no_grad():
-        module(x)
-    for hook in hooks:
-        hook.remove()
-    return found
+        copied.train()(x)
+    return {name: (norm.running_mean.numpy(), norm.running_var.numpy()) for name, norm in norms.items()}
 
 
 def with_batch_norms(
