@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: demo test test-all test-lowest test-newest lock test-native test-tensorrt tensorrt test-triton triton \
-	test-ort-versions ort-versions sanitized fuzzers test-fuzz soak soak-fuse lint format clean
+	test-ort-versions ort-versions sanitized fuzzers test-fuzz soak lint format clean
 
 # One stamp per set of extras: installs again, and builds the native library, only when what goes into that changes. The
 # libraries are those of the lock file, each held against its hash.
@@ -139,10 +139,6 @@ ort-versions:
 
 test-ort-versions: .venv/.installed-test ort-versions
 	ORT_VERSIONS_ROOT=$(ORT_VERSIONS) $(BIN)/python -m pytest tests/serve/test_ort_versions.py
-
-# 20,000 damaged ONNX files through `fuse`; some 20 minutes.
-soak-fuse: .venv/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -X faulthandler -m tests.fuse.mutations 0 20000
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .

@@ -75,6 +75,15 @@ PARTS: tuple[Part, ...] = (
     _fuzzer("fuzz-plugin-10", "tensorrt/tests/fuzz_plugin10", "the plugin's fields and methods, TensorRT 10's headers"),
     _fuzzer("fuzz-plugin-11", "tensorrt/tests/fuzz_plugin11", "the same with TensorRT 11's"),
     Part(
+        "damaged-files",
+        "damaged ONNX files through fuse: refused with a reason, within 30 s and 6 GiB",
+        3600,
+        lambda place: [
+            *(sys.executable, "-X", "faulthandler", "-m", "tests.fuse.mutations", "0"),
+            str(200 if place.short else 10_000),
+        ],
+    ),
+    Part(
         "agreement",
         "drawn cases of every CPU backend against float64",
         5400,

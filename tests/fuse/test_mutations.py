@@ -22,7 +22,7 @@ from tests.fuse.zoo import TRUE
 
 
 def test_two_hundred_damaged_files() -> None:
-    # In a process of its own, which a crash would end. The long form is `python -m tests.fuse.mutations 0 100000`.
+    # In a process of its own, which a crash would end. The long form is a part of tools/soak.py.
     command = [sys.executable, "-X", "faulthandler", "-m", "tests.fuse.mutations", "0", "200"]
     # One thread: many short calls of NumPy's would wait for idle ones.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
