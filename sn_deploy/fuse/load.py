@@ -32,6 +32,9 @@ _IR_VERSION: Final = 10
 # Below it initializers had to be inputs as well, which then said nothing.
 _IR_VERSION_OF_FREE_INITIALIZERS: Final = 4
 
+# No tensor has so many axes.
+LONGEST_SHAPE: Final = 1 << 16
+
 # Larger tensors are kept out of conversion and inference: they hold weights, not shapes or axes.
 _MOST_BYTES: Final = 1024
 
@@ -102,8 +105,18 @@ def inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The model with the shapes that can be inferred; as it is where inference fails."""
     # A ValidationError: functions that call themselves, say.
     with contextlib.suppress(onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError):
+        plain = onnx.shape_inference.infer_shapes(proto)
+        if _has_long_vectors(plain.graph):
+            return plain
         return onnx.shape_inference.infer_shapes(proto, data_prop=True)
     return proto
+
+
+def _has_long_vectors(graph: onnx.GraphProto) -> bool:
+    """Whether following the values of shapes would take every long vector for one, and make a list of its numbers."""
+    values = (*graph.input, *graph.output, *graph.value_info)
+    shapes = (value.type.tensor_type.shape.dim for value in values)
+    return any(len(shape) == 1 and shape[0].dim_value > LONGEST_SHAPE for shape in shapes)
 
 
 def _count_nodes(graph: onnx.GraphProto) -> int:

@@ -13,7 +13,7 @@ from sn_deploy.atomic import check_writable
 from sn_deploy.errors import CheckFailedError, SnDeployError, first_line
 from sn_deploy.fuse.axes import name_axes
 from sn_deploy.fuse.find import Found, find
-from sn_deploy.fuse.load import load
+from sn_deploy.fuse.load import LONGEST_SHAPE, load
 from sn_deploy.fuse.read import ReadLayer
 from sn_deploy.fuse.region import Region
 from sn_deploy.fuse.replace import replace
@@ -123,9 +123,12 @@ def _check_found(found: Found, present: int, source: Path, strict: bool) -> None
 
 def infer_new_shapes(model: ir.Model) -> None:
     """Shapes that were unknown behind a layer's Reshape are X's own now: the fusion of residuals asks for them."""
-    if all(value.shape is not None for node in model.graph.all_nodes() for value in node.outputs):
+    values = [value for node in model.graph.all_nodes() for value in node.outputs]
+    if all(value.shape is not None for value in values):
         return
-    common_passes.ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    shapes = [value.shape for value in (*values, *model.graph.inputs) if value.shape is not None]
+    long = any(len(shape) == 1 and isinstance(shape[0], int) and shape[0] > LONGEST_SHAPE for shape in shapes)
+    common_passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=not long)(model)
 
 
 def _fused_layer(layer: ReadLayer, region: Region, node: str) -> FusedLayer:

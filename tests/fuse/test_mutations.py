@@ -149,3 +149,19 @@ def test_sizes_of_minus_one_are_unknown_ones(tmp_path: Path) -> None:
     (tmp_path / "in.onnx").write_bytes(model.SerializeToString())
     (layer,) = fuse(tmp_path / "in.onnx", tmp_path / "out.onnx").layers
     assert layer.shape[0] is None
+
+
+def test_a_long_vector_is_no_list_of_sizes(tmp_path: Path) -> None:
+    # With its values followed as if they were sizes, each of the 2^30 numbers would take 100 bytes.
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Sub", ["x", "x"], ["d"]), onnx.helper.make_node("Sqrt", ["d"], ["y"])],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1 << 30])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=10)
+    onnx.save(model, tmp_path / "in.onnx")
+    started = time.process_time()
+    with pytest.raises(SnDeployError, match="has no SN layer"):
+        fuse(tmp_path / "in.onnx", tmp_path / "out.onnx")
+    assert time.process_time() - started < 20
