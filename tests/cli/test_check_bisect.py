@@ -13,9 +13,9 @@ import torch
 from onnx import numpy_helper
 
 import sn_deploy
-from sn_deploy.models.digits import load_pretrained
 from sn_deploy.runtime.native import ort_library
-from tests.cli.test_check_command import check, document
+from tests.check.small_net import write_net
+from tests.cli.test_check_command import check, document, swap_two_channels
 
 # Behind the third convolution numbers are above float16's largest: SN takes them, half precision doesn't hold them.
 MINE = """
@@ -43,13 +43,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     namespace: dict[str, object] = {}
     exec(MINE, namespace)
     model = namespace["large"]()  # type: ignore[operator]
-    for precision in ("fp16", "fp32"):
-        sn_deploy.export(
-            model, torch.zeros(1, 1, 8, 8), folder / f"{precision}.onnx", dynamic="batch", precision=precision
-        )
-    sn_deploy.export(
-        load_pretrained(), torch.zeros(1, 1, 8, 8), folder / "small.onnx", dynamic="batch", precision="fp16"
-    )
+    sn_deploy.export(model, torch.zeros(1, 1, 8, 8), folder / "fp16.onnx", dynamic="batch", precision="fp16")
+    write_net(folder / "right.onnx")
+    write_net(folder / "small.onnx", dtype="float16")
     return folder
 
 
@@ -64,7 +60,9 @@ def folder(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 DATA = ("--data", "digits.npz", "--bisect", "--json", "check.json")
-SMALL = ("--model", "sn_deploy.models.digits:load_pretrained")
+# Written by hand: float16 beside the same net in float32.
+SMALL = ("--reference", "right", "--backend", "right=ort:right.onnx", "--limit", "64")
+BISECT = ("--bisect", "--json", "check.json")
 # By the function inside the file ONNX Runtime leaves out casts on a CPU and so computes in float32: nothing overflows.
 OVERFLOWS = ("--backend", "half=ort-native:fp16.onnx", *DATA)
 needs_native = pytest.mark.skipif(ort_library() is None, reason="the custom-op library wasn't built")
@@ -94,53 +92,45 @@ def test_the_layer_is_found_and_the_mixed_file_passes(folder: Path, capsys: pyte
     assert [node.op_type for node in mixed.graph.node].count("Cast") == 2
 
 
-@needs_native
-def test_against_a_file_it_is_the_same(folder: Path) -> None:
-    arguments = ["--backend", "right=ort:fp32.onnx", "--reference", "right"]
-    assert check(*OVERFLOWS, *arguments) == 1
-    assert document()["bisect"]["kept"] == ["sn3"]
-
-
 def test_limits_that_half_precision_does_not_meet(folder: Path) -> None:
     """What has to hold is what the user asks for: here more than float16 gives, but with some layers in float32."""
-    arguments = [*SMALL, "--max-rel-l2", "3e-4"]
-    assert check("--backend", "half=ort:small.onnx", *DATA, *arguments) == 1
+    arguments = ["--backend", "half=ort:small.onnx", *SMALL, *BISECT, "--max-rel-l2", "2.9e-4"]
+    assert check(*arguments, "--bisect-output", "mixed.onnx") == 1
     found = document()["bisect"]
     assert found["passed"]
     assert found["minimal"]
-    assert 1 <= len(found["kept"]) < found["blocks"] == 5
-    assert check("--backend", "half=ort:small.onnx", *DATA, *arguments, "--bisect-runs", "1") == 1
+    assert 1 <= len(found["kept"]) < found["blocks"] == 3
+    assert check("--backend", "mixed=ort:mixed.onnx", *SMALL, "--max-rel-l2", "2.9e-4") == 0
+    assert check(*arguments, "--bisect-runs", "1") == 1
     few = document()["bisect"]
-    assert (few["runs"], few["minimal"], len(few["kept"])) == (1, False, 5)
+    assert (few["runs"], few["minimal"], len(few["kept"])) == (1, False, 3)
 
 
 def test_where_precision_is_not_the_cause_the_layer_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = onnx.load("small.onnx")
-    for tensor in model.graph.initializer:
-        if tensor.name == "sn2.scale":
-            value = numpy_helper.to_array(tensor).copy()
-            value[:] = value[::-1]
-            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
-    onnx.save(model, "spoilt.onnx")
-    arguments = [*SMALL, "--bisect-output", "mixed.onnx"]
-    assert check("--backend", "half=ort:spoilt.onnx", *DATA, *arguments) == 1
+    write_net(folder / "spoilt.onnx", dtype="float16", spoil=swap_two_channels)
+    arguments = ["--backend", "half=ort:spoilt.onnx", *SMALL, *BISECT, "--bisect-output", "mixed.onnx"]
+    assert check(*arguments) == 1
     found = document()["bisect"]
     assert (found["passed"], found["kept"], found["runs"]) == (False, [], 1)
-    assert (found["culprit"], found["culprit_part"], found["file"]) == ("sn2", "layer", None)
+    assert (found["culprit"], found["culprit_part"], found["file"]) == ("sn1", "layer", None)
     assert not (folder / "mixed.onnx").exists()
     printed = capsys.readouterr().out
     assert "precision isn't the cause" in printed
-    assert "half: the fault is in sn2 (layer 2 of 4)" in printed
+    assert "half: the fault is in sn1 (layer 1 of 2)" in printed
 
 
 def test_what_cannot_be_bisected(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = [*SMALL, "--data", "digits.npz"]
-    assert check("small.onnx", *model, "--bisect") == 0
+    half = ["--backend", "half=ort:small.onnx", *SMALL]
+    assert check(*half, "--bisect") == 0
     assert "nothing to bisect: every backend passes" in capsys.readouterr().out
-    assert check("fp32.onnx", *model, "--bisect", "--max-rel-l2", "1e-12") == 2
-    assert re.search("--bisect, ort: computes in float32 and fails .expected an ONNX file", capsys.readouterr().err)
-    assert check("small.onnx", *model, "--bisect", "--shard", "1/2") == 2
+    assert check("--backend", "same=ort:right.onnx", *half[:1], "half=ort:small.onnx", "--bisect") == 0
+    write_net(folder / "spoilt.onnx", spoil=swap_two_channels)
+    assert check("--backend", "spoilt=ort:spoilt.onnx", *SMALL, "--bisect") == 2
+    assert re.search(
+        r"--bisect, spoilt: computes in float32 and fails \(expected an ONNX file", capsys.readouterr().err
+    )
+    assert check(*half, "--bisect", "--shard", "1/2") == 2
     assert "can't be done on a part" in capsys.readouterr().err
-    assert check("small.onnx", *model, "--bisect-output", "mixed.onnx") == 2
+    assert check(*half, "--bisect-output", "mixed.onnx") == 2
     assert "is given without --bisect" in capsys.readouterr().err
-    assert check("small.onnx", *model, "--bisect", "--bisect-output", "no/mixed.onnx") == 2
+    assert check(*half, "--bisect", "--bisect-output", "no/mixed.onnx") == 2
