@@ -29,6 +29,11 @@ Array = npt.NDArray[Any]
 F32, F16, I64 = np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.int64)
 
 
+def infos(*names: str) -> list[TensorInfo]:
+    """Float inputs of unknown shapes."""
+    return [TensorInfo(name, None, np.dtype(np.float32)) for name in names]
+
+
 def info(name: str, *shape: int | str | None, dtype: Any = np.float32) -> TensorInfo:
     return TensorInfo(name, shape, np.dtype(dtype))
 
@@ -214,11 +219,11 @@ class Two(nn.Module):
 
 def test_a_torch_model_is_called_by_name_or_by_position() -> None:
     x, two = np.ones((2, 3), np.float32), np.full((2, 3), 2, np.float32)
-    assert TorchRunner(Two(), ["x", "shift"]).run({"x": x, "shift": two})["output_0"][0, 0] == 3
-    assert TorchRunner(Two(), ["x", "scale"]).run({"x": x, "scale": two})["output_0"][0, 0] == 2
-    assert TorchRunner(Two(), ["input.1", "input.2"]).run({"input.1": x, "input.2": two})["output_0"][0, 0] == 2
+    assert TorchRunner(Two(), infos("x", "shift")).run({"x": x, "shift": two})["output_0"][0, 0] == 3
+    assert TorchRunner(Two(), infos("x", "scale")).run({"x": x, "scale": two})["output_0"][0, 0] == 2
+    assert TorchRunner(Two(), infos("input.1", "input.2")).run({"input.1": x, "input.2": two})["output_0"][0, 0] == 2
     with pytest.raises(SnDeployError, match=r"--model, Two: takes forward.x"):
-        TorchRunner(Two(), ["a", "b", "c"])
+        TorchRunner(Two(), infos("a", "b", "c"))
 
 
 def test_weights_tell_models_apart() -> None:
@@ -227,5 +232,5 @@ def test_weights_tell_models_apart() -> None:
     with torch.no_grad():
         other.weight[0] += 1e-7 * 4
     assert weights_sha256(one) != weights_sha256(other)
-    assert TorchRunner(one.double(), ["x"]).precision == "float64"
-    assert TorchRunner(nn.ReLU(), ["input"]).precision == "float32"
+    assert TorchRunner(one.double(), infos("x")).precision == "float64"
+    assert TorchRunner(nn.ReLU(), infos("input")).precision == "float32"

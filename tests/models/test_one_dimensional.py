@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import sn_deploy
 from sn_deploy.errors import SnDeployError
 from sn_deploy.fuse import fuse
-from sn_deploy.nn import ChannelsLast, SwitchNorm1d, SwitchNorm2d, SwitchNormSequence
+from sn_deploy.nn import ChannelsLast, SwitchNorm1d, SwitchNormSequence
 from sn_deploy.recognise import recognise
+from tests.models.one_dimensional import PerPosition, PortOfSequences, sequences, vectors
 from tests.models.whole_way import through_everything
 from tests.randomise import randomise_
 from tests.tolerances import TOLERANCES
@@ -24,29 +25,6 @@ SAMPLES = {
     "vectors": [(3, 12), (1, 12), (5, 12)],
     "sequences": [(2, 4, 21), (1, 4, 33), (3, 4, 10)],
 }
-
-
-def vectors() -> nn.Module:
-    """An encoder of vectors, as in the discriminators and classifiers that use the published layer."""
-    return nn.Sequential(
-        nn.Linear(12, 10), SwitchNorm1d(10), nn.ReLU(), nn.Linear(10, 6), SwitchNorm1d(6), nn.ReLU(), nn.Linear(6, 4)
-    )
-
-
-class Residual(nn.Module):
-    """A dilated block of a temporal convolutional net."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv, self.norm = nn.Conv1d(channels, channels, 3, padding=2, dilation=2), SwitchNormSequence(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.norm(self.conv(x)) + x)
-
-
-def sequences() -> nn.Module:
-    stem = (nn.Conv1d(4, 8, 3), SwitchNormSequence(8), nn.ReLU())
-    return nn.Sequential(*stem, Residual(8), nn.Conv1d(8, 5, 1), SwitchNormSequence(5, using_bn=False))
 
 
 def samples(kind: str) -> list[dict[str, np.ndarray]]:
@@ -91,46 +69,10 @@ def test_vectors_are_not_the_spatial_case_of_one_position():
     np.testing.assert_allclose(layer(torch.from_numpy(x)).detach().numpy(), expected, rtol=1e-12)
 
 
-class PerPosition(nn.Module):
-    """The published SwitchNorm1d without its check of the rank, on (N, C, L): LN over C at each position apart."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.ones(1, channels, 1)), nn.Parameter(torch.zeros(1, channels, 1))
-        self.mean_weight, self.var_weight = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
-        self.register_buffer("running_mean", torch.zeros(1, channels, 1))
-        self.register_buffer("running_var", torch.zeros(1, channels, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        w, v = self.mean_weight.softmax(0), self.var_weight.softmax(0)
-        mean = w[0] * x.mean(1, keepdim=True) + w[1] * self.running_mean
-        var = v[0] * x.var(1, keepdim=True) + v[1] * self.running_var
-        return (x - mean) / (var + 1e-5).sqrt() * self.weight + self.bias
-
-
 def test_statistics_of_each_position_are_named_and_refused(tmp_path: Path):
     model = nn.Sequential(nn.Conv1d(4, 6, 3), randomise_(PerPosition(6), 0))
     with pytest.raises(SnDeployError, match=r"^layer '1': .*the layer statistics are taken at each position apart"):
         sn_deploy.export(model, torch.zeros(2, 4, 9), tmp_path / "never.onnx")
-
-
-class PortOfSequences(SwitchNorm2d):
-    """(N, L, C), transposed inside, with parameters (1, 1, C): a port of traffic forecasting nets."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels)
-        self.weight, self.bias = (nn.Parameter(p.detach().view(1, 1, -1)) for p in (self.weight, self.bias))
-
-    def forward(self, x: Tensor) -> Tensor:
-        flat = x.transpose(1, 2)
-        mean_in, var_in = flat.mean(-1, keepdim=True), flat.var(-1, keepdim=True)
-        square = var_in + mean_in**2
-        mean_ln = mean_in.mean(1, keepdim=True)
-        var_ln = square.mean(1, keepdim=True) - mean_ln**2
-        w, v = self.mean_weight.softmax(0), self.var_weight.softmax(0)
-        mean = w[0] * mean_in + w[1] * mean_ln + w[2] * self.running_mean
-        var = v[0] * var_in + v[1] * var_ln + v[2] * self.running_var
-        return ((flat - mean) / (var + self.eps).sqrt()).transpose(1, 2) * self.weight + self.bias
 
 
 def last_samples() -> list[dict[str, np.ndarray]]:

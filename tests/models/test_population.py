@@ -23,7 +23,7 @@ from sn_deploy.nn import SwitchNorm2d
 from sn_deploy.recognise import recognise
 from sn_deploy.runtime.ort import OrtSession
 from tests.calibrate.oracle import Batches
-from tests.models.test_generality import images, trained
+from tests.models.general import images, trained
 from tests.tolerances import TOLERANCES
 from tools.rows.measure import export_by_torch, onnxruntime_outputs, relative_l2, torch_outputs
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tools.rows import detection, face, imagenet, segmentation, sparse, video, whitening, whole_detectors
+from tools.rows import detection, face, imagenet, ports, segmentation, sparse, video, whitening, whole_detectors
 from tools.rows.row import Row
 
 # A module of more rows is one more name here.
@@ -14,5 +14,6 @@ ROWS: tuple[Row, ...] = (
     *whole_detectors.ROWS,
     *video.ROWS,
     *sparse.ROWS,
+    *ports.ROWS,
     *whitening.ROWS,
 )

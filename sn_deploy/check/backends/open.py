@@ -103,7 +103,7 @@ def open_backends(options: BackendOptions) -> Backends:
     outputs = output_names([(one.info.name, one.runner.outputs) for one in opened])
     own_names = [info.name for info in opened[0].runner.outputs] if opened else None
     inputs = with_examples(interface.inputs, options.examples)
-    made = torch.backends([info.name for info in inputs], own_names) if torch is not None else []
+    made = torch.backends(inputs, own_names) if torch is not None else []
     for one in opened:
         name = one.info.name
         made.append(AdaptedBackend(one.info, one.runner, one.reopen, interface.names[name], outputs[name]))
@@ -252,14 +252,16 @@ class _TorchModels:
 
         return required_inputs(self._model)
 
-    def backends(self, inputs: Sequence[str], outputs: Sequence[str] | None) -> list[AdaptedBackend]:
+    def backends(self, inputs: Sequence[TensorInfo], outputs: Sequence[str] | None) -> list[AdaptedBackend]:
         """The model behind the names of the check."""
         from sn_deploy.check.backends.torch_model import in_float64
 
         made = [self._backend(TORCH64, in_float64(self._model), inputs, outputs)] if self._with_float64 else []
         return [*made, self._backend(TORCH, self._model, inputs, outputs)]
 
-    def _backend(self, name: str, model: Any, inputs: Sequence[str], outputs: Sequence[str] | None) -> AdaptedBackend:
+    def _backend(
+        self, name: str, model: Any, inputs: Sequence[TensorInfo], outputs: Sequence[str] | None
+    ) -> AdaptedBackend:
         from sn_deploy.check.backends.torch_model import TorchRunner, checkpoint_sha256, open_runner, weights_sha256
 
         runner, options = TorchRunner(model, inputs), self._options
@@ -273,7 +275,7 @@ class _TorchModels:
         versions = {"torch": metadata.version("torch")}
         info = BackendInfo(name, TORCH, file, checkpoint_sha256(options), versions, settings)
         reopen = partial(open_runner, options, tuple(inputs), self._threads)
-        return AdaptedBackend(info, runner, reopen, {one: one for one in inputs}, outputs)
+        return AdaptedBackend(info, runner, reopen, {one.name: one.name for one in inputs}, outputs)
 
     def notes(self) -> list[str]:
         """What is to be said about its weights."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sn_deploy.check.data.fit import is_float
 from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import Array, TensorInfo
@@ -43,7 +44,7 @@ class TorchRunner:
 
     Args:
         model: a torch module.
-        input_names: of the check, in order.
+        inputs: of the check, in order; floats become the model's own type.
 
     Attributes:
         model: the module itself.
@@ -52,11 +53,13 @@ class TorchRunner:
         SnDeployError: its forward doesn't take these.
     """
 
-    def __init__(self, model: Any, input_names: Sequence[str]) -> None:
+    def __init__(self, model: Any, inputs: Sequence[TensorInfo]) -> None:
         from sn_deploy.runtime.torch import TorchModel
 
         self.precision = precision_of(model)
-        self.inputs = tuple(TensorInfo(name, None, np.dtype(self.precision)) for name in input_names)
+        input_names = [info.name for info in inputs]
+        own = np.dtype(self.precision)
+        self.inputs = tuple(TensorInfo(i.name, None, own if is_float(i.dtype) else i.dtype) for i in inputs)
         keywords = _keywords(model, input_names)
         self.model = model
         self._model = TorchModel(_called_by_name(model, keywords) if keywords else model, input_names)
@@ -91,7 +94,7 @@ def load_model(options: ModelOptions) -> tuple[Any, LoadReport | None]:
     return model, report
 
 
-def open_runner(options: ModelOptions, input_names: Sequence[str], threads: int | None) -> TorchRunner:
+def open_runner(options: ModelOptions, inputs: Sequence[TensorInfo], threads: int | None) -> TorchRunner:
     """The model once more, as another process needs it.
 
     Raises:
@@ -101,7 +104,7 @@ def open_runner(options: ModelOptions, input_names: Sequence[str], threads: int 
 
     if threads is not None:
         use_threads(threads)
-    return TorchRunner(load_model(options)[0], input_names)
+    return TorchRunner(load_model(options)[0], inputs)
 
 
 def in_float64(model: Any) -> Any:
