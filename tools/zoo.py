@@ -84,7 +84,8 @@ def main() -> None:
             try:
                 result = pool.apply(run, (row.name, arguments.folder, arguments.effort))
             except (Exception, SystemExit) as error:  # noqa: BLE001 - the other rows still count
-                print(f"{row.name}: FAILED: {type(error).__name__}: {error}", flush=True)
+                # The cause is the traceback of the other process.
+                print(f"{row.name}: FAILED: {type(error).__name__}: {error}\n{error.__cause__ or ''}", flush=True)
                 failed.append(row.name)
                 continue
         results[row.name] = result

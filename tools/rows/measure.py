@@ -42,7 +42,7 @@ def measure(
     own: torch.nn.Module | None = None,
     layers: int | None = None,
     check: Sequence[str] | None = (),
-    exporter: Literal["dynamo", "torchscript"] | None = "dynamo",
+    exporter: Literal["dynamo", "torchscript"] | None = "torchscript",
 ) -> Figures:
     """The figures of one model, which isn't changed.
 
@@ -56,7 +56,8 @@ def measure(
         own: the project's own model of this kind; the first one's state is loaded into it, strictly.
         layers: how many SwitchNorm nodes there must be.
         check: more options for ``sn-deploy check``; None to leave it out.
-        exporter: which of torch's two exporters writes what `fuse` gets; None to leave it out.
+        exporter: which of torch's two exporters writes what `fuse` gets (the older one is by far the faster); None to
+            leave it out.
 
     Returns:
         ``shapes`` of the batches; ``switch_norm`` nodes and ``forms``; ``nodes`` and ``nodes_standard``; relative L2
