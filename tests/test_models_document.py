@@ -1,0 +1,55 @@
+"""docs/models.md shows what docs/models.json holds: the tables are made, not written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools.rows import ROWS
+from tools.rows.table import BEGIN, END, markdown, write_into
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@pytest.fixture(scope="module")
+def results() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((DOCS / "models.json").read_text())
+    return found
+
+
+def test_the_document_is_up_to_date(results: list[dict[str, Any]]) -> None:
+    text = (DOCS / "models.md").read_text()
+    assert text.partition(BEGIN)[2].partition(END)[0].strip() == markdown(results).strip()
+
+
+def test_figures_are_those_of_rows_that_are_there(results: list[dict[str, Any]]) -> None:
+    names = [row.name for row in ROWS]
+    assert len(set(names)) == len(names)
+    assert {result["name"] for result in results} <= set(names)
+
+
+def test_every_check_passed_and_every_layer_was_found(results: list[dict[str, Any]]) -> None:
+    for result in results:
+        assert result.get("check") in ("passed", "refused", None), result["name"]
+        if "fuse_found" in result:
+            assert result["fuse_found"] == result["switch_norm"], result["name"]
+            assert not result["fuse_near_misses"], result["name"]
+
+
+def test_a_document_without_the_marks_is_refused(tmp_path: Path) -> None:
+    document = tmp_path / "models.md"
+    document.write_text(f"# Models\n\n{BEGIN}\n")
+    with pytest.raises(SystemExit, match="has no"):
+        write_into(document, [])
+    document.write_text(f"# Models\n\n{BEGIN}\nold\n{END}\nrest\n")
+    row = {"number": 1, "task": "T", "name": "n", "ort": 3.14e-7, "fuse_found": 2, "fused": 0.0, "note": "so"}
+    write_into(document, [{**row, "versions": {"torch": "2"}, "commits": {"A": "123"}}])
+    text = document.read_text()
+    assert "old" not in text
+    assert text.endswith(f"{END}\nrest\n")
+    assert "| n | – | – | – | – | 3.1e-7 | – | 2 found, 0 |" in text
+    assert "- n: so." in text
+    assert "Versions: torch 2. Repositories: A at 123." in text
