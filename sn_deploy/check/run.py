@@ -71,9 +71,12 @@ def run_comparison(
 
 def _comparison(batch: Batch, outputs: Outputs, backends: Backends, plan: Plan, layers: LayerRun | None) -> Comparison:
     names = [backend.info.name for backend in backends.all]
+    # A detector's boxes are (K, 4): no scores of K samples.
+    reference = outputs[backends.reference]
+    by_sample = {name: value for name, value in reference.items() if value.ndim and len(value) == batch.samples}
     metrics = choose_metrics(
         plan.task,
-        outputs[backends.reference],
+        by_sample,
         batch.labels,
         backends=names,
         reference=backends.reference,

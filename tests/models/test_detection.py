@@ -19,7 +19,8 @@ from sn_deploy.graph.export import export
 from sn_deploy.nn import SwitchNorm2d
 from tests.models.whole_way import through_everything
 from tests.randomise import randomise_
-from tools.rows.measure import onnxruntime_outputs
+from tools.rows.measure import onnxruntime_outputs, run_check
+from tools.rows.row import Place
 
 C = 6
 
@@ -189,3 +190,6 @@ def test_torchvisions_detectors_whole(build: Callable[[], nn.Module], layers: in
             assert same == len(expected[1]) == len(found[i][1])
             assert sides < 1e-3
             assert scores < 1e-5
+    # Boxes by the dozen from one image are no scores of a dozen images.
+    place = Place(tmp_path, tmp_path)
+    assert run_check(model, tmp_path / "fused.onnx", samples[0], place, ("--max-rel-l2", "1e-4")) == "passed"
