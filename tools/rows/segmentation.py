@@ -142,7 +142,8 @@ def _pyramid_with_one_position(place: Place) -> Figures:
     try:
         export(model, x, place.scratch / "model.onnx")
     except SnDeployError as error:
-        return {"note": f"the authors' own output is NaN everywhere: {all_nan}; refused: {error}", "check": "refused"}
+        nan = "NaN everywhere" if all_nan else "no NaN everywhere"
+        return {"note": f"the authors' own output is {nan}; refused: {error}", "check": "refused"}
     raise SystemExit("an SN layer of one position was exported")
 
 

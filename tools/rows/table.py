@@ -102,7 +102,10 @@ def _agreement(row: Mapping[str, Any]) -> str:
     value = row.get("agreement")
     if value is None:
         return row.get("agreement_text") or "–"
-    return f"cosine ≥ {value:.7f}" if row["agreement_kind"] == "cosine" else f"{value:.2%}"
+    if row["agreement_kind"] == "cosine":
+        return f"cosine ≥ {value:.7f}"
+    # 100 % is said of all alone.
+    return f"{value:.2%}" if value == 1 or value < 0.9999 else f"{value:.6%}"
 
 
 def _versions(results: Sequence[Mapping[str, Any]]) -> str:
