@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sn_deploy.folded import FoldedSwitchNorm
+from sn_deploy.graph.overloads import CONSTANT
 from sn_deploy.specialise.budget import Budget
 from sn_deploy.specialise.drafts import Changes, Drafts
 from sn_deploy.specialise.expected import BRANCHES, Expected, without
@@ -112,11 +113,19 @@ class Search:
             for branches in dict.fromkeys(drop & own for drop in DROPS):
                 if not branches or any(_share(layer.folded, branch) > self.max_weight for branch in branches):
                     continue
+                if not self._computes_less(layer, branches):
+                    continue
                 # What drops all that a layer has makes it a constant, as dropping both does.
                 after = self.times_ms[frozenset(BRANCHES) if branches == own else branches].get(layer.name, 0.0)
                 saved = before.get(layer.name, 0.0) - after
                 if saved > _LEAST_SAVED * before.get(layer.name, 0.0):
                     yield layer, branches, saved
+
+    def _computes_less(self, layer: Layer, branches: frozenset[str]) -> bool:
+        """Whether the layer would leave anything out: otherwise what seems to be saved is how timings scatter."""
+        after = replace(layer, folded=without(layer.folded, sorted(branches), self.expected[layer.name])).overload
+        # The native operators take all statistics or none.
+        return after == CONSTANT if self.drafts.native else after != layer.overload
 
     def _taken(self, candidates: Sequence[Candidate]) -> Found:
         """As many as fit, by runs of doubling length: each is tried together with all that were taken before."""

@@ -13,6 +13,7 @@ from sn_deploy.check.batch import Batch
 from sn_deploy.check.data.open import DataOptions
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.graph import op
+from sn_deploy.runtime.native import ort_library
 from sn_deploy.specialise import Budget, samples, specialise
 from sn_deploy.specialise.budget import parse_budget
 from sn_deploy.specialise.expected import Expected, expected_statistics, without
@@ -89,6 +90,14 @@ def test_a_larger_budget_drops_more(folder: Path) -> None:
 
 def test_no_share_above_the_largest_goes(folder: Path) -> None:
     assert set(dropped(changed(folder, Budget(rel_l2=0.99), max_weight=0.25))) == {"sn0", "sn2"}
+
+
+@pytest.mark.parametrize("runtime", [Runtime.ORT, *([Runtime.ORT_NATIVE] if ort_library() is not None else [])])
+def test_what_leaves_nothing_out_is_no_candidate(runtime: Runtime, folder: Path) -> None:
+    # IN alone never: LN's variance needs it. LN alone only where there is a body without it.
+    report = changed(folder, Budget(rel_l2=0.3), max_weight=0.35, runtime=runtime)
+    for layer in report.layers:
+        assert layer.dropped in ((), ("in", "ln"), *([("ln",)] if runtime is Runtime.ORT else []))
 
 
 def test_top1(folder: Path) -> None:
