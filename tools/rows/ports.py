@@ -90,7 +90,7 @@ def _converted(function: str, layers: int, place: Place) -> Figures:
     with torch.no_grad():
         before.train()(torch.from_numpy(samples[0]["x"]))
     after = convert(copy.deepcopy(before.eval()))
-    # Untrained, it rounds by 1.6e-5 itself; and shares of 1e-7 are near what fuse, in float32 files, can tell from none.
+    # Untrained, it rounds by 1.6e-5 itself; and shares of 1e-7 are near what fuse, in float32, can tell from none.
     figures = measure(
         after, samples, place, dynamic="batch", layers=layers, check=("--max-rel-l2", "1e-4"), exporter=None
     )
