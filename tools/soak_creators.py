@@ -1,6 +1,8 @@
 """The TensorRT plugin in the real registry, made and destroyed many times: memory stays flat.
 
-    TENSORRT_TEST_ROOT=… SN_PLUGIN_BUILD=… python -m tools.soak_creators 1000
+    TENSORRT_TEST_ROOT=… python -m tools.soak_creators BUILD 1000
+
+BUILD is a CMake build folder of ``plugins/`` with the plugins of both versions.
 
 For each major version, in a process of its own: so many times the library is loaded into the registry, all three
 plugins are made by their creators and destroyed, and the library is taken out. Resident memory, after the first third
@@ -53,13 +55,11 @@ except SoakError as error:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    if len(given) != 1 or not given[0].isdigit() or int(given[0]) < 1:
-        print("usage: soak_creators COUNT", file=sys.stderr)
+    root = os.environ.get("TENSORRT_TEST_ROOT")
+    if len(given) != 2 or not given[1].isdigit() or int(given[1]) < 1 or not root:
+        print("usage: TENSORRT_TEST_ROOT=… soak_creators BUILD COUNT", file=sys.stderr)
         return 2
-    root, build = os.environ.get("TENSORRT_TEST_ROOT"), os.environ.get("SN_PLUGIN_BUILD")
-    if not root or not build:
-        print("TENSORRT_TEST_ROOT or SN_PLUGIN_BUILD is not set", file=sys.stderr)
-        return 2
+    build, count = given
     told = []
     for major in (10, 11):
         release = Release(major, Path(root).resolve(), Path(build).resolve())
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         paths = [release.environment()["PYTHONPATH"], str(Path(__file__).parents[1])]
         done = subprocess.run(
-            [sys.executable, "-c", _CYCLES, str(release.plugin), given[0]],
+            [sys.executable, "-c", _CYCLES, str(release.plugin), count],
             env={**release.environment(), "PYTHONPATH": os.pathsep.join(paths)},
             capture_output=True,
             text=True,
