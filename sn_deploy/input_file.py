@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +19,22 @@ _IMPOSTORS: Final = (
     (b"\x89HDF", "is an HDF5 file, such as Keras writes", "convert it to PyTorch or ONNX first"),
 )
 _WEB_PAGE: Final = re.compile(rb"\s*(<!doctype html|<html|<\?xml)", re.IGNORECASE)
+
+
+def utf8_path(path: str | os.PathLike[str]) -> str:
+    """A path as libraries in C++ and Rust take it, which know nothing of the locale that Python reads names in.
+
+    Raises:
+        SnDeployError: its bytes are no UTF-8.
+    """
+    try:
+        return os.fsencode(path).decode("utf-8")
+    except UnicodeError:
+        raise SnDeployError(
+            f"its path is no UTF-8, as the libraries that open it want it (this locale: {sys.getfilesystemencoding()})",
+            where=str(path),
+            mend="rename it, or set PYTHONUTF8=1 if it is UTF-8",
+        ) from None
 
 
 def read_head(path: Path) -> bytes:

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 
 from sn_deploy.errors import SnDeployError
-from sn_deploy.input_file import COPY_AGAIN, read_head
+from sn_deploy.input_file import COPY_AGAIN, read_head, utf8_path
 
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80"  # the PROTO opcode, which every pickle since protocol 2 begins with
@@ -41,7 +41,7 @@ def read_file(path: Path) -> object:
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
-        tensors: dict[str, torch.Tensor] = safetensors.torch.load_file(path, device="cpu")
+        tensors: dict[str, torch.Tensor] = safetensors.torch.load_file(utf8_path(path), device="cpu")
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise SnDeployError(f"is not a whole safetensors file: {error}", where=str(path), mend=COPY_AGAIN) from error
     return tensors
@@ -71,8 +71,14 @@ def _check_zip(path: Path) -> None:
 
 def _read_pytorch(path: Path, *, is_zip: bool) -> object:
     try:
-        # Only the zip format can be mapped; torch refuses mmap for the format before it.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        # Only the zip format can be mapped, and by a name that Python and C++ read the same; torch refuses mmap for the
+        # format before it.
+        if is_zip and utf8_path(path) == str(path):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except SnDeployError:
+        raise
     except pickle.UnpicklingError as error:
         raise _unpickling_error(path, str(error), is_zip=is_zip) from error
     except Exception as error:

@@ -21,6 +21,7 @@ from sn_deploy.checkpoint.files import read_file
 from sn_deploy.checkpoint.save import SAFETENSORS_SUFFIX, check_suffix, save_state_dict
 from sn_deploy.checkpoint.state_dicts import StateDict, select
 from sn_deploy.errors import SnDeployError
+from sn_deploy.input_file import utf8_path
 
 
 class Base(Protocol):
@@ -119,7 +120,7 @@ def read_whole_checkpoint(
     state = select(tree, where=str(file), key=key, match=match)
     text: dict[str, str] = {}
     if file.suffix.lower() == SAFETENSORS_SUFFIX:
-        with safetensors.safe_open(file, framework="pt") as opened:
+        with safetensors.safe_open(utf8_path(file), framework="pt") as opened:
             text = dict(opened.metadata() or {})
     return Checkpoint(file, tree, state, text)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
-import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -14,7 +14,8 @@ import click
 from rich.console import Console
 
 import sn_deploy
-from sn_deploy.errors import SnDeployError, SnDeployWarning
+from sn_deploy.cli.streams import discard_output, prepare_streams
+from sn_deploy.errors import SnDeployError, SnDeployWarning, first_line
 
 # command -> (module with a click command `command`, its line in --help). The line stands here so that `--help`
 # imports no command, and so works without torch, TensorRT or anything else that is heavy.
@@ -89,25 +90,82 @@ def _own_warnings_shown() -> Iterator[None]:
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; returns when it is done, exits with 1 (a check failed), 2 (wrong usage or input), 130."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    prepare_streams()
+    code = _print_what_is_left(_run(arguments))
+    if code:
+        sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    """Runs it and prints what is wrong; gives the exit code."""
     try:
+        _check_names(arguments)
         with _own_warnings_shown():
             result = cli.main(args=arguments, prog_name="sn-deploy", standalone_mode=False, obj=tuple(arguments))
         # Outside its standalone mode click returns what ctx.exit was given.
-        if isinstance(result, int) and result:
-            sys.exit(result)
+        return result if isinstance(result, int) else 0
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
-        sys.exit(130)
-    except SnDeployError as error:
+        return 130
+    except BrokenPipeError:
+        # `sn-deploy inspect … | head`: the reader has what it wanted.
+        discard_output()
+        return 0
+    except (SnDeployError, OSError, MemoryError, UnicodeEncodeError) as error:
         if "--traceback" in arguments:
             raise
-        # Not through rich's markup: paths and shapes have brackets in them.
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # `sn-deploy inspect … | head`: the reader has what it wanted. Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        known = error if isinstance(error, SnDeployError) else _in_our_words(error)
+        if known is None:
+            raise
+        _print_error(known)
+        return known.exit_code
+
+
+def _check_names(arguments: list[str]) -> None:
+    """Refuses, before any work is done, a name that the locale has no letters for: no document could hold it."""
+    encoding = sys.getfilesystemencoding()
+    for argument in arguments:
+        if encoding != "utf-8" and _undecoded(argument):
+            raise SnDeployError(f"is no text in this locale ({encoding})", where=argument, mend="set PYTHONUTF8=1")
+
+
+def _undecoded(text: str) -> bool:
+    """Whether bytes of a file's name stand in it as they are."""
+    return any("\udc80" <= character <= "\udcff" for character in text)
+
+
+def _in_our_words(error: Exception) -> SnDeployError | None:
+    """What the machine refused, wherever that was: a full disk, a limit of the memory, a name in another encoding."""
+    if isinstance(error, MemoryError):
+        return SnDeployError("the memory isn't enough", mend="give it more, or smaller batches")
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename:
+        return SnDeployError(
+            f"nothing more can be written: {error.strerror}",
+            mend="make room where the output goes, and where temporary files go (TMPDIR)",
+        )
+    if isinstance(error, OSError):
+        return SnDeployError(error.strerror or first_line(error), where=str(error.filename) if error.filename else None)
+    if isinstance(error, UnicodeEncodeError) and _undecoded(error.object):
+        return SnDeployError("the name of a file is no text", mend="rename it")
+    return None
+
+
+def _print_error(error: SnDeployError) -> None:
+    # Not through rich's markup: paths and shapes have brackets in them.
+    Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_what_is_left(code: int) -> int:
+    """Writes what is buffered while an error can still be told; gives the exit code."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        discard_output()
+        if isinstance(error, BrokenPipeError):
+            return code
+        _print_error(SnDeployError(f"can't be written: {error.strerror}", where="the standard output"))
+        return code or 2
+    return code

@@ -19,15 +19,16 @@ def timing_cache_file(tensorrt: str, gpu: Gpu) -> Path:
         SnDeployError: the folder can't be made.
     """
     base = os.environ.get("XDG_CACHE_HOME") or ""
-    # The specification has relative ones ignored.
-    root = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
-    folder = root / "sn-deploy" / "tensorrt"
+    folder = None
     try:
+        # The specification has relative ones ignored.
+        root = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
+        folder = root / "sn-deploy" / "tensorrt"
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # the latter of a user without a home
         raise SnDeployError(
-            f"the timing cache's folder can't be made: {error.strerror}",
-            where=str(folder),
+            f"the timing cache's folder can't be made: {getattr(error, 'strerror', None) or error}",
+            where=None if folder is None else str(folder),
             mend="set XDG_CACHE_HOME, name a file with --timing-cache, or do without: --no-timing-cache",
         ) from error
     parts = (tensorrt, gpu.name, gpu.compute_capability)

@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from sn_deploy.atomic import atomic_output, check_writable
 from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.input_file import utf8_path
 
 # protobuf's limit is 2 GiB for the whole message; the rest of the graph gets what is left above this.
 EXTERNAL_DATA_FROM_BYTES: Final = 1_900_000_000
@@ -89,7 +90,7 @@ def _save_external(model: ir.Model, target: Path) -> Path:
 def _check(model: onnx.ModelProto | Path, target: Path) -> None:
     """onnx's checker with strict type and shape inference; a Path lets it read models over 2 GiB."""
     try:
-        onnx.checker.check_model(model if isinstance(model, onnx.ModelProto) else str(model), full_check=True)
+        onnx.checker.check_model(model if isinstance(model, onnx.ModelProto) else utf8_path(model), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise SnDeployError(
             f"the exported graph isn't valid ONNX, so it wasn't written: {first_line(error)}",

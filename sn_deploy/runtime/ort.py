@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 
 from sn_deploy.errors import SnDeployError, SnDeployWarning
+from sn_deploy.input_file import utf8_path
 from sn_deploy.runtime.native import SWITCH, ort_library
 from sn_deploy.runtime.stamp import Here, misfit, portable_source, read_stamp
 from sn_deploy.runtime.tensors import Array, TensorInfo, check_inputs
@@ -109,17 +110,17 @@ class OrtSession:
         chosen = _checked_providers(ort, providers)
         options = _session_options(ort, threads, graph_optimization, spinning)
         if external_data is not None:
-            options.add_session_config_entry(_EXTERNAL_DATA, str(external_data.resolve()))
+            options.add_session_config_entry(_EXTERNAL_DATA, utf8_path(external_data.resolve()))
         if profile is not None:
             options.enable_profiling = True
-            options.profile_file_prefix = str(profile / "profile")
+            options.profile_file_prefix = utf8_path(profile / "profile")
         library = custom_op_library or (ort_library(chosen) if native else None)
         if library is not None:
             _register_library(ort, options, Path(library))
         if not isinstance(model, bytes) and not Path(model).is_file():
             raise SnDeployError("no such file", where=self.name, expected="an ONNX file")
         self.instead = _instead(ort, model, chosen, library)
-        source = model if isinstance(model, bytes) else os.fspath(self.instead or model)
+        source = model if isinstance(model, bytes) else utf8_path(self.instead or model)
         try:
             self._session = ort.InferenceSession(source, options, providers=chosen)
         except _ort_errors(ort) as error:
@@ -256,12 +257,12 @@ def write_optimised_graph(
     if library is not None:
         _register_library(ort, options, library)
     written = folder / "optimised.onnx"
-    options.optimized_model_filepath = str(written)
+    options.optimized_model_filepath = utf8_path(written)
     # A graph of more than 2 GiB isn't written in one piece.
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "optimised.data")
     options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
     try:
-        ort.InferenceSession(os.fspath(model), options, providers=[_CPU], disabled_optimizers=list(disabled_optimizers))
+        ort.InferenceSession(utf8_path(model), options, providers=[_CPU], disabled_optimizers=list(disabled_optimizers))
     except _ort_errors(ort) as error:
         raise SnDeployError(
             f"ONNX Runtime can't load it: {_reason(error)}", where=str(model), expected="a valid ONNX file"
@@ -372,7 +373,7 @@ def _register_library(ort: Any, options: Any, library: Path) -> None:
         raise SnDeployError("no such file", where=str(library), expected="a custom-op library")
     try:
         # Absolute: a bare file name would be looked up on the loader's search path.
-        options.register_custom_ops_library(str(library.resolve()))
+        options.register_custom_ops_library(utf8_path(library.resolve()))
     except _ort_errors(ort) as error:
         raise SnDeployError(
             f"ONNX Runtime can't load it: {_reason(error)}",

@@ -127,7 +127,8 @@ class TritonModel:
         """What the server says of itself or of the model."""
         more = {"as_json": True, "client_timeout": _METADATA_TIMEOUT_S} if self.address.protocol == "grpc" else {}
         answer = self._call(lambda client: getattr(client, method)(*arguments, **more))
-        assert isinstance(answer, dict)
+        if not isinstance(answer, dict):
+            raise SnDeployError(f"answers {method} with a {type(answer).__name__}", where=self.name)
         return answer
 
     def _info(self, value: Mapping[str, Any]) -> TensorInfo:

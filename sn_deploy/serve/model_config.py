@@ -71,7 +71,8 @@ def make_config(
 def text_from_config(config: Config) -> str:
     """The text that Triton reads, checked to be read back as the same."""
     text = text_format.MessageToString(config, print_unknown_fields=False)
-    assert config_from_text(text, Path("config.pbtxt")) == config
+    if config_from_text(text, Path("config.pbtxt")) != config:
+        raise SnDeployError("is read back as another", where="config.pbtxt", mend="please report this")
     return str(text)
 
 
