@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from sn_deploy.fuse.load import external_files, read_proto
+from sn_deploy.onnx_file import external_files, read_proto
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -72,7 +72,7 @@ def summarise(path: Path) -> Summary:
     for node in nodes:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
             weights.setdefault(node.output[0], Weight(node.attribute[0].t, path.parent))
-    size = sum(file.stat().st_size for file in {path, *external_files(proto, path)})
+    size = sum(file.stat().st_size for file in {path, *external_files(proto, path).values()})
     properties = {
         "size": f"{size} bytes",
         "nodes": str(len(nodes)),

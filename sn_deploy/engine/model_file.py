@@ -14,6 +14,7 @@ from sn_deploy.check.backends.onnx_file import OnnxFacts, read_facts
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import op
 from sn_deploy.graph.inline import inline
+from sn_deploy.onnx_file import read_model, read_proto
 from sn_deploy.runtime.tensors import TensorInfo
 
 
@@ -47,7 +48,7 @@ def read_model_file(path: Path) -> ModelFile:
             where=str(path),
             mend="build the engine of the file that it was made of",
         )
-    model = onnx.load(path, format="protobuf", load_external_data=False)
+    model = read_proto(path)
     weights = {tensor.name for tensor in model.graph.initializer}
     bodies = [len(function.node) for function in model.functions if function.domain == op.DOMAIN]
     return ModelFile(
@@ -65,7 +66,7 @@ def inlined(path: Path) -> bytes:
     Raises:
         SnDeployError: an SN layer has no function in the file.
     """
-    model = ir.load(path)
+    model = read_model(path)
     inline(model)
     content: bytes = ir.to_proto(model).SerializeToString()
     return content

@@ -16,7 +16,6 @@ from typing import Final
 import onnx
 import onnx.inliner
 import onnx_ir as ir
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import version_converter
 
 from sn_deploy.errors import SnDeployError, first_line
@@ -24,7 +23,8 @@ from sn_deploy.fuse.validate import check_sizes
 from sn_deploy.graph import op
 from sn_deploy.graph.function_body import MAX_OPSET, MIN_OPSET
 from sn_deploy.graph.order import first_out_of_order
-from sn_deploy.input_file import COPY_AGAIN, read_head
+from sn_deploy.input_file import COPY_AGAIN
+from sn_deploy.onnx_file import external_files, read_proto
 
 # The first with metadata on nodes; ONNX Runtime reads it from 1.18 on.
 _IR_VERSION: Final = 10
@@ -62,7 +62,7 @@ def load(path: Path, *, freeze: bool = False) -> Loaded:
     proto = read_proto(path)
     check_sizes(proto, path)
     nodes = _count_nodes(proto.graph)
-    size = sum(file.stat().st_size for file in {path, *external_files(proto, path)})
+    size = sum(file.stat().st_size for file in {path, *external_files(proto, path).values()})
     if freeze or proto.ir_version < _IR_VERSION_OF_FREE_INITIALIZERS:
         _remove_initializers_from_inputs(proto.graph)
     opset = _opset(proto, path)
@@ -82,23 +82,6 @@ def load(path: Path, *, freeze: bool = False) -> Loaded:
             expected="nodes in topological order, as ONNX demands",
         )
     return Loaded(model, opset, nodes, size)
-
-
-def read_proto(path: Path) -> onnx.ModelProto:
-    """The file as it is, without its external data.
-
-    Raises:
-        SnDeployError: it can't be read, or is no ONNX file.
-    """
-    if read_head(path)[4:8] == b"ORTM":
-        raise SnDeployError("is in ONNX Runtime's own format", where=str(path), mend="give the ONNX file instead")
-    try:
-        proto = onnx.load(path, format="protobuf", load_external_data=False)
-    except DecodeError as error:
-        raise SnDeployError("is cut off, damaged or no ONNX file", where=str(path), mend=COPY_AGAIN) from error
-    if not proto.ir_version or not proto.HasField("graph"):
-        raise SnDeployError("is no ONNX file", where=str(path), expected="an ONNX model")
-    return proto
 
 
 def inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -123,22 +106,6 @@ def _count_nodes(graph: onnx.GraphProto) -> int:
     inner = [a for node in graph.node for a in node.attribute]
     graphs = [a.g for a in inner if a.HasField("g")] + [g for a in inner for g in a.graphs]
     return len(graph.node) + sum(_count_nodes(each) for each in graphs)
-
-
-def external_files(proto: onnx.ModelProto, path: Path) -> set[Path]:
-    """The files beside ``path`` that hold weights of it.
-
-    Raises:
-        SnDeployError: one of them is missing.
-    """
-    entries = (entry for tensor in proto.graph.initializer for entry in tensor.external_data)
-    beside = {path.parent / entry.value for entry in entries if entry.key == "location"}
-    missing = sorted(str(file) for file in beside if not file.is_file())
-    if missing:
-        raise SnDeployError(
-            f"its external data {missing[0]} is missing", where=str(path), mend="copy it beside the file"
-        )
-    return beside
 
 
 def _opset(proto: onnx.ModelProto, path: Path) -> int:

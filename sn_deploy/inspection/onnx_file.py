@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import op
 from sn_deploy.graph.layers import count_nodes, switch_norm_nodes
 from sn_deploy.graph.order import first_out_of_order
-from sn_deploy.input_file import COPY_AGAIN, read_head
+from sn_deploy.input_file import COPY_AGAIN
 from sn_deploy.inspection.layer import LayerWeights, kind_from_rank, spread
+from sn_deploy.onnx_file import read_proto
 
 _EPILOGUES: Final = {
     op.SWITCH_NORM: (),
@@ -50,14 +50,7 @@ def layers_from_onnx(path: Path) -> list[LayerWeights]:
 
 
 def _load(path: Path) -> ir.Model:
-    if read_head(path)[4:8] == b"ORTM":
-        raise SnDeployError("is in ONNX Runtime's own format", where=str(path), mend="inspect the ONNX file instead")
-    try:
-        proto = onnx.load(path, format="protobuf", load_external_data=False)
-    except DecodeError as error:
-        raise SnDeployError("is cut off, damaged or no ONNX file", where=str(path), mend=COPY_AGAIN) from error
-    if not proto.ir_version or not proto.HasField("graph"):
-        raise SnDeployError("is no ONNX file", where=str(path), expected="an ONNX model")
+    proto = read_proto(path, data_may_be_missing=True)
     # Shapes that the file doesn't state; a graph that the inference can't follow is shown without them.
     with contextlib.suppress(onnx.shape_inference.InferenceError, ValueError):
         proto = onnx.shape_inference.infer_shapes(proto)

@@ -14,11 +14,12 @@ import onnx_ir.passes.common as common_passes
 
 import sn_deploy
 from sn_deploy.atomic import check_writable
-from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.epilogue import fuse_epilogues
 from sn_deploy.graph.layers import count_nodes
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
-from sn_deploy.input_file import COPY_AGAIN, read_head
+from sn_deploy.input_file import read_head
+from sn_deploy.onnx_file import read_model
 from sn_deploy.optimise.layers import Layer, layers_of
 from sn_deploy.optimise.processor import describe_processor
 from sn_deploy.optimise.proof import Proof, prove
@@ -225,13 +226,7 @@ def _load(source: Path) -> ir.Model:
     """The portable graph, its layers fused with what follows them."""
 
     def read() -> ir.Model:
-        try:
-            model = ir.load(source)
-        except Exception as error:
-            # onnx_ir raises whatever it stumbles over in a file that breaks the format.
-            raise SnDeployError(
-                f"is no valid ONNX model ({first_line(error)[:160]})", where=str(source), mend=COPY_AGAIN
-            ) from error
+        model = read_model(source)
         common_passes.ShapeInferencePass()(model)
         return model
 

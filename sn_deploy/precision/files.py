@@ -7,8 +7,9 @@ from pathlib import Path
 import onnx_ir as ir
 
 from sn_deploy.atomic import check_writable
-from sn_deploy.errors import SnDeployError, first_line
-from sn_deploy.input_file import COPY_AGAIN, read_head
+from sn_deploy.errors import SnDeployError
+from sn_deploy.input_file import read_head
+from sn_deploy.onnx_file import read_model
 from sn_deploy.runtime.stamp import read_stamp
 
 
@@ -37,13 +38,7 @@ def load_model(source: Path) -> ir.Model:
     Raises:
         SnDeployError: it is no valid ONNX file, or imports no standard operators.
     """
-    try:
-        model = ir.load(source)
-    except Exception as error:
-        # onnx_ir raises whatever it stumbles over in a file that breaks the format.
-        raise SnDeployError(
-            f"is no valid ONNX model ({first_line(error)[:160]})", where=str(source), mend=COPY_AGAIN
-        ) from error
+    model = read_model(source)
     if "" not in model.opset_imports:
         raise SnDeployError("imports no standard operators", where=str(source), expected="an ONNX model of a network")
     return model

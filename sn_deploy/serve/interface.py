@@ -8,10 +8,9 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from sn_deploy.errors import SnDeployError
-from sn_deploy.input_file import COPY_AGAIN, read_head
+from sn_deploy.onnx_file import read_proto
 from sn_deploy.runtime.tensors import TensorInfo
 from sn_deploy.runtime.triton import DATATYPES
 
@@ -41,11 +40,7 @@ def interface_from_onnx(path: Path) -> Interface:
     Raises:
         SnDeployError: it can't be read, or takes or gives what isn't a tensor of numbers of known rank.
     """
-    read_head(path)
-    try:
-        graph = onnx.load(path, format="protobuf", load_external_data=False).graph
-    except DecodeError as error:
-        raise SnDeployError("is cut off, damaged or no ONNX file", where=str(path), mend=COPY_AGAIN) from error
+    graph = read_proto(path).graph
     weights = {tensor.name for tensor in graph.initializer}
     inputs = tuple(_info(value, path) for value in graph.input if value.name not in weights)
     outputs = tuple(_info(value, path) for value in graph.output)

@@ -82,7 +82,7 @@ def read_payload(model: Path, engines: Sequence[str], options: ServeOptions) -> 
         return _of_engines(read_engines(engines, model), interface, facts.precision, model, options)
     files = {MODEL_FILE: model}
     for name in facts.data_sha256:
-        files[str(_inside(name, model))] = model.parent / name
+        files[str(PurePosixPath(name))] = model.parent / name
     libraries, notes = _onnx_runtime_libraries(facts.switch_norm_nodes, options)
     return Payload(ONNX_RUNTIME, interface, facts.precision, files, model, libraries, notes, {})
 
@@ -106,13 +106,6 @@ def _of_engines(
         min(batches, default=None),
         any(engine.embeds_plugin for engine in engines),
     )
-
-
-def _inside(name: str, model: Path) -> PurePosixPath:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise SnDeployError(f"its data file {name} lies outside its folder", where=str(model), mend="export it again")
-    return path
 
 
 def _onnx_runtime_libraries(nodes: int, options: ServeOptions) -> tuple[list[Path], list[str]]:

@@ -8,11 +8,12 @@ from typing import Final
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
-from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.layers import switch_norm_nodes
 from sn_deploy.graph.order import first_out_of_order
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, weight_bytes
-from sn_deploy.input_file import COPY_AGAIN, read_head
+from sn_deploy.input_file import read_head
+from sn_deploy.onnx_file import read_model
 from sn_deploy.runtime.stamp import read_stamp
 
 _DRAFT_DATA: Final = "draft.data"
@@ -32,13 +33,7 @@ def load(path: Path) -> ir.Model:
             where=str(path),
             mend=f"specialise the portable file that it was made of, {stamp.source}, and optimise the result",
         )
-    try:
-        model = ir.load(path)
-    except Exception as error:
-        # onnx_ir raises whatever it stumbles over in a file that breaks the format.
-        raise SnDeployError(
-            f"is no valid ONNX model ({first_line(error)[:160]})", where=str(path), mend=COPY_AGAIN
-        ) from error
+    model = read_model(path)
     found = first_out_of_order(model)
     if found is not None:
         node, value = found

@@ -201,7 +201,7 @@ def test_external_data_is_hashed_and_must_be_there(tmp_path: Path) -> None:
     assert list(facts.data_sha256) == ["net.data"]
     assert facts.precision == "float32"
     (tmp_path / "net.data").unlink()
-    with pytest.raises(SnDeployError, match=r"its data file net.data isn't beside it; keep both files together"):
+    with pytest.raises(SnDeployError, match=r"its external data net.data is missing; copy it beside the file"):
         read_facts(path)
 
 

@@ -189,7 +189,7 @@ def test_files_that_cannot_be_converted(source: Path, tmp_path: Path) -> None:
     with pytest.raises(SnDeployError, match="is the file to be converted"):
         convert_precision(source, source, precision="fp16")
     (tmp_path / "text.onnx").write_text("no model")
-    with pytest.raises(SnDeployError, match=r"text\.onnx: is no valid ONNX"):
+    with pytest.raises(SnDeployError, match=r"text\.onnx: is cut off, damaged or no ONNX file"):
         convert_precision(tmp_path / "text.onnx", tmp_path / "half.onnx", precision="fp16")
     with pytest.raises(SnDeployError, match=r"there is no such file"):
         convert_precision(tmp_path / "none.onnx", tmp_path / "half.onnx", precision="fp16")

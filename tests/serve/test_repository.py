@@ -304,7 +304,7 @@ def test_external_data_goes_along(net: Path, tmp_path: Path) -> None:
     assert files == {"model.onnx", "weights.bin"}
     assert "sn_deploy.1.sha256.weights.bin" in message(report).parameters
     (tmp_path / "weights.bin").unlink()
-    with pytest.raises(SnDeployError, match=r"its data file weights.bin isn't beside it"):
+    with pytest.raises(SnDeployError, match=r"its external data weights.bin is missing"):
         serve(model, tmp_path / "other")
 
 

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Final
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.check.tolerances import TOLERANCES
-from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import op
-from sn_deploy.input_file import COPY_AGAIN, read_head
+from sn_deploy.onnx_file import external_files, read_proto
 from sn_deploy.runtime.stamp import read_stamp
 
 # Weights of fewer elements than this are constants of a graph, not what it computes with.
@@ -47,33 +45,14 @@ def read_facts(path: Path) -> OnnxFacts:
     Raises:
         SnDeployError: it can't be read or is no ONNX file, or its external data isn't there.
     """
-    read_head(path)
-    try:
-        model = onnx.load(path, format="protobuf", load_external_data=False)
-    except DecodeError as error:
-        raise SnDeployError("is cut off, damaged or no ONNX file", where=str(path), mend=COPY_AGAIN) from error
-    if not model.ir_version or not model.HasField("graph"):
-        raise SnDeployError("is no ONNX file", where=str(path), expected="an ONNX model")
+    model = read_proto(path)
     return OnnxFacts(
         sha256=sha256_of_file(path),
-        data_sha256={name: _data_sha256(path, name) for name in sorted(set(_external(model)))},
+        data_sha256={name: sha256_of_file(file) for name, file in sorted(external_files(model, path).items())},
         precision=_precision(model),
         switch_norm_nodes=sum(node.domain == op.DOMAIN for node in model.graph.node),
         portable=read_stamp(path) is None,
     )
-
-
-def _external(model: onnx.ModelProto) -> Iterator[str]:
-    for tensor in model.graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            yield from (entry.value for entry in tensor.external_data if entry.key == "location")
-
-
-def _data_sha256(path: Path, name: str) -> str:
-    data = path.parent / name
-    if not data.is_file():
-        raise SnDeployError(f"its data file {name} isn't beside it", where=str(path), mend="keep both files together")
-    return sha256_of_file(data)
 
 
 def _precision(model: onnx.ModelProto) -> str:

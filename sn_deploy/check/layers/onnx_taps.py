@@ -12,8 +12,8 @@ import onnx
 from sn_deploy.check.backends.adapted import AdaptedBackend
 from sn_deploy.check.layers.onnx_points import LayerInFile, TensorRef, layers_in_file
 from sn_deploy.check.layers.tensors import LayerTensors, Tapped, Wanted
-from sn_deploy.fuse.load import read_proto
 from sn_deploy.graph import op
+from sn_deploy.onnx_file import read_proto
 from sn_deploy.runtime.ort import NCHWC_DOMAIN, OrtSession
 from sn_deploy.runtime.tensors import Array
 

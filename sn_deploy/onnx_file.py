@@ -1,0 +1,142 @@
+"""Opening an ONNX file that may come from anybody: it is what it says, and its weights lie beside it and nowhere else.
+
+An ONNX file names the files of its weights. A hostile one names a file of the user's, which would then be read into the
+result. So a name may lead to a plain file in the model's own folder or below it and to nothing else, before any library
+is given the file; onnx and ONNX Runtime look again when they open it.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Final
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.input_file import COPY_AGAIN, read_head
+
+_EXPECTED: Final = "a plain file in its folder, or below"
+
+
+def read_proto(path: Path, *, data_may_be_missing: bool = False) -> onnx.ModelProto:
+    """The file as it is, without its external data, which is looked for and not opened.
+
+    Args:
+        path: of the file.
+        data_may_be_missing: for what needs no weights.
+
+    Raises:
+        SnDeployError: it can't be read, is no ONNX file, its external data is missing or lies elsewhere.
+    """
+    if read_head(path)[4:8] == b"ORTM":
+        raise SnDeployError("is in ONNX Runtime's own format", where=str(path), mend="give the ONNX file instead")
+    try:
+        proto = onnx.load(path, format="protobuf", load_external_data=False)
+    except DecodeError as error:
+        raise SnDeployError("is cut off, damaged or no ONNX file", where=str(path), mend=COPY_AGAIN) from error
+    if not proto.ir_version or not proto.HasField("graph"):
+        raise SnDeployError("is no ONNX file", where=str(path), expected="an ONNX model")
+    missing = sorted(name for name, file in external_files(proto, path).items() if not file.is_file())
+    if missing and not data_may_be_missing:
+        raise SnDeployError(
+            f"its external data {missing[0]} is missing", where=str(path), mend="copy it beside the file"
+        )
+    return proto
+
+
+def read_model(path: Path) -> ir.Model:
+    """The model of an ONNX file; its external data is read when it is needed.
+
+    Raises:
+        SnDeployError: as `read_proto`, or it breaks the format.
+    """
+    proto = read_proto(path)
+    try:
+        model = ir.from_proto(proto)
+        ir.external_data.set_base_dir(model.graph, path.parent)
+    except Exception as error:
+        # onnx_ir raises whatever it stumbles over (SerdeError, ValueError, KeyError) in a file that breaks the format.
+        raise SnDeployError(
+            f"is no valid ONNX model ({first_line(error)[:160]})", where=str(path), mend=COPY_AGAIN
+        ) from error
+    return model
+
+
+def external_files(proto: onnx.ModelProto, path: Path) -> dict[str, Path]:
+    """The names that the file gives to external data, and the files that they stand for; these may be missing.
+
+    Raises:
+        SnDeployError: a name leads out of the folder, or to what is no plain file of its own.
+    """
+    names = {
+        entry.value: None
+        for tensor in _tensors(proto)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return {name: _inside(name, path) for name in names}
+
+
+def _inside(name: str, path: Path) -> Path:
+    parts = PurePosixPath(name).parts
+    outside = PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor or ".." in parts or "\0" in name
+    if outside or not parts:
+        raise _refused(f"lies outside its folder: {name!r}", path)
+    file = path.parent
+    for part in parts:
+        file /= part
+        try:
+            found = file.lstat()
+        except FileNotFoundError:
+            break
+        except OSError as error:
+            raise _refused(f"{name!r} can't be looked at: {error.strerror}", path) from error
+        if stat.S_ISLNK(found.st_mode):
+            raise _refused(f"{name!r} is a symbolic link", path)
+    else:
+        if not stat.S_ISREG(found.st_mode):
+            raise _refused(f"{name!r} is no file", path)
+        if found.st_nlink > 1:
+            raise _refused(f"{name!r} is a hard link: the same file has another name", path)
+    return path.parent / name
+
+
+def _refused(what: str, path: Path) -> SnDeployError:
+    return SnDeployError(
+        f"its external data {what}", where=str(path), expected=_EXPECTED, mend="if you trust it, copy the data there"
+    )
+
+
+def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """All of them, wherever the format has a place for one."""
+    graphs = [proto.graph]
+    for training in proto.training_info:
+        graphs += [training.initialization, training.algorithm]
+    for graph in graphs:
+        yield from _tensors_of_graph(graph)
+    for function in proto.functions:
+        yield from _tensors_of_attributes(function.attribute_proto)
+        for node in function.node:
+            yield from _tensors_of_attributes(node.attribute)
+
+
+def _tensors_of_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        yield from _tensors_of_attributes(node.attribute)
+
+
+def _tensors_of_attributes(attributes: Iterable[onnx.AttributeProto]) -> Iterator[onnx.TensorProto]:
+    for attribute in attributes:
+        yield from (attribute.t, *attribute.tensors)
+        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+            yield from (sparse.values, sparse.indices)
+        for graph in (attribute.g, *attribute.graphs):
+            yield from _tensors_of_graph(graph)
