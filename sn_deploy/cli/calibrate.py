@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +11,11 @@ import click
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
-from sn_deploy.atomic import atomic_output, check_writable
+from sn_deploy.atomic import check_writable
 from sn_deploy.cli.calibrate_options import DATA, HOW, OUTPUT, PARTS, way_from_options
 from sn_deploy.cli.check_options import IMAGES, add_options
 from sn_deploy.cli.check_output import command_text, console_for
+from sn_deploy.cli.json_output import write_json
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
 from sn_deploy.cli.progress import progress_bar
 from sn_deploy.cli.values import parse_arguments, parse_input
@@ -197,21 +197,12 @@ def _write(
         console.print(f"left out, since {given['output']} holds tensors alone: {', '.join(left_out)}", style="yellow")
     if given["json_output"] is not None:
         document = {**json_from_changes(changes, calibration), **more, "checkpoint": _text(given["checkpoint"])}
-        _write_json({**document, "output": str(given["output"]), "left_out": left_out}, given["json_output"])
+        write_json({**document, "output": str(given["output"]), "left_out": left_out}, given["json_output"])
     console.print(f"wrote {given['output']}: the statistics of {len(layers)} layers are new, all else is as it was")
 
 
 def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
-
-
-def _write_json(document: Mapping[str, Any], target: str) -> None:
-    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    if target == "-":
-        click.echo(text, nl=False)
-        return
-    with atomic_output(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager

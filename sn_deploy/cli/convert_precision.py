@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from sn_deploy.atomic import atomic_output, check_writable
+from sn_deploy.atomic import check_writable
 from sn_deploy.cli.check_options import add_options
+from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.sample_options import SAMPLES, samples_from_options
 
 if TYPE_CHECKING:
@@ -74,12 +74,9 @@ def command(model: Path, output: Path, json_output: str | None, **given: Any) ->
         external_data=given["external_data"],
     )
     if json_output is not None:
-        text = json.dumps(json_from_report(report), indent=2, ensure_ascii=False) + "\n"
-        if json_output == "-":
-            click.echo(text, nl=False)
+        write_json(json_from_report(report), json_output)
+        if json_output == STANDARD_OUTPUT:
             return
-        with atomic_output(json_output) as temporary:
-            temporary.write_text(text, encoding="utf-8")
     print_report(Console(markup=False, highlight=False), report, given["data"])
 
 

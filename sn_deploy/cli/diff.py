@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from dataclasses import asdict
@@ -13,7 +12,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from sn_deploy.atomic import atomic_output, check_writable
+from sn_deploy.atomic import check_writable
+from sn_deploy.cli.json_output import write_json
 from sn_deploy.cli.values import parse_input
 from sn_deploy.errors import SnDeployError
 
@@ -73,12 +73,7 @@ def command(
 
     found = diff(before, after, inputs=values, tolerance=tolerance, seed=seed, run=run)
     if json_output is not None:
-        text = json.dumps(json_from_diff(found), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        if json_output == "-":
-            click.echo(text, nl=False)
-        else:
-            with atomic_output(json_output) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+        write_json(json_from_diff(found), json_output)
     if json_output != "-":
         width = None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE
         print_diff(Console(width=width, markup=False, highlight=False), found, None if everything else _MOST_WEIGHTS)

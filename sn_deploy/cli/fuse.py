@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from sn_deploy.atomic import atomic_output, check_writable
+from sn_deploy.atomic import check_writable
+from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.specialise import draft_beside
 from sn_deploy.cli.specialise import json_from_report as json_from_specialised
 from sn_deploy.cli.specialise import print_report as print_specialised
@@ -73,12 +73,9 @@ def command(
         plain = json_from_report(report)
         if specialised is not None:
             plain["specialised"] = json_from_specialised(specialised)
-        text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        if json_output == "-":
-            click.echo(text, nl=False)
+        write_json(plain, json_output)
+        if json_output == STANDARD_OUTPUT:
             return
-        with atomic_output(json_output) as temporary:
-            temporary.write_text(text, encoding="utf-8")
     console = Console(markup=False, highlight=False)
     print_report(console, report)
     if specialised is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from sn_deploy.atomic import atomic_output, check_writable
+from sn_deploy.atomic import check_writable
+from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.input_file import read_head
 
 if TYPE_CHECKING:
@@ -79,12 +79,9 @@ def command(
     if picture is not None:
         write_picture(layers, picture, title=model.name)
     if json_output is not None:
-        text = json.dumps(json_from_layers(layers, model), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        if json_output == "-":
-            click.echo(text, nl=False)
+        write_json(json_from_layers(layers, model), json_output)
+        if json_output == STANDARD_OUTPUT:
             return
-        with atomic_output(json_output) as temporary:
-            temporary.write_text(text, encoding="utf-8")
     console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE, highlight=False, markup=False)
     console.print(table_from_layers(layers))
     console.print(summary_from_layers(layers))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
-import click
 from rich.console import Console
 
-from sn_deploy.atomic import atomic_output
+from sn_deploy.cli.json_output import write_json
 from sn_deploy.engine.inspect import Inspection, inspect_engine, inspect_sidecar
 from sn_deploy.engine.profiles import text
 from sn_deploy.engine.show import json_from_engine, layer_table, layers_summary, summary_table
@@ -34,13 +32,9 @@ def show_engine(path: Path, *, allow_host_code: bool, json_output: str | None) -
     if not alone:
         _print_layers(console, found)
     if json_output is not None:
-        document = json_from_engine(path, found.sidecar, found.rows)
-        written = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        write_json(json_from_engine(path, found.sidecar, found.rows), json_output)
         if alone:
-            click.echo(written, nl=False)
             return
-        with atomic_output(json_output) as temporary:
-            temporary.write_text(written, encoding="utf-8")
         console.print(f"wrote {json_output}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,9 @@ from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 
-from sn_deploy.atomic import atomic_output, check_writable
+from sn_deploy.atomic import check_writable
 from sn_deploy.cli.check_options import DATA, add_options
+from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.values import parse_input
 
 if TYPE_CHECKING:
@@ -108,12 +108,9 @@ def command(context: click.Context, /, **given: Any) -> None:
             on_progress=on_progress if console.is_terminal and json_output != "-" else lambda text, share: None,
         )
     if json_output is not None:
-        text = json.dumps(json_from_report(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        if json_output == "-":
-            click.echo(text, nl=False)
+        write_json(json_from_report(report), json_output)
+        if json_output == STANDARD_OUTPUT:
             return
-        with atomic_output(json_output) as temporary:
-            temporary.write_text(text, encoding="utf-8")
     print_report(console, report)
 
 
