@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from sn_deploy.archive import check_unpacked_size
 from sn_deploy.atomic import atomic_output
 from sn_deploy.calibrate.exact_sums import ExactSums
 from sn_deploy.calibrate.one_pass import Pass
@@ -23,7 +25,10 @@ _SCHEMA: Final = 1
 _HEADER: Final = "sn_deploy.calibrate.part"
 _SUMS: Final = ("means", "variances", "squares")
 # What a file that is damaged, or something else, breaks the reader with.
-_DAMAGE: Final = (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, zipfile.BadZipFile)
+_DAMAGE: Final = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, ArithmeticError, RuntimeError,
+    zipfile.BadZipFile, zlib.error, MemoryError, SyntaxError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,8 @@ def read_part(path: Path) -> Part:
     """
     read_head(path)
     try:
+        if zipfile.is_zipfile(path):
+            check_unpacked_size(path, where=str(path))
         # Opened here: of a damaged file NumPy leaves its own handle open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             header = json.loads(str(arrays[_HEADER][()]))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,8 +43,9 @@ def read_parts(paths: Sequence[Path]) -> dict[Path, dict[str, Any]]:
             raise SnDeployError("is a whole result, not a part", where=str(path), expected="one of --shard PART/PARTS")
         if not isinstance(part, dict) or not {"specification", "state"} <= part.keys():
             raise SnDeployError("is damaged", where=str(path), mend=_RUN_AGAIN)
-    _check_alike(documents)
-    return _in_order(documents)
+    with _damage_told(paths):
+        _check_alike(documents)
+        return _in_order(documents)
 
 
 def merge_parts(
@@ -61,17 +63,21 @@ def merge_parts(
         SnDeployError: a damaged part, or a user's metric that isn't among ``user_metrics``.
     """
     first = next(iter(documents.values()))
-    _check_user_metrics(first["partial"]["specification"], user_metrics)
+    with _damage_told(list(documents)):
+        _check_user_metrics(first["partial"]["specification"], user_metrics)
     comparison = None
     for path, document in documents.items():
-        try:
+        with _damage_told([path]):
             comparison = comparison or _empty(first)
             comparison.merge(document["partial"]["state"])
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise SnDeployError(
-                f"is damaged: {type(error).__name__}: {first_line(error)}", where=str(path), mend=_RUN_AGAIN
-            ) from error
-    assert comparison is not None
+    if comparison is None:
+        raise SnDeployError("there are no parts", where="merge", expected="all parts of one check")
+    with _damage_told(list(documents)):
+        return _whole(comparison, documents, command)
+
+
+def _whole(comparison: Comparison, documents: Mapping[Path, Mapping[str, Any]], command: str) -> CheckResult:
+    first = next(iter(documents.values()))
     if comparison.samples != first["data"].get("samples"):
         raise SnDeployError(
             f"the parts have {comparison.samples} samples",
@@ -88,6 +94,19 @@ def merge_parts(
         name_of=lambda sample: names.get(str(sample)),
     )
     return result_from(comparison, circumstances)
+
+
+@contextlib.contextmanager
+def _damage_told(paths: Sequence[Path]) -> Iterator[None]:
+    """A document that was changed by hand or cut off may break the reader anywhere."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, MemoryError) as error:
+        raise SnDeployError(
+            f"{'is' if len(paths) == 1 else 'one of them is'} damaged: {type(error).__name__}: {first_line(error)}",
+            where=", ".join(map(str, paths)),
+            mend=_RUN_AGAIN,
+        ) from error
 
 
 def _empty(document: Mapping[str, Any]) -> Comparison:

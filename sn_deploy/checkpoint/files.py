@@ -14,6 +14,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from sn_deploy.archive import check_stored, entries, names
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import COPY_AGAIN, read_head, utf8_path
 
@@ -49,12 +50,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 def _check_zip(path: Path) -> None:
     """Refuses zip archives that torch.load doesn't read, or reads by running what is in them."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise SnDeployError("is cut off or damaged", where=str(path), mend=COPY_AGAIN) from error
-    inside = {name.partition("/")[2] for name in names}
+    inside = names(entries(path, where=str(path)))
     if "constants.pkl" in inside:
         raise SnDeployError(
             "is a TorchScript archive, which is a program and not a state dict",
@@ -67,6 +63,7 @@ def _check_zip(path: Path) -> None:
         raise SnDeployError(
             "is a zip archive, but not one written by torch.save", where=str(path), mend="unpack it if it holds one"
         )
+    check_stored(path, where=str(path))
 
 
 def _read_pytorch(path: Path, *, is_zip: bool) -> object:
@@ -107,7 +104,7 @@ def _class_of_pickle(path: Path) -> str | None:
         with zipfile.ZipFile(path) as archive:
             name = next(name for name in archive.namelist() if name.partition("/")[2] == "data.pkl")
             _, (opcode, argument, _) = itertools.islice(pickletools.genops(archive.read(name)), 2)
-    except (ValueError, OSError, zipfile.BadZipFile):
+    except (ValueError, OSError, zipfile.BadZipFile, StopIteration):
         return None
     return str(argument).replace(" ", ".") if opcode.name == "GLOBAL" else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ _WRAPPERS = ("module", "_orig_mod")
 # What a wrapper adds of its own: torch.optim.swa_utils.AveragedModel's count.
 _WRAPPERS_OWN = frozenset({"n_averaged"})
 _MAX_DEPTH = 8  # of nested dicts
+_MAX_DICTS = 10_000  # a few bytes can nest one dict in itself many million times
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,24 +49,30 @@ class StateDict:
         return ".".join(part for part in (self.key, self.prefix.rstrip(".")) if part)
 
 
-def find_state_dicts(tree: object) -> list[StateDict]:
+def find_state_dicts(tree: object, where: str | None = None) -> list[StateDict]:
     """All dicts in ``tree`` with str keys and a tensor among their values, outer ones first."""
-    return list(_walk(tree, (), frozenset()))
+    return list(_walk(tree, (), frozenset(), itertools.count(), where))
 
 
-def _walk(tree: object, path: tuple[str, ...], above: frozenset[int]) -> Iterator[StateDict]:
+def _walk(
+    tree: object, path: tuple[str, ...], above: frozenset[int], visits: Iterator[int], where: str | None
+) -> Iterator[StateDict]:
     # Optimizer states have int keys below them, and lists: neither is entered.
     if not isinstance(tree, Mapping) or not all(isinstance(name, str) for name in tree):
         return
     if id(tree) in above or len(above) >= _MAX_DEPTH:
         return
+    if next(visits) >= _MAX_DICTS:
+        raise SnDeployError(
+            f"holds more than {_MAX_DICTS} dicts", where=where, expected="a state dict, or a dict with one"
+        )
     tensors = {name: value for name, value in tree.items() if isinstance(value, torch.Tensor)}
     if tensors:
         metadata = getattr(tree, "_metadata", None)
         versions = dict(metadata) if isinstance(metadata, Mapping) else {}
         yield StateDict(".".join(path), tensors, versions, path=path, names={name: name for name in tensors})
     for name, value in tree.items():
-        yield from _walk(value, (*path, name), above | {id(tree)})
+        yield from _walk(value, (*path, name), above | {id(tree)}, visits, where)
 
 
 def select(
@@ -91,7 +99,7 @@ def select(
     """
     if isinstance(tree, torch.Tensor) or not isinstance(tree, Mapping):
         raise SnDeployError(f"holds a {type(tree).__name__}", where=where, expected="a state dict, or a dict with one")
-    found = find_state_dicts(tree)
+    found = find_state_dicts(tree, where)
     if not found:
         raise SnDeployError("holds no tensors by name", where=where, expected="a state dict, or a dict with one")
     if key is not None:

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
+from sn_deploy.archive import check_unpacked_size
 from sn_deploy.check.data.fit import LABEL_NAMES, check_fits, fits
 from sn_deploy.check.data.labels import Labels
 from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.check.names import match_names
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.runtime.tensors import Array, TensorInfo
+
+# What NumPy and zlib stumble over in a damaged file.
+_DAMAGE: Final = (
+    OSError, ValueError, EOFError, LookupError, TypeError, NotImplementedError, RuntimeError, zipfile.BadZipFile,
+    zlib.error, MemoryError, SyntaxError,
+)  # fmt: skip
 
 
 class ArraySamples:
@@ -86,14 +94,17 @@ def _check_counts(arrays: Mapping[str, Array], where: str) -> None:
 
 
 def _read(path: Path) -> dict[str, Array]:
+    mapped = path.suffix.lower() == ".npy"
     try:
+        if not mapped and zipfile.is_zipfile(path):
+            check_unpacked_size(path, where=f"--data {path}")
         # Mapped, so that a file larger than the memory is read as it is needed. A .npz can't be.
-        loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix.lower() == ".npy" else None)
+        loaded = np.load(path, allow_pickle=False, mmap_mode="r" if mapped else None)
         if isinstance(loaded, np.ndarray):
             return {path.stem: loaded}
         with contextlib.closing(loaded):
             return {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+    except _DAMAGE as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise SnDeployError(
             f"can't be read: {reason}", where=f"--data {path}", expected="a file that numpy.save or numpy.savez wrote"

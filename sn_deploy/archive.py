@@ -1,0 +1,92 @@
+"""Zip archives from anybody (.npz, .pth): how much they claim to hold, before any of it is unpacked."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from sn_deploy.errors import SnDeployError
+from sn_deploy.input_file import COPY_AGAIN
+
+_MEMINFO: Final = Path("/proc/meminfo")
+# Limit and use of a container, by the two versions of control groups.
+_CONTAINER: Final = (
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+)
+_WITHOUT_KNOWLEDGE: Final = 16 << 30  # what an archive may take where the system doesn't tell what is free
+_GIB: Final = 1 << 30
+
+
+def check_unpacked_size(path: Path, *, where: str) -> None:
+    """Refuses an archive that unpacks to more than the memory that is free. What it claims, no reader exceeds.
+
+    Raises:
+        SnDeployError: it claims more, or its directory can't be read.
+    """
+    claimed, free = sum(entry.file_size for entry in entries(path, where=where)), free_memory()
+    if claimed > free:
+        raise SnDeployError(
+            f"unpacks to {claimed / _GIB:.1f} GiB, {claimed / max(path.stat().st_size, 1):.0f} times its size",
+            where=where,
+            expected=f"at most the {free / _GIB:.1f} GiB of memory that are free",
+            mend="give .npy files, which are read as they are needed, or parts of the data",
+        )
+
+
+def check_stored(path: Path, *, where: str) -> None:
+    """Refuses an archive whose entries are compressed or overlap: what torch.save writes takes no more than the file.
+
+    Raises:
+        SnDeployError: it isn't plain, or its directory can't be read.
+    """
+    inside = entries(path, where=where)
+    packed = [entry.filename for entry in inside if entry.file_size != entry.compress_size or entry.compress_type]
+    if packed:
+        raise SnDeployError(
+            f"has compressed records ({packed[0]!r:.60}), which no torch.save writes",
+            where=where,
+            mend="if you trust it, unpack it and pack it again with: zip -0",
+        )
+    if sum(entry.file_size for entry in inside) > path.stat().st_size:
+        raise SnDeployError("has records that overlap, which no torch.save writes", where=where, mend=COPY_AGAIN)
+
+
+def entries(path: Path, *, where: str) -> list[zipfile.ZipInfo]:
+    """The archive's directory.
+
+    Raises:
+        SnDeployError: it can't be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise SnDeployError("is cut off or damaged", where=where, mend=COPY_AGAIN) from error
+
+
+def free_memory() -> int:
+    """Bytes that this process could still take: of the machine, or of the container that it runs in."""
+    free = [_WITHOUT_KNOWLEDGE]
+    if found := re.search(r"^MemAvailable:\s*(\d+) kB", _read(_MEMINFO), re.M):
+        free = [int(found.group(1)) << 10]
+    for limit, used in _CONTAINER:
+        texts = [_read(limit).strip(), _read(used).strip()]
+        if all(text.isdecimal() for text in texts):
+            free.append(max(int(texts[0]) - int(texts[1]), 0))
+    return min(free)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def names(found: Iterable[zipfile.ZipInfo]) -> set[str]:
+    """Names of entries without the folder that all of an archive of torch's lie in."""
+    return {entry.filename.partition("/")[2] for entry in found}
