@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -19,6 +21,12 @@ _CONTAINER: Final = (
 )
 _WITHOUT_KNOWLEDGE: Final = 16 << 30  # what an archive may take where the system doesn't tell what is free
 _GIB: Final = 1 << 30
+
+# What NumPy, and what unpacks for it, stumble over in a damaged .npy or .npz.
+DAMAGED_ARRAYS: Final = (
+    OSError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, RuntimeError, SyntaxError, MemoryError,
+    zipfile.BadZipFile, zlib.error, tokenize.TokenError,
+)  # fmt: skip
 
 
 def check_unpacked_size(path: Path, *, where: str) -> None:

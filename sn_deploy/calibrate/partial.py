@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from sn_deploy.archive import check_unpacked_size
+from sn_deploy.archive import DAMAGED_ARRAYS, check_unpacked_size
 from sn_deploy.atomic import atomic_output
 from sn_deploy.calibrate.exact_sums import ExactSums
 from sn_deploy.calibrate.one_pass import Pass
@@ -25,10 +24,7 @@ _SCHEMA: Final = 1
 _HEADER: Final = "sn_deploy.calibrate.part"
 _SUMS: Final = ("means", "variances", "squares")
 # What a file that is damaged, or something else, breaks the reader with.
-_DAMAGE: Final = (
-    OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, ArithmeticError, RuntimeError,
-    zipfile.BadZipFile, zlib.error, MemoryError, SyntaxError,
-)  # fmt: skip
+_DAMAGE: Final = (*DAMAGED_ARRAYS, AttributeError)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any, Final
 import ml_dtypes
 import numpy as np
 
+from sn_deploy.archive import DAMAGED_ARRAYS
 from sn_deploy.errors import SnDeployError
 
 DTYPES: Final[dict[str, Any]] = {
@@ -93,7 +94,7 @@ def parse_input(text: str, *, seed: int = 0) -> InputSpec:
 def _read_array(path: Path, where: str) -> np.ndarray[Any, np.dtype[Any]]:
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except DAMAGED_ARRAYS as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise SnDeployError(f"can't be read: {reason}", where=where, expected="an array saved by numpy.save") from error
     if not isinstance(array, np.ndarray):  # a .npz

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
-from sn_deploy.archive import check_unpacked_size
+from sn_deploy.archive import DAMAGED_ARRAYS, check_unpacked_size
 from sn_deploy.check.data.fit import LABEL_NAMES, check_fits, fits
 from sn_deploy.check.data.labels import Labels
 from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.check.names import match_names
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.runtime.tensors import Array, TensorInfo
-
-# What NumPy and zlib stumble over in a damaged file.
-_DAMAGE: Final = (
-    OSError, ValueError, EOFError, LookupError, TypeError, NotImplementedError, RuntimeError, zipfile.BadZipFile,
-    zlib.error, MemoryError, SyntaxError,
-)  # fmt: skip
 
 
 class ArraySamples:
@@ -104,7 +97,7 @@ def _read(path: Path) -> dict[str, Array]:
             return {path.stem: loaded}
         with contextlib.closing(loaded):
             return {name: loaded[name] for name in loaded.files}
-    except _DAMAGE as error:
+    except DAMAGED_ARRAYS as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise SnDeployError(
             f"can't be read: {reason}", where=f"--data {path}", expected="a file that numpy.save or numpy.savez wrote"

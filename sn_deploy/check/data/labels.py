@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from sn_deploy.archive import DAMAGED_ARRAYS
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.runtime.tensors import Array
 
@@ -78,7 +79,7 @@ def read_labels(path: Path) -> Labels:
             array = np.load(path, allow_pickle=False)
         else:
             return _parse(path, path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, EOFError) as error:
+    except DAMAGED_ARRAYS as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise SnDeployError(f"can't be read: {reason}", where=where, expected=_EXPECTED) from error
     if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.integer) or not array.ndim:

@@ -109,7 +109,7 @@ def read_sidecar(engine: Path) -> Sidecar | None:
         return None
     except OSError as error:
         raise SnDeployError(f"can't be read: {error.strerror}", where=str(path)) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SnDeployError(f"is no JSON: {error}", where=str(path), mend=mend) from error
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         found = document.get("schema") if isinstance(document, dict) else None
@@ -218,13 +218,58 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def _check_types(document: Mapping[str, Any], path: Path, mend: str) -> None:
     """What is looked into by name has to be there: an edited sidecar must not end in a traceback."""
-    kinds = {str: ("sn_deploy", "tensorrt", "created", "precision"), dict: ("engine", "onnx", "gpu", "plugin")}
-    wrong = [name for kind, names in kinds.items() for name in names if not isinstance(document[name], kind)]
-    wrong += [name for name in ("profiles", "inputs", "outputs") if not isinstance(document[name], list)]
-    if not isinstance(document["settings"], dict):
-        wrong.append("settings")
-    inside = {"engine": ["sha256"], "onnx": ["file"], "gpu": ["name", "compute_capability"], "plugin": ["use"]}
-    if not wrong:
-        wrong = [f"{name}.{key}" for name, keys in inside.items() for key in keys if key not in document[name]]
-    if wrong:
-        raise SnDeployError(f"{wrong[0]} is wrong", where=str(path), expected="what build writes", mend=mend)
+    wrong = next(_wrong(document), None)
+    if wrong is not None:
+        raise SnDeployError(f"{wrong} is wrong", where=str(path), expected="what build writes", mend=mend)
+
+
+_KINDS: Final[Mapping[str, type | tuple[type, ...]]] = {
+    "sn_deploy": str, "tensorrt": str, "created": str, "precision": str, "seconds": (int, float),
+    "engine": dict, "onnx": dict, "gpu": dict, "plugin": dict, "settings": dict,
+    "profiles": list, "inputs": list, "outputs": list, "layers": (list, type(None)),
+}  # fmt: skip
+_INSIDE: Final = {
+    "engine": {"sha256": str},
+    "onnx": {"file": str},
+    "gpu": {"name": str, "compute_capability": str},
+    "plugin": {"use": str},
+}
+
+
+def _wrong(document: Mapping[str, Any]) -> Iterator[str]:
+    """The names of what isn't as build writes it; those behind the first are told on the way."""
+    for name, kind in _KINDS.items():
+        if not isinstance(document[name], kind):
+            yield name
+            return
+    if not 0 <= document["seconds"] < 1e9:  # NaN is neither
+        yield "seconds"
+    for name, keys in _INSIDE.items():
+        yield from (f"{name}.{key}" for key, kind in keys.items() if not isinstance(document[name].get(key), kind))
+    for name in ("profiles", "inputs", "outputs", "layers"):
+        for index, row in enumerate(document[name] or ()):
+            if not isinstance(row, dict) or not _ROWS[name](row):
+                yield f"{name}[{index}]"
+
+
+def _is_profile(row: Mapping[str, Any]) -> bool:
+    return all(isinstance(three, dict) and all(_is_shape(shape) for shape in three.values()) for three in row.values())
+
+
+def _is_shape(shape: Any) -> bool:
+    return isinstance(shape, list) and all(isinstance(size, int) and 0 <= size < 2**63 for size in shape)
+
+
+def _is_tensor(row: Mapping[str, Any]) -> bool:
+    shape = row.get("shape")
+    if not isinstance(row.get("name"), str) or not isinstance(row.get("dtype"), str):
+        return False
+    axes = shape if isinstance(shape, list) else [] if shape is None else [0.0]
+    return all(axis is None or isinstance(axis, str) or (isinstance(axis, int) and -1 <= axis < 2**63) for axis in axes)
+
+
+def _is_layer(row: Mapping[str, Any]) -> bool:
+    return all(isinstance(row.get(key, []), list) for key in ("Inputs", "Outputs"))
+
+
+_ROWS: Final = {"profiles": _is_profile, "inputs": _is_tensor, "outputs": _is_tensor, "layers": _is_layer}

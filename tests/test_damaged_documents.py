@@ -1,0 +1,166 @@
+"""Damaged files of every kind but ONNX: refused in one line, whatever is damaged; archives that unpack to too much."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sn_deploy import archive
+from sn_deploy.archive import check_stored, check_unpacked_size, free_memory
+from sn_deploy.calibrate.partial import read_part
+from sn_deploy.check.data.arrays import open_arrays
+from sn_deploy.checkpoint import read_checkpoint
+from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.tensors import TensorInfo
+from sn_deploy.runtime.trt.sidecar import read_sidecar
+from tools import soak_documents
+
+IMAGE = TensorInfo("image", ("N", 4), np.dtype(np.float32))
+
+
+def test_damaged_files_of_every_kind_are_refused_in_one_line(tmp_path: Path) -> None:
+    faults, codes = soak_documents.run(200, 0, tmp_path)
+    assert not faults, "\n".join(faults)
+    assert codes[2] > 100  # most changes are found
+    assert codes[0] > 10  # and some can't be told from other weights
+
+
+def test_the_search_finds_a_planted_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("sn_deploy.runtime.trt.sidecar._check_types", lambda *arguments: None)
+    faults, _ = soak_documents.run(300, 1, tmp_path)
+    assert any("net.engine.json" in fault and "Error" in fault for fault in faults)
+    assert list(tmp_path.glob("case-*-net.engine.json"))
+
+
+# --- archives -----------------------------------------------------------------------------------------------------
+
+
+def npz_of_zeros(path: Path, count: int) -> Path:
+    np.savez_compressed(path, image=np.zeros((count, 4), np.float32))
+    return path
+
+
+def test_samples_that_unpack_to_more_than_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = npz_of_zeros(tmp_path / "bomb.npz", 1 << 18)  # 4 MiB of zeros in some kB
+    assert bomb.stat().st_size < 100_000
+    assert len(open_arrays(bomb, [IMAGE], None)) == 1 << 18
+    monkeypatch.setattr(archive, "free_memory", lambda: 1 << 20)
+    for read in (lambda: open_arrays(bomb, [IMAGE], None), lambda: read_part(bomb)):
+        with pytest.raises(
+            SnDeployError, match=r"bomb\.npz: unpacks to 0\.0 GiB, \d+ times its size \(expected at most"
+        ):
+            read()
+    # A name says nothing: NumPy goes by the first bytes.
+    renamed = bomb.rename(tmp_path / "bomb.dat")
+    with pytest.raises(SnDeployError, match="unpacks to"):
+        open_arrays(renamed, [IMAGE], None)
+
+
+def test_what_an_archive_claims_bounds_what_is_read(tmp_path: Path) -> None:
+    """An entry that claims less than it unpacks to is damaged, to the reader."""
+    path = npz_of_zeros(tmp_path / "lies.npz", 1 << 16)
+    content = bytearray(path.read_bytes())
+    size = zipfile.ZipFile(path).infolist()[0].file_size
+    lie = (1000).to_bytes(4, "little")
+    for place in range(len(content) - 4):
+        if content[place : place + 4] == size.to_bytes(4, "little"):
+            content[place : place + 4] = lie
+    path.write_bytes(content)
+    check_unpacked_size(path, where="here")
+    with pytest.raises(SnDeployError, match="can't be read"):
+        open_arrays(path, [IMAGE], None)
+
+
+def repacked(source: Path, target: Path, compression: int) -> Path:
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", compression) as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, old.read(entry))
+    return target
+
+
+def test_checkpoints_are_never_unpacked(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(1 << 18)}, tmp_path / "net.pth")
+    bomb = repacked(tmp_path / "net.pth", tmp_path / "bomb.pth", zipfile.ZIP_DEFLATED)
+    with pytest.raises(SnDeployError, match=r"bomb\.pth: has compressed records .*zip -0"):
+        read_checkpoint(bomb)
+    plain = repacked(bomb, tmp_path / "plain.pth", zipfile.ZIP_STORED)
+    assert read_checkpoint(plain)["weight"].shape == (1 << 18,)
+
+
+def test_records_that_overlap(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "overlap.pth", "w") as made:
+        made.writestr("net/data.pkl", bytes(1000))
+        made.filelist += made.filelist * 50  # the directory names the same bytes again and again
+    with pytest.raises(SnDeployError, match="records that overlap"):
+        check_stored(tmp_path / "overlap.pth", where="here")
+
+
+def test_dicts_that_hold_each_other_many_times(tmp_path: Path) -> None:
+    tree: dict[str, object] = {"weight": torch.ones(2)}
+    for _ in range(7):
+        tree = {str(number): tree for number in range(30)}  # 30^7 ways lead to the weight, in some kB
+    torch.save(tree, tmp_path / "laughs.pth")
+    assert (tmp_path / "laughs.pth").stat().st_size < 20_000
+    with pytest.raises(SnDeployError, match="holds more than 10000 dicts"):
+        read_checkpoint(tmp_path / "laughs.pth")
+
+
+class Runs:
+    """What a hostile pickle does when it is loaded."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = str(trace)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (eval, (f"__import__('pathlib').Path({self.trace!r}).touch()",))
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("where", ["value", "key", "whole", "metadata"])
+def test_no_pickle_runs(tmp_path: Path, protocol: int, where: str) -> None:
+    run = Runs(tmp_path / "ran")
+    state = {"weight": torch.ones(2)}
+    tree = {"value": {"state_dict": state, "args": run}, "key": {run: state}, "whole": run, "metadata": [state, run]}[
+        where
+    ]
+    torch.save(tree, tmp_path / "zip.pth", pickle_protocol=protocol)
+    torch.save(tree, tmp_path / "old.pth", pickle_protocol=protocol, _use_new_zipfile_serialization=False)
+    (tmp_path / "bare.pth").write_bytes(pickle.dumps(run, protocol))
+    for name in ("zip.pth", "old.pth", "bare.pth"):
+        with pytest.raises(SnDeployError):
+            read_checkpoint(tmp_path / name)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_no_array_runs(tmp_path: Path) -> None:
+    hostile = np.array([Runs(tmp_path / "ran")], dtype=object)
+    np.save(tmp_path / "x.npy", hostile, allow_pickle=True)
+    np.savez(tmp_path / "x.npz", image=hostile)
+    for name in ("x.npy", "x.npz"):
+        with pytest.raises(SnDeployError, match="can't be read"):
+            open_arrays(tmp_path / name, [IMAGE], None)
+    with pytest.raises(SnDeployError, match="is not a whole part"):
+        read_part(tmp_path / "x.npz")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_free_memory_is_that_of_a_container_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit, used = tmp_path / "max", tmp_path / "current"
+    monkeypatch.setattr(archive, "_CONTAINER", ((limit, used),))
+    of_the_machine = free_memory()
+    limit.write_text("3000\n")
+    used.write_text("1000\n")
+    assert free_memory() == 2000
+    limit.write_text("max\n")
+    assert free_memory() == pytest.approx(of_the_machine, rel=0.5)
+
+
+def test_a_json_that_is_nested_without_end(tmp_path: Path) -> None:
+    (tmp_path / "net.engine.json").write_text("[" * 100_000)
+    with pytest.raises(SnDeployError, match="is no JSON"):
+        read_sidecar(tmp_path / "net.engine")
