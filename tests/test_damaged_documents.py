@@ -32,7 +32,7 @@ def test_damaged_files_of_every_kind_are_refused_in_one_line(tmp_path: Path) -> 
 
 def test_the_search_finds_a_planted_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("sn_deploy.runtime.trt.sidecar._check_types", lambda *arguments: None)
-    faults, _ = soak_documents.run(300, 1, tmp_path)
+    faults, _ = soak_documents.run(135, 1, tmp_path)
     assert any("net.engine.json" in fault and "Error" in fault for fault in faults)
     assert list(tmp_path.glob("case-*-net.engine.json"))
 

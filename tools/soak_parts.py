@@ -90,6 +90,12 @@ PARTS: tuple[Part, ...] = (
         ],
     ),
     Part(
+        "documents",
+        "damaged checkpoints, samples, parts and sidecars through the commands that read them",
+        3600,
+        module("soak_documents", (300,), (30_000,)),
+    ),
+    Part(
         "agreement",
         "drawn cases of every CPU backend against float64",
         5400,
