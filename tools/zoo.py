@@ -1,6 +1,7 @@
 """Takes every kind of model that the papers used through the whole package; the figures become docs/models.md.
 
-    python -m tools.zoo FOLDER [--only TEXT] [--effort 1] [--output docs/models.json] [--document docs/models.md]
+    python -m tools.zoo FOLDER [--only TEXT] [--absent] [--effort 1] [--output docs/models.json]
+                               [--document docs/models.md]
 
 FOLDER holds clones of the public repositories under their own names (``Switchable-Normalization``, …; docs/models.md
 lists them); a row whose repository isn't there is skipped. The models get random statistics, weights and affine
@@ -62,6 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, help="holds clones of the public repositories")
     parser.add_argument("--only", help="only rows whose task or name contains this")
+    parser.add_argument("--absent", action="store_true", help="only rows that have no figures in the output yet")
     parser.add_argument("--effort", type=float, default=1.0, help="factor of the number of samples (default 1)")
     parser.add_argument("--output", type=Path, help="write the figures here as JSON; those of other rows stay")
     parser.add_argument("--document", type=Path, help="write the tables of all figures into this document")
@@ -75,6 +77,8 @@ def main() -> None:
     for row in ROWS:
         missing = row.missing(Place(arguments.folder, Path()))
         if arguments.only and arguments.only not in f"{row.task} {row.name}":
+            continue
+        if arguments.absent and row.name in results:
             continue
         if missing or arguments.list:
             print(f"{row.name}: {f'skipped, {missing} not there' if missing else 'would run'}", flush=True)

@@ -13,6 +13,8 @@ import onnx_ir as ir
 import torch
 
 from sn_deploy.capture.inputs import BoundInputs
+from sn_deploy.capture.pooling import AnySizePooling
+from sn_deploy.capture.sizes import SizeWatch
 from sn_deploy.errors import SnDeployError, first_line
 
 # What torch.onnx.export converts to, and sn_deploy.graph.function_body has a body for.
@@ -39,19 +41,22 @@ def capture(
         output_names: names for the outputs, in order.
 
     Raises:
-        SnDeployError: torch can't capture the model, or the model fixes an axis that was to be dynamic.
+        SnDeployError: torch can't capture the model, or the model fixes an axis that was to be dynamic, or torch
+            writes an operator for the example's size alone.
     """
     args, kwargs = inputs.positional(model)
     try:
         with _quiet(), torch.no_grad():
             # Not left to torch.onnx.export: that one turns what fixes an axis into an assertion that the file loses.
-            exported = torch.export.export(
-                model,
-                args,
-                kwargs=kwargs,
-                dynamic_shapes=_dynamic_shapes(inputs, axes) if axes else None,
-                strict=False,
-            )
+            with AnySizePooling():
+                exported = torch.export.export(
+                    model,
+                    args,
+                    kwargs=kwargs,
+                    dynamic_shapes=_dynamic_shapes(inputs, axes) if axes else None,
+                    strict=False,
+                )
+            watch = SizeWatch(exported)
             program = torch.onnx.export(
                 exported,
                 dynamo=True,
@@ -70,6 +75,8 @@ def capture(
     assert program is not None
     captured = program.model
     _name_axes(captured, axes)
+    if axes:
+        watch.verify(axes)
     return captured
 
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from sn_deploy.capture.pooling import pool
 from sn_deploy.errors import SnDeployError
 from sn_deploy.models.blocks import BOTTLENECK_EXPANSION
 from sn_deploy.models.resnet import STAGE_PLANES, ResNetV1SN
@@ -198,7 +199,7 @@ class _Pyramid(_DeeplySupervised):
 
 
 class AdaptiveAveragePool(nn.Module):
-    """Means over ``cells`` x ``cells`` parts of an image, as torch's own, whose export holds for one size alone."""
+    """Means over ``cells`` x ``cells`` parts of an image, as torch's own, whose own export holds for one size alone."""
 
     def __init__(self, cells: int) -> None:
         super().__init__()
@@ -206,15 +207,4 @@ class AdaptiveAveragePool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, cells, cells)."""
-        rows, columns = (self._shares(x, x.shape[axis]) for axis in (2, 3))
-        return rows @ x @ columns.transpose(0, 1)
-
-    def _shares(self, x: Tensor, size: int) -> Tensor:
-        """What each position counts in the mean of cell i, ⌊i·size/cells⌋ to ⌈(i+1)·size/cells⌉: (cells, size)."""
-        position = torch.arange(size, device=x.device)
-        cell = torch.arange(self.cells, device=x.device)[:, None]
-        inside = (position >= cell * size // self.cells) & (
-            position < ((cell + 1) * size + self.cells - 1) // self.cells
-        )
-        shares = inside.to(x.dtype)
-        return shares / shares.sum(1, keepdim=True)
+        return pool(x, (self.cells, self.cells))

@@ -1,0 +1,100 @@
+"""Files with dynamic axes are right at other sizes than the example's, or there is no file."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+
+import sn_deploy
+from sn_deploy.capture import capture
+from sn_deploy.errors import SnDeployError
+from sn_deploy.nn import SwitchNorm2d, SwitchNorm3d, SwitchNormSequence
+from sn_deploy.runtime.ort import OrtSession
+from tests.randomise import randomise_
+from tests.tolerances import TOLERANCES
+
+
+def net(pooling: nn.Module, rank: int = 2) -> nn.Module:
+    """A convolution to half the size, SN, the pooling."""
+    torch.manual_seed(0)
+    convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1](3, 4, 3, padding=1, stride=2)
+    norm = (SwitchNormSequence, SwitchNorm2d, SwitchNorm3d)[rank - 1](4)
+    return randomise_(nn.Sequential(convolution, norm, pooling), seed=0).eval()
+
+
+class Interpolated(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + F.interpolate(F.max_pool2d(x, 2), size=x.shape[2:], mode="bilinear")
+
+
+def distance(path: Path, model: nn.Module, x: torch.Tensor) -> float:
+    """Relative L2 of ONNX Runtime to the model in float64; infinite for another shape."""
+    with torch.no_grad():
+        wanted = model.double()(x.double()).numpy()
+    model.float()
+    with OrtSession(path) as session:
+        (found,) = session.run({session.inputs[0].name: x.numpy()}).values()
+    if found.shape != wanted.shape:
+        return float("inf")
+    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+
+
+@pytest.mark.parametrize(
+    ("cells", "size"), [(1, (24, 36)), (2, (24, 36)), (5, (25, 31)), ((3, None), (24, 36)), ((1, 4), (25, 31))]
+)
+def test_adaptive_average_pooling_at_any_size(cells: Any, size: tuple[int, int], tmp_path: Path) -> None:
+    model = net(nn.AdaptiveAvgPool2d(cells))
+    sn_deploy.export(model, torch.randn(1, 3, *size), tmp_path / "net.onnx", dynamic=("batch", "spatial"))
+    for batch, height, width in ((1, *size), (2, 24, 36), (3, 33, 47), (1, 48, 72), (1, 7, 90)):
+        x = torch.randn(batch, 3, height, width)
+        assert distance(tmp_path / "net.onnx", model, x) < TOLERANCES["float32"].rel_l2
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_in_one_and_three_dimensions(rank: int, tmp_path: Path) -> None:
+    pooling = (nn.AdaptiveAvgPool1d(3), None, nn.AdaptiveAvgPool3d((2, 1, 3)))[rank - 1]
+    assert pooling is not None
+    model = net(pooling, rank)
+    path = tmp_path / "net.onnx"
+    axes = {"input": {0: "batch", **{2 + i: f"side{i}" for i in range(rank)}}}
+    sn_deploy.export(model, torch.randn(1, 3, *(12, 18, 24)[:rank]), path, dynamic=axes)
+    for sides in ((12, 18, 24), (13, 8, 26)):
+        assert distance(path, model, torch.randn(2, 3, *sides[:rank])) < TOLERANCES["float32"].rel_l2
+
+
+def test_static_axes_are_left_to_torch(tmp_path: Path) -> None:
+    report = sn_deploy.export(
+        net(nn.AdaptiveAvgPool2d(2)), torch.randn(1, 3, 24, 36), tmp_path / "net.onnx", dynamic="batch"
+    )
+    assert report.op_counts == {"Conv": 1, "SwitchNorm": 1, "AveragePool": 1}
+
+
+def test_a_file_for_one_size_alone_is_refused(tmp_path: Path) -> None:
+    model, x = net(nn.AdaptiveMaxPool2d(2)), torch.randn(1, 3, 24, 36)
+    with pytest.raises(SnDeployError, match=r"(height|width).*adaptive_max_pool2d for the example's size alone"):
+        sn_deploy.export(model, x, tmp_path / "net.onnx", dynamic=("batch", "spatial"))
+    assert not list(tmp_path.iterdir())
+    sn_deploy.export(model, x, tmp_path / "net.onnx")
+
+
+def test_without_the_matrices_average_pooling_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "AnySizePooling", contextlib.nullcontext)
+    model, x = net(nn.AdaptiveAvgPool2d(5)), torch.randn(1, 3, 24, 36)
+    with pytest.raises(SnDeployError, match=r"adaptive_avg_pool2d for the example's size alone"):
+        sn_deploy.export(model, x, tmp_path / "net.onnx", dynamic=("batch", "spatial"))
+
+
+@pytest.mark.parametrize(
+    ("tail", "size"), [(nn.Flatten(), (24, 36)), (nn.AvgPool2d(3, ceil_mode=True), (7, 9)), (Interpolated(), (24, 36))]
+)
+def test_what_takes_any_size_is_not_refused(tail: nn.Module, size: tuple[int, int], tmp_path: Path) -> None:
+    model = net(tail)
+    sn_deploy.export(model, torch.randn(1, 3, *size), tmp_path / "net.onnx", dynamic=("batch", "spatial"))
+    assert distance(tmp_path / "net.onnx", model, torch.randn(2, 3, 29, 22)) < TOLERANCES["float32"].rel_l2
