@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -51,3 +55,43 @@ def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(SnDeployError, match="no permission"):
         check_writable(tmp_path / "model.onnx")
+
+
+SIZE = 4_000_000
+WRITES = """
+import itertools, sys
+from pathlib import Path
+from sn_deploy.atomic import atomic_output
+print("ready", flush=True)
+for turn in itertools.count():
+    {write}
+"""
+ATOMICALLY = """with atomic_output(sys.argv[1]) as path:
+        path.write_bytes(bytes([turn % 256]) * 4_000_000)"""
+IN_PLACE = "Path(sys.argv[1]).write_bytes(bytes([turn % 256]) * 4_000_000)"
+
+
+def whole_after_kill(target: Path, write: str, moment: float) -> bool:
+    """Whether a file that a process writes again and again is of one piece when the process is killed."""
+    command = [sys.executable, "-c", WRITES.format(write=write), str(target)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(moment)
+        process.kill()
+    content = target.read_bytes()
+    return len(content) == SIZE and len(set(content)) == 1
+
+
+def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
+    """The commands themselves: tools/soak_kills.py."""
+    target, draw = tmp_path / "model.onnx", random.Random(0)
+    target.write_bytes(bytes(SIZE))
+    assert all(whole_after_kill(target, ATOMICALLY, draw.uniform(0, 0.2)) for _ in range(6))
+    left = [path.name for path in tmp_path.iterdir() if path != target]
+    assert all(name.startswith(".model-") for name in left)
+
+
+def test_such_a_kill_finds_a_file_that_is_written_in_place(tmp_path: Path) -> None:
+    target, draw = tmp_path / "model.onnx", random.Random(0)
+    assert not all(whole_after_kill(target, IN_PLACE, 0.1 + draw.uniform(0, 0.1)) for _ in range(30))

@@ -96,6 +96,12 @@ PARTS: tuple[Part, ...] = (
         module("soak_documents", (300,), (30_000,)),
     ),
     Part(
+        "kills",
+        "export, fuse, specialise, calibrate and serve, killed while they work: the old file or the whole new one",
+        3600,
+        module("soak_kills", (10,), (200,)),
+    ),
+    Part(
         "agreement",
         "drawn cases of every CPU backend against float64",
         5400,
