@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: demo test test-all test-lowest test-newest lock test-native test-tensorrt tensorrt test-triton triton \
-	test-ort-versions ort-versions sanitized fuzzers test-fuzz soak lint format clean
+	test-ort-versions ort-versions sanitized fuzzers test-fuzz soak wheel sbom lint format clean
 
 # One stamp per set of extras: installs again, and builds the native library, only when what goes into that changes. The
 # libraries are those of the lock file, each held against its hash.
@@ -139,6 +139,27 @@ ort-versions:
 
 test-ort-versions: .venv/.installed-test ort-versions
 	ORT_VERSIONS_ROOT=$(ORT_VERSIONS) $(BIN)/python -m pytest tests/serve/test_ort_versions.py
+
+# The wheel as it is released: for every Linux with a C library from a certain version on, in dist/; then installed and
+# looked at by doctor in a fresh environment. Without TensorRT and CUDA where these aren't found.
+RELEASE := build/release/bin
+$(RELEASE)/auditwheel: requirements/release.in
+	test -x $(RELEASE)/python || $(PYTHON) -m venv build/release
+	$(RELEASE)/python $(PIP_INSTALL) --requirement $<
+	touch $@
+
+wheel: .venv/.installed-test $(RELEASE)/auditwheel
+	rm -rf build/wheel && mkdir -p build/wheel dist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
+	$(RELEASE)/auditwheel show build/wheel/*.whl
+	PATH=$(CURDIR)/$(RELEASE):$$PATH auditwheel repair --wheel-dir dist build/wheel/*.whl
+	SN_WHEEL_FOLDER=$(CURDIR)/dist $(BIN)/python -m pytest tests/test_wheel.py
+
+# What `make demo` installs, with versions and hashes, as a CycloneDX document.
+sbom: $(RELEASE)/auditwheel
+	mkdir -p dist
+	$(RELEASE)/cyclonedx-py requirements requirements/demo.txt --pyproject pyproject.toml --mc-type library \
+		--output-reproducible --short-PURLs --validate -o dist/sn-deploy.cdx.json
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
