@@ -27,6 +27,7 @@ NAMES = [
     "matplotlib",
     "openvino",
     "tensorrt",
+    "polygraphy",
     "ONNX Runtime custom op",
     "ONNX Runtime CUDA custom op",
     "CUDA kernels",
@@ -34,7 +35,7 @@ NAMES = [
     "TensorRT 11 plugin",
     "GPU",
 ]
-PLUGINS = NAMES[13:18]  # which have no version of their own
+PLUGINS = NAMES[14:19]  # which have no version of their own
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
