@@ -189,7 +189,7 @@ def test_the_file_holds_the_functions_that_it_uses() -> None:
     model = model_of(["a = SN x", "b = Relu a", "y = SN b"])
     assert [name for _, name, _ in model.functions] == ["SwitchNorm"]
     fuse_epilogues(model)
-    assert [name for _, name, _ in model.functions] == ["SwitchNormRelu", "SwitchNorm"]
+    assert [name for _, name, _ in model.functions] == ["SwitchNorm", "SwitchNormRelu"]
     alone = model_of(["a = SN x", "y = Relu a"])
     fuse_epilogues(alone)
     assert [name for _, name, _ in alone.functions] == ["SwitchNormRelu"]
