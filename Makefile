@@ -21,11 +21,15 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 demo: .venv/.installed-demo
 	$(BIN)/sn-deploy demo
 
+# Two processes, a file to each at a time, with a thread each: what tests share within a file is made once.
+IN_PARALLEL := -n 2 --dist loadfile
+test test-all test-lowest test-newest: export OMP_NUM_THREADS := 1
+
 test: .venv/.installed-test
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow"
 
 test-all: .venv/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(IN_PARALLEL)
 
 # The lock files anew, with the newest libraries that pyproject.toml allows, for every Python that it allows.
 UV := build/uv/bin/uv
@@ -41,10 +45,11 @@ lock: $(UV)
 		$(COMPILE) --upgrade --universal --python-version 3.10 --generate-hashes --extra $$extra -o requirements/$$extra.txt \
 		|| exit 1; done
 
-# The suite with the oldest libraries that pyproject.toml allows, and with the newest, in environments of their own. The
-# newest need no run of their own where they are those of the lock file.
-OLD_AND_NEW := -m "not slow" -W default tests/graph tests/runtime tests/recognise tests/native tests/fuse tests/cli \
-	tests/test_agreement.py tests/test_checkpoint.py tests/test_nn.py
+# What meets other libraries, with the oldest of them that pyproject.toml allows, and with the newest, in environments
+# of their own. The newest need no run of their own where they are those of the lock file.
+OLD_AND_NEW := $(IN_PARALLEL) -m "not slow" -W default tests/graph tests/runtime tests/native tests/calibrate \
+	tests/fuse/test_exporters.py tests/recognise/test_accepted.py tests/cli/test_check_command.py tests/test_nn.py \
+	tests/cli/test_calibrate_command.py tests/test_agreement.py tests/test_checkpoint.py
 
 test-lowest: $(UV)
 	mkdir -p build/lowest
