@@ -309,3 +309,16 @@ def test_a_document_is_filled_up_and_not_changed() -> None:
     # The verdict is that of the limits, whatever the document says.
     failed = failed_document() | {"passed": True}
     assert not checked_document(failed)["passed"]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.01, 1.2), (0.5, 9.0), (1e-4, 1e4)])
+def test_a_wide_axis_of_ratios_has_room_for_its_numbers(low: float, high: float) -> None:
+    from matplotlib.figure import Figure
+
+    from sn_deploy.check.report.pictures.latency import _ratio_axis
+
+    axes = Figure().add_subplot()
+    _ratio_axis(axes, [{"ratio": 1.0, "ratio_low": low, "ratio_high": high}])
+    ticks = list(axes.get_xticks())
+    assert 1 in ticks
+    assert 2 <= len(ticks) <= 7

@@ -164,7 +164,10 @@ def _ratio_axis(axes: Axes, rows: Rows) -> None:
     ticks: list[float] = [float(tick) for tick in np.arange(1, high, wanted)]
     ticks += [float(tick) for tick in np.arange(1, low, -wanted) if tick > 1e-9]
     if high / low > 6:
-        ticks = [1.0 * 2**power for power in range(int(np.ceil(np.log2(low))), int(np.log2(high)) + 1)]
+        first, last = int(np.ceil(np.log2(low))), int(np.floor(np.log2(high)))
+        # At most seven, as many as a phone has room for; 1 is among them.
+        step = max(1, -(-(last - first + 1) // 7))
+        ticks = [2.0**power for power in range(first, last + 1) if power % step == 0]
     axes.xaxis.set_major_locator(FixedLocator(sorted(set(ticks))))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
