@@ -118,7 +118,7 @@ fuzzers: $(TENSORRT)/root/.complete
 SOAK = TENSORRT_TEST_ROOT=$(TENSORRT)/root SN_PLUGIN_BUILD=$(TENSORRT)/plugin $(BIN)/python tools/soak.py
 
 test-fuzz: .venv/.installed-test fuzzers
-	$(SOAK) build/fuzz-short --short --again --only fuzz-node fuzz-plugin-11 creators
+	$(SOAK) build/fuzz-short --short --again --only fuzz-node fuzz-plugin-11 creators kills
 
 # All of docs/reliability.md; some hours. Goes on where it was ended.
 soak: .venv/.installed-test sanitized fuzzers
