@@ -83,7 +83,7 @@ def _facts(sidecar: Sidecar) -> Iterator[tuple[str, str]]:
     yield "built", f"{sidecar.created} by sn-deploy {sidecar.sn_deploy}, in {sidecar.seconds:g} s"
     yield "TensorRT", sidecar.tensorrt
     yield "GPU", f"{sidecar.gpu['name']} (compute capability {sidecar.gpu['compute_capability']})"
-    if isinstance(size, int):
+    if isinstance(size, int) and abs(size) < 2**63:
         yield "size", f"{size / 1e6:.1f} MB"
     yield "of", f"{sidecar.onnx['file']}, {sidecar.onnx.get('switch_norm_nodes', '?')} SN layers"
     yield "precision", sidecar.precision + (", float32 parts in TF32" if sidecar.tf32 else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -114,9 +115,11 @@ def _checked_scalar(value: Any, hint: Any, place: str) -> Any:
         _demand(
             value is None or (isinstance(value, int | float) and not isinstance(value, bool)), value, "a number", place
         )
+        _demand(value is None or abs(value) <= sys.float_info.max or isinstance(value, float), value, "a number", place)
         return None if value is None else float(value)
     if hint is int:
-        _demand(isinstance(value, int) and not isinstance(value, bool), value, "a whole number", place)
+        fits = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+        _demand(fits, value, "a whole number", place)
         return value
     if hint is bool:
         _demand(isinstance(value, bool), value, "true or false", place)
