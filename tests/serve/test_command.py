@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from sn_deploy.cli import main
@@ -115,7 +116,9 @@ def test_what_is_no_model(tmp_path: Path) -> None:
     net = write_net(tmp_path / "net.onnx")
     assert [str(info) for info in interface_from_onnx(net).inputs] == ["image: float32 (batch, 3, 8, 8)"]
     (tmp_path / "cut.onnx").write_bytes(net.read_bytes()[:-40])
-    (tmp_path / "empty.onnx").write_bytes(b"\x08\x0a")
-    for name, words in (("cut", "is cut off, damaged"), ("empty", "has no inputs or no outputs")):
+    (tmp_path / "none.onnx").write_bytes(b"\x08\x0a")
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], [])), tmp_path / "empty.onnx")
+    wrong = {"cut": "is cut off, damaged", "none": "is no ONNX file", "empty": "has no inputs or no outputs"}
+    for name, words in wrong.items():
         with pytest.raises(SnDeployError, match=words):
             interface_from_onnx(tmp_path / f"{name}.onnx")
