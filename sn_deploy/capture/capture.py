@@ -56,7 +56,9 @@ def capture(
                     dynamic_shapes=_dynamic_shapes(inputs, axes) if axes else None,
                     strict=False,
                 )
-            watch = SizeWatch(exported)
+            watch = SizeWatch(exported, inputs.names, axes)
+            if axes:
+                watch.verify_model()
             program = torch.onnx.export(
                 exported,
                 dynamo=True,
@@ -65,6 +67,8 @@ def capture(
                 input_names=list(inputs.names),
                 output_names=list(output_names) if output_names else None,
             )
+    except SnDeployError:
+        raise
     except Exception as error:
         raise SnDeployError(
             f"torch can't capture the model: {_root_message(error)}",
@@ -76,7 +80,7 @@ def capture(
     captured = program.model
     _name_axes(captured, axes)
     if axes:
-        watch.verify(axes)
+        watch.verify_decomposition()
     return captured
 
 

@@ -67,7 +67,8 @@ def shares(cells: int, size: int, like: Tensor) -> Tensor:
     """What each position counts in the mean of cell i, ⌊i·size/cells⌋ to ⌈(i+1)·size/cells⌉: (cells, size)."""
     position = torch.arange(size, device=like.device)
     cell = torch.arange(cells, device=like.device)[:, None]
-    inside = (position >= cell * size // cells) & (position < ((cell + 1) * size + cells - 1) // cells)
+    # position >= ⌊cell·size/cells⌋ and position < ⌈(cell+1)·size/cells⌉, without a division (many nodes in ONNX).
+    inside = ((position + 1) * cells > cell * size) & (position * cells < (cell + 1) * size)
     counted = inside.to(like.dtype)
     return counted / counted.sum(1, keepdim=True)
 

@@ -1,15 +1,15 @@
 """Finds files that would be right for some sizes alone.
 
-`torch.export` proves what a model's own code asks of its dynamic axes. Then `torch.onnx.export` decomposes operators,
-and some decompositions choose by the example's size (adaptive pooling: a plain one where the sides divide). torch notes
-each such choice as a guard, and doesn't look at it again. Here the guards that came with the decomposition are tried at
-other sizes.
+torch proves what is asked of dynamic axes, notes it as guards, and then loses them in two places. What a model's own
+code asks may leave an axis one size (``int(height / 8)`` takes the example's), and it stays a symbol all the same. And
+`torch.onnx.export` decomposes operators, some by the example's size (adaptive pooling: a plain one where the sides
+divide). Here the guards are tried at other sizes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import sympy  # type: ignore[import-untyped]
 import torch
@@ -17,23 +17,71 @@ import torch
 from sn_deploy.errors import SnDeployError
 
 Symbols = Mapping[sympy.Symbol, int]
+Changes = tuple[Callable[[int], int], ...]
+
+# Sizes to try, of the example's. What strides by up to 64 takes for another size is far from it; the last keeps the
+# remainder for every stride, window and patch there is. No net is run at them.
+NEAR: Final[Changes] = (lambda size: size + 1, lambda size: size + 7)
+FAR: Final[Changes] = (
+    lambda size: size * 2,
+    lambda size: size * 3,
+    lambda size: size + 64,
+    lambda size: size + 224,
+    lambda size: size + 2**9 * 3**2 * 5 * 7,
+)
+# For what has a largest size, such as a table of positions.
+SMALLER: Final[Changes] = (lambda size: size // 2, lambda size: size // 4, lambda size: size - 64)
 
 
 class SizeWatch:
-    """The guards on dynamic sizes of an exported program, before and after it becomes ONNX."""
+    """The guards on dynamic sizes of an exported program, before and after it becomes ONNX.
 
-    def __init__(self, program: torch.export.ExportedProgram) -> None:
+    Args:
+        program: as `torch.export` made it.
+        names: of its inputs, in order.
+        axes: input name -> {axis: name} of the dynamic axes.
+    """
+
+    def __init__(
+        self, program: torch.export.ExportedProgram, names: Sequence[str], axes: Mapping[str, Mapping[int, str]]
+    ) -> None:
         self._program = program
-        values = [node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"]
-        modes = (getattr(value, "fake_mode", None) for value in values)
+        values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
+        modes = (getattr(value, "fake_mode", None) for value in values.values())
         self._environment: Any = next((mode.shape_env for mode in modes if mode is not None), None)
-        self._before = self._guards()
+        self._before = [guard for guard in self._guards() if not _fails(guard, self._example())]
+        tensors = [values[name] for name in program.graph_signature.user_inputs if name in values]
+        tensors = [tensor for tensor in tensors if isinstance(tensor, torch.Tensor)]
+        self._symbols: dict[str, tuple[str, int, str]] = {}
+        if len(tensors) == len(names):
+            for name, tensor in zip(names, tensors, strict=True):
+                for axis, called in axes.get(name, {}).items():
+                    self._symbols.setdefault(str(tensor.shape[axis]), (name, axis, called))
 
-    def verify(self, axes: Mapping[str, Mapping[int, str]]) -> None:
+    def verify_model(self) -> None:
+        """Refuses a model whose code leaves a dynamic axis no size but the example's.
+
+        Raises:
+            SnDeployError: with the input and the axis.
+        """
+        if not self._before:
+            return
+        free = [
+            sizes for sizes in self._others((*FAR, *SMALLER)) if not any(_fails(guard, sizes) for guard in self._before)
+        ]
+        for symbol, size in self._example().items():
+            if str(symbol) in self._symbols and all(sizes[symbol] == size for sizes in free):
+                name, axis, called = self._symbols[str(symbol)]
+                raise SnDeployError(
+                    f"the model fixes axis {axis} ({called}) to {size}",
+                    where=f"input {name!r}",
+                    expected="code that works for any size",
+                    mend="make it static, or mend the model (int() of a size divided by /, where // was meant, is a "
+                    "usual cause)",
+                )
+
+    def verify_decomposition(self) -> None:
         """Refuses what was decomposed since in a way that holds for some sizes alone.
-
-        Args:
-            axes: input name -> {axis: name}, for the message.
 
         Raises:
             SnDeployError: with the axes and, where it is known, the operator.
@@ -42,25 +90,33 @@ class SizeWatch:
         added = [guard for guard in dict.fromkeys(self._guards()) if guard not in known]
         if not added:
             return
-        example: Symbols = {symbol: int(value) for symbol, value in self._environment.backed_var_to_val.items()}
-        for sizes in _other_sizes(example):
+        # Larger ones alone: an operator may ask for a smallest size.
+        for sizes in self._others((*NEAR, *FAR)):
             if any(_fails(guard, sizes) for guard in self._before):
                 continue  # the model's own code doesn't take these
             for guard in added:
                 if _fails(guard, sizes):
-                    raise self._refusal(guard, axes)
+                    raise self._refusal(guard)
+
+    def _example(self) -> Symbols:
+        values = self._environment.backed_var_to_val if self._environment is not None else {}
+        return {symbol: int(value) for symbol, value in values.items()}
+
+    def _others(self, how: Changes) -> Iterator[Symbols]:
+        """Other sizes than the example's: of all axes, then of each alone."""
+        example = self._example()
+        for change in how:
+            changed = {symbol: max(change(size), 2) for symbol, size in example.items()}
+            yield changed
+            for symbol in example:
+                yield {**example, symbol: changed[symbol]}
 
     def _guards(self) -> list[sympy.Basic]:
         return [guard.expr for guard in self._environment.guards] if self._environment is not None else []
 
-    def _refusal(self, guard: sympy.Basic, axes: Mapping[str, Mapping[int, str]]) -> SnDeployError:
-        symbols = {str(symbol) for symbol in guard.free_symbols}
-        names: dict[str, None] = {}
-        for node in self._program.graph.nodes:
-            value = node.meta.get("val") if node.op == "placeholder" else None
-            for axis, name in axes.get(node.name, {}).items():
-                if isinstance(value, torch.Tensor) and str(value.shape[axis]) in symbols:
-                    names[name] = None
+    def _refusal(self, guard: sympy.Basic) -> SnDeployError:
+        symbols = map(str, guard.free_symbols)
+        names = sorted({self._symbols[symbol][2] for symbol in symbols if symbol in self._symbols})
         operators = dict.fromkeys(
             str(node.target).removeprefix("aten.").partition(".")[0]
             for node in self._program.graph.nodes
@@ -72,15 +128,6 @@ class SizeWatch:
             where=f"dynamic axis {' and '.join(names)}" if names else "--dynamic",
             mend="make these axes static, or compute it by operators that take any size",
         )
-
-
-def _other_sizes(example: Symbols) -> Iterator[Symbols]:
-    """Larger sizes than the example's (what asks for a smallest size holds for them): all axes, then each alone."""
-    for factor, more in ((1, 1), (2, 0), (1, 7), (3, 0), (1, 32)):
-        larger = {symbol: size * factor + more for symbol, size in example.items()}
-        yield larger
-        for symbol in example:
-            yield {**example, symbol: larger[symbol]}
 
 
 def _fails(guard: sympy.Basic, sizes: Symbols) -> bool:

@@ -34,6 +34,21 @@ class Interpolated(nn.Module):
         return x + F.interpolate(F.max_pool2d(x, 2), size=x.shape[2:], mode="bilinear")
 
 
+class Rounded(nn.Module):
+    """As the authors' CityScapes model computes its output's size: int() of a quotient takes the example's."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(x, size=(int((x.shape[2] - 1) / 2 + 1), x.shape[3]))
+
+
+class Patches(nn.Module):
+    """Takes sizes of which halves are multiples of 4 alone."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n, c, height, width = x.shape
+        return x.view(n, c, height // 4, 4, width // 4, 4).mean((3, 5))
+
+
 def distance(path: Path, model: nn.Module, x: torch.Tensor) -> float:
     """Relative L2 of ONNX Runtime to the model in float64; infinite for another shape."""
     with torch.no_grad():
@@ -82,6 +97,21 @@ def test_a_file_for_one_size_alone_is_refused(tmp_path: Path) -> None:
         sn_deploy.export(model, x, tmp_path / "net.onnx", dynamic=("batch", "spatial"))
     assert not list(tmp_path.iterdir())
     sn_deploy.export(model, x, tmp_path / "net.onnx")
+
+
+def test_a_model_that_takes_the_example_s_size_is_refused(tmp_path: Path) -> None:
+    model, x = net(Rounded()), torch.randn(1, 3, 25, 36)
+    with pytest.raises(SnDeployError, match=r"input 'input': the model fixes axis 2 \(height\) to 25 "):
+        sn_deploy.export(model, x, tmp_path / "net.onnx", dynamic=("batch", "spatial"))
+    assert not list(tmp_path.iterdir())
+    sn_deploy.export(model, x, tmp_path / "net.onnx", dynamic="input:0=batch,3=width")
+    assert distance(tmp_path / "net.onnx", model, torch.randn(2, 3, 25, 44)) < TOLERANCES["float32"].rel_l2
+
+
+def test_multiples_of_a_size_are_not_refused(tmp_path: Path) -> None:
+    model = net(Patches())
+    sn_deploy.export(model, torch.randn(1, 3, 24, 40), tmp_path / "net.onnx", dynamic=("batch", "spatial"))
+    assert distance(tmp_path / "net.onnx", model, torch.randn(2, 3, 48, 32)) < TOLERANCES["float32"].rel_l2
 
 
 def test_without_the_matrices_average_pooling_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
