@@ -76,8 +76,8 @@ class SizeWatch:
                     f"the model fixes axis {axis} ({called}) to {size}",
                     where=f"input {name!r}",
                     expected="code that works for any size",
-                    mend="make it static, or mend the model (int() of a size divided by /, where // was meant, is a "
-                    "usual cause)",
+                    mend="give an example so large that no size in the model is 1, which torch takes for fixed; make "
+                    "the axis static; or mend the model (int() of a quotient takes the example's)",
                 )
 
     def verify_decomposition(self) -> None:
@@ -131,5 +131,8 @@ class SizeWatch:
 
 
 def _fails(guard: sympy.Basic, sizes: Symbols) -> bool:
-    value = guard.xreplace({symbol: sympy.Integer(size) for symbol, size in sizes.items()})
+    try:
+        value = guard.xreplace({symbol: sympy.Integer(size) for symbol, size in sizes.items()})
+    except ZeroDivisionError:  # too small
+        return True
     return bool(value == sympy.false)

@@ -173,7 +173,7 @@ def test_torchvisions_detectors_whole(build: Callable[[], nn.Module], layers: in
     from tools.rows.whole_detectors import Detector, compare_boxes, export_whole, spread_scores_
 
     torch.manual_seed(0)
-    model = spread_scores_(randomise_(Detector(build()), 0).eval())
+    model = spread_scores_(randomise_(Detector(build()), 0).eval(), 50)
     images = [torch.rand(1, 3, 70, 80), torch.rand(1, 3, 90, 64)]
     export_whole(model, images[0], tmp_path / "naive.onnx")
     report = fuse(tmp_path / "naive.onnx", tmp_path / "fused.onnx", strict=True)

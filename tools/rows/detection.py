@@ -111,7 +111,9 @@ def _body(using_bn: bool, batch_average: bool, place: Place) -> Figures:
     images = (*IMAGES, FULL_SIZE) if using_bn and not batch_average else IMAGES
     samples = _samples("x", [(n, 3, height, width) for n, height, width in images])
     model = body(place, using_bn, batch_average)
-    return measure(model, samples, place, dynamic=("batch", "spatial"), agreement="none", layers=61)
+    # Without BN PyTorch's own float32 is 4.4e-5 from float64 here, with random weights.
+    check = () if using_bn else ("--max-rel-l2", "1e-4")
+    return measure(model, samples, place, dynamic=("batch", "spatial"), agreement="none", layers=61, check=check)
 
 
 def _head(kind: str, using_bn: bool, place: Place) -> Figures:

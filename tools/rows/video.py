@@ -15,7 +15,8 @@ from tools.rows.row import Figures, Place, Row, authors_code, replace_modules
 REPOSITORY = "pytorch-resnet3d"
 
 # Samples, frames, height, width.
-CLIPS = ((2, 8, 112, 112), (1, 16, 96, 80))
+# 8 frames would leave one behind the poolings, and torch takes a size of 1 for fixed.
+CLIPS = ((2, 16, 112, 112), (1, 24, 96, 80))
 
 
 class _Clip(torch.nn.Module):

@@ -75,15 +75,16 @@ def retinanet(norm: Callable[[int], torch.nn.Module]) -> torch.nn.Module:
 
 
 @torch.no_grad()
-def spread_scores_(model: torch.nn.Module) -> torch.nn.Module:
-    """Makes the weights of all ``cls_logits`` 50 times as large; returns ``model``.
+def spread_scores_(model: torch.nn.Module, factor: float) -> torch.nn.Module:
+    """Makes the weights of all ``cls_logits`` larger by ``factor``; returns ``model``.
 
-    Untrained detectors give thousands of boxes the same score to seven digits: rounding would choose among them.
+    Untrained detectors give thousands of boxes the same score to seven digits: rounding would choose among them. So it
+    would where a factor is so large that they all round to 1.
     """
     for name, module in model.named_modules():
         if name.endswith("cls_logits"):
             for weight in (parameter for key, parameter in module.named_parameters() if key.endswith("weight")):
-                weight *= 50
+                weight *= factor
     return model
 
 
@@ -112,12 +113,12 @@ def export_whole(model: torch.nn.Module, example: torch.Tensor, path: Any) -> No
         torch.onnx.export(model, (example,), path, dynamo=False, opset_version=18, input_names=["x"], dynamic_axes=axes)
 
 
-def _run(build: Callable[..., torch.nn.Module], layers: int, place: Place) -> Figures:
+def _run(build: Callable[..., torch.nn.Module], layers: int, spread: float, place: Place) -> Figures:
     with authors_code(place.repositories / REPOSITORY):
         from devkit.ops import SwitchNorm2d  # type: ignore[import-not-found]
 
         torch.manual_seed(0)
-        model = spread_scores_(randomise_(Detector(build(SwitchNorm2d)), seed=0).eval())
+        model = spread_scores_(randomise_(Detector(build(SwitchNorm2d)), seed=0).eval(), spread)
     generator = np.random.default_rng(0)
     samples = [{"x": generator.random((1, 3, *size), dtype=np.float32)} for size in SIZES]
     naive, fused = place.scratch / "naive.onnx", place.scratch / "fused.onnx"
@@ -159,14 +160,14 @@ def _run(build: Callable[..., torch.nn.Module], layers: int, place: Place) -> Fi
     return {**figures, "note": f"torch's older exporter and `sn-deploy fuse`, at most: {'; '.join(texts)}"}
 
 
-def _row(name: str, build: Callable[..., torch.nn.Module], layers: int) -> Row:
+def _row(name: str, build: Callable[..., torch.nn.Module], layers: int, spread: float) -> Row:
     needs = (REPOSITORY, "python:torchvision")
-    return Row(4, "Detection (COCO)", name, needs, partial(_run, build, layers))
+    return Row(4, "Detection (COCO)", name, needs, partial(_run, build, layers, spread))
 
 
 ROWS = (
     # 53 of the backbone, 8 of the pyramid, 4 of the head.
-    _row("torchvision Faster R-CNN, whole", faster_rcnn, 65),
+    _row("torchvision Faster R-CNN, whole", faster_rcnn, 65, spread=50),
     # 53, 6, and 8 of the head on each of five levels.
-    _row("torchvision RetinaNet, whole", retinanet, 99),
+    _row("torchvision RetinaNet, whole", retinanet, 99, spread=5),
 )
