@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +73,14 @@ def statistics(server: Triton, model: str, version: int = 2) -> dict[str, Any]:
     with urllib.request.urlopen(f"http://127.0.0.1:{server.http}/v2/models/{model}/stats", timeout=10) as answer:
         found = json.loads(answer.read())["model_stats"]
     return dict(next(row for row in found if int(row["version"]) == version))
+
+
+def statistics_of(server: Triton, model: str, inferences: int, version: int = 2) -> dict[str, Any]:
+    """The statistics once they count so many inferences: Triton answers first and counts then."""
+    deadline = time.monotonic() + 10
+    while (found := statistics(server, model, version))["inference_count"] < inferences and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
 
 
 def addresses(server: Triton, model: str) -> list[str]:
@@ -178,7 +187,7 @@ def test_requests_are_put_together_and_nobody_sees_it(server: Triton, digits: Pa
     with callers(16) as threads:
         threads += [threading.Thread(target=ask, args=(start,)) for start in range(16)]
     model.close()
-    after = statistics(server, "digits")
+    after = statistics_of(server, "digits", before["inference_count"] + REQUESTS)
     inferences = after["inference_count"] - before["inference_count"]
     executions = after["execution_count"] - before["execution_count"]
     assert inferences == REQUESTS
@@ -197,7 +206,7 @@ def test_without_batching_every_request_runs_for_itself(server: Triton) -> None:
     assert model.max_batch is None
     np.testing.assert_array_equal(model.run({"image": values})["logits"], first)
     model.close()
-    after = statistics(server, "fixed", 1)
+    after = statistics_of(server, "fixed", before["inference_count"] + 2 * len(values), 1)
     assert after["execution_count"] - before["execution_count"] == 2
 
 
@@ -222,7 +231,7 @@ def test_a_version_of_its_own(server: Triton) -> None:
     before = statistics(server, "digits", 1)["inference_count"]
     model.run({"x": np.zeros((1, 1, 8, 8), np.float32)})
     model.close()
-    assert statistics(server, "digits", 1)["inference_count"] == before + 1
+    assert statistics_of(server, "digits", before + 1, 1)["inference_count"] == before + 1
 
 
 def test_the_metrics_that_the_autoscaler_asks_for_are_there(server: Triton) -> None:
