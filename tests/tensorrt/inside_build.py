@@ -210,6 +210,15 @@ def leftovers(model: Path) -> list[str]:
     return sorted(path.name for path in model.parent.iterdir() if path.name not in ("net.onnx", "cache"))
 
 
+@pytest.fixture
+def listening() -> Iterator[None]:
+    """SIGINT as a terminal's programs have it: what a shell starts in the background is started to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listening")
 def test_ctrl_c_leaves_nothing(model: Path) -> None:
     # Noted by TensorRT's own thread, while the main one waits in C and runs no handler of Python's.
     Builder.during = staticmethod(lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT))
@@ -221,6 +230,7 @@ def test_ctrl_c_leaves_nothing(model: Path) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("listening")
 def test_ctrl_c_on_the_command_line_is_130(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Builder.during = staticmethod(lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(SystemExit) as exit_:
