@@ -63,14 +63,17 @@ IMAGES: Final = (
     ),
 )
 
+# Where samples come from; every command that takes any says it alike.
+DATA_FROM: Final = click.option(
+    "--data",
+    default="random",
+    show_default=True,
+    metavar="DATA",
+    help="random[:seed=0,distribution=normal], FILE.npy, FILE.npz, a folder of images, or PACKAGE.MODULE:CALLABLE.",
+)
+
 DATA: Final = (
-    click.option(
-        "--data",
-        default="random",
-        show_default=True,
-        metavar="DATA",
-        help="random[:seed=0,distribution=normal], FILE.npy, FILE.npz, a folder of images, or PACKAGE.MODULE:CALLABLE.",
-    ),
+    DATA_FROM,
     click.option(
         "--labels", metavar="FILE|none", help="Labels of files and folders: lines LABEL or NAME LABEL, or .npy."
     ),

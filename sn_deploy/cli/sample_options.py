@@ -7,20 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from sn_deploy.cli.check_options import IMAGES
+from sn_deploy.cli.check_options import DATA_FROM, IMAGES
 from sn_deploy.cli.values import parse_input
 
 if TYPE_CHECKING:
     from sn_deploy.precision.samples import SampleOptions
 
 SAMPLES: Final = (
-    click.option(
-        "--data",
-        default="random",
-        show_default=True,
-        metavar="DATA",
-        help="random[:seed=0,distribution=normal], FILE.npy, FILE.npz, a folder of images, or PACKAGE.MODULE:CALLABLE.",
-    ),
+    DATA_FROM,
     click.option(
         "--batch-size", type=click.IntRange(min=1), help="Samples in a batch; default: 8, or what the file fixes."
     ),
