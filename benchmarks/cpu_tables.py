@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -56,7 +57,7 @@ def conditions(cells: Cells) -> str:
     sets = "AVX-512" if "avx512f" in machine.get("instruction_sets", []) else "no AVX-512"
     others = [cell["others_share_of_processors"] for cell in cells.values()]
     known = [share for share in others if share is not None]
-    load = f"{min(known) * 100:.0f} to {max(known) * 100:.0f} %" if known else "an unknown share"
+    load = f"at most {math.ceil(max(known) * 100)} %" if known else "an unknown share"
     versions = ", ".join(f"{title} {machine[key]}" for key, title in LIBRARIES.items())
     return (
         f"{machine['processor']}, {machine['usable_cpus']} logical processors, {sets}; {versions}.\n"
