@@ -50,6 +50,8 @@ _DTYPES: Final = {
 }
 _EXTERNAL_DATA: Final = "session.model_external_initializers_file_folder_path"
 _CPU: Final = "CPUExecutionProvider"
+# Without TF32, which the provider would compute float32 in by itself: its tolerance in a check is float32's.
+_PROVIDER_OPTIONS: Final[dict[str, dict[str, str]]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 NCHWC_DOMAIN: Final = "com.microsoft.nchwc"
 _BFLOAT16: Final = np.dtype(ml_dtypes.bfloat16)
 _BFLOAT16_ELEMENT_TYPE: Final = 16  # onnx.TensorProto.BFLOAT16
@@ -122,7 +124,8 @@ class OrtSession:
         self.instead = _instead(ort, model, chosen, library)
         source = model if isinstance(model, bytes) else utf8_path(self.instead or model)
         try:
-            self._session = ort.InferenceSession(source, options, providers=chosen)
+            with_options = [(name, _PROVIDER_OPTIONS.get(name, {})) for name in chosen]
+            self._session = ort.InferenceSession(source, options, providers=with_options)
         except _ort_errors(ort) as error:
             raise SnDeployError(
                 f"ONNX Runtime can't load it: {_reason(error)}", where=self.name, expected="a valid ONNX file"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -205,6 +206,46 @@ def test_outputs_hold_while_the_callers_stream_reads_them(net: Net) -> None:
                     session.run({net.input: images(4, seed + 10)})
             caller.synchronize()
             assert error_of(read, net.exact(images(4, 2))) <= ALLOWED["fp32"], graphs
+
+
+def test_outputs_whose_size_depends_on_the_data(net: Net, tmp_path: Path) -> None:
+    model = onnx.load(net.file("fp32"))
+    (output,) = model.graph.output
+    helper, types = onnx.helper, onnx.TensorProto
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(0), "nothing"))
+    model.graph.node.extend(
+        [
+            helper.make_node("Greater", [output.name, "nothing"], ["above"]),
+            helper.make_node("NonZero", ["above"], ["places"]),
+        ]
+    )
+    model.graph.output.append(helper.make_tensor_value_info("places", types.INT64, [2, "count"]))
+    onnx.save(model, tmp_path / "places.onnx")
+    path = tmp_path / "places.engine"
+    sn_deploy.build(tmp_path / "places.onnx", path, profiles=[{net.input: SHAPES}], plugin_library=net.library)
+    with opened(path) as engine:
+        assert engine.data_dependent == ("places",)
+        for session in (engine.session(), engine.session(cuda_graphs=False)):
+            assert not session.cuda_graphs
+            for count in (4, 1, 8):
+                outputs = session.run({net.input: images(count, count)})
+                np.testing.assert_array_equal(outputs["places"], np.nonzero(outputs[output.name] > 0))
+                assert error_of(outputs[output.name], net.exact(images(count, count))) <= ALLOWED["fp32"]
+            kept = session.run_tensors({net.input: torch.from_numpy(images(4)).cuda()})
+            session.run_tensors({net.input: torch.from_numpy(images(8)).cuda()})
+            torch.cuda.synchronize()
+            assert torch.equal(kept["places"], torch.stack(torch.where(kept[output.name] > 0)))
+
+
+def test_a_slice_that_begins_anywhere(net: Net) -> None:
+    with opened(net.engine("fp32")) as engine:
+        room = torch.empty(4 * 3 * SIZE * SIZE + 1, device="cuda")
+        x = room[1:].view(4, 3, SIZE, SIZE).copy_(torch.from_numpy(images(4)))
+        assert x.data_ptr() % 256
+        for session in (engine.session(), engine.session(cuda_graphs=False)):
+            y = only(session.run_tensors({net.input: x}))
+            torch.cuda.synchronize()
+            assert error_of(y, net.exact(images(4))) <= ALLOWED["fp32"]
 
 
 def test_sessions_of_several_threads_at_the_same_time(net: Net) -> None:

@@ -28,7 +28,7 @@ class EngineRunner:
         self._engine = Engine(file, allow_host_code=allow_host_code)
         self._session = self._engine.session(cuda_graphs=cuda_graphs)
         self.inputs, self.outputs = self._engine.inputs, self._engine.outputs
-        self.settings = {"cuda_graphs": cuda_graphs, **_settings(self._engine)}
+        self.settings = {"cuda_graphs": self._session.cuda_graphs, **_settings(self._engine)}
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """See `Session.run`."""
@@ -60,7 +60,8 @@ def _settings(engine: Engine) -> dict[str, Any]:
         known = [str(info.dtype) for info in (*engine.inputs, *engine.outputs) if str(info.dtype) in TOLERANCES]
         return {"precision": max(known, key=lambda name: TOLERANCES[name].roundoff, default="float32")}
     return {
-        "precision": sidecar.precision,
+        # What float32 may be computed in is what its tolerance has to be.
+        "precision": "tf32" if sidecar.tf32 and sidecar.precision == "float32" else sidecar.precision,
         "tf32": sidecar.tf32,
         "plugin": sidecar.plugin["use"],
         "plugin_sha256": sidecar.plugin.get("sha256"),

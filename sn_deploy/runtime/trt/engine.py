@@ -43,6 +43,7 @@ class Engine:
     Attributes:
         inputs, outputs: what `run` takes and gives, in the engine's order.
         profiles: the shapes that it was built for: name of an input -> `Shapes`.
+        data_dependent: the outputs whose size depends on what is in the inputs: boxes, say.
         sidecar: None where there is none.
 
     Raises:
@@ -90,6 +91,7 @@ class Engine:
         self.inputs = tuple(info for info in infos if self._is_input(trt, info.name))
         self.outputs = tuple(info for info in infos if not self._is_input(trt, info.name))
         self.profiles = [self._profile(index) for index in range(self._engine.num_optimization_profiles)]
+        self.data_dependent = self._data_dependent(trt)
 
     @property
     def handle(self) -> Any:
@@ -106,7 +108,8 @@ class Engine:
         """Another execution context with buffers and a stream of its own.
 
         Args:
-            cuda_graphs: launch what was captured for the inputs' shapes, which saves most of the launches' time.
+            cuda_graphs: launch what was captured for the inputs' shapes, which saves most of the launches' time. An
+                engine with outputs whose size depends on the data runs without.
             most_shapes: for how many shapes buffers and graphs are kept; the longest unused ones go first.
         """
         session = Session(self, self.handle, cuda_graphs=cuda_graphs, most_shapes=most_shapes)
@@ -209,6 +212,18 @@ class Engine:
             own if isinstance(own, str) else None if size == -1 else size for size, own in zip(axes, named, strict=True)
         )
         return TensorInfo(name, shape, dtype_from_tensorrt(self._engine.get_tensor_dtype(name), name, self.name))
+
+    def _data_dependent(self, trt: Any) -> tuple[str, ...]:
+        """The outputs that have no size even where all inputs have theirs."""
+        open_ = [info.name for info in self.outputs if -1 in tuple(self._engine.get_tensor_shape(info.name))]
+        if not open_:
+            return ()
+        context = self._engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        if context is None:
+            raise SnDeployError(f"TensorRT gives no execution context: {MESSAGES.reason()}", where=self.name)
+        for name, shapes in self.profiles[0].items():
+            context.set_input_shape(name, shapes.opt)
+        return tuple(name for name in open_ if -1 in tuple(context.get_tensor_shape(name)))
 
     def _profile(self, index: int) -> dict[str, Shapes]:
         shapes = {info.name: self._engine.get_tensor_profile_shape(info.name, index) for info in self.inputs}

@@ -5,6 +5,9 @@ in it: inputs are copied there, on the GPU, unless they are those buffers alread
 tensors. A graph belongs to the context that it was captured from, which must not get other shapes afterwards: each set
 of shapes has a context of its own. All of them share one memory for what is between the layers, since they run on one
 stream.
+
+Outputs whose size depends on the data (`Engine.data_dependent`) get their memory while it runs, which waits for the GPU
+and can't be captured: an engine with such outputs runs without CUDA graphs.
 """
 
 from __future__ import annotations
@@ -14,13 +17,14 @@ import statistics
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.runtime.tensors import Array, TensorInfo, check_inputs
 from sn_deploy.runtime.torch import array_from_tensor, tensor_from_array
+from sn_deploy.runtime.trt.allocator import OutputMemory, output_allocator
 from sn_deploy.runtime.trt.library import MESSAGES, tensorrt
 from sn_deploy.runtime.trt.types import torch_dtype
 
@@ -30,6 +34,9 @@ if TYPE_CHECKING:
 LAYER_CALLS: Final = 20
 LAYER_WARMUP: Final = 5
 _SPARE_BYTES: Final = 256  # TensorRT takes no null address, which an empty tensor has
+_ALIGNMENT: Final = 256  # of each address that TensorRT is given
+# One at a time in a process: what makes a context may wait for the whole device, which breaks another thread's capture.
+_MAKING: Final = threading.Lock()
 
 ShapeKey = tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -46,7 +53,6 @@ class Binding:
     inputs: dict[str, Any]
     outputs: dict[str, Any]
     graph: Any = None
-    keep: list[Any] = field(default_factory=list)
 
 
 class Session:
@@ -62,12 +68,17 @@ class Session:
         if most_shapes < 1:
             raise SnDeployError(f"{most_shapes} shapes", where="most_shapes", expected="1 or more")
         self._engine, self._handle, self._torch = engine, handle, torch
-        self._cuda_graphs, self._most_shapes = cuda_graphs, most_shapes
         self.name, self.inputs, self.outputs = engine.name, engine.inputs, engine.outputs
+        _check_linear(engine, handle)
+        self._cuda_graphs, self._most_shapes = cuda_graphs and not engine.data_dependent, most_shapes
+        self._own_memory = {
+            info.name: OutputMemory(info) for info in self.outputs if info.name in engine.data_dependent
+        }
         self.device = torch.device("cuda", engine.device)
         self._lock = threading.Lock()
         self._bindings: collections.OrderedDict[ShapeKey, Binding] = collections.OrderedDict()
         self._contexts: dict[int, Any] = {}  # profile -> a context whose shapes change from run to run
+        self._allocators = {name: output_allocator(memory) for name, memory in self._own_memory.items()}
         self._closed = False
         with torch.cuda.device(self.device):
             # Not the default stream: TensorRT would synchronise the device each time.
@@ -76,6 +87,11 @@ class Session:
                 size = max(int(handle.device_memory_size_v2), _SPARE_BYTES)
                 self._scratch: Any = torch.empty(size, dtype=torch.uint8, device=self.device)
                 self._spare: Any = torch.empty(_SPARE_BYTES, dtype=torch.uint8, device=self.device)
+
+    @property
+    def cuda_graphs(self) -> bool:
+        """Whether it launches what was captured."""
+        return self._cuda_graphs
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Runs it once, from arrays on the host to arrays on the host.
@@ -92,6 +108,7 @@ class Session:
 
         Args:
             inputs: by name: torch tensors, or anything with DLPack (CuPy, JAX), on the session's GPU, contiguous.
+                What starts at an address that is no multiple of 256, within a larger tensor, is copied first.
 
         Returns:
             torch tensors, which any library takes by DLPack. The caller's current stream waits for them.
@@ -113,8 +130,11 @@ class Session:
             SnDeployError: no profile has these shapes, or the session has no CUDA graphs.
         """
         if not self._cuda_graphs:
+            why = f": the size of output {next(iter(self._own_memory))} depends on the data" if self._own_memory else ""
             raise SnDeployError(
-                "without CUDA graphs a session has no buffers of its own", where=self.name, mend="give it your tensors"
+                f"without CUDA graphs a session has no buffers of its own{why}",
+                where=self.name,
+                mend="give it your tensors",
             )
         with self._active() as outer:
             binding = self._binding({name: tuple(shape) for name, shape in shapes.items()})
@@ -140,11 +160,11 @@ class Session:
             profiler = _profiler(times)  # must outlive the runs
             context.profiler = profiler
             self._set_inputs(context, tensors)
-            keep = self._set_outputs(context)
+            outputs = self._set_outputs(context, self.stream)
             for _ in range(LAYER_WARMUP + LAYER_CALLS):
                 self._enqueue(context)
             self.stream.synchronize()
-            del context, keep, profiler
+            del context, outputs, profiler
         return {name: statistics.median(values[LAYER_WARMUP:] or values) for name, values in times.items()}
 
     def close(self) -> None:
@@ -159,6 +179,7 @@ class Session:
                 binding.context = None
             self._bindings.clear()
             self._contexts.clear()
+            self._allocators.clear()  # behind the contexts that ask them
             self._scratch = self._spare = self._handle = None
 
     def __enter__(self) -> Session:
@@ -197,7 +218,8 @@ class Session:
 
     def _launch_tensors(self, inputs: Mapping[str, Any], outer: Any) -> dict[str, Any]:
         if not self._graphs_for(_shapes_of(inputs)):
-            return self._launch_plainly(inputs, outer=outer)
+            aligned = {name: x.clone() if x.data_ptr() % _ALIGNMENT else x for name, x in inputs.items()}
+            return self._launch_plainly(aligned, outer=outer)
         binding = self._binding(_shapes_of(inputs))
         for name, tensor in inputs.items():
             if tensor.data_ptr() != binding.inputs[name].data_ptr():
@@ -221,19 +243,20 @@ class Session:
     ) -> dict[str, Any]:
         profile = self._profile_for(_shapes_of(inputs))
         if profile not in self._contexts:
-            self._contexts[profile] = self._new_context(profile)
+            with _MAKING:
+                self._contexts[profile] = self._new_context(profile)
         context = self._contexts[profile]
         self._set_inputs(context, inputs)
         # The caller will free what it is given while its own stream may still read it: that memory has to be that
         # stream's, or the next run here would get it too early.
-        with self._torch.cuda.stream(self.stream if outer is None else outer):
-            outputs = self._set_outputs(context)
+        outputs = self._set_outputs(context, self.stream if outer is None else outer)
         if events is not None:
             events[0].record(self.stream)
         self._enqueue(context)
         if events is not None:
             events[1].record(self.stream)
-        return outputs
+        taken = {name: memory.take(self.name) for name, memory in self._own_memory.items()}
+        return {info.name: taken[info.name] if info.name in taken else outputs[info.name] for info in self.outputs}
 
     # --- Contexts ---------------------------------------------------------------------------------------------------
 
@@ -250,30 +273,35 @@ class Session:
             self.stream.synchronize()
             _, oldest = self._bindings.popitem(last=False)
             oldest.graph = oldest.context = None
-        context = self._new_context(profile)
         inputs = {
             info.name: torch.zeros(shapes[info.name], dtype=torch_dtype(info.dtype), device=self.device)
             for info in self.inputs
         }
-        self._set_inputs(context, inputs)
-        binding = Binding(context, inputs, self._set_outputs(context))
-        binding.graph = self._captured(context)
+        with _MAKING:
+            context = self._new_context(profile)
+            self._set_inputs(context, inputs)
+            binding = Binding(context, inputs, self._set_outputs(context, self.stream))
+            binding.graph = self._captured(context)
         self._bindings[key] = binding
         return binding
 
     def _captured(self, context: Any) -> Any:
         """A CUDA graph of one run."""
-        torch = self._torch
         self._enqueue(context)  # what TensorRT does once for new shapes isn't to be captured
         self.stream.synchronize()
-        graph = torch.cuda.CUDAGraph()
+        graph = self._torch.cuda.CUDAGraph()
         try:
-            # Other threads may use CUDA meanwhile.
-            with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+            # Not torch.cuda.graph(), which waits for the whole device. Other threads may use CUDA meanwhile.
+            graph.capture_begin(capture_error_mode="thread_local")
+            try:
                 self._enqueue(context)
+            finally:
+                graph.capture_end()
         except (RuntimeError, SnDeployError) as error:
+            # The first of them is the reason: a capture that failed can't be ended well.
+            reason = error.__context__ if isinstance(error.__context__, SnDeployError) else error
             raise SnDeployError(
-                f"can't be captured in a CUDA graph: {first_line(error)}",
+                f"can't be captured in a CUDA graph: {first_line(reason)}",
                 where=self.name,
                 mend="run it without: cuda_graphs=False, in a check --backend NAME=trt-no-graph:FILE",
             ) from error
@@ -286,8 +314,15 @@ class Session:
         if context is None:
             raise SnDeployError(f"TensorRT gives no execution context: {MESSAGES.reason()}", where=self.name)
         context.set_device_memory(self._scratch.data_ptr(), self._scratch.numel())
-        if not context.set_optimization_profile_async(profile, self.stream.cuda_stream):
+        try:
+            chosen = context.set_optimization_profile_async(profile, self.stream.cuda_stream)
+        except RuntimeError:  # what the binding gives in the place of False
+            chosen = False
+        if not chosen:
             raise SnDeployError(f"TensorRT refuses profile {profile}: {MESSAGES.reason()}", where=self.name)
+        for name, allocator in self._allocators.items():
+            if not context.set_output_allocator(name, allocator):
+                raise SnDeployError(f"TensorRT takes no allocator for {name}: {MESSAGES.reason()}", where=self.name)
         return context
 
     def _profile_for(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
@@ -313,17 +348,28 @@ class Session:
                 )
             self._set_address(context, name, tensor)
 
-    def _set_outputs(self, context: Any) -> dict[str, Any]:
-        """New tensors for the outputs, of the shapes that the inputs' lead to."""
+    def _set_outputs(self, context: Any, owner: Any) -> dict[str, Any]:
+        """New tensors for the outputs, of the shapes that the inputs' lead to, in memory of the stream ``owner``.
+
+        Outputs whose size depends on the data aren't among them: TensorRT asks for their memory.
+        """
         torch = self._torch
+
+        def allocate(size: int) -> Any:
+            with torch.cuda.stream(owner):
+                return torch.empty(size, dtype=torch.uint8, device=self.device)
+
         outputs = {}
         for info in self.outputs:
+            if info.name in self._own_memory:
+                self._own_memory[info.name].begin(allocate)
+                context.set_tensor_address(info.name, 0)  # so that it asks each time
+                continue
             shape = tuple(context.get_tensor_shape(info.name))
             if any(size < 0 for size in shape):
-                raise SnDeployError(
-                    f"the size of output {info.name} depends on the data, which isn't supported", where=self.name
-                )
-            outputs[info.name] = torch.empty(shape, dtype=torch_dtype(info.dtype), device=self.device)
+                raise SnDeployError(f"TensorRT tells no shape of output {info.name}: {shape}", where=self.name)
+            with torch.cuda.stream(owner):
+                outputs[info.name] = torch.empty(shape, dtype=torch_dtype(info.dtype), device=self.device)
             self._set_address(context, info.name, outputs[info.name])
         return outputs
 
@@ -334,6 +380,8 @@ class Session:
     def _enqueue(self, context: Any) -> None:
         MESSAGES.clear()
         if not context.execute_async_v3(self.stream.cuda_stream):
+            for memory in self._own_memory.values():
+                memory.check(self.name)
             raise SnDeployError(f"TensorRT failed: {MESSAGES.reason()}", where=self.name)
 
     # --- Inputs -----------------------------------------------------------------------------------------------------
@@ -374,6 +422,20 @@ class Session:
         if not tensor.is_contiguous():
             return "isn't contiguous", "give .contiguous()"
         return None
+
+
+def _check_linear(engine: Engine, handle: Any) -> None:
+    """Tensors hold linear formats only; other builders' engines may have inputs and outputs in others."""
+    trt = tensorrt()
+    for info in (*engine.inputs, *engine.outputs):
+        found = handle.get_tensor_format(info.name)
+        if found != trt.TensorFormat.LINEAR:
+            raise SnDeployError(
+                f"{info.name} is in the format {found.name}, not in a tensor's order",
+                where=engine.name,
+                expected="linear inputs and outputs",
+                mend="build it without formats of inputs and outputs",
+            )
 
 
 def _profiler(times: dict[str, list[float]]) -> Any:

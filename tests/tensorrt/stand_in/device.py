@@ -35,7 +35,7 @@ class Event:
         assert enable_timing
         self._time = 0.0
 
-    def record(self, stream: Stream) -> None:
+    def record(self, stream: Stream | None = None) -> None:
         self._time = time.perf_counter()
 
     def synchronize(self) -> None:
@@ -52,6 +52,15 @@ class CUDAGraph:
 
     def __init__(self) -> None:
         self.work: list[Callable[[], None]] = []
+
+    def capture_begin(self, pool: Any = None, capture_error_mode: str = "global") -> None:
+        assert capture_error_mode in ("global", "thread_local", "relaxed")
+        assert CUDAGraph.capturing is None, "two captures at a time"
+        CUDAGraph.capturing = self
+
+    def capture_end(self) -> None:
+        assert CUDAGraph.capturing is self
+        CUDAGraph.capturing = None
 
     def replay(self) -> None:
         assert self.work, "an empty graph"
@@ -88,14 +97,8 @@ class Cuda(types.ModuleType):
         yield
         self.current = before
 
-    @contextlib.contextmanager
-    def graph(self, graph: CUDAGraph, stream: Stream, capture_error_mode: str) -> Iterator[None]:
-        assert capture_error_mode in ("global", "thread_local", "relaxed")
-        CUDAGraph.capturing = graph
-        try:
-            yield
-        finally:
-            CUDAGraph.capturing = None
+    def _sleep(self, cycles: int) -> None:
+        return
 
 
 class Torch(types.ModuleType):

@@ -1,12 +1,15 @@
 """TensorRT's runtime on the host: an engine that computes y = 2 x + 1, and z, the sums of x's rows.
 
-It reads and writes the memory whose addresses it is given, as TensorRT does, and refuses what TensorRT refuses.
+Of a data-dependent engine y has those rows alone whose sum is above 0. It reads and writes the memory whose addresses
+it is given, as TensorRT does, and refuses what TensorRT refuses.
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
+import threading
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -82,6 +85,7 @@ class Context(Counted):
         self._shape: tuple[int, ...] | None = None
         self._addresses: dict[str, int] = {}
         self._scratch = 0
+        self._allocators: dict[str, Any] = {}
         self.profiler = None
         contexts.append(self)
 
@@ -103,14 +107,20 @@ class Context(Counted):
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         assert self._shape is not None
-        if self._engine._data_dependent:
-            return (-1,)
+        if self._engine._data_dependent and name == "y":
+            return (-1, COLUMNS)
         return self._shape[:1] if name == "z" else self._shape
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         assert isinstance(address, int)
         self._addresses[name] = address
-        return address != 0
+        return address != 0 or name in self._allocators
+
+    def set_output_allocator(self, name: str, allocator: Any) -> bool:
+        assert isinstance(allocator, trt.IOutputAllocator)
+        assert name in ("y", "z")
+        self._allocators[name] = allocator
+        return True
 
     def execute_async_v3(self, stream: int) -> bool:
         assert stream
@@ -124,19 +134,44 @@ class Context(Counted):
         def work() -> None:
             rows = shape[0]
             x = memory(addresses["x"], rows * COLUMNS).reshape(rows, COLUMNS)
-            memory(addresses["y"], rows * COLUMNS)[:] = (2 * x + 1).reshape(-1)
+            y = 2 * x + 1
+            if self._engine._data_dependent:
+                # An upper bound of its size, in a thread of TensorRT's own; the shape behind it.
+                assert addresses["y"] == 0
+                addresses["y"] = apart(
+                    lambda: self._allocators["y"].reallocate_output_async("y", None, 4 * y.size + 1, 256, stream)
+                )
+                y = y[x.sum(1) > 0]
+                self._allocators["y"].notify_shape("y", y.shape)
+                if addresses["y"] == 0:
+                    self._engine._logger.log(trt.ILogger.Severity.ERROR, "Out of memory")
+                    raise MemoryError
+            memory(addresses["y"], y.size)[:] = y.reshape(-1)
             memory(addresses["z"], rows)[:] = x.sum(1)
             if self.profiler is not None:
                 for name, ms in LAYER_MS.items():
                     self.profiler.report_layer_time(name, ms)
 
         if CUDAGraph.capturing is not None:
+            assert not self._engine._data_dependent
             if self._engine._uncapturable:
                 raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nand more")
             CUDAGraph.capturing.work.append(work)
         else:
-            work()
+            try:
+                work()
+            except MemoryError:
+                return False
         return True
+
+
+def apart(call: Callable[[], int]) -> int:
+    """What it gives in another thread."""
+    given: list[int] = []
+    thread = threading.Thread(target=lambda: given.append(call()))
+    thread.start()
+    thread.join()
+    return given[0]
 
 
 def memory(address: int, count: int) -> np.ndarray[Any, Any]:
@@ -152,6 +187,7 @@ class Engine(Counted):
         super().__init__("engine")
         self._logger = logger
         self._data_dependent, self._fails = traits.get("data_dependent", False), traits.get("fails", False)
+        self._hwc = traits.get("hwc", False)
         self._opaque = traits.get("opaque", False)
         self._uncapturable, self._shape_input = traits.get("uncapturable", False), traits.get("shape_input", False)
 
@@ -170,6 +206,9 @@ class Engine(Counted):
 
     def get_tensor_dtype(self, name: str) -> Any:
         return trt.DataType.FLOAT
+
+    def get_tensor_format(self, name: str) -> Any:
+        return trt.TensorFormat.HWC8 if self._hwc and name == "x" else trt.TensorFormat.LINEAR
 
     def get_tensor_location(self, name: str) -> Any:
         return trt.TensorLocation.DEVICE
