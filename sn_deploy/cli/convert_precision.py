@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.check_options import add_options
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.sample_options import SAMPLES, samples_from_options
+from sn_deploy.cli.summary import Summary, opsets, sizes
 
 if TYPE_CHECKING:
     from sn_deploy.precision import PrecisionReport
@@ -83,28 +83,21 @@ def command(model: Path, output: Path, json_output: str | None, **given: Any) ->
 def print_report(console: Console, report: PrecisionReport, data: str) -> None:
     """The summary of a conversion."""
     conversion = report.conversion
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    beside = f" + {report.data_path.name}" if report.data_path else ""
-    size = f"{report.bytes / 1e6:.1f} MB, was {report.bytes_before / 1e6:.1f}"
-    table.add_row("file", f"{report.path}{beside}  ({size})")
-    raised = f", was {conversion.opset_before}" if conversion.opset != conversion.opset_before else ""
-    table.add_row("graph", f"opset {conversion.opset}{raised}; {conversion.casts} casts between the two types")
-    table.add_row("nodes", f"{len(conversion.converted)} in {report.precision}, {len(conversion.kept)} kept in float32")
-    for node, reason in list(conversion.left.items())[:_MOST_LINES]:
-        table.add_row("float32", f"{node}: {reason}")
-    if len(conversion.left) > _MOST_LINES:
-        table.add_row("float32", f"and {len(conversion.left) - _MOST_LINES} more")
+    summary = Summary()
+    summary.add_file(report.path, report.data_path, sizes(report.bytes, report.bytes_before))
+    opset = opsets(conversion.opset, conversion.opset_before)
+    summary.add("graph", f"{opset}; {conversion.casts} casts between the two types")
+    summary.add("nodes", f"{len(conversion.converted)} in {report.precision}, {len(conversion.kept)} kept in float32")
+    summary.add_first("float32", [f"{node}: {reason}" for node, reason in conversion.left.items()], _MOST_LINES)
     vanished = [weight for weight in conversion.rounded if weight.vanished]
     if vanished:
         count, total = sum(weight.vanished for weight in vanished), sum(weight.elements for weight in vanished)
-        table.add_row("rounded", f"{count} of {total} values in {len(vanished)} weights are too small, and become 0")
+        summary.add("rounded", f"{count} of {total} values in {len(vanished)} weights are too small, and become 0")
     if report.ranges:
         first = report.ranges[0]
-        table.add_row("range", f"no activation is beyond {first.largest:.3g} on this data ({first.node})")
-    table.add_row("proof", f"{proof_text(report.proof)} on {report.proof.samples} samples of {data}")
-    console.print(table)
+        summary.add("range", f"no activation is beyond {first.largest:.3g} on this data ({first.node})")
+    summary.add("proof", f"{proof_text(report.proof)} on {report.proof.samples} samples of {data}")
+    summary.print(console)
 
 
 def proof_text(proof: Proof) -> str:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
 from sn_deploy.cli.specialise import draft_beside
 from sn_deploy.cli.specialise import print_report as print_specialised
+from sn_deploy.cli.summary import Summary, sizes
 from sn_deploy.cli.values import InputSpec, parse_arguments, parse_input
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.op import SWITCH_NORM, SWITCH_NORM_ADD_RELU, SWITCH_NORM_RELU
@@ -156,27 +156,22 @@ def _example_inputs(specs: list[InputSpec]) -> dict[str, Any]:
 
 def print_report(console: Console, report: ExportReport) -> None:
     """The summary of an export."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    data = f" + {report.data_path.name}" if report.data_path else ""
-    table.add_row("file", f"{report.path}{data}  ({report.file_bytes / 1e6:.1f} MB)")
-    table.add_row("inputs", "  ".join(f"{name}: {text}" for name, text in report.inputs.items()))
-    table.add_row("outputs", "  ".join(f"{name}: {text}" for name, text in report.outputs.items()))
-    table.add_row("graph", f"opset {report.opset}, {report.precision}, {_layers_text(report)}")
+    summary = Summary()
+    summary.add_file(report.path, report.data_path, sizes(report.file_bytes))
+    summary.add("inputs", "  ".join(f"{name}: {text}" for name, text in report.inputs.items()))
+    summary.add("outputs", "  ".join(f"{name}: {text}" for name, text in report.outputs.items()))
+    summary.add("graph", f"opset {report.opset}, {report.precision}, {_layers_text(report)}")
     if report.forms:
-        table.add_row("operators", _forms_text(report))
-    for name, reason in list(report.apart.items())[:_MOST_APART_SHOWN]:
-        table.add_row("not fused", f"{name}: {reason}")
-    if len(report.apart) > _MOST_APART_SHOWN:
-        table.add_row("not fused", f"and {len(report.apart) - _MOST_APART_SHOWN} more")
-    table.add_row("nodes", _nodes_text(report))
-    table.add_row("folded", _folded_text(report))
+        summary.add("operators", _forms_text(report))
+    apart = [f"{name}: {reason}" for name, reason in report.apart.items()]
+    summary.add_first("not fused", apart, _MOST_APART_SHOWN)
+    summary.add("nodes", _nodes_text(report))
+    summary.add("folded", _folded_text(report))
     for name, reason in report.kept.items():
-        table.add_row("kept", f"{name}: {reason}")
+        summary.add("kept", f"{name}: {reason}")
     if report.unused:
-        table.add_row("unused", f"layers that don't run on these inputs: {', '.join(report.unused)}")
-    console.print(table)
+        summary.add("unused", f"layers that don't run on these inputs: {', '.join(report.unused)}")
+    summary.print(console)
 
 
 def _layers_text(report: ExportReport) -> str:

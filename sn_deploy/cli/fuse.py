@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.specialise import draft_beside
 from sn_deploy.cli.specialise import json_from_report as json_from_specialised
 from sn_deploy.cli.specialise import print_report as print_specialised
+from sn_deploy.cli.summary import Summary, opsets, sizes
 
 if TYPE_CHECKING:
     from sn_deploy.fuse import FusedLayer, FuseReport
@@ -94,22 +94,19 @@ def _fuse(
 
 def print_report(console: Console, report: FuseReport) -> None:
     """The summary, and every near miss."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    data = f" + {report.data_path.name}" if report.data_path else ""
-    table.add_row("file", f"{report.path}{data}  ({report.bytes / 1e6:.1f} MB, was {report.bytes_before / 1e6:.1f})")
-    converted = f", was {report.opset_before}" if report.opset != report.opset_before else ""
-    table.add_row("graph", f"opset {report.opset}{converted}, {report.nodes} nodes, was {report.nodes_before}")
-    table.add_row("layers", _layers_text(report))
-    table.add_row("forms", ", ".join(f"{count} {form}" for form, count in report.forms.items()))
+    summary = Summary()
+    summary.add_file(report.path, report.data_path, sizes(report.bytes, report.bytes_before))
+    opset = opsets(report.opset, report.opset_before)
+    summary.add("graph", f"{opset}, {report.nodes} nodes, was {report.nodes_before}")
+    summary.add("layers", _layers_text(report))
+    summary.add("forms", ", ".join(f"{count} {form}" for form, count in report.forms.items()))
     if report.layers:
         worst = max(report.layers, key=lambda layer: layer.mismatch)
         text = f"each layer agrees with the nodes it replaced in float64, to {worst.mismatch:.1e} ({worst.node})"
-        table.add_row("proof", text)
+        summary.add("proof", text)
     for node, reason in report.apart.items():
-        table.add_row("apart", f"{node}: the ReLU stays, {reason}")
-    console.print(table)
+        summary.add("apart", f"{node}: the ReLU stays, {reason}")
+    summary.print(console)
     for miss in report.near_misses:
         console.print(f"near miss: {miss.node}: {miss.reason}", style="yellow", soft_wrap=True)
 

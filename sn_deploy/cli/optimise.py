@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
+from sn_deploy.cli.summary import Summary
 from sn_deploy.cli.values import parse_input
 from sn_deploy.errors import SnDeployError
 
@@ -70,25 +70,17 @@ def print_report(console: Console, report: OptimiseReport) -> None:
     """The summary of an optimisation."""
     stamp = report.stamp
     kept = [layer for layer in report.layers if layer.why_not is not None]
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    data = f" + {report.data_path.name}" if report.data_path else ""
-    table.add_row("file", f"{report.path}{data}")
-    table.add_row("made for", stamp.made_for())
-    table.add_row(
+    summary = Summary()
+    summary.add_file(report.path, report.data_path)
+    summary.add("made for", stamp.made_for())
+    summary.add(
         "SN layers",
         f"{len(report.layers) - len(kept)} of {len(report.layers)} on blocks of {stamp.block_size} channels",
     )
-    for layer in kept[:_MOST_LAYERS]:
-        table.add_row("as before", f"{layer.name}: {layer.why_not}")
-    if len(kept) > _MOST_LAYERS:
-        table.add_row("as before", f"and {len(kept) - _MOST_LAYERS} more")
-    table.add_row(
-        "nodes", f"{report.nodes_before} before, {report.nodes_after} now, {report.reorders} of them reorders"
-    )
+    summary.add_first("as before", [f"{layer.name}: {layer.why_not}" for layer in kept], _MOST_LAYERS)
+    summary.add("nodes", f"{report.nodes_before} before, {report.nodes_after} now, {report.reorders} of them reorders")
     shapes = ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in report.proof.shapes.items())
-    table.add_row("tried on", f"{shapes}: relative L2 difference {report.proof.rel_l2:.1e} from {stamp.source}")
-    console.print(table)
+    summary.add("tried on", f"{shapes}: relative L2 difference {report.proof.rel_l2:.1e} from {stamp.source}")
+    summary.print(console)
     if not report.source_beside:
         console.print(f"{stamp.source} isn't beside it: copy it there, or the file runs nowhere else.", style="yellow")

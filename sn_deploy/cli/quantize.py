@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.check_options import add_options
 from sn_deploy.cli.convert_precision import json_from_proof, proof_text
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.sample_options import SAMPLES, samples_from_options
+from sn_deploy.cli.summary import Summary, opsets, sizes
 
 if TYPE_CHECKING:
     from sn_deploy.precision import QuantizeReport
@@ -92,24 +92,16 @@ def command(model: Path, output: Path, json_output: str | None, **given: Any) ->
 def print_report(console: Console, report: QuantizeReport, data: str) -> None:
     """The summary of a quantization."""
     quantized = report.quantized
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    beside = f" + {report.data_path.name}" if report.data_path else ""
-    size = f"{report.bytes / 1e6:.1f} MB, was {report.bytes_before / 1e6:.1f}"
-    table.add_row("file", f"{report.path}{beside}  ({size})")
-    raised = f", was {report.opset_before}" if report.opset != report.opset_before else ""
-    table.add_row("graph", f"opset {report.opset}{raised}")
+    summary = Summary()
+    summary.add_file(report.path, report.data_path, sizes(report.bytes, report.bytes_before))
+    summary.add("graph", opsets(report.opset, report.opset_before))
     count = len(quantized.nodes) + len(quantized.left)
-    table.add_row("quantized", f"{len(quantized.nodes)} of {count} convolutions and classifiers, {report.precision}")
-    for node, reason in list(quantized.left.items())[:_MOST_LINES]:
-        table.add_row("as before", f"{node}: {reason}")
-    if len(quantized.left) > _MOST_LINES:
-        table.add_row("as before", f"and {len(quantized.left) - _MOST_LINES} more")
-    table.add_row("the rest", f"{report.float_type}; parameters and statistics of SN layers float32")
-    table.add_row("ranges", f"{report.method} of {report.proof.samples} samples of {data}")
-    table.add_row("proof", f"{proof_text(report.proof)} on the same samples")
-    console.print(table)
+    summary.add("quantized", f"{len(quantized.nodes)} of {count} convolutions and classifiers, {report.precision}")
+    summary.add_first("as before", [f"{node}: {reason}" for node, reason in quantized.left.items()], _MOST_LINES)
+    summary.add("the rest", f"{report.float_type}; parameters and statistics of SN layers float32")
+    summary.add("ranges", f"{report.method} of {report.proof.samples} samples of {data}")
+    summary.add("proof", f"{proof_text(report.proof)} on the same samples")
+    summary.print(console)
 
 
 def json_from_report(report: QuantizeReport) -> dict[str, Any]:

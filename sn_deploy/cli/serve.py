@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
+from sn_deploy.cli.summary import Summary
 from sn_deploy.cli.values import parse_input
 from sn_deploy.errors import SnDeployError
 
@@ -140,19 +140,17 @@ def _sizes(texts: tuple[str, ...], model: Path) -> dict[str, tuple[int, ...]]:
 
 def print_report(console: Console, report: ServeReport) -> None:
     """The summary."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    table.add_row("model", f"{report.folder}, version {report.version}")
+    summary = Summary()
+    summary.add("model", f"{report.folder}, version {report.version}")
     batches = f"up to {report.max_batch} samples" if report.max_batch else "none"
     if not report.max_batch and report.why_not_batched:
         batches += f": {report.why_not_batched}"
-    table.add_row("batches", batches)
+    summary.add("batches", batches)
     if report.proved is not None:
-        table.add_row("tried", report.proved)
+        summary.add("tried", report.proved)
     for index, file in enumerate(report.files):
-        table.add_row("" if index else "deploy", str(file))
-    console.print(table)
+        summary.add("" if index else "deploy", str(file))
+    summary.print(console)
     for note in report.notes:
         console.print(f"note: {note}", style="yellow")
     from sn_deploy.serve.deployment import shell_command

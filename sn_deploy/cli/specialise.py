@@ -15,6 +15,7 @@ from rich.table import Table
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.check_options import DATA, add_options
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
+from sn_deploy.cli.summary import Summary
 from sn_deploy.cli.values import parse_input
 
 if TYPE_CHECKING:
@@ -148,24 +149,20 @@ def print_report(console: Console, report: SpecialiseReport) -> None:
         error = "" if layer.error is None else f"{layer.error:.1e}"
         table.add_row(layer.name, dropped, error, _form_text(layer), _ms(layer.before_ms), _ms(layer.after_ms))
     console.print(table)
-    summary = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    summary.add_column(style="bold", no_wrap=True)
-    summary.add_column(overflow="fold")
-    data = f" + {report.data_path.name}" if report.data_path else ""
-    summary.add_row(
-        "file", f"{report.path}{data}, for {report.runtime}: {report.nodes} nodes, was {report.nodes_before}"
-    )
+    summary = Summary()
+    nodes = f"{report.nodes} nodes, was {report.nodes_before}"
+    summary.add_file(report.path, report.data_path, f", for {report.runtime}: {nodes}")
     interval = f"{report.time_low:.3f} to {report.time_high:.3f}"
-    summary.add_row("time", f"{report.time_ratio:.3f} of what it was ({interval}), batch {report.batch}")
-    summary.add_row(
+    summary.add("time", f"{report.time_ratio:.3f} of what it was ({interval}), batch {report.batch}")
+    summary.add(
         "forms",
         f"the same as SwitchNorm to {report.exact_rel_l2:.1e} (relative L2, at most {report.exact_tolerance:.0e})",
     )
     if report.budget is not None:
         if report.chosen_on is not None:
-            summary.add_row("chosen on", _error_text(report.chosen_on))
-        summary.add_row("held out", f"{_error_text(report.held_out)}; allowed: {report.budget}")
-    console.print(summary)
+            summary.add("chosen on", _error_text(report.chosen_on))
+        summary.add("held out", f"{_error_text(report.held_out)}; allowed: {report.budget}")
+    summary.print(console)
 
 
 def _form_text(layer: LayerChange) -> str:

@@ -12,21 +12,15 @@ import onnx
 import pytest
 
 import sn_deploy
-from sn_deploy.cli import main
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.trt.sidecar import write_sidecar
 from tests.check.small_net import write_net
+from tests.cli import command
 from tests.engine.made_sidecar import made_sidecar
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
-    code = 0
-    try:
-        main(["build", *map(str, arguments)])
-    except SystemExit as exit_:
-        code = int(str(exit_.code))
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
+    return command.run(capsys, "build", *arguments)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from sn_deploy.models.digits import WEIGHTS, DigitsNet, load_pretrained
 from sn_deploy.nn import SwitchNorm2d
 from tests.calibrate.digits_oracle import DigitsOracle
 from tests.calibrate.published import PublishedSwitchNorm
-from tests.cli.test_check_command import call
+from tests.cli.command import exit_code
 from tests.randomise import randomise_
 
 DIGITS = ("--model", "sn_deploy.models.digits:digits")
@@ -65,7 +65,7 @@ def small() -> nn.Module:
 
 
 def calibrate(*arguments: str) -> int:
-    return call("calibrate", *arguments)
+    return exit_code("calibrate", *arguments)
 
 
 # --- the demo's network, against float64 NumPy ------------------------------------------------------------------------
@@ -362,5 +362,5 @@ def test_parts_that_do_not_belong_together_are_refused(folder, capsys):
 
 def test_merge_of_checks_names_the_command_for_parts_of_a_calibration(folder, capsys):
     assert calibrate(*SMALL_RUN[:-1], "1.npz", "--shard", "1/1") == 0
-    assert call("merge", "1.npz") == 2
+    assert exit_code("merge", "1.npz") == 2
     assert "sn-deploy calibrate --merge" in capsys.readouterr().err

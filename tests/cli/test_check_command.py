@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from sn_deploy.check.document import json_schema
-from sn_deploy.cli import main
 from sn_deploy.runtime.native import ort_library
 from tests.check.small_net import CLASSES, SIZE, Weights, write_net
+from tests.cli.command import exit_code
 
 DATA = """
 import numpy as np
@@ -48,17 +48,8 @@ class Largest:
 """
 
 
-def call(*arguments: str) -> int:
-    """The exit code of ``sn-deploy ARGUMENTS``."""
-    try:
-        main(list(arguments))
-    except SystemExit as exit_:
-        return int(exit_.code or 0)
-    return 0
-
-
 def check(*arguments: str) -> int:
-    return call("check", *arguments, "--no-latency")
+    return exit_code("check", *arguments, "--no-latency")
 
 
 @pytest.fixture
@@ -241,13 +232,13 @@ def test_a_file_that_fixes_its_batch(folder: Path, capsys: pytest.CaptureFixture
 def test_latency_and_speedups(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_net(folder / "same.onnx")
     files = ["net.onnx", "same.onnx", "--calls", "20", "--threads", "1", "--latency-batch", "2", "--limit", "1"]
-    assert call("check", *files, "--min-speedup", "ort-same/ort-net:0.01", "--memory", "--json", "check.json") == 0
+    assert exit_code("check", *files, "--min-speedup", "ort-same/ort-net:0.01", "--memory", "--json", "check.json") == 0
     found = document()
     assert found["latency"]["baseline"] == "ort-net"
     rows = {row["backend"]: row for row in found["latency"]["results"]}
     assert {row["batch"] for row in rows.values()} == {2}
     assert all(row["memory_mib"] > 0 for row in rows.values())
-    assert call("check", *files, "--min-speedup", "ort-same/ort-net@2:1000") == 1
+    assert exit_code("check", *files, "--min-speedup", "ort-same/ort-net@2:1000") == 1
     assert "ort-same/ort-net: speedup at batch 2" in capsys.readouterr().err
 
 
@@ -338,7 +329,7 @@ def test_impossible_speedups(
     folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_net(folder / "same.onnx")
-    assert call("check", "net.onnx", "same.onnx", *arguments) == 2
+    assert exit_code("check", "net.onnx", "same.onnx", *arguments) == 2
     assert message in capsys.readouterr().err
 
 
@@ -364,7 +355,7 @@ def test_outputs_of_other_shapes_fail_with_1(folder: Path, capsys: pytest.Captur
 
 def test_a_part_says_so_and_ends_with_0_whatever_its_figures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_net(folder / "spoilt.onnx", spoil=flip_one_weight)
-    assert call("check", "net.onnx", "spoilt.onnx", "--shard", "2/4", "--json", "part.json") == 0
+    assert exit_code("check", "net.onnx", "spoilt.onnx", "--shard", "2/4", "--json", "part.json") == 0
     assert "put all parts together with: sn-deploy merge" in capsys.readouterr().out
     found = document("part.json")
     assert (found["shard"], found["samples"], found["batches"]) == ("2/4", 16, 2)
@@ -402,7 +393,7 @@ def test_a_report_and_a_script_beside_it(folder: Path) -> None:
 def test_an_optimised_file_is_run_as_it_is_or_not_at_all(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if call("optimise", "net.onnx", "--for", "ort-cpu", "-o", "fast.onnx"):
+    if exit_code("optimise", "net.onnx", "--for", "ort-cpu", "-o", "fast.onnx"):
         pytest.skip(f"no optimised file can be made here: {capsys.readouterr().err}")
     assert check("net.onnx", "fast.onnx", "--json", "check.json") == 0
     assert [info["name"] for info in document()["backends"]] == ["ort-net", "ort-native-net", "ort-native-fast"]

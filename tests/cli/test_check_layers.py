@@ -21,7 +21,8 @@ from sn_deploy.models.digits import WEIGHTS, load_pretrained
 from sn_deploy.runtime.native import ort_library
 from sn_deploy.runtime.torch import tensor_from_array
 from tests.check.small_net import Weights, write_net
-from tests.cli.test_check_command import call, check, document, swap_two_channels
+from tests.cli.command import exit_code
+from tests.cli.test_check_command import check, document, swap_two_channels
 from tests.cli.test_merge_command import OF_ONE_RUN
 
 Array = npt.NDArray[Any]
@@ -206,7 +207,7 @@ def test_an_optimised_file_is_looked_into_on_its_blocks(folder: Path) -> None:
 
     if block_size() is None:
         pytest.skip("ONNX Runtime has no blocked layout on this processor")
-    assert call("optimise", "digits.onnx", "-o", "optimised.onnx", "--for", "ort-cpu") == 0
+    assert exit_code("optimise", "digits.onnx", "-o", "optimised.onnx", "--for", "ort-cpu") == 0
     assert layers("optimised.onnx", *MODEL) == 0
     (report,) = reports().values()
     assert [layer["layer"] for layer in report["layers"]] == LAYERS
@@ -227,7 +228,7 @@ def test_parts_merge_to_the_bit_of_one_run(folder: Path, monkeypatch: pytest.Mon
     assert check(*arguments, "--json", "whole.json") == 0
     for number in (1, 2, 3):
         assert check(*arguments, "--shard", f"{number}/3", "--json", f"{number}.json") == 0
-    assert call("merge", "3.json", "1.json", "2.json", "-o", "merged.json") == 0
+    assert exit_code("merge", "3.json", "1.json", "2.json", "-o", "merged.json") == 0
     whole, merged = (
         {key: value for key, value in document(path).items() if key not in OF_ONE_RUN}
         for path in ("whole.json", "merged.json")
@@ -235,7 +236,7 @@ def test_parts_merge_to_the_bit_of_one_run(folder: Path, monkeypatch: pytest.Mon
     assert whole["layers"]
     assert json.dumps(merged) == json.dumps(whole)
     assert check(*arguments[:-1], "--shard", "3/3", "--json", "3.json") == 0
-    assert call("merge", "3.json", "1.json", "2.json") == 2
+    assert exit_code("merge", "3.json", "1.json", "2.json") == 2
 
 
 def test_tolerances_of_layers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,8 @@ import sn_deploy
 from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.models.digits import WEIGHTS, load_pretrained
 from sn_deploy.runtime.torch import tensor_from_array
-from tests.cli.test_check_command import call, check, document
+from tests.cli.command import exit_code
+from tests.cli.test_check_command import check, document
 from tests.cli.test_merge_command import OF_ONE_RUN
 
 MODEL = ("--model", "sn_deploy.models.digits:digits", "--checkpoint", str(WEIGHTS))
@@ -84,7 +85,7 @@ def test_a_random_model_in_each_part_is_refused(folder: Path, capsys: pytest.Cap
     for number in (1, 2):
         arguments = ["--model", MODEL[1], "--shard", f"{number}/2", "--limit", "16", "--json", f"{number}.json"]
         assert check("digits.onnx", *arguments) == 0
-    assert call("merge", "1.json", "2.json") == 2
+    assert exit_code("merge", "1.json", "2.json") == 2
     assert "torch's settings, weights_sha256" in capsys.readouterr().err
 
 
@@ -99,7 +100,7 @@ def test_five_thousand_images_in_parts_are_one_run_to_the_bit(folder: Path) -> N
     parts = [f"part{number}.json" for number in range(1, 9)]
     for number, path in enumerate(parts, 1):
         assert check(*arguments, "--shard", f"{number}/8", "--json", path) == 0
-    assert call("merge", *reversed(parts), "-o", "merged.json") == 0
+    assert exit_code("merge", *reversed(parts), "-o", "merged.json") == 0
     whole, merged = without("whole.json"), without("merged.json")
     assert json.loads(whole)["samples"] == 5000
     assert json.loads(whole)["sample_names"]

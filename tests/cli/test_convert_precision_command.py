@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sn_deploy.cli import main
+from tests.cli import command
 from tests.precision.nets import residual_net
 
 
@@ -17,13 +17,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
-    code = 0
-    try:
-        main(["convert-precision", *map(str, arguments)])
-    except SystemExit as exit_:
-        code = int(str(exit_.code))
-    captured = capsys.readouterr()
-    return code, " ".join(captured.out.split()), " ".join(captured.err.split())
+    return command.run_folded(capsys, "convert-precision", *arguments)
 
 
 def test_what_was_done_is_said(capsys: pytest.CaptureFixture[str], source: Path) -> None:

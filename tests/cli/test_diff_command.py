@@ -8,16 +8,12 @@ from pathlib import Path
 import onnx
 import pytest
 
-from sn_deploy.cli import main
+from tests.cli.command import exit_code
 from tests.diff.test_diff import model
 
 
 def call(*arguments: str) -> int:
-    try:
-        main(["diff", *arguments])
-    except SystemExit as stopped:
-        return int(stopped.code or 0)
-    return 0
+    return exit_code("diff", *arguments)
 
 
 @pytest.fixture

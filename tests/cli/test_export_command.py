@@ -11,7 +11,7 @@ import onnx
 import pytest
 import torch
 
-from sn_deploy.cli import main
+from tests.cli.command import exit_code
 from tests.randomise import randomise_
 
 MODEL = """
@@ -62,18 +62,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def call(*arguments: str) -> int:
-    """The exit code of ``sn-deploy ARGUMENTS``."""
-    try:
-        main(list(arguments))
-    except SystemExit as exit_:
-        return int(exit_.code or 0)
-    return 0
-
-
 def export(project: Path, *arguments: str, model: str = "Net") -> int:
     reference = f"mynets_{project.name.replace('-', '_')}:{model}"
-    return call("export", "--model", reference, "-o", "net.onnx", *arguments)
+    return exit_code("export", "--model", reference, "-o", "net.onnx", *arguments)
 
 
 def files(project: Path) -> set[str]:
@@ -153,7 +144,7 @@ def test_bad_input_is_one_line_exit_2_and_no_file(
 def test_wrong_usage_is_exit_2(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export(project, "--input", "1x3x9x9", "--precision", "int8") == 2
     assert "'int8' is not one of" in capsys.readouterr().err
-    assert call("export", "--input", "1") == 2
+    assert exit_code("export", "--input", "1") == 2
 
 
 def test_help_imports_nothing_heavy() -> None:

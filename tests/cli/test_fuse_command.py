@@ -10,17 +10,13 @@ from pathlib import Path
 import onnx
 import pytest
 
-from sn_deploy.cli import main
+from tests.cli.command import exit_code
 from tests.fuse.test_files import net
 from tests.fuse.zoo import DECOYS, TRUE
 
 
 def call(*arguments: str) -> int:
-    try:
-        main(["fuse", *arguments])
-    except SystemExit as stopped:
-        return int(stopped.code or 0)
-    return 0
+    return exit_code("fuse", *arguments)
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import onnx
 import pytest
 import torch
 
-from sn_deploy.cli import main
 from sn_deploy.nn import SwitchNorm2d
+from tests.cli.command import run
 from tests.switch_norm_file import model, node
 
 
@@ -25,16 +25,6 @@ def onnx_file(tmp_path: Path) -> Path:
     ]
     onnx.save(model(nodes), tmp_path / "net.onnx")
     return tmp_path / "net.onnx"
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
-    code = 0
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as exit_:
-        code = int(str(exit_.code))
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def test_the_table_has_a_row_a_layer_and_the_averages(capsys: pytest.CaptureFixture[str], onnx_file: Path) -> None:

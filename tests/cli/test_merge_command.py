@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from tests.check.small_net import CLASSES, SIZE, write_net
-from tests.cli.test_check_command import DATA, call, check, document
+from tests.cli.command import exit_code
+from tests.cli.test_check_command import DATA, check, document
 
 OF_ONE_RUN = ("command", "created", "seconds")
 
@@ -58,21 +59,21 @@ def test_parts_in_any_order_give_one_run_to_the_bit(folder: Path, data: str) -> 
     whole = text_without("whole.json")
     paths = run_parts(count, "--data", data, *metrics)
     for order in itertools.permutations(paths):
-        assert call("merge", *order, "-o", "merged.json", *metrics) == 0
+        assert exit_code("merge", *order, "-o", "merged.json", *metrics) == 0
         assert text_without("merged.json") == whole
 
 
 def test_a_merge_fails_as_the_one_run_does(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     limits = ["--tolerance", "logits:rel_l2=1e-6,worst_rel_l2=inf", "--min-top1-agreement", "0.5"]
     assert check(*FILES, *limits, "--json", "whole.json") == 1
-    assert call("merge", *run_parts(3, *limits), "-o", "merged.json") == 1
+    assert exit_code("merge", *run_parts(3, *limits), "-o", "merged.json") == 1
     assert text_without("merged.json") == text_without("whole.json")
     assert "limits don't hold, the first: ort-half: logits: rel_l2" in capsys.readouterr().err
 
 
 def refused(paths: Sequence[str], message: str, capsys: pytest.CaptureFixture[str], *arguments: str) -> None:
     capsys.readouterr()
-    assert call("merge", *paths, "-o", "merged.json", *arguments) == 2
+    assert exit_code("merge", *paths, "-o", "merged.json", *arguments) == 2
     errors = capsys.readouterr().err
     assert message in errors
     assert "Traceback" not in errors
@@ -145,7 +146,7 @@ def test_a_metric_with_a_state_of_its_own_merges(folder: Path) -> None:
     (folder / "mine.py").write_text(f"{DATA}\n{more}")
     metric = ["--metric", "mine:Largest", "--min", "Largest:0.01"]
     assert check(*FILES, *metric, "--json", "whole.json") == 0
-    assert call("merge", *run_parts(3, *metric), "-o", "merged.json", *metric[:2]) == 0
+    assert exit_code("merge", *run_parts(3, *metric), "-o", "merged.json", *metric[:2]) == 0
     assert text_without("merged.json") == text_without("whole.json")
 
 
@@ -182,7 +183,7 @@ def test_files_may_lie_elsewhere_and_machines_may_differ(folder: Path) -> None:
         found["machine"]["processor"] = "another"
 
     damage(paths[1], elsewhere)
-    assert call("merge", *paths, "-o", "merged.json") == 0
+    assert exit_code("merge", *paths, "-o", "merged.json") == 0
     merged = document("merged.json")
     assert merged["backends"][0]["file"] == "net.onnx"
     assert "another; " in merged["machine"]["processor"] or "; another" in merged["machine"]["processor"]

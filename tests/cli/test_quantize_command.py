@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sn_deploy.cli import main
+from tests.cli.command import run_folded
 from tests.precision.nets import residual_net
 
 
@@ -18,36 +18,28 @@ def source(tmp_path: Path) -> Path:
     return residual_net(tmp_path / "net.onnx")
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
-    code = 0
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as exit_:
-        code = int(str(exit_.code))
-    captured = capsys.readouterr()
-    return code, " ".join(captured.out.split()), " ".join(captured.err.split())
-
-
 def test_from_calibration_to_check(capsys: pytest.CaptureFixture[str], source: Path) -> None:
     int8, data = source.with_name("int8.onnx"), source.with_name("x.npy")
-    code, out, err = run(capsys, "quantize", source, "-o", int8, "--precision", "int8", "--data", data, "--keep-first")
+    code, out, err = run_folded(
+        capsys, "quantize", source, "-o", int8, "--precision", "int8", "--data", data, "--keep-first"
+    )
     assert (code, err) == (0, "")
     assert out.startswith("file /")  # nothing that the calibrator prints
     assert "2 of 3 convolutions and classifiers, int8 as before node_conv_" in out
     assert "percentile of 16 samples of" in out
     # The same figure, on the same data, from the other command; and without a limit of the user's it asks for one.
     check = ["check", source, "--backend", f"int8=ort:{int8}", "--data", data, "--no-latency"]
-    code, _, err = run(capsys, *check)
+    code, _, err = run_folded(capsys, *check)
     assert code == 2
     assert "there is no default tolerance for int8" in err
-    assert run(capsys, *check, "--max-rel-l2", "0.05")[0] == 0
-    assert run(capsys, *check, "--max-rel-l2", "1e-4")[0] == 1
+    assert run_folded(capsys, *check, "--max-rel-l2", "0.05")[0] == 0
+    assert run_folded(capsys, *check, "--max-rel-l2", "1e-4")[0] == 1
 
 
 def test_the_report_as_json(capsys: pytest.CaptureFixture[str], source: Path) -> None:
     fp8, data = source.with_name("fp8.onnx"), source.with_name("x.npy")
     options = ["--precision", "fp8", "--float-type", "bf16", "--half-io-types", "--data", data, "--json", "-"]
-    code, out, _ = run(capsys, "quantize", source, "-o", fp8, *options)
+    code, out, _ = run_folded(capsys, "quantize", source, "-o", fp8, *options)
     assert code == 0
     report = json.loads(out)
     assert (report["method"], report["opset"]) == ("minmax", {"before": 20, "after": 22})
@@ -70,7 +62,7 @@ def test_what_goes_wrong_is_said(
     capsys: pytest.CaptureFixture[str], source: Path, options: list[str], code: int, reason: str
 ) -> None:
     output = source.with_name("q.onnx")
-    got, _, err = run(capsys, "quantize", source, "-o", output, *options)
+    got, _, err = run_folded(capsys, "quantize", source, "-o", output, *options)
     assert got == code, err
     assert reason in err
     assert not output.exists()

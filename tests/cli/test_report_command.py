@@ -12,6 +12,7 @@ import pytest
 from sn_deploy.cli import main
 from tests.check.page import Page
 from tests.check.small_net import small_net
+from tests.cli.command import run
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +27,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     finally:
         os.chdir(before)
     return path
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
-    code = 0
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as exit_:
-        code = int(str(exit_.code))
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def test_the_report_is_made_anew_from_the_json(

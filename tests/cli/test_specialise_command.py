@@ -9,17 +9,13 @@ import numpy as np
 import onnx
 import pytest
 
-from sn_deploy.cli import main
 from sn_deploy.graph import op
+from tests.cli.command import exit_code
 from tests.specialise.nets import BN, Net, ops
 
 
 def call(*arguments: str) -> int:
-    try:
-        main(["specialise", *arguments])
-    except SystemExit as stopped:
-        return int(stopped.code or 0)
-    return 0
+    return exit_code("specialise", *arguments)
 
 
 @pytest.fixture

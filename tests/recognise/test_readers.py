@@ -205,7 +205,7 @@ def test_registering_twice_is_once_and_what_is_no_function_is_refused():
 
 def test_a_user_registers_in_the_file_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The command line imports the model's module, and so the reader in it."""
-    from tests.cli.test_check_command import call
+    from tests.cli.command import exit_code
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[2]), *sys.path])
@@ -214,7 +214,7 @@ def test_a_user_registers_in_the_file_of_the_model(tmp_path: Path, monkeypatch: 
     )
     (tmp_path / "own_variant.py").write_text(code, encoding="utf-8")
     try:
-        assert call("export", "--model", "own_variant.py:net", "--input", "1x3x9x9", "-o", "net.onnx") == 0
+        assert exit_code("export", "--model", "own_variant.py:net", "--input", "1x3x9x9", "-o", "net.onnx") == 0
     finally:
         unregister(read)
     assert Path("net.onnx").is_file()

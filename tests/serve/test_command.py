@@ -9,21 +9,12 @@ import numpy as np
 import onnx
 import pytest
 
-from sn_deploy.cli import main
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import TensorInfo
 from sn_deploy.serve.interface import interface_from_onnx, interface_of
 from tests.check.small_net import CLASSES, write_net
+from tests.cli.command import exit_code
 from tests.serve.conftest import need
-
-
-def call(*arguments: str) -> int:
-    """The exit code of ``sn-deploy ARGUMENTS``."""
-    try:
-        main(list(arguments))
-    except SystemExit as exit_:
-        return int(exit_.code or 0)
-    return 0
 
 
 @pytest.fixture
@@ -38,7 +29,7 @@ def test_what_a_user_types_and_sees(folder: Path, capsys: pytest.CaptureFixture[
     (folder / "a=b.txt").write_text("".join(f"{index}\n" for index in range(CLASSES)))
     options = ["--max-batch", "64", "--preferred-batch", "8,32", "--max-queue-delay", "500us", "--instances", "2"]
     more = ["--labels", "logits=a=b.txt", "--device", "cpu", "--threads", "2", "--server-path", "/srv/models/"]
-    assert call("serve", "triton", "net.onnx", "-o", "repository", "--name", "net", *options, *more) == 0
+    assert exit_code("serve", "triton", "net.onnx", "-o", "repository", "--name", "net", *options, *more) == 0
     seen = capsys.readouterr().out
     assert "repository/net, version 1" in seen
     assert "up to 64 samples" in seen
@@ -50,8 +41,10 @@ def test_what_a_user_types_and_sees(folder: Path, capsys: pytest.CaptureFixture[
     assert "count: 2" in config
     assert "max_queue_delay_microseconds: 500" in config
     write_net(folder / "open.onnx", size="size")
-    assert call("serve", "triton", "open.onnx", "-o", "repository", "--name", "open", "--input", "1x3x12x12") == 0
-    assert call("serve", "triton", "open.onnx", "-o", "repository", "--name", "two", "--input", "image=1x3x9x9") == 0
+    assert exit_code("serve", "triton", "open.onnx", "-o", "repository", "--name", "open", "--input", "1x3x12x12") == 0
+    assert (
+        exit_code("serve", "triton", "open.onnx", "-o", "repository", "--name", "two", "--input", "image=1x3x9x9") == 0
+    )
 
 
 @need("tritonclient")
@@ -72,7 +65,7 @@ def test_what_a_user_types_and_sees(folder: Path, capsys: pytest.CaptureFixture[
 def test_wrong_usage(
     options: list[str], code: int, words: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call("serve", "triton", "net.onnx", "-o", "repository", *options) == code
+    assert exit_code("serve", "triton", "net.onnx", "-o", "repository", *options) == code
     assert words in capsys.readouterr().err
     assert not (folder / "repository").exists()
 
@@ -83,9 +76,9 @@ def test_without_tritonclient_it_is_said_and_nothing_written(
     for name in [name for name in sys.modules if name.partition(".")[0] == "tritonclient"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "tritonclient", None)
-    assert call("serve", "triton", "--help") == 0
-    assert call("serve", "triton", "net.onnx", "-o", "repository", "--name", "net") == 2
-    assert call("check", "net.onnx", "--triton", "grpc://127.0.0.1:1/net") == 2
+    assert exit_code("serve", "triton", "--help") == 0
+    assert exit_code("serve", "triton", "net.onnx", "-o", "repository", "--name", "net") == 2
+    assert exit_code("check", "net.onnx", "--triton", "grpc://127.0.0.1:1/net") == 2
     errors = capsys.readouterr().err
     assert errors.count("install it with: pip install 'sn-deploy[triton]'") == 2
     assert not (folder / "repository").exists()

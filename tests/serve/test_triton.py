@@ -20,7 +20,6 @@ import numpy as np
 import pytest
 
 from sn_deploy.check.document import json_schema
-from sn_deploy.cli import main
 from sn_deploy.errors import SnDeployError
 from sn_deploy.models.digits import WEIGHTS
 from sn_deploy.runtime.native import ort_library
@@ -28,20 +27,12 @@ from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.triton import TritonModel, parse_address
 from sn_deploy.serve import ServeOptions, serve_triton
 from tests.check.small_net import write_net
+from tests.cli.command import exit_code
 from tests.serve.server import Triton
 from tests.tolerances import TOLERANCES
 
 MODEL = ("--model", "sn_deploy.models.digits:digits", "--checkpoint", str(WEIGHTS))
 REQUESTS = 64
-
-
-def call(*arguments: str) -> int:
-    """The exit code of ``sn-deploy ARGUMENTS``."""
-    try:
-        main(list(arguments))
-    except SystemExit as exit_:
-        return int(exit_.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +119,10 @@ def test_check_proves_it_against_pytorch_by_both_protocols(
     limits = ["--min-top1-agreement", "0.999", "--min", "top1_accuracy:0.99"]
     timing = ["--calls", "20", "--concurrency", "1,4", "--latency-batch", "4", "--threads", "1"]
     arguments = [*MODEL, *served, "--data", str(digits / "digits.npz"), "--batch-size", "16", *limits, *timing]
-    assert call("check", str(digits / "digits.onnx"), *arguments, "--json", "check.json", "--html", "report.html") == 0
+    assert (
+        exit_code("check", str(digits / "digits.onnx"), *arguments, "--json", "check.json", "--html", "report.html")
+        == 0
+    )
     document = json.loads(Path("check.json").read_text())
     jsonschema.validate(document, json_schema())
     kinds = {row["name"]: row["kind"] for row in document["backends"]}
@@ -158,8 +152,8 @@ def test_another_model_than_the_served_one_fails_the_check(server: Triton, tmp_p
     torch.save(random_digits().state_dict(), tmp_path / "other.pth")
     other = ["--model", "sn_deploy.models.digits:digits", "--checkpoint", str(tmp_path / "other.pth")]
     served = ["--triton", addresses(server, "digits")[0], "--data", str(digits / "digits.npz")]
-    assert call("check", *other, *served, "--no-latency", "--limit", "32") == 1
-    assert call("check", *MODEL, *served, "--no-latency", "--limit", "32") == 0
+    assert exit_code("check", *other, *served, "--no-latency", "--limit", "32") == 1
+    assert exit_code("check", *MODEL, *served, "--no-latency", "--limit", "32") == 0
 
 
 @contextlib.contextmanager
@@ -217,7 +211,7 @@ def test_half_precision_is_checked_by_its_own_tolerance(
     write_net(tmp_path / "net.onnx")
     served = ["--triton", addresses(server, "half")[1], "--json", "check.json"]
     timing = ["--memory", "--calls", "3", "--latency-batch", "1"]
-    assert call("check", "net.onnx", "--reference", "ort", *served, *timing) == 0
+    assert exit_code("check", "net.onnx", "--reference", "ort", *served, *timing) == 0
     document = json.loads(Path("check.json").read_text())
     # A server's memory is none of this process's.
     assert [row["backend"] for row in document["latency"]["results"] if row["memory_mib"] is None] == ["triton"]
@@ -255,7 +249,7 @@ def test_what_can_go_wrong_is_said(server: Triton, tmp_path: Path, capsys: pytes
         ("grpc://127.0.0.1/half", [], "is no address of a served model (expected grpc://HOST:PORT/MODEL"),
         (addresses(server, "half")[0], ["--concurrency", "0"], "--concurrency 0: can't be read"),
     ):
-        assert call("check", file, "--triton", address, *more, "--limit", "9", "--no-latency") == 2
+        assert exit_code("check", file, "--triton", address, *more, "--limit", "9", "--no-latency") == 2
         assert words in capsys.readouterr().err
 
 

@@ -1,0 +1,49 @@
+"""What a command did, as the lines that it ends with: a fact each, its name in bold."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from itertools import islice
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+
+class Summary:
+    """Lines of a name and a text; a long text is folded beside its name."""
+
+    def __init__(self) -> None:
+        self._table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+        self._table.add_column(style="bold", no_wrap=True)
+        self._table.add_column(overflow="fold")
+
+    def add(self, name: str, text: str) -> None:
+        """One line."""
+        self._table.add_row(name, text)
+
+    def add_first(self, name: str, texts: Collection[str], most: int) -> None:
+        """A line for each of the first ``most`` texts, and one that counts the others."""
+        for text in islice(texts, most):
+            self.add(name, text)
+        if len(texts) > most:
+            self.add(name, f"and {len(texts) - most} more")
+
+    def add_file(self, path: Path, data_path: Path | None, more: str = "") -> None:
+        """The file that was written, and the one of its external data."""
+        self.add("file", f"{path}{f' + {data_path.name}' if data_path else ''}{more}")
+
+    def print(self, console: Console) -> None:
+        """All lines, in the order in which they were added."""
+        console.print(self._table)
+
+
+def sizes(now: int, before: int | None = None) -> str:
+    """Bytes of the file, and of the one that it was made of, as `Summary.add_file`'s ``more``."""
+    was = f", was {before / 1e6:.1f}" if before is not None else ""
+    return f"  ({now / 1e6:.1f} MB{was})"
+
+
+def opsets(now: int, before: int) -> str:
+    """The opset, and what it was before where that is another."""
+    return f"opset {now}{f', was {before}' if before != now else ''}"
