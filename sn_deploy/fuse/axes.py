@@ -25,6 +25,11 @@ _UNKNOWN: Final = "unk__"
 Dim = int | str | None
 
 
+def is_unknown(name: str | None) -> bool:
+    """Whether an axis of this name may be of any size."""
+    return name is None or name.startswith(_UNKNOWN)
+
+
 def name_axes(model: ir.Model) -> None:
     """Names the unknown axes of the main graph's tensors, as far as they follow from the inputs'. Changes ``model``."""
     if not any(None in _dims(value) for node in model.graph for value in node.outputs):

@@ -22,6 +22,7 @@ from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.fuse.validate import check_sizes
 from sn_deploy.graph import op
 from sn_deploy.graph.function_body import MAX_OPSET, MIN_OPSET
+from sn_deploy.graph.inference import check_inference, infer_shapes
 from sn_deploy.graph.order import first_out_of_order
 from sn_deploy.input_file import COPY_AGAIN
 from sn_deploy.onnx_file import external_files, read_proto
@@ -31,9 +32,6 @@ _IR_VERSION: Final = 10
 
 # Below it initializers had to be inputs as well, which then said nothing.
 _IR_VERSION_OF_FREE_INITIALIZERS: Final = 4
-
-# No tensor has so many axes.
-LONGEST_SHAPE: Final = 1 << 16
 
 # Larger tensors are kept out of conversion and inference: they hold weights, not shapes or axes.
 _MOST_BYTES: Final = 1024
@@ -57,7 +55,7 @@ def load(path: Path, *, freeze: bool = False) -> Loaded:
         freeze: take weights that are inputs, too, for constants.
 
     Raises:
-        SnDeployError: no ONNX file, or one that can't be brought to a supported opset.
+        SnDeployError: no ONNX file, one that can't be brought to a supported opset, or one whose shapes have no end.
     """
     proto = read_proto(path)
     check_sizes(proto, path)
@@ -67,10 +65,14 @@ def load(path: Path, *, freeze: bool = False) -> Loaded:
         _remove_initializers_from_inputs(proto.graph)
     opset = _opset(proto, path)
     weights = _take_weights(proto.graph)
+    if opset < MIN_OPSET or proto.functions:
+        # Conversion infers shapes, and both go into all calls of functions.
+        check_inference(_deserialized(proto, path), str(path))
     if opset < MIN_OPSET:
         proto = _converted(proto, opset, path)
     proto.ir_version = max(proto.ir_version, _IR_VERSION)
-    model = _deserialized(inferred(_inlined(proto, path)), path)
+    model = _deserialized(_inlined(proto, path), path)
+    infer_shapes(model, str(path))
     with _as_invalid(path):
         _give_back(model, weights, path.parent)
     found = first_out_of_order(model)
@@ -82,24 +84,6 @@ def load(path: Path, *, freeze: bool = False) -> Loaded:
             expected="nodes in topological order, as ONNX demands",
         )
     return Loaded(model, opset, nodes, size)
-
-
-def inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with the shapes that can be inferred; as it is where inference fails."""
-    # A ValidationError: functions that call themselves, say.
-    with contextlib.suppress(onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError):
-        plain = onnx.shape_inference.infer_shapes(proto)
-        if _has_long_vectors(plain.graph):
-            return plain
-        return onnx.shape_inference.infer_shapes(proto, data_prop=True)
-    return proto
-
-
-def _has_long_vectors(graph: onnx.GraphProto) -> bool:
-    """Whether following the values of shapes would take every long vector for one, and make a list of its numbers."""
-    values = (*graph.input, *graph.output, *graph.value_info)
-    shapes = (value.type.tensor_type.shape.dim for value in values)
-    return any(len(shape) == 1 and shape[0].dim_value > LONGEST_SHAPE for shape in shapes)
 
 
 def _count_nodes(graph: onnx.GraphProto) -> int:

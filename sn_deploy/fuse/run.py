@@ -13,12 +13,14 @@ from sn_deploy.atomic import check_writable
 from sn_deploy.errors import CheckFailedError, SnDeployError, first_line
 from sn_deploy.fuse.axes import name_axes
 from sn_deploy.fuse.find import Found, find
-from sn_deploy.fuse.load import LONGEST_SHAPE, load
+from sn_deploy.fuse.load import load
 from sn_deploy.fuse.read import ReadLayer
 from sn_deploy.fuse.region import Region
 from sn_deploy.fuse.replace import replace
 from sn_deploy.fuse.report import FusedLayer, FuseReport
+from sn_deploy.fuse.tidy import tidy
 from sn_deploy.graph.epilogue import fuse_epilogues
+from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.layers import count_nodes, switch_norm_nodes, write_functions
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
 
@@ -82,6 +84,7 @@ def _fuse(
     write_functions(model)
     infer_new_shapes(model)
     name_axes(model)
+    tidy(model)
     fusion = fuse_epilogues(model) if fuse_relu else None
     layers = tuple(_fused_layer(layer, region, name) for (layer, region), name in zip(found.layers, names, strict=True))
     if external_data is None:
@@ -126,9 +129,7 @@ def infer_new_shapes(model: ir.Model) -> None:
     values = [value for node in model.graph.all_nodes() for value in node.outputs]
     if all(value.shape is not None for value in values):
         return
-    shapes = [value.shape for value in (*values, *model.graph.inputs) if value.shape is not None]
-    long = any(len(shape) == 1 and isinstance(shape[0], int) and shape[0] > LONGEST_SHAPE for shape in shapes)
-    common_passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=not long)(model)
+    infer_shapes(model)
 
 
 def _fused_layer(layer: ReadLayer, region: Region, node: str) -> FusedLayer:

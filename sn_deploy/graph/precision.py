@@ -30,6 +30,7 @@ from onnxscript import version_converter
 
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.graph import op
+from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.io_types import keep_float32_io
 from sn_deploy.graph.layers import write_functions
 
@@ -107,7 +108,7 @@ def convert_precision(
     half = HALF_TYPES[precision]
     opset_before = model.opset_imports[""]
     common_passes.LiftConstantsToInitializersPass(lift_all_constants=False, size_limit=_FEW)(model)
-    common_passes.ShapeInferencePass()(model)
+    infer_shapes(model)
     if _needs_newer_opset(model, half):
         raise_opset(model, BF16_OPSET, where="--precision bf16")
     casts_before = sum(node.op_type == "Cast" for node in model.graph)

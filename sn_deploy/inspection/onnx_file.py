@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnx_ir as ir
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import op
+from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.layers import count_nodes, switch_norm_nodes
 from sn_deploy.graph.order import first_out_of_order
 from sn_deploy.input_file import COPY_AGAIN
@@ -51,15 +50,15 @@ def layers_from_onnx(path: Path) -> list[LayerWeights]:
 
 def _load(path: Path) -> ir.Model:
     proto = read_proto(path, data_may_be_missing=True)
-    # Shapes that the file doesn't state; a graph that the inference can't follow is shown without them.
-    with contextlib.suppress(onnx.shape_inference.InferenceError, ValueError):
-        proto = onnx.shape_inference.infer_shapes(proto)
     try:
-        return ir.from_proto(proto)
+        model = ir.from_proto(proto)
     except Exception as error:
         # onnx_ir raises whatever it stumbles over (SerdeError, ValueError, KeyError) in a file that breaks the format.
         reason = " ".join(str(error).split())[:160]
         raise SnDeployError(f"is no valid ONNX model ({reason})", where=str(path), mend=COPY_AGAIN) from error
+    # Shapes that the file doesn't state; a graph that the inference can't follow is shown without them.
+    infer_shapes(model, str(path))
+    return model
 
 
 def _check_order(model: ir.Model, path: Path) -> None:

@@ -16,6 +16,7 @@ import sn_deploy
 from sn_deploy.atomic import check_writable
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.epilogue import fuse_epilogues
+from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.layers import count_nodes
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
 from sn_deploy.input_file import read_head
@@ -227,7 +228,7 @@ def _load(source: Path) -> ir.Model:
 
     def read() -> ir.Model:
         model = read_model(source)
-        common_passes.ShapeInferencePass()(model)
+        infer_shapes(model, str(source))
         return model
 
     model = read()

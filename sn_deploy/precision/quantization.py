@@ -15,6 +15,7 @@ import onnx_ir.passes.common as common_passes
 from sn_deploy.check.batch import Source
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.graph import keep as keeping
+from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.layers import write_functions
 from sn_deploy.graph.precision import convert_precision as convert_graph
 from sn_deploy.graph.precision import raise_opset
@@ -162,7 +163,7 @@ def _prepare(graph: ir.Model, precision: str, float_type: str) -> None:
     if graph.opset_imports[""] < needed:
         raise_opset(graph, needed, where=f"--precision {precision} --float-type {float_type}")
         write_functions(graph)
-    common_passes.ShapeInferencePass()(graph)
+    infer_shapes(graph)
     types = {node.inputs[0].dtype for node in convolutions(graph) if node.inputs[0] is not None}
     if types and ir.DataType.FLOAT not in types:
         found = next(iter(types))

@@ -10,9 +10,9 @@ from typing import Final
 
 import numpy as np
 import onnx_ir as ir
-import onnx_ir.passes.common as common_passes
 
 from sn_deploy.check.batch import Batch
+from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.precision.files import load_model
 from sn_deploy.runtime.ort import OrtSession
 
@@ -40,7 +40,7 @@ def largest_values(source: Path, batches: Iterable[Batch], nodes: Collection[str
         nodes: names of the nodes to look at.
     """
     model = load_model(source)
-    common_passes.ShapeInferencePass()(model)
+    infer_shapes(model, str(source))
     graph = model.graph
     kept = list(graph.outputs)
     graph.outputs.clear()

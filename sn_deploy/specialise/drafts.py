@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.graph import op
+from sn_deploy.graph.weights import new_weight
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.tensors import Array
 from sn_deploy.specialise.expected import add_statistics
@@ -16,7 +17,6 @@ from sn_deploy.specialise.forms import Choice, Runtime, choose
 from sn_deploy.specialise.layers import Layer, layers_of
 from sn_deploy.specialise.load import load, write_draft
 from sn_deploy.specialise.replace import replace
-from sn_deploy.specialise.weights import new_weight
 
 # Layer -> what it is to compute instead.
 Changes = Mapping[str, FoldedSwitchNorm]

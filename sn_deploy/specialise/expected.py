@@ -17,9 +17,9 @@ import onnx_ir as ir
 
 from sn_deploy.check.batch import Batch
 from sn_deploy.folded import FoldedSwitchNorm
+from sn_deploy.graph.weights import new_weight
 from sn_deploy.specialise.layers import Layer
 from sn_deploy.specialise.samples import Run
-from sn_deploy.specialise.weights import new_weight
 
 Float64Array = npt.NDArray[np.float64]
 

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from sn_deploy.folded import FoldedSwitchNorm
+from sn_deploy.graph.weights import new_weight
 from sn_deploy.specialise.layers import Layer
-from sn_deploy.specialise.weights import new_weight
 
 Float64Array = npt.NDArray[np.float64]
 Array = npt.NDArray[np.generic]

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Final
 
 import onnx_ir as ir
-import onnx_ir.passes.common as common_passes
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.layers import switch_norm_nodes
 from sn_deploy.graph.order import first_out_of_order
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, weight_bytes
@@ -49,7 +49,7 @@ def load(path: Path) -> ir.Model:
             expected="a file written by `sn-deploy export` without --inline, or by `sn-deploy fuse`",
             mend="find the layers of other files with: sn-deploy fuse",
         )
-    common_passes.ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    infer_shapes(model, str(path))
     return model
 
 

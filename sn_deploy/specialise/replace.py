@@ -10,10 +10,10 @@ import onnx_ir.passes.common as common_passes
 
 from sn_deploy.graph import op
 from sn_deploy.graph.layers import write_functions
+from sn_deploy.graph.weights import new_weight
 from sn_deploy.specialise.fold import fold
 from sn_deploy.specialise.forms import Choice, Form
 from sn_deploy.specialise.layers import Layer
-from sn_deploy.specialise.weights import new_weight
 
 
 def replace(model: ir.Model, choices: Sequence[tuple[Layer, Choice]]) -> None:

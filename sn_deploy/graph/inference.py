@@ -1,0 +1,84 @@
+"""ONNX's shape inference for files that may come from anybody. All that infers shapes does it here.
+
+Inference holds each tensor's shape, and, where it follows the values of shapes ("data propagation", which finds the
+sizes behind a computed Reshape), a list of the numbers of every vector that may be a shape. A small file can make both
+endless: `Gather` adds up the axes of its inputs and `Concat` their numbers, so that thirty nodes make 2^30 of them; a
+vector that is declared long needs no node at all; and the body of a function is gone through wherever it is called. So
+what would be held is counted first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import Final
+
+import onnx_ir as ir
+import onnx_ir.passes.common as common_passes
+
+from sn_deploy.errors import SnDeployError
+from sn_deploy.graph.inference_size import EndlessError, InferenceSize
+
+# Numbers of all vectors that are followed, some 100 bytes each.
+_MOST_FOLLOWED: Final = 1 << 21
+
+
+def infer_shapes(model: ir.Model, where: str | None = None) -> None:
+    """Gives the values of ``model`` the shapes and types that can be inferred. Changes ``model``; where inference fails
+    it stays as it is.
+
+    Args:
+        where: the file, for errors.
+
+    Raises:
+        SnDeployError: as `check_inference`.
+    """
+    check_inference(model, where)
+    stated = [(value, value.shape) for graph in model.graphs() for value in _values(graph)]
+    _infer(model, follow=False)
+    # Again, since lengths are known now that the file left out.
+    if check_inference(model, where).followed <= _MOST_FOLLOWED:
+        # From the start: a name that inference gave to an unknown size would stay, though the size can be known.
+        for value, shape in stated:
+            value.shape = shape
+        _infer(model, follow=True)
+
+
+def _values(graph: ir.Graph) -> Iterator[ir.Value]:
+    yield from graph.inputs
+    for node in graph:
+        yield from node.outputs
+
+
+def check_inference(model: ir.Model, where: str | None = None) -> InferenceSize:
+    """What inference would hold, for those that infer shapes on their own, such as onnx's converter and its inliner.
+
+    Raises:
+        SnDeployError: shapes without end, or functions that call each other without end.
+    """
+    try:
+        return InferenceSize(model)
+    except EndlessError as error:
+        raise SnDeployError(
+            f"its {error} have no end: inferring its shapes would take gigabytes",
+            where=where,
+            expected="an ONNX model of a network",
+        ) from error
+
+
+def _infer(model: ir.Model, follow: bool) -> None:
+    with _quiet():
+        common_passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=follow)(model)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the traceback that the pass logs where it fails: shapes that stay unknown are no error."""
+    logger = logging.getLogger(common_passes.ShapeInferencePass.__module__)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
