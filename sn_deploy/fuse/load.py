@@ -23,7 +23,7 @@ from sn_deploy.fuse.validate import check_sizes
 from sn_deploy.graph import op
 from sn_deploy.graph.function_body import MAX_OPSET, MIN_OPSET
 from sn_deploy.graph.inference import check_inference, infer_shapes
-from sn_deploy.graph.order import first_out_of_order
+from sn_deploy.graph.order import check_order
 from sn_deploy.input_file import COPY_AGAIN
 from sn_deploy.onnx_file import external_files, read_proto
 
@@ -75,14 +75,7 @@ def load(path: Path, *, freeze: bool = False) -> Loaded:
     infer_shapes(model, str(path))
     with _as_invalid(path):
         _give_back(model, weights, path.parent)
-    found = first_out_of_order(model)
-    if found is not None:
-        node, value = found
-        raise SnDeployError(
-            f"its nodes are out of order: {node.op_type} {node.name!r} uses {value.name!r} before it is made",
-            where=str(path),
-            expected="nodes in topological order, as ONNX demands",
-        )
+    check_order(model, str(path))
     return Loaded(model, opset, nodes, size)
 
 

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import op
 from sn_deploy.graph.layers import switch_norm_nodes, write_functions
-from sn_deploy.graph.order import first_out_of_order
+from sn_deploy.graph.order import check_order
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def fuse_epilogues(model: ir.Model) -> EpilogueFusion:
         SnDeployError: nodes of the model are out of order, or a fused form has no function body (see
             `sn_deploy.graph.layers.write_functions`).
     """
-    _check_order(model)
+    check_order(model, "the model")
     fused: dict[ir.Node, tuple[str, ...]] = {}
     apart: dict[ir.Node, str] = {}
     for node in reversed(switch_norm_nodes(model)):
@@ -65,7 +64,7 @@ def fuse_epilogues(model: ir.Model) -> EpilogueFusion:
             apart[node] = found
     if fused:
         write_functions(model)
-        _check_order(model)
+        check_order(model, "the model")
     in_order = switch_norm_nodes(model)
     return EpilogueFusion(
         {node: fused[node] for node in in_order if node in fused},
@@ -198,14 +197,3 @@ def _is_constant(value: ir.Value | None, number: float) -> bool:
     if tensor is None or tensor.shape.rank() > 1 or tensor.size != 1:
         return False
     return bool(np.all(tensor.numpy() == number))
-
-
-def _check_order(model: ir.Model) -> None:
-    found = first_out_of_order(model)
-    if found is not None:
-        node, value = found
-        raise SnDeployError(
-            f"nodes are out of order: it uses {value.name!r} before it is made",
-            where=f"node {node.name or node.op_type}",
-            expected="nodes in topological order, as ONNX demands",
-        )

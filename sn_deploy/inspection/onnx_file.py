@@ -13,7 +13,7 @@ from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import op
 from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.layers import count_nodes, switch_norm_nodes
-from sn_deploy.graph.order import first_out_of_order
+from sn_deploy.graph.order import check_order
 from sn_deploy.input_file import COPY_AGAIN
 from sn_deploy.inspection.layer import LayerWeights, kind_from_rank, spread
 from sn_deploy.onnx_file import read_proto
@@ -36,7 +36,7 @@ def layers_from_onnx(path: Path) -> list[LayerWeights]:
             contract.
     """
     model = _load(path)
-    _check_order(model, path)
+    check_order(model, str(path))
     layers = [_layer_from_node(node, path) for node in switch_norm_nodes(model)]
     if not layers:
         raise SnDeployError(
@@ -59,18 +59,6 @@ def _load(path: Path) -> ir.Model:
     # Shapes that the file doesn't state; a graph that the inference can't follow is shown without them.
     infer_shapes(model, str(path))
     return model
-
-
-def _check_order(model: ir.Model, path: Path) -> None:
-    found = first_out_of_order(model)
-    if found is not None:
-        node, value = found
-        raise SnDeployError(
-            f"its nodes are out of order: {node.op_type} {node.name!r} uses {value.name!r} before it is made",
-            where=str(path),
-            expected="nodes in topological order, as ONNX demands",
-            mend="export it again",
-        )
 
 
 def _layer_from_node(node: ir.Node, path: Path) -> LayerWeights:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.layers import switch_norm_nodes
-from sn_deploy.graph.order import first_out_of_order
+from sn_deploy.graph.order import check_order
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, weight_bytes
 from sn_deploy.input_file import read_head
 from sn_deploy.onnx_file import read_model
@@ -34,14 +34,7 @@ def load(path: Path) -> ir.Model:
             mend=f"specialise the portable file that it was made of, {stamp.source}, and optimise the result",
         )
     model = read_model(path)
-    found = first_out_of_order(model)
-    if found is not None:
-        node, value = found
-        raise SnDeployError(
-            f"its nodes are out of order: {node.op_type} {node.name!r} uses {value.name!r} before it is made",
-            where=str(path),
-            expected="nodes in topological order, as ONNX demands",
-        )
+    check_order(model, str(path))
     if not switch_norm_nodes(model):
         raise SnDeployError(
             "has no SwitchNorm node",

@@ -298,7 +298,7 @@ def test_nodes_out_of_order_are_refused() -> None:
     late = model.graph[1]
     model.graph.remove(late)
     model.graph.append(late)
-    with pytest.raises(SnDeployError, match="node s_node: nodes are out of order: it uses 'b' before it is made"):
+    with pytest.raises(SnDeployError, match="nodes are out of order: Add 's_node' uses 'b' before"):
         fuse_epilogues(model)
 
 
