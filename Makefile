@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all test-lowest test-newest lock test-native test-tensorrt tensorrt test-triton triton \
-	test-ort-versions ort-versions sanitized fuzzers test-fuzz soak wheel sbom lint format clean
+.PHONY: demo test test-all lowest test-lowest newest test-newest check-lock lock test-native test-tensorrt tensorrt \
+	test-triton triton test-ort-versions ort-versions sanitized fuzzers test-fuzz soak soak-long wheel sbom lint format clean
 
 # One stamp per set of extras: installs again, and builds the native library, only when what goes into that changes. The
 # libraries are those of the lock file, each held against its hash.
@@ -15,6 +15,11 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python $(PIP_INSTALL) --upgrade "pip>=24"
 	$(BIN)/python $(PIP_INSTALL) --require-hashes --requirement $<
+	$(MAKE) --no-print-directory .venv/.project
+	touch $@
+
+# The project itself, the same for all sets of libraries.
+.venv/.project: pyproject.toml $(NATIVE_SOURCES)
 	$(BIN)/python $(PIP_INSTALL) --no-deps --editable .
 	touch $@
 
@@ -45,30 +50,48 @@ lock: $(UV)
 		$(COMPILE) --upgrade --universal --python-version 3.10 --generate-hashes --extra $$extra -o requirements/$$extra.txt \
 		|| exit 1; done
 
-# What meets other libraries, with the oldest of them that pyproject.toml allows, and with the newest, in environments
-# of their own. The newest need no run of their own where they are those of the lock file.
+# What meets other libraries, with the oldest of them that pyproject.toml allows, and with the newest. Why these tests, and
+# what becomes of a library that is newer than the lock file: docs/decisions/0015-libraries.md.
 OLD_AND_NEW := $(IN_PARALLEL) -m "not slow" -W default tests/graph tests/runtime tests/native tests/calibrate \
 	tests/fuse/test_exporters.py tests/recognise/test_accepted.py tests/cli/test_check_command.py tests/test_nn.py \
 	tests/cli/test_calibrate_command.py tests/test_agreement.py tests/test_checkpoint.py
 
-test-lowest: $(UV)
-	mkdir -p build/lowest
-	$(COMPILE) --resolution lowest-direct --extra test -o build/lowest/requirements.txt --python $(PYTHON)
-	$(PYTHON) -m venv build/lowest/.venv
-	$(UV) pip install --quiet --python build/lowest/.venv/bin/python --requirement build/lowest/requirements.txt pip
-	build/lowest/.venv/bin/python $(PIP_INSTALL) --no-deps --editable .
-	SN_TEST_OLD_LIBRARIES=1 build/lowest/.venv/bin/python -m pytest $(OLD_AND_NEW)
+# In an environment of their own, which `make lowest` brings alone.
+LOWEST := build/lowest
+lowest: $(LOWEST)/.complete
 
-test-newest: $(UV) .venv/.installed-test
-	mkdir -p build/newest
-	$(COMPILE) --upgrade --extra test -o build/newest/requirements.txt --python $(BIN)/python
-	build/uv/bin/uv pip compile --quiet --no-header --no-annotate --python $(BIN)/python requirements/test.txt \
-		-o build/newest/locked.txt
-	if diff build/newest/locked.txt build/newest/requirements.txt; then echo "the lock file has the newest"; else \
-		$(PYTHON) -m venv build/newest/.venv && \
-		$(UV) pip install --quiet --python build/newest/.venv/bin/python --requirement build/newest/requirements.txt pip && \
-		build/newest/.venv/bin/python $(PIP_INSTALL) --no-deps --editable . && \
-		build/newest/.venv/bin/python -m pytest $(OLD_AND_NEW); fi
+$(LOWEST)/.complete: pyproject.toml | $(UV)
+	mkdir -p $(LOWEST)
+	$(COMPILE) --resolution lowest-direct --extra test -o $(LOWEST)/requirements.txt --python $(PYTHON)
+	$(PYTHON) -m venv --clear $(LOWEST)/.venv
+	$(UV) pip install --quiet --python $(LOWEST)/.venv/bin/python --requirement $(LOWEST)/requirements.txt pip
+	touch $@
+
+test-lowest: $(LOWEST)/.complete
+	$(LOWEST)/.venv/bin/python $(PIP_INSTALL) --no-deps --editable .
+	SN_TEST_OLD_LIBRARIES=1 $(LOWEST)/.venv/bin/python -m pytest $(OLD_AND_NEW)
+
+# Laid over the environment of the tests: only what is newer is brought. `make newest` brings it and says what it is.
+NEWEST := build/newest
+newest: $(UV)
+	mkdir -p $(NEWEST)
+	$(COMPILE) --upgrade --extra test -o $(NEWEST)/newest.txt --python $(PYTHON)
+	$(UV) pip compile --quiet --no-header --no-annotate --python $(PYTHON) requirements/test.txt -o $(NEWEST)/locked.txt
+	grep --invert-match --line-regexp --fixed-strings --file $(NEWEST)/locked.txt $(NEWEST)/newest.txt \
+		> $(NEWEST)/newer.txt || test $$? = 1
+	rm -rf $(NEWEST)/packages
+	test ! -s $(NEWEST)/newer.txt || $(UV) pip install --quiet --no-deps --python $(PYTHON) \
+		--target $(NEWEST)/packages --requirement $(NEWEST)/newer.txt
+	@sed 's/^/newer than the lock file: /' $(NEWEST)/newer.txt
+
+test-newest: newest .venv/.installed-test
+	if test -s $(NEWEST)/newer.txt; then \
+		PYTHONPATH=$(CURDIR)/$(NEWEST)/packages $(BIN)/python -m pytest $(OLD_AND_NEW); \
+	else echo "the lock file has the newest: make test runs with them"; fi
+
+# Fails where the lock file is old: then `make lock`, `make test`, and a change of its own.
+check-lock: newest
+	test ! -s $(NEWEST)/newer.txt
 
 # The C++ tests, under the address and undefined-behaviour sanitizers; then the short forms of what `make soak` does with
 # them: the tests' and the library's threads under the thread sanitizer, the library in ONNX Runtime under both, and some
@@ -87,6 +110,7 @@ test-native: .venv/.installed-test sanitized
 
 # A real TensorRT 10 and 11 and a CUDA compiler, for tests; fetched once. Needs mvn and cargo.
 TENSORRT := build/tensorrt
+TRITON := build/triton
 tensorrt: $(TENSORRT)/root/.complete
 
 $(TENSORRT)/root/.complete: tools/get_tensorrt.py
@@ -115,19 +139,26 @@ fuzzers: $(TENSORRT)/root/.complete
 		-DSN_SANITIZE=address,undefined,fuzzer-no-link -DSN_WITH_FUZZERS=ON
 	cmake --build build/native-fuzz --target fuzz_node fuzz_plugin10 fuzz_plugin11
 
-SOAK = TENSORRT_TEST_ROOT=$(TENSORRT)/root SN_PLUGIN_BUILD=$(TENSORRT)/plugin $(BIN)/python tools/soak.py
+# The client of Triton and atheris are taken along where they have been brought.
+ATHERIS := build/atheris
+SOAK = TENSORRT_TEST_ROOT=$(TENSORRT)/root SN_PLUGIN_BUILD=$(TENSORRT)/plugin TRITON_TEST_ROOT=$(CURDIR)/$(TRITON) \
+	PYTHONPATH=$(CURDIR)/$(ATHERIS) $(BIN)/python tools/soak.py
 
 test-fuzz: .venv/.installed-test fuzzers
 	$(SOAK) build/fuzz-short --short --again --only fuzz-node fuzz-plugin-11 creators kills
 
-# All of docs/reliability.md; some hours. Goes on where it was ended.
-soak: .venv/.installed-test sanitized fuzzers
+$(ATHERIS)/.complete: requirements/fuzz.in
+	rm -rf $(ATHERIS)
+	$(PYTHON) $(PIP_INSTALL) --target $(ATHERIS) --requirement $<
+	touch $@
+
+# docs/reliability.md in about an hour, and all of its figures in some hours. Both go on where they were ended.
+soak soak-long: .venv/.installed-test sanitized fuzzers $(TRITON)/.complete $(ATHERIS)/.complete
 	cmake -S plugins -B $(TENSORRT)/plugin $(WITH_TENSORRT)
 	cmake --build $(TENSORRT)/plugin
-	$(SOAK) build/soak
+	$(SOAK) build/$@ $(if $(findstring long,$@),--long)
 
 # A real Triton, its clients, Ray and the schemas of Kubernetes, for tests; fetched once. HAProxy's test wants haproxy.
-TRITON := build/triton
 triton: $(TRITON)/.complete
 
 $(TRITON)/.complete: tools/get_triton.py tools/get_tensorrt.py
@@ -145,20 +176,23 @@ ort-versions:
 test-ort-versions: .venv/.installed-test ort-versions
 	ORT_VERSIONS_ROOT=$(ORT_VERSIONS) $(BIN)/python -m pytest tests/serve/test_ort_versions.py
 
-# The wheel as it is released: for every Linux with a C library from a certain version on, in dist/; then installed and
-# looked at by doctor in a fresh environment. Without TensorRT and CUDA where these aren't found.
+# The wheel as it is released: for every Linux with a C library from a certain version on, in dist/; first installed and
+# looked at by doctor and mypy in a fresh environment. Without TensorRT and CUDA where these aren't found.
 RELEASE := build/release/bin
 $(RELEASE)/auditwheel: requirements/release.in
 	test -x $(RELEASE)/python || $(PYTHON) -m venv build/release
 	$(RELEASE)/python $(PIP_INSTALL) --requirement $<
 	touch $@
 
-wheel: .venv/.installed-test $(RELEASE)/auditwheel
-	rm -rf build/wheel && mkdir -p build/wheel dist
-	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
-	$(RELEASE)/auditwheel show build/wheel/*.whl
-	PATH=$(CURDIR)/$(RELEASE):$$PATH auditwheel repair --wheel-dir dist build/wheel/*.whl
-	SN_WHEEL_FOLDER=$(CURDIR)/dist $(BIN)/python -m pytest tests/test_wheel.py
+WHEEL := build/wheel
+wheel: .venv/.installed-dev $(RELEASE)/auditwheel
+	rm -rf $(WHEEL)
+	mkdir -p dist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(WHEEL)/plain .
+	$(RELEASE)/auditwheel show $(WHEEL)/plain/*.whl
+	PATH=$(CURDIR)/$(RELEASE):$$PATH auditwheel repair --wheel-dir $(WHEEL)/repaired $(WHEEL)/plain/*.whl
+	SN_WHEEL_FOLDER=$(CURDIR)/$(WHEEL)/repaired $(BIN)/python -m pytest tests/test_wheel.py
+	cp $(WHEEL)/repaired/*.whl dist/
 
 # What `make demo` installs, with versions and hashes, as a CycloneDX document.
 sbom: $(RELEASE)/auditwheel

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -32,7 +34,7 @@ def test_damaged_files_of_every_kind_are_refused_in_one_line(tmp_path: Path) -> 
 
 def test_the_search_finds_a_planted_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("sn_deploy.runtime.trt.sidecar._check_types", lambda *arguments: None)
-    faults, _ = soak_documents.run(135, 1, tmp_path)
+    faults, _ = soak_documents.run(20, 1, tmp_path, only=["net.engine.json"])
     assert any("net.engine.json" in fault and "Error" in fault for fault in faults)
     assert list(tmp_path.glob("case-*-net.engine.json"))
 
@@ -108,6 +110,62 @@ def test_dicts_that_hold_each_other_many_times(tmp_path: Path) -> None:
     assert (tmp_path / "laughs.pth").stat().st_size < 20_000
     with pytest.raises(SnDeployError, match="holds more than 10000 dicts"):
         read_checkpoint(tmp_path / "laughs.pth")
+
+
+def test_tensors_that_repeat_a_number_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({"weight": torch.ones(1).expand(1 << 28)}, tmp_path / "net.pth")  # 1 GiB to whoever copies it
+    assert (tmp_path / "net.pth").stat().st_size < 5000
+    assert read_checkpoint(tmp_path / "net.pth")["weight"].shape == (1 << 28,)
+    monkeypatch.setattr("sn_deploy.checkpoint.state_dicts.free_memory", lambda: 1 << 29)
+    with pytest.raises(SnDeployError, match=r"its tensors claim 1\.0 GiB \(expected at most the 0\.5 GiB"):
+        read_checkpoint(tmp_path / "net.pth")
+
+
+def test_tensors_without_data(tmp_path: Path) -> None:
+    torch.save({"weight": torch.empty(1 << 40, device="meta")}, tmp_path / "net.pth")
+    with pytest.raises(SnDeployError, match="weight has a shape and no data"):
+        read_checkpoint(tmp_path / "net.pth")
+
+
+def test_a_name_of_many_parts(tmp_path: Path) -> None:
+    torch.save({"." * 1_000_000 + "weight": torch.ones(2)}, tmp_path / "net.pth")
+    # With each of its million ends tried it took hours.
+    assert list(read_checkpoint(tmp_path / "net.pth", match=["weight"])) == ["weight"]
+
+
+def test_samples_beside_something_else(tmp_path: Path) -> None:
+    npz_of_zeros(tmp_path / "x.npz", 4)
+    with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
+        archive.writestr("readme.txt", "what is in it")
+    with pytest.raises(SnDeployError, match=r"'readme\.txt' in it is no array"):
+        open_arrays(tmp_path / "x.npz", [IMAGE], None)
+
+
+# In a process of its own: an audit hook stays for ever. Atheris finds more (tools/fuzz_checkpoints.py).
+HOSTILE = """
+import sys
+from tools import checkpoint_readers
+{plant}
+sys.exit(checkpoint_readers.main(["600"]))
+"""
+UNSAFE = """
+import torch
+load = torch.load
+torch.load = lambda *arguments, **options: load(*arguments, **{**options, "weights_only": False})
+"""
+
+
+@pytest.mark.parametrize(("plant", "code"), [("", 0), (UNSAFE, 1)], ids=["ours", "planted"])
+def test_hostile_files_run_nothing(plant: str, code: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HOSTILE.replace("{plant}", plant)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
+    assert ("has run" in done.stdout and "os.system" in done.stdout) == bool(code)
 
 
 class Runs:

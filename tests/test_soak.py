@@ -138,7 +138,7 @@ def test_parts_are_taken_and_gone_on_with(tmp_path: Path) -> None:
 
 
 def test_the_plan_names_every_part(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    for form in ([], ["--short"]):
+    for form in ([], ["--short"], ["--long"]):
         assert soak.main([str(tmp_path / "never"), "--dry-run", *form]) == 0
         said = capsys.readouterr().out
         assert all(f"\n{part.name} " in f"\n{said}" for part in PARTS)

@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 ROOT = Path(__file__).resolve().parents[1]
 LEAST_S = 20  # with less left, no part is begun
@@ -26,13 +27,13 @@ class Place:
         output: the folder for everything that is written.
         build: the CMake build folder of ``plugins/``, or the folder of several.
         seconds: what the part may take.
-        short: whether the short form of each part is run.
+        form: how much each part does: ``short`` (some seconds), ``usual``, or ``long`` (all that was ever asked of it).
     """
 
     output: Path
     build: Path
     seconds: float = 0.0
-    short: bool = False
+    form: Literal["short", "usual", "long"] = "usual"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Long runs, sanitizers and fuzzers, in one call: what docs/reliability.md says, measured.
 
-    python tools/soak.py OUTPUT [--build FOLDER] [--short] [--budget SECONDS] [--only PART …] [--skip PART …]
+    python tools/soak.py OUTPUT [--build FOLDER] [--short | --long] [--budget SECONDS] [--only PART …] [--skip PART …]
     python tools/soak.py OUTPUT --dry-run
 
 `make soak` builds what it needs and calls it. OUTPUT gets, as it comes: ``soak.json`` (each part's result and figures),
@@ -68,7 +68,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--build", type=Path, metavar="FOLDER", default=ROOT / "build", help="of the CMake build folders"
     )
-    parser.add_argument("--short", action="store_true", help="the short form of each part, as CI runs it")
+    forms = parser.add_mutually_exclusive_group()
+    forms.add_argument("--short", action="store_true", help="the short form of each part, as CI runs it")
+    forms.add_argument("--long", action="store_true", help="all figures of docs/reliability.md: some hours")
     parser.add_argument("--budget", type=float, default=36000, metavar="SECONDS", help="for all parts (default: 36000)")
     parser.add_argument(
         "--only", nargs="+", choices=names, default=names, metavar="PART", help=f"of {', '.join(names)}"
@@ -86,7 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     options = parse(arguments)
     deadline = time.monotonic() + options.budget
-    place = Place(options.output.resolve(), options.build.resolve(), short=options.short)
+    form = "short" if options.short else "long" if options.long else "usual"
+    place = Place(options.output.resolve(), options.build.resolve(), form=form)
     parts = [part for part in PARTS if part.name in options.only and part.name not in options.skip]
     if options.dry_run:
         print(plan(parts, place))

@@ -1,10 +1,11 @@
-"""Damaged checkpoints, samples, parts and sidecars through the commands that read them.
+"""Damaged checkpoints, samples, parts, sidecars, configs and models through the commands that read them.
 
     python -m tools.soak_documents COUNT [SEED]
 
 Each case is a real file with a few bytes, or values of its JSON, changed by chance, then given to the command line in
 this process: it has to exit with 0, 1 or 2, in at most 20 s, and print no traceback. A case that doesn't is named by
-its number, which with the seed makes it again, and its file is kept. Exit code 0: none failed. 1: some did.
+its number, which with the seed makes it again, and its file is kept. A repository's config.pbtxt and labels are among
+them where tritonclient can be imported (tools/triton_client.py). Exit code 0: none failed. 1: some did.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import torch
 from sn_deploy.cli import main as command_line
 from tests.check.small_net import write_net
 from tests.engine.made_sidecar import made_sidecar
+from tools.triton_client import triton_client
 
 MOST_S: Final = 20.0
 NET: Final = """
@@ -58,6 +60,11 @@ class Kind:
     file: str
     line: Sequence[str]
 
+    @property
+    def folder(self) -> str | None:
+        """Of a file in one: the folder that the command changes, and that is put back behind each case."""
+        return self.file.partition("/")[0] if "/" in self.file else None
+
 
 CALIBRATE: Final = ("calibrate", "--model", "small.py:net", "--data", "x.npy", "--batch-size", "4")
 KINDS: Final = (
@@ -70,37 +77,64 @@ KINDS: Final = (
     Kind("net.engine.json", ("inspect", "net.engine")),
     Kind("data.npz", ("check", "net.onnx", "--data", "data.npz", "--limit", "4", "--no-latency")),
     Kind("x.npy", ("check", "net.onnx", "--data", "x.npy", "--limit", "4", "--no-latency")),
+    Kind("labels.txt", ("check", "net.onnx", "--data", "x.npy", "--labels", "labels.txt", "--no-latency")),
+    Kind("sn.onnx", ("inspect", "sn.onnx")),
+    Kind("one.onnx", ("diff", "one.onnx", "net.onnx", "--no-run")),
+    Kind("two.onnx", ("specialise", "two.onnx", "-o", "written.onnx")),
+    Kind("three.onnx", ("convert-precision", "three.onnx", "--precision", "fp16", "-o", "written.onnx")),
+)
+SERVE: Final = ("serve", "triton", "net.onnx", "-o", "repository", "--name", "net", "--labels", "names.txt")
+SERVE_KINDS: Final = (
+    Kind("repository/net/config.pbtxt", (*SERVE, "--config", "keep")),
+    Kind("repository/net/logits.labels.txt", (*SERVE, "--config", "keep")),
 )
 
 
-def make_files() -> None:
-    """The files of all kinds, whole, in the current folder."""
+def make_samples() -> None:
+    """Images in both formats, in the current folder."""
     generator = np.random.default_rng(0)
-    Path("small.py").write_text(NET, encoding="utf-8")
-    write_net(Path("net.onnx"))
     samples = generator.standard_normal((8, 3, 8, 8)).astype(np.float32)
     np.save("x.npy", samples)
     np.savez_compressed("data.npz", image=samples, labels=np.arange(8) % 3)
-    Path("net.engine").write_bytes(b"engine")
-    Path("net.engine.json").write_text(json.dumps({"schema": 1, **asdict(made_sidecar())}), encoding="utf-8")
-    quiet(["export", "--model", "small.py:net", "--input", "1x3x8x8", "--dynamic", "batch", "-o", "sn.onnx"])
+
+
+def make_checkpoints() -> None:
+    """A model, its checkpoint in all formats, and a part of a calibration; over what `make_samples` made."""
+    Path("small.py").write_text(NET, encoding="utf-8")
     namespace: dict[str, Any] = {}
     exec(NET, namespace)
     state = namespace["net"]().state_dict()
     torch.save({"state_dict": state, "epoch": 3}, "net.pth")
     torch.save(state, "old.pth", _use_new_zipfile_serialization=False)
     safetensors.torch.save_file(state, "net.safetensors")
-    for line in (
-        [*CALIBRATE, "--checkpoint", "net.pth", "--shard", "1/1", "-o", "sums.npz"],
-        *(
-            ["check", "sn.onnx", "--limit", "16", "--no-latency", "--shard", f"{part}/2", "--json", f"part{part}.json"]
-            for part in (1, 2)
-        ),
-        ["check", "sn.onnx", "--limit", "8", "--no-latency", "--json", "check.json"],
-    ):
-        code, said = quiet(line)
-        if code:
-            raise RuntimeError(f"{' '.join(line)}: {said}")
+    whole([*CALIBRATE, "--checkpoint", "net.pth", "--shard", "1/1", "-o", "sums.npz"])
+
+
+def make_files() -> None:
+    """The files of all kinds, whole, in the current folder."""
+    make_samples()
+    make_checkpoints()
+    Path("labels.txt").write_text("0\n1\n2\n" * 2 + "3\n9\n", encoding="utf-8")
+    Path("names.txt").write_text("\n".join(f"digit {number}" for number in range(10)), encoding="utf-8")
+    write_net(Path("net.onnx"))
+    Path("net.engine").write_bytes(b"engine")
+    Path("net.engine.json").write_text(json.dumps({"schema": 1, **asdict(made_sidecar())}), encoding="utf-8")
+    whole(["export", "--model", "small.py:net", "--input", "1x3x8x8", "--dynamic", "batch", "-o", "sn.onnx"])
+    for name in ("one.onnx", "two.onnx", "three.onnx"):
+        shutil.copyfile("sn.onnx", name)
+    for part in (1, 2):
+        shard = ("--shard", f"{part}/2", "--json", f"part{part}.json")
+        whole(["check", "sn.onnx", "--limit", "16", "--no-latency", *shard])
+    whole(["check", "sn.onnx", "--limit", "8", "--no-latency", "--json", "check.json"])
+    if triton_client():
+        whole(SERVE)
+
+
+def whole(line: Sequence[str]) -> None:
+    """Runs a command line that has to succeed."""
+    code, said = quiet(line)
+    if code:
+        raise RuntimeError(f"{' '.join(line)}: {said}")
 
 
 def quiet(line: Sequence[str]) -> tuple[int, str]:
@@ -120,7 +154,7 @@ def damaged(content: bytes, draw: random.Random, *, is_json: bool) -> bytes:
     if is_json and draw.random() < 0.8:
         document = json.loads(content)
         for _ in range(draw.randint(1, 3)):
-            document = _changed(document, draw)
+            document = changed_document(document, draw)
         return json.dumps(document).encode("utf-8", "surrogatepass")
     changed = bytearray(content)
     for _ in range(draw.choice((1, 1, 2, 8, 64))):
@@ -146,7 +180,7 @@ def damaged(content: bytes, draw: random.Random, *, is_json: bool) -> bytes:
     return bytes(changed)
 
 
-def _changed(node: Any, draw: random.Random) -> Any:
+def changed_document(node: Any, draw: random.Random) -> Any:
     """A copy with one value, key or entry somewhere in it changed."""
     if isinstance(node, (dict, list)) and node and draw.random() < 0.85:
         copy = dict(node) if isinstance(node, dict) else list(node)
@@ -159,7 +193,7 @@ def _changed(node: Any, draw: random.Random) -> Any:
         elif what < 0.2 and isinstance(copy, list):
             copy.append(copy[key])
         else:
-            copy[key] = _changed(copy[key], draw)
+            copy[key] = changed_document(copy[key], draw)
         return copy
     if isinstance(node, str) and draw.random() < 0.5:
         return node[: draw.randrange(len(node) + 1)] + draw.choice(("", "\x00", "é", "9" * 30))
@@ -186,23 +220,35 @@ def fault_of(kind: Kind, content: bytes) -> tuple[int, str | None]:
     return code, f"took {seconds:.1f} s" if seconds > MOST_S else None
 
 
-def run(count: int, seed: int, keep: Path) -> tuple[list[str], dict[int, int]]:
+def kinds() -> tuple[Kind, ...]:
+    """Those that can be tried here."""
+    return (*KINDS, *(SERVE_KINDS if triton_client() else ()))
+
+
+def run(count: int, seed: int, keep: Path, *, only: Sequence[str] = ()) -> tuple[list[str], dict[int, int]]:
     """Takes ``count`` cases, by turns of each kind; the faults, and how many ended with each exit code."""
+    all_kinds = [kind for kind in kinds() if not only or kind.file in only]
     faults, codes, before = [], dict.fromkeys((0, 1, 2), 0), Path.cwd()
     with tempfile.TemporaryDirectory() as name:
         os.chdir(name)
         try:
             make_files()
-            whole = {kind.file: Path(kind.file).read_bytes() for kind in KINDS}
+            contents = {kind.file: Path(kind.file).read_bytes() for kind in all_kinds}
+            for folder in {kind.folder for kind in all_kinds if kind.folder is not None}:
+                shutil.copytree(folder, f"{folder}.whole")
             for number in range(count):
-                kind = KINDS[number % len(KINDS)]
+                kind = all_kinds[number % len(all_kinds)]
                 draw = random.Random(f"{seed}/{number}")
-                code, fault = fault_of(kind, damaged(whole[kind.file], draw, is_json=kind.file.endswith(".json")))
+                code, fault = fault_of(kind, damaged(contents[kind.file], draw, is_json=kind.file.endswith(".json")))
                 codes[code] = codes.get(code, 0) + 1
                 if fault is not None:
-                    shutil.copyfile(kind.file, keep / f"case-{number}-{kind.file}")
+                    shutil.copyfile(kind.file, keep / f"case-{number}-{Path(kind.file).name}")
                     faults.append(f"case {number}, {kind.file}: {fault}")
-                Path(kind.file).write_bytes(whole[kind.file])
+                if kind.folder is None:
+                    Path(kind.file).write_bytes(contents[kind.file])
+                else:
+                    shutil.rmtree(kind.folder)
+                    shutil.copytree(f"{kind.folder}.whole", kind.folder)
         finally:
             os.chdir(before)
     return faults, codes
@@ -217,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(fault)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     told = f"{codes[2]} refused in one line, {codes[0] + codes[1]} read"
-    print(f"{count} damaged files of {len(KINDS)} kinds: {told}, {len(faults)} faults; at most {memory} MiB")
+    print(f"{count} damaged files of {len(kinds())} kinds: {told}, {len(faults)} faults; at most {memory} MiB")
     return 1 if faults else 0
 
 

@@ -4,17 +4,18 @@
 
 Each case runs a command over the result of an earlier run, in a process of its own, and kills it with SIGKILL at a
 moment drawn from the time that it takes, half of them from its end, in which files are written. The commands come in
-turns: fuse, specialise, export, calibrate and, where tritonclient is, serve. A file must then be the old one or the new
-one to the byte, a repository for Triton hold whole versions only. What a killed command may leave beside it is hidden
+turns: fuse, specialise, export, calibrate and, where tritonclient is installed or TRITON_TEST_ROOT names where `make
+triton` put it, serve. A file must then be the old one or the new one to the byte, a repository for Triton hold whole
+versions only. What a killed command may leave beside it is hidden
 (`.NAME-…`), and nothing reads it. Exit code 0: all held. 1: one didn't, and is named by its number.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -29,6 +30,7 @@ import numpy as np
 import torch
 
 from sn_deploy.cli import main as command_line
+from tools.triton_client import triton_client
 
 NET: Final = """
 import torch
@@ -48,7 +50,7 @@ IMPORTS: Final = (
 )  # fmt: skip
 EXPORT: Final = ("export", "--model", "small.py:net", "--input", "2x3x16x16")
 CALIBRATE: Final = ("calibrate", "--model", "small.py:net", "--data", "x.npy")
-REPOSITORY: Final = "repository/net"
+REPOSITORIES: Final = "repository"
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,9 @@ def commands() -> list[Command]:
             "n.pth",
         ),
     ]
-    if importlib.util.find_spec("tritonclient") is not None:
-        serve = ("serve", "triton", "c.onnx", "-o", "repository", "--name", "net", "--max-batch", "0")
-        found.append(Command(serve, serve, REPOSITORY))
+    if triton_client():
+        serve = ("serve", "triton", "c.onnx", "-o", REPOSITORIES, "--name", "net", "--max-batch", "0")
+        found.append(Command(serve, serve, REPOSITORIES))
     return found
 
 
@@ -124,30 +126,38 @@ def whole(line: Sequence[str]) -> float:
     return time.monotonic() - begin
 
 
-def content(output: str) -> bytes:
-    """Of a file; of a repository, what makes it whole."""
-    path = Path(output)
-    if output != REPOSITORY:
-        return path.read_bytes()
-    source = Path("c.onnx").read_bytes()
-    for version in (one for one in path.iterdir() if one.name.isdecimal()):
-        if (version / "model.onnx").read_bytes() != source:
-            raise ValueError(f"version {version.name} is not whole")
-    return (path / "config.pbtxt").read_bytes()
-
-
 class Kills:
-    """The two results of a command, and how its kills end."""
+    """A command's file, its two contents, and how kills of it end."""
 
     def __init__(self, command: Command) -> None:
         self.command = command
-        whole(command.new)
-        self.new = content(command.output)
-        whole(command.old)
-        self.old = content(command.output)
-        if command.output != REPOSITORY and self.old == self.new:
-            raise RuntimeError(f"{command.name}: both results are the same")
+        self.prepare()
         self.seconds = whole(command.new)
+
+    def prepare(self) -> None:
+        """Makes both contents."""
+        self.output = Path(self.command.output)
+        whole(self.command.new)
+        self.new = self.output.read_bytes()
+        whole(self.command.old)
+        self.old = self.output.read_bytes()
+        if self.old == self.new:
+            raise RuntimeError(f"{self.command.name}: both results are the same")
+
+    def reset(self) -> None:
+        """Puts the old content back."""
+        self.output.write_bytes(self.old)
+
+    def found(self) -> str:
+        """What lies there now: ``old`` or ``new``.
+
+        Raises:
+            ValueError: neither.
+        """
+        found = self.output.read_bytes()
+        if found not in (self.old, self.new):
+            raise ValueError(f"{len(found)} bytes, neither old nor new")
+        return "new" if found == self.new else "old"
 
     def kill(self, draw: random.Random) -> str:
         """One case: ``old`` or ``new``.
@@ -155,20 +165,70 @@ class Kills:
         Raises:
             ValueError: what lies there is neither, or something else lies there, too.
         """
-        output = Path(self.command.output)
-        if output.is_file():
-            output.write_bytes(self.old)
+        self.reset()
         before = visible()
         moment = draw.uniform(0, 1.2) if draw.random() < 0.5 else draw.uniform(0.75, 1.2)
         process = start(self.command.new)
         time.sleep(moment * self.seconds)
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
-        found = content(self.command.output)
-        more = {name for name in visible() - before if not name.startswith("repository/")}
-        if found not in (self.old, self.new) or more:
-            raise ValueError(f"{len(found)} bytes, neither old nor new; beside it {sorted(more) or 'nothing'}")
-        return "new" if found == self.new and self.old != self.new else "old"
+        ended = self.found()
+        if more := sorted(name for name in visible() - before if not name.startswith(f"{REPOSITORIES}/")):
+            raise ValueError(f"beside it lies {more}")
+        return ended
+
+
+class RepositoryKills(Kills):
+    """A folder of models, to which a version is added: the same for each of its files, and for a version as a whole."""
+
+    def prepare(self) -> None:
+        """The folder with one version, and with two."""
+        self.output, self.one = Path(REPOSITORIES), Path(".one")
+        shutil.rmtree(self.output, ignore_errors=True)
+        whole(self.command.old)
+        shutil.copytree(self.output, self.one)
+        self.old_files = files_of(self.output)
+        whole(self.command.new)
+        self.new_files = files_of(self.output)
+        self.reset()
+
+    def reset(self) -> None:
+        """Puts the folder with one version back."""
+        shutil.rmtree(self.output)
+        shutil.copytree(self.one, self.output)
+
+    def found(self) -> str:
+        """``old`` without the second version; with it ``new``, and then all that it needs is there.
+
+        What is outside versions' folders is for all of them and written first; the manifests come last.
+
+        Raises:
+            ValueError: a file that is neither the old nor the new one, a version that isn't whole.
+        """
+        files = files_of(self.output)
+        for name, content in files.items():
+            if content not in (self.old_files.get(name), self.new_files.get(name)):
+                raise ValueError(f"{name}: {len(content)} bytes, neither old nor new")
+        added = {name for name in self.new_files if name.startswith("net/")}
+        is_new = any(name.startswith("net/2/") for name in files)
+        missing = (added if is_new else self.old_files.keys()) - files.keys()
+        if missing:
+            raise ValueError(f"{sorted(missing)[0]} is missing")
+        if is_new and files["net/config.pbtxt"] != self.new_files["net/config.pbtxt"]:
+            raise ValueError("the second version is there, and config.pbtxt is the old one")
+        whole(self.command.new)  # it goes on from there
+        return "new" if is_new else "old"
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Name -> content of all files in a folder that aren't hidden."""
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    names = {path.relative_to(folder): path for path in found}
+    return {
+        str(name): path.read_bytes()
+        for name, path in names.items()
+        if not any(part.startswith(".") for part in name.parts)
+    }
 
 
 def visible() -> set[str]:
@@ -190,12 +250,13 @@ def run(count: int, seed: int, *, only: Sequence[str] = ()) -> tuple[Counter[str
         os.chdir(work)
         try:
             make_files()
-            kinds = [Kills(command) for command in commands() if not only or command.name in only]
+            wanted = [command for command in commands() if not only or command.name in only]
+            kinds = [(RepositoryKills if one.output == REPOSITORIES else Kills)(one) for one in wanted]
             for number in range(count):
                 kind = kinds[number % len(kinds)]
                 try:
                     ended[f"{kind.command.name} {kind.kill(random.Random(f'{seed}/{number}'))}"] += 1
-                except (ValueError, OSError) as error:
+                except (ValueError, OSError, RuntimeError) as error:
                     faults.append(f"kill {number}, {kind.command.name}: {error}")
         finally:
             os.chdir(before)

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from tools.parts import Part, Place
 
+Arguments = tuple[object, ...]
+
 THREADS, ADDRESSES, FUZZERS = "native-threads", "native-tests", "native-fuzz"
-# Seconds of a stress, and of a fuzzer; their numbers of cases.
-SHORT_S, LONG_S = 10, 300
-FUZZ_SHORT_S, FUZZ_LONG_RUNS, FUZZ_LONG_S = 7, 1_000_000, 3600
+# Of the short, the usual and the long form: seconds of a stress; runs of a fuzzer; seconds of one in C++, in Python.
+STRESS_S = (10, 120, 300)
+FUZZ_RUNS, FUZZ_S = (-1, 1_000_000, 1_000_000), (7, 3600, 3600)
+PYTHON_FUZZ_S = (10, 300, 3600)
 
 
-def module(name: str, short: tuple[object, ...], long: tuple[object, ...]) -> Callable[[Place], list[str]]:
-    """``python -m tools.NAME`` with the arguments of the short or the long form."""
-    return lambda place: [sys.executable, "-m", f"tools.{name}", *map(str, short if place.short else long)]
+def of_form(place: Place, values: tuple[Any, Any, Any]) -> Any:
+    """That of the form which is run."""
+    return values[("short", "usual", "long").index(place.form)]
+
+
+def module(
+    name: str, short: Arguments, usual: Arguments, long: Arguments | None = None
+) -> Callable[[Place], list[str]]:
+    """``python -m tools.NAME`` with the arguments of each form; the long one is the usual one where it isn't given."""
+
+    def command(place: Place) -> list[str]:
+        return [sys.executable, "-m", f"tools.{name}", *map(str, of_form(place, (short, usual, long or usual)))]
+
+    return command
 
 
 def needs(folder: str, *files: str) -> Callable[[Place], str | None]:
@@ -34,14 +50,14 @@ def _ctest(folder: str, short: str) -> Callable[[Place], list[str]]:
 
     def command(place: Place) -> list[str]:
         own = ["ctest", "--test-dir", str(place.build / folder), "--output-on-failure"]
-        return [*own, "-R", short] if place.short else own
+        return [*own, "-R", short] if place.form == "short" else own
 
     return command
 
 
 def _stress(name: str, folder: str, what: str) -> Part:
     def command(place: Place) -> list[str]:
-        seconds = SHORT_S if place.short else LONG_S
+        seconds = of_form(place, STRESS_S)
         return [sys.executable, "-m", "tools.soak_stress", str(place.build / folder), str(seconds)]
 
     return Part(name, what, 1800, command, needs(folder, "onnxruntime/tests/stress_onnxruntime"))
@@ -49,16 +65,27 @@ def _stress(name: str, folder: str, what: str) -> Part:
 
 def _fuzzer(name: str, program: str, what: str) -> Part:
     def command(place: Place) -> list[str]:
-        limits = ("-1", FUZZ_SHORT_S) if place.short else (FUZZ_LONG_RUNS, FUZZ_LONG_S)
-        own = [place.build / FUZZERS / program, place.output / "corpus" / name, *limits]
-        return [sys.executable, "-m", "tools.soak_fuzz", *map(str, own)]
+        own = [place.build / FUZZERS / program, place.output / "corpus" / name]
+        limits = [of_form(place, FUZZ_RUNS), of_form(place, FUZZ_S)]
+        return [sys.executable, "-m", "tools.soak_fuzz", *map(str, [*own, *limits])]
 
-    return Part(name, what, FUZZ_LONG_S + 300, command, needs(FUZZERS, program))
+    return Part(name, what, FUZZ_S[-1] + 300, command, needs(FUZZERS, program))
+
+
+def _python_fuzzer(name: str, of: str, what: str) -> Part:
+    def command(place: Place) -> list[str]:
+        limits = (str(of_form(place, FUZZ_RUNS)), str(of_form(place, PYTHON_FUZZ_S)))
+        return [sys.executable, "-m", "tools.soak_fuzz", of, str(place.output / "corpus" / name), *limits]
+
+    def missing(place: Place) -> str | None:
+        return None if importlib.util.find_spec("atheris") else "atheris isn't installed (`make soak` brings it)"
+
+    return Part(name, what, PYTHON_FUZZ_S[-1] + 600, command, missing)
 
 
 def _creators(place: Place) -> list[str]:
     # The folder that the environment names, before the run of a part sets its own.
-    count = 60 if place.short else 1000
+    count = of_form(place, (60, 1000, 1000))
     return [sys.executable, "-m", "tools.soak_creators", os.environ.get("SN_PLUGIN_BUILD", ""), str(count)]
 
 
@@ -86,14 +113,20 @@ PARTS: tuple[Part, ...] = (
         3600,
         lambda place: [
             *(sys.executable, "-X", "faulthandler", "-m", "tests.fuse.mutations", "0"),
-            str(200 if place.short else 10_000),
+            str(of_form(place, (200, 1500, 10_000))),
         ],
     ),
     Part(
         "documents",
-        "damaged checkpoints, samples, parts and sidecars through the commands that read them",
-        3600,
-        module("soak_documents", (300,), (30_000,)),
+        "damaged checkpoints, samples, parts, sidecars, configs and models through the commands that read them",
+        7200,
+        module("soak_documents", (300,), (3000,), (30_000,)),
+    ),
+    _python_fuzzer("fuzz-fuse", "tools.fuzz_fuse", "damaged ONNX models through fuse, guided by coverage (atheris)"),
+    _python_fuzzer(
+        "fuzz-checkpoints",
+        "tools.fuzz_checkpoints",
+        "damaged and hostile checkpoints and samples through their readers, guided by coverage (atheris)",
     ),
     Part(
         "kills",

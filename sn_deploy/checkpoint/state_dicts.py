@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from sn_deploy.archive import free_memory
 from sn_deploy.errors import SnDeployError
 
 # Names that wrappers put before a parameter's own, wherever the wrapped module sits: DataParallel and
@@ -104,6 +105,17 @@ def select(
         raise SnDeployError("holds no tensors by name", where=where, expected="a state dict, or a dict with one")
     if key is not None:
         found = [_named(found, key, where)]
+    chosen = _chosen(found, match, accept, where)
+    _check_sizes(chosen, where)
+    return chosen
+
+
+def _chosen(
+    found: list[StateDict],
+    match: Collection[str] | None,
+    accept: Callable[[dict[str, torch.Tensor]], bool] | None,
+    where: str,
+) -> StateDict:
     if match is None:
         accepted = [s for s in found if accept is None or accept(s.tensors)] or found
         return _only([s for s in accepted if any(t.ndim for t in s.tensors.values())] or accepted, where)
@@ -113,6 +125,24 @@ def select(
     if best == 0:
         raise _nothing_fits(found, names, where)
     return _only([fit for fit in fits if _matches(fit, names) == best], where)
+
+
+def _check_sizes(state: StateDict, where: str) -> None:
+    """Refuses tensors without data, and those that repeat what the file has until no memory holds them.
+
+    A tensor's strides may be 0: one number of the file is then any number of elements.
+    """
+    claimed = 0
+    for name, tensor in state.tensors.items():
+        if tensor.is_meta:
+            raise SnDeployError(f"{name} has a shape and no data", where=where, expected="tensors with their data")
+        claimed += tensor.numel() * tensor.element_size()
+    if claimed > (free := free_memory()):
+        raise SnDeployError(
+            f"its tensors claim {claimed / (1 << 30):.1f} GiB",
+            where=where,
+            expected=f"at most the {free / (1 << 30):.1f} GiB of memory that are free",
+        )
 
 
 def _named(found: list[StateDict], key: str, where: str) -> StateDict:
@@ -179,9 +209,10 @@ def _matches(state: StateDict, names: frozenset[str]) -> int:
 def _votes_by_prefix(state: StateDict, names: frozenset[str]) -> Counter[str]:
     """How many keys would fit ``names`` with each prefix stripped."""
     votes: Counter[str] = Counter()
+    longest = max((name.count(".") + 1 for name in names), default=0)
     for name in state.tensors:
         parts = name.split(".")
-        for start in range(len(parts)):
+        for start in range(max(len(parts) - longest, 0), len(parts)):
             rest = ".".join(parts[start:])
             if rest in names:
                 votes[name[: len(name) - len(rest)]] += 1

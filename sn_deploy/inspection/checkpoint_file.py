@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.inspection.layer import LayerWeights, kind_from_rank, spread
-from sn_deploy.runtime.torch import array_from_tensor, require_torch
+from sn_deploy.runtime.torch import is_plain, require_torch
 
 if TYPE_CHECKING:
     import torch  # noqa: TID251
@@ -47,9 +48,15 @@ def layers_from_checkpoint(path: Path, key: str | None = None) -> list[LayerWeig
     return [_layer(tensors, prefix, path) for prefix in prefixes]
 
 
-def natural_key(name: str) -> list[tuple[int, int | str]]:
+def natural_key(name: str) -> list[tuple[int, int, str]]:
     """Sorts ``layer2`` before ``layer10``."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"([0-9]+)", name)]
+    # Every second part is a number; by its length and digits, since Python reads none of more than 4,300.
+    parts = re.split(r"([0-9]+)", name)
+    numbers = [part.lstrip("0") if index % 2 else None for index, part in enumerate(parts)]
+    return [
+        (1, 0, part) if number is None else (0, len(number), number)
+        for part, number in zip(parts, numbers, strict=True)
+    ]
 
 
 def _prefixes(tensors: Mapping[str, object]) -> list[str]:
@@ -67,21 +74,34 @@ def _layer(tensors: Mapping[str, torch.Tensor], prefix: str, path: Path) -> Laye
             rank = tensor.ndim if parameter == "weight" else rank
             channels = channels or tensor.numel()
     has_bn_state = f"{prefix}running_mean" in tensors
-    if len(tensors[f"{prefix}mean_weight"].reshape(-1)) == 2 and has_bn_state:
+    if tensors[f"{prefix}mean_weight"].numel() == 2 and has_bn_state:
         rank = 2  # IN is what is missing, and only SN1d has none
     mean, var = (_weights(tensors, prefix, statistic, f"{path}, {name}") for statistic in ("mean", "var"))
     # A flat (C,) parameter fits any kind.
     gamma, *population = (
-        spread(array_from_tensor(tensors[prefix + key])) if prefix + key in tensors else None
+        spread(_numbers(tensors, prefix + key, path)) if prefix + key in tensors else None
         for key in ("weight", "running_mean", "running_var")
     )
     return LayerWeights(name, kind_from_rank(rank), channels, None, mean, var, None, gamma, *population)
 
 
+def _numbers(tensors: Mapping[str, torch.Tensor], name: str, where: object) -> npt.NDArray[np.float64]:
+    """A tensor's values.
+
+    Raises:
+        SnDeployError: it is sparse, quantized or complex: no parameter of an SN layer is.
+    """
+    tensor = tensors[name]
+    if not is_plain(tensor):
+        kind = f"{tensor.dtype}, {tensor.layout}".replace("torch.", "")
+        raise SnDeployError(f"{name} is {kind}", where=str(where), expected="plain numbers")
+    return np.asarray(tensor.detach().double().numpy(), np.float64)
+
+
 def _weights(
     tensors: Mapping[str, torch.Tensor], prefix: str, statistic: str, where: str
 ) -> tuple[float, float, float]:
-    raw = array_from_tensor(tensors[f"{prefix}{statistic}_weight"]).astype(np.float64).reshape(-1)
+    raw = _numbers(tensors, f"{prefix}{statistic}_weight", where).reshape(-1)
     if raw.size not in (2, 3):
         raise SnDeployError(f"{statistic}_weight has {raw.size} values", where=where, expected="2 or 3")
     if not np.isfinite(raw).all():
@@ -90,7 +110,7 @@ def _weights(
     if fixed is None:
         weights = np.exp(raw - raw.max())
         weights /= weights.sum()
-    elif fixed.reshape(-1)[:1].tolist() == [1]:
+    elif _numbers(tensors, f"{prefix}{statistic}_fixed", where).reshape(-1)[:1].tolist() == [1]:
         weights = raw  # Sparse SN (Shao et al., CVPR 2019) stores the choice itself once it is made.
     else:
         raise SnDeployError(

@@ -54,6 +54,14 @@ def array_from_tensor(tensor: torch.Tensor) -> Array:
     return np.asarray(tensor.numpy())
 
 
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Whether it holds a real number for each element: it isn't sparse, quantized, complex, or without data (meta)."""
+    import torch
+
+    kind = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
+    return kind and not tensor.is_complex()
+
+
 class TorchModel:
     """A torch module behind the interface of every runner: ``run(dict) -> dict``.
 

@@ -53,12 +53,24 @@ def read_folder(repository: Path, name: str) -> ModelFolder:
         int(one.name) for one in (path.iterdir() if path.is_dir() else ()) if one.is_dir() and one.name.isdecimal()
     )
     file = path / CONFIG
-    config = file.read_text(encoding="utf-8") if file.is_file() else None
+    config = read_text(file) if file.is_file() else None
     if config is None and versions:
         raise SnDeployError(
             f"has versions but no {CONFIG}", where=str(path), mend="choose another --name, or put its config there"
         )
     return ModelFolder(path, versions, config)
+
+
+def read_text(path: Path) -> str:
+    """A text file of a repository.
+
+    Raises:
+        SnDeployError: it can't be read, or is no UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SnDeployError(f"can't be read: {error}", where=str(path), expected="text in UTF-8") from error
 
 
 def add_version(
@@ -108,7 +120,7 @@ def _write_shared(folder: Path, config: str, shared: Mapping[str, Path], texts: 
                 shutil.copyfile(file, temporary)
     for name, text in {**texts, CONFIG: config}.items():
         target = folder / name
-        if not target.is_file() or target.read_text(encoding="utf-8") != text:
+        if not target.is_file() or target.read_bytes() != text.encode():
             with atomic_output(target) as temporary:
                 temporary.write_text(text, encoding="utf-8")
 

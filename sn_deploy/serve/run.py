@@ -28,7 +28,7 @@ from sn_deploy.serve.model_config import (
 from sn_deploy.serve.options import ServeOptions
 from sn_deploy.serve.payload import Payload, read_payload
 from sn_deploy.serve.proof import prove_batches
-from sn_deploy.serve.repository import CONFIG, ModelFolder, add_version, read_folder
+from sn_deploy.serve.repository import CONFIG, ModelFolder, add_version, read_folder, read_text
 
 KEEP: Final = "keep"
 REPLACE: Final = "replace"
@@ -166,7 +166,7 @@ def _label_texts(folder: ModelFolder, labels: Mapping[str, Sequence[str]], wante
     texts = {}
     for name, lines in labels.items():
         path, text = folder.path / name, "\n".join(lines) + "\n"
-        there = path.read_text(encoding="utf-8") if path.is_file() else text
+        there = read_text(path) if path.is_file() else text
         if there != text and wanted is None:
             raise SnDeployError(
                 "has other labels", where=str(path), mend="serve this model under another --name, or --config replace"

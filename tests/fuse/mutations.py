@@ -269,13 +269,13 @@ MUTATIONS: list[Mutation] = [
     other_extent, other_extent, other_versions, subgraph, functions, endless_names,
 ]  # fmt: skip
 
-_MODELS = list({**TRUE, **{name: lambda make=make: (make(), None) for name, make in DECOYS.items()}}.items())  # type: ignore[misc]
+MODELS = list({**TRUE, **{name: lambda make=make: (make(), None) for name, make in DECOYS.items()}}.items())  # type: ignore[misc]
 
 
 def mutated(seed: int) -> bytes:
     """The file of one seed: some mutations of a model, and now and then damaged bytes."""
     draw = Random(seed)
-    _, make = _MODELS[draw.randrange(len(_MODELS))]
+    _, make = MODELS[draw.randrange(len(MODELS))]
     model = make()[0]
     for _ in range(draw.choice([0, 1, 1, 2, 3, 8])):
         with contextlib.suppress(IndexError, ValueError, OverflowError, TypeError):  # protobuf takes no such value

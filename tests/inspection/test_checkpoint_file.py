@@ -119,6 +119,30 @@ def test_safetensors_are_sorted_with_numbers_by_value(tmp_path: Path) -> None:
 
 def test_names_of_digits_and_letters_can_be_compared() -> None:
     assert sorted(["a.x", "a.2", "3", "a", "a.10", ""], key=natural_key) == ["", "3", "a", "a.2", "a.10", "a.x"]
+    # A digit to Unicode and not to int; more digits than Python reads.
+    assert sorted(["1²2", "9" * 5000, "1²10"], key=natural_key) == ["1²2", "1²10", "9" * 5000]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("mean_weight", torch.ones(3).to_sparse()),
+        ("weight", torch.ones(1, 6, 1, 1, dtype=torch.complex64)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
+def test_tensors_that_are_no_plain_numbers(tmp_path: Path, name: str, value: torch.Tensor) -> None:
+    state = sn("bn", [0.0, 1.0, 2.0], [0.0, 1.0, 2.0]) | {f"bn.{name}": value}
+    with pytest.raises(SnDeployError, match=rf"bn\.{name} is .* \(expected plain numbers\)"):
+        read(state, tmp_path)
+
+
+def test_numbers_of_eight_bits(tmp_path: Path) -> None:
+    state = sn("bn", [0.0, 1.0, 2.0], [0.0, 1.0, 2.0])
+    state["bn.weight"] = torch.full((1, 6, 1, 1), 1.5).to(torch.float8_e4m3fn)
+    (layer,) = read(state, tmp_path)
+    assert layer.gamma is not None
+    assert layer.gamma.largest == 1.5
 
 
 # --- which dict, and refusals -------------------------------------------------------------------------------------

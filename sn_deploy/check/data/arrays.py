@@ -6,7 +6,7 @@ import contextlib
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.check.names import match_names
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.runtime.tensors import Array, TensorInfo
+
+_EXPECTED: Final = "a file that numpy.save or numpy.savez wrote"
 
 
 class ArraySamples:
@@ -96,9 +98,11 @@ def _read(path: Path) -> dict[str, Array]:
         if isinstance(loaded, np.ndarray):
             return {path.stem: loaded}
         with contextlib.closing(loaded):
-            return {name: loaded[name] for name in loaded.files}
+            arrays = {name: loaded[name] for name in loaded.files}
     except DAMAGED_ARRAYS as error:
         reason = getattr(error, "strerror", None) or first_line(error)
-        raise SnDeployError(
-            f"can't be read: {reason}", where=f"--data {path}", expected="a file that numpy.save or numpy.savez wrote"
-        ) from error
+        raise SnDeployError(f"can't be read: {reason}", where=f"--data {path}", expected=_EXPECTED) from error
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # of an entry that isn't one NumPy gives the bytes
+            raise SnDeployError(f"{name!r} in it is no array", where=f"--data {path}", expected=_EXPECTED)
+    return arrays
