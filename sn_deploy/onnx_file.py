@@ -14,10 +14,11 @@ from typing import Final
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.input_file import COPY_AGAIN, read_head
+from sn_deploy.onnx_sizes import check_sizes
 
 _EXPECTED: Final = "a plain file in its folder, or below"
 
@@ -40,6 +41,8 @@ def read_proto(path: Path, *, data_may_be_missing: bool = False) -> onnx.ModelPr
         raise SnDeployError("is cut off, damaged or no ONNX file", where=str(path), mend=COPY_AGAIN) from error
     if not proto.ir_version or not proto.HasField("graph"):
         raise SnDeployError("is no ONNX file", where=str(path), expected="an ONNX model")
+    if (bad := _first_that_is_no_text(proto)) is not None:
+        raise SnDeployError(f"holds a name that is no UTF-8: {bad!r:.80}", where=str(path), mend=COPY_AGAIN)
     missing = sorted(name for name, file in external_files(proto, path).items() if not file.is_file())
     if missing and not data_may_be_missing:
         raise SnDeployError(
@@ -52,9 +55,10 @@ def read_model(path: Path) -> ir.Model:
     """The model of an ONNX file; its external data is read when it is needed.
 
     Raises:
-        SnDeployError: as `read_proto`, or it breaks the format.
+        SnDeployError: as `read_proto`, a tensor's size lies, or it breaks the format.
     """
     proto = read_proto(path)
+    check_sizes(proto, path)
     try:
         model = ir.from_proto(proto)
         ir.external_data.set_base_dir(model.graph, path.parent)
@@ -64,6 +68,26 @@ def read_model(path: Path) -> ir.Model:
             f"is no valid ONNX model ({first_line(error)[:160]})", where=str(path), mend=COPY_AGAIN
         ) from error
     return model
+
+
+def _first_that_is_no_text(message: Message) -> bytes | None:
+    """A string of a message, or of one within it, that is no UTF-8. Protobuf passes it on as bytes, and doesn't say so.
+
+    Libraries take names for str, and stumble where they are sorted, printed or written again.
+    """
+    if isinstance(message, onnx.TensorProto):  # not all fields: each look at its numbers is a copy
+        texts: tuple[object, ...] = (message.name, message.doc_string)
+        return next((text for text in texts if isinstance(text, bytes)), None)
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            for text in (value,) if isinstance(value, (str, bytes)) else value:
+                if isinstance(text, bytes):
+                    return text
+        elif field.type == field.TYPE_MESSAGE:
+            for inner in (value,) if isinstance(value, Message) else value:
+                if (found := _first_that_is_no_text(inner)) is not None:
+                    return found
+    return None
 
 
 def external_files(proto: onnx.ModelProto, path: Path) -> dict[str, Path]:

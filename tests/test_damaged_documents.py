@@ -1,4 +1,4 @@
-"""Damaged files of every kind but ONNX: refused in one line, whatever is damaged; archives that unpack to too much."""
+"""Damaged files of every kind: refused in one line, whatever is damaged; archives that unpack to too much."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -18,8 +19,11 @@ from sn_deploy.calibrate.partial import read_part
 from sn_deploy.check.data.arrays import open_arrays
 from sn_deploy.checkpoint import read_checkpoint
 from sn_deploy.errors import SnDeployError
+from sn_deploy.onnx_file import read_model, read_proto
 from sn_deploy.runtime.tensors import TensorInfo
 from sn_deploy.runtime.trt.sidecar import read_sidecar
+from sn_deploy.serve.repository import read_folder
+from tests.check.small_net import small_net, write_net
 from tools import soak_documents
 
 IMAGE = TensorInfo("image", ("N", 4), np.dtype(np.float32))
@@ -37,6 +41,28 @@ def test_the_search_finds_a_planted_fault(monkeypatch: pytest.MonkeyPatch, tmp_p
     faults, _ = soak_documents.run(20, 1, tmp_path, only=["net.engine.json"])
     assert any("net.engine.json" in fault and "Error" in fault for fault in faults)
     assert list(tmp_path.glob("case-*-net.engine.json"))
+
+
+def test_names_of_an_onnx_file_that_are_no_text(tmp_path: Path) -> None:
+    path = write_net(tmp_path / "net.onnx")
+    path.write_bytes(path.read_bytes().replace(b"conv1.weight", b"conv\x80.weight"))
+    with pytest.raises(SnDeployError, match=r"net\.onnx: holds a name that is no UTF-8: b'conv\\x80\.weight'"):
+        read_proto(path)
+
+
+def test_sizes_of_an_onnx_file_that_lie(tmp_path: Path) -> None:
+    model = small_net()
+    model.graph.initializer[0].dims[0] += 1
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(SnDeployError, match=r"weight 'conv1\.weight' has \d+ bytes for the shape 7×3×3×3"):
+        read_model(tmp_path / "net.onnx")
+
+
+def test_a_config_of_a_repository_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "config.pbtxt").write_bytes(b'name: "\xff"')
+    with pytest.raises(SnDeployError, match=r"config\.pbtxt: can't be read: .* \(expected text in UTF-8\)"):
+        read_folder(tmp_path, "net")
 
 
 # --- archives -----------------------------------------------------------------------------------------------------

@@ -19,13 +19,13 @@ import onnx_ir as ir
 from onnx import version_converter
 
 from sn_deploy.errors import SnDeployError, first_line
-from sn_deploy.fuse.validate import check_sizes
 from sn_deploy.graph import op
 from sn_deploy.graph.function_body import MAX_OPSET, MIN_OPSET
 from sn_deploy.graph.inference import check_inference, infer_shapes
 from sn_deploy.graph.order import check_order
 from sn_deploy.input_file import COPY_AGAIN
 from sn_deploy.onnx_file import external_files, read_proto
+from sn_deploy.onnx_sizes import check_sizes
 
 # The first with metadata on nodes; ONNX Runtime reads it from 1.18 on.
 _IR_VERSION: Final = 10
