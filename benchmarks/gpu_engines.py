@@ -1,18 +1,21 @@
 """TensorRT engines of the demo's net and of ResNet-50 with SN on a GPU: with the plugin, from the function body, and
 the floor, the same net with batch norms in its norms' places, which TensorRT folds into the convolutions.
 
-    python benchmarks/gpu_engines.py --plugins build/plugins/tensorrt --output gpu_engines.json
-    python benchmarks/gpu_engines.py --files FOLDER --make-files      # ahead, where no GPU is
+    python benchmarks/gpu_engines.py --plugins build/plugins/tensorrt --output gpu_engines.json [--goals]
+    python benchmarks/gpu_engines.py --files FOLDER --make-files      # ahead, where no GPU is; 10 MB
     python benchmarks/gpu_engines.py --rehearse --nets digits --output rehearsal.json
 
 Whatever the plugin's engine takes over the floor is what SN costs. A measurement is one net, one precision, one batch,
 in an engine for that batch alone (static) or for 1 to 128 (dynamic). Its engines run in turns, from CUDA graphs, beside
-torch eager, torch.compile and ONNX Runtime's CUDA provider in the same precision where these are there; each engine's
-logits are held against torch's in float32 first. Nothing uses TF32.
+torch eager and ONNX Runtime's CUDA provider in the same precision where these are there; what is slow to prepare, the
+function body's engine and torch.compile, beside the first two at one batch. Each engine's logits are held against
+torch's in float32 first. Nothing uses TF32. What fails is noted, and the rest goes on.
 
 Called again with the same output it goes on with what is missing; the exit code is 3 while something is, and 1 where an
-engine doesn't agree with torch. Without a GPU or TensorRT nothing is measured and the exit code is 2. --rehearse takes
-every step over ONNX Runtime on the CPU in the place of engines, and its times mean nothing.
+engine doesn't agree with torch. It ends by itself: nothing is begun that isn't likely to end within --budget, and a
+build that is under way 20 s behind it is ended. Without a GPU or TensorRT nothing is measured and the exit code is 2.
+--goals measures what the goals of docs/performance.md are set for and nothing else. --rehearse takes every step over
+ONNX Runtime on the CPU in the place of engines, and its times mean nothing.
 """
 
 from __future__ import annotations
@@ -22,39 +25,46 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final
 
 import numpy as np
 import onnx
 import torch
-from gpu_nets import DTYPES, FLOAT_OF, FLOOR, FORMS, NETS, PLUGIN, PRECISIONS, Net, at_batch, file_of
-from gpu_timing import Clock, GpuClock, RehearsalClock, Timed, in_turns, summary
+from gpu_machines import (
+    BODY,
+    FAILURES,
+    Machine,
+    Make,
+    Opened,
+    RehearsalMachine,
+    TensorRtMachine,
+    TimeUpError,
+    reason_of,
+)
+from gpu_nets import FLOAT_OF, FLOOR, FORMS, NETS, PLUGIN, PRECISIONS, Files, Net, at_batch, pack
+from gpu_timing import Timed, in_turns, summary
 from interleaved import write_results
 
 from sn_deploy.atomic import check_writable
-from sn_deploy.engine.layers import is_plugin, layer_rows
-from sn_deploy.engine.layers import layer_counts as counts_of
-from sn_deploy.errors import CheckFailedError, SnDeployError
-from sn_deploy.precision.run import write_emulated
+from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.native import find_library
-from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.tensors import Array
 
-BODY = "function body"
-BATCHES = [32, 1, 128, 8]  # in the order of interest: the time may end before the last
-STATIC, DYNAMIC = "static", "dynamic"
+BATCHES: Final = [32, 1, 8, 128]  # in the order of interest: the time may end before the last
+STATIC, DYNAMIC, SLOW = "static", "dynamic", "slow"
 LARGEST_BATCH = 128
+SLOW_BATCH = 32  # what is slow to prepare is measured at one batch alone
 COMPARED_IMAGES = 1000  # of the demo's set
 # Relative L2 of the logits to torch in float32: sn_deploy.check.tolerances for half types, and what 8 bits cost.
 AGREES = {"fp32": 1e-4, "fp16": 16 * 2.0**-11, "bf16": 16 * 2.0**-8, "int8": 0.15}
 UNFINISHED = 3  # the exit code of a call whose time was up
-# What is slow to prepare is measured at one batch alone.
-SLOW_BATCH = 32
-
-Run = Callable[[Array], Array]
+GRACE_S = 20  # after the budget, for what was begun within it
+# Guesses of how long a group of measurements takes, until one like it has been timed on this machine.
+SECONDS: Final = {STATIC: 90.0, DYNAMIC: 150.0, SLOW: 180.0}
+SECONDS_OF_DIGITS: Final = 40.0
 
 
 @dataclass(frozen=True, order=True)
@@ -72,188 +82,55 @@ class Cell:
         return (self.net, self.precision, self.shapes, str(self.batch))
 
 
-def cells(nets: Sequence[str], precisions: Sequence[str], batches: Sequence[int]) -> Iterator[Cell]:
+@dataclass(frozen=True)
+class Group:
+    """Measurements that share engines: all batches of dynamic ones; one of static ones; or what is slow beside them."""
+
+    net: str
+    precision: str
+    kind: str  # STATIC, DYNAMIC or SLOW
+    batches: tuple[int, ...]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """What it gives; the slow ones are added to a static measurement."""
+        shapes = DYNAMIC if self.kind == DYNAMIC else STATIC
+        return [Cell(self.net, self.precision, shapes, batch) for batch in self.batches]
+
+    @property
+    def guess_s(self) -> float:
+        """How long it may take, on a machine that nothing is known of."""
+        return SECONDS_OF_DIGITS if self.net == "digits" else SECONDS[self.kind]
+
+    def is_like(self, key: str) -> bool:
+        """Whether a group with this key takes about as long."""
+        return key.split("/")[::2] == self.key.split("/")[::2]
+
+    @property
+    def key(self) -> str:
+        """For what is known of its time."""
+        return "/".join((self.net.split()[0], self.precision, self.kind))
+
+
+def groups(nets: Sequence[str], precisions: Sequence[str], batches: Sequence[int]) -> list[Group]:
     """All, those that goals are set for first."""
-    for shapes in (STATIC, DYNAMIC):
-        for precision in precisions:
-            for net in nets:
-                for batch in batches:
-                    yield Cell(net, precision, shapes, batch)
+    found: list[Group] = []
+    for precision in precisions:
+        for net in nets:
+            found += [Group(net, precision, STATIC, (batch,)) for batch in batches if net != "digits"]
+            if net != "digits" and SLOW_BATCH in batches:
+                found.append(Group(net, precision, SLOW, (SLOW_BATCH,)))
+        if "digits" in nets:
+            found.append(Group("digits", precision, DYNAMIC, tuple(batches)))
+    for precision in precisions:
+        found += [Group("digits", precision, STATIC, (batch,)) for batch in batches if "digits" in nets]
+        found += [Group(net, precision, DYNAMIC, tuple(batches)) for net in nets if net != "digits"]
+    return found
 
 
-# --- Where engines run ----------------------------------------------------------------------------------------------
-
-
-class Opened(Protocol):
-    """An engine with the inputs of one measurement in it."""
-
-    facts: dict[str, Any]
-
-    def timed(self, clock: Any) -> Timed:
-        """One run as something that can be timed."""
-
-    def run(self, x: Array) -> Array:
-        """Its first output."""
-
-    def close(self) -> None:
-        """Frees it."""
-
-
-class Machine(Protocol):
-    """What builds and opens engines."""
-
-    clock: Clock
-
-    def open(self, model: Path, form: str, shapes: Mapping[str, Any], x: Array) -> Opened:
-        """An engine of the file for these shapes (of a dynamic file; else none), with X (N, …) in it."""
-
-    def rows(self, cell: Cell, net: Net, module: torch.nn.Module, x: Array, model: Path) -> dict[str, Timed]:
-        """What is timed beside engines."""
-
-
-class TensorRtMachine:
-    """The product's own builder and engines."""
-
-    def __init__(self, plugin: Path, compiled: bool, folder: Path) -> None:
-        self.clock = GpuClock()
-        torch.backends.cudnn.allow_tf32 = False  # as the engines are built
-        self._plugin, self._compiled, self._folder = plugin, compiled, folder
-
-    def open(self, model: Path, form: str, shapes: Mapping[str, Any], x: Array) -> Opened:
-        """See `Machine`."""
-        from sn_deploy.engine.build import build
-        from sn_deploy.runtime.trt import Engine
-
-        start = time.monotonic()
-        path = self._folder / "net.engine"
-        given: dict[str, Any] = (
-            {"plugin": "none"} if form == BODY else {"plugin": "auto", "plugin_library": self._plugin}
-        )
-        if form == FLOOR:
-            given = {}
-        build(model, path, profiles=[shapes] if shapes else (), timing_cache=self._folder / "timings", **given)
-        engine = Engine(path, plugin=None if form != PLUGIN else self._plugin)
-        facts = {"build_s": round(time.monotonic() - start, 1), "plan_bytes": path.stat().st_size}
-        return _OpenedEngine(engine, x, {**facts, **layer_counts(engine.layers())})
-
-    def rows(self, cell: Cell, net: Net, module: torch.nn.Module, x: Array, model: Path) -> dict[str, Timed]:
-        """torch, in channels-last, which its convolutions prefer, and ONNX Runtime's CUDA provider."""
-        if cell.precision == "int8" or cell.shapes == DYNAMIC:
-            return {}
-        dtype = DTYPES[cell.precision]
-        half = module.to("cuda", dtype, memory_format=torch.channels_last)
-        own = torch.from_numpy(x).to("cuda", dtype).contiguous(memory_format=torch.channels_last)
-
-        def work(call: Callable[..., Any] = half) -> None:
-            with torch.no_grad():
-                call(own)
-
-        rows = {"torch eager, launched": self.clock.launched(work), "torch eager": self.clock.graph(work)}
-        if self._compiled and cell.batch == SLOW_BATCH and cell.precision == "fp16":
-            compiled = torch.compile(half, dynamic=False)
-            rows["torch.compile"] = self.clock.graph(lambda: work(compiled))
-        return {**rows, **_ort_cuda(model, x.astype(np.float16) if cell.precision == "fp16" else x, cell.precision)}
-
-
-@dataclass
-class _OpenedEngine:
-    engine: Any
-    x: Array
-    facts: dict[str, Any]
-
-    def __post_init__(self) -> None:
-        (self._input,), (self._output,) = self.engine.inputs, self.engine.outputs
-        self._session = self.engine.session(most_shapes=4)
-        self._binding = self._session.buffers({self._input.name: self.x.shape})
-        self._binding.inputs[self._input.name].copy_(torch.from_numpy(self.x))
-
-    def timed(self, clock: GpuClock) -> Timed:
-        return clock.replayed(self._binding.graph.replay)
-
-    def run(self, x: Array) -> Array:
-        (y,) = self._session.run({self._input.name: x.astype(self._input.dtype)}).values()
-        return np.asarray(y)
-
-    def close(self) -> None:
-        self.engine.close()
-
-
-def _ort_cuda(model: Path, x: Array, precision: str) -> dict[str, Timed]:
-    """ONNX Runtime's CUDA provider from memory on the GPU, on the clock of the host; nothing where it isn't there."""
-    if precision not in ("fp32", "fp16"):
-        return {}
-    try:
-        session = OrtSession(model, providers=["CUDAExecutionProvider", "CPUExecutionProvider"])
-    except SnDeployError as error:
-        print(f"  without ONNX Runtime's CUDA provider: {error}", flush=True)
-        return {}
-    own = torch.from_numpy(x).to("cuda")
-    binding = session._session.io_binding()
-    binding.bind_input(session.inputs[0].name, "cuda", 0, x.dtype.type, x.shape, own.data_ptr())
-    binding.bind_output(session.outputs[0].name, "cuda")
-
-    def timed() -> float:
-        start = time.perf_counter()
-        session._session.run_with_iobinding(binding)
-        binding.synchronize_outputs()
-        assert own.is_cuda  # held as long as it is read
-        return (time.perf_counter() - start) * 1e6
-
-    return {"ONNX Runtime CUDA, launched": timed}
-
-
-class RehearsalMachine:
-    """ONNX Runtime on the CPU in the place of TensorRT: every step but the builder's."""
-
-    def __init__(self, folder: Path) -> None:
-        self.clock = RehearsalClock()
-        self._folder = folder
-
-    def open(self, model: Path, form: str, shapes: Mapping[str, Any], x: Array) -> Opened:
-        """See `Machine`."""
-        emulated = write_emulated(model, self._folder / "emulated.onnx")
-        opened = OrtSession(emulated, native=form == PLUGIN, threads=1)
-        return _OpenedSession(opened, x, {"build_s": 0.0, **layer_counts([])})
-
-    def rows(self, cell: Cell, net: Net, module: torch.nn.Module, x: Array, model: Path) -> dict[str, Timed]:
-        """torch in float32."""
-
-        def work() -> None:
-            with torch.no_grad():
-                module(torch.from_numpy(x))
-
-        return {"torch eager": self.clock.graph(work)}
-
-
-@dataclass
-class _OpenedSession:
-    session: OrtSession
-    x: Array
-    facts: dict[str, Any]
-
-    def timed(self, clock: RehearsalClock) -> Timed:
-        return clock.launched(lambda: self.run(self.x))
-
-    def run(self, x: Array) -> Array:
-        (y,) = self.session.run({self.session.inputs[0].name: x.astype(self.session.inputs[0].dtype)}).values()
-        return y
-
-    def close(self) -> None:
-        self.session.close()
-
-
-def layer_counts(layers: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """How many layers, plugins and reformats, and reformats that stand next to a plugin."""
-    rows = layer_rows(layers)
-    return {
-        **counts_of(rows),
-        "reformats_beside_plugins": [row.name for row in rows if row.beside_plugin],
-        "plugin_layers": [
-            {key: layer.get(key) for key in ("Name", "TacticValue", "TacticName", "Inputs", "Outputs", "Metadata")}
-            for layer in layers
-            if is_plugin(layer)
-        ],
-    }
+def is_goal(group: Group) -> bool:
+    """Whether a goal is set for it."""
+    return group.precision == "fp16" and (group.kind == DYNAMIC) == (group.net == "digits")
 
 
 # --- Measurements ---------------------------------------------------------------------------------------------------
@@ -264,16 +141,28 @@ class Bench:
     """What all measurements share, and what they found."""
 
     machine: Machine
-    files: Path
-    folder: Path
+    files: Files
     rounds: int
     deadline: float
     results: dict[str, Any] = field(default_factory=dict)
     output: Path | None = None
 
-    def late(self) -> bool:
-        """Whether the time is up."""
-        return time.monotonic() > self.deadline
+    def left_s(self) -> float:
+        """Until the time is up."""
+        return self.deadline - time.monotonic()
+
+    def expected_s(self, group: Group) -> float:
+        """How long it is likely to take."""
+        known = self.results.setdefault("seconds", {})
+        if group.key in known:
+            return 1.2 * float(known[group.key])
+        alike = [float(seconds) for key, seconds in known.items() if group.is_like(key)]
+        return 1.3 * max(alike) if alike else group.guess_s
+
+    def took(self, group: Group, seconds: float) -> None:
+        """Remembers the longest."""
+        known = self.results.setdefault("seconds", {})
+        known[group.key] = round(max(seconds, known.get(group.key, 0.0)), 1)
 
     def row(self, cell: Cell) -> dict[str, Any]:
         """What is known of it; empty where nothing is."""
@@ -290,6 +179,15 @@ class Bench:
         place[cell.path[-1]] = row
         write_results(self.results, self.output)
 
+    def state(self, group: Group) -> str:
+        """measured, open, or tried: it failed or was left out."""
+        rows = [self.row(cell) for cell in group.cells]
+        if group.kind == SLOW:
+            rows = [row.get("slow", {}) for row in rows]
+        if all("us" in row for row in rows):
+            return "measured"
+        return "tried" if all(row for row in rows) else "open"
+
 
 def error_of(y: Array, expected: Array) -> float:
     """Relative L2; infinite for a NaN."""
@@ -305,60 +203,98 @@ def expected_of(module: torch.nn.Module, x: Array) -> Array:
         return module.to(device, torch.float32)(torch.from_numpy(x).to(device)).cpu().numpy()
 
 
-def measure_cell(bench: Bench, cell: Cell) -> dict[str, Any]:
-    """All forms of one net at one batch, in turns."""
-    net = NETS[cell.net]
-    module = net.make()
-    x = net.samples(cell.batch)
-    expected = expected_of(module, x)
-    timed: dict[str, Timed] = {}
-    row: dict[str, Any] = {"engines": {}}
-    opened: list[Opened] = []
-    with_body = cell.shapes == STATIC and cell.batch == SLOW_BATCH
+def measure_group(bench: Bench, group: Group) -> None:
+    """Its engines, then each batch, kept as it comes."""
+    engines: dict[str, Opened] = {}
+    left_out: dict[str, str] = {}
     try:
-        for form in (*FORMS, *([BODY] if with_body else [])):
-            source = file_of(net, PLUGIN if form == BODY else form, cell.precision, bench.files)
-            engine = _open(bench, source, form, cell, x)
-            opened.append(engine)
-            row["engines"][form] = engine.facts
-            if form != FLOOR:
-                engine.facts.update(_parity(engine, net, x, expected, module, cell))
-            timed[form] = engine.timed(bench.machine.clock)
-        timed.update(bench.machine.rows(cell, net, module, x, file_of(net, PLUGIN, cell.precision, bench.files)))
-        times = in_turns(timed, bench.rounds)
+        for form in (*FORMS, *([BODY] if group.kind == SLOW else [])):
+            try:
+                engines[form] = _open(bench, group, form)
+            except FAILURES as error:
+                left_out[form] = reason_of(error)
+                print(f"  {form} is left out: {left_out[form]}", flush=True)
+        for cell in group.cells:
+            row: dict[str, Any] = {"engines": {form: engine.facts for form, engine in engines.items()}}
+            try:
+                row |= measure_cell(bench, group, cell, engines)
+            except FAILURES as error:
+                row["left_out"] = {"all": reason_of(error)}
+            if left_out:
+                row["left_out"] = {**row.get("left_out", {}), **left_out}
+            bench.keep(cell, row if group.kind != SLOW else {**bench.row(cell), "slow": row})
+            print(report(cell, row), flush=True)
     finally:
-        for engine in opened:
+        for engine in engines.values():
             engine.close()
-    row["us"] = summary(times)
-    row["ratio_to_floor"] = {key: round(float(np.median(value / times[FLOOR])), 4) for key, value in times.items()}
-    return row
 
 
-def _open(bench: Bench, source: Path, form: str, cell: Cell, x: Array) -> Opened:
-    if cell.shapes == STATIC:
-        return bench.machine.open(at_batch(source, cell.batch, bench.folder / "static.onnx"), form, {}, x)
+def measure_cell(bench: Bench, group: Group, cell: Cell, engines: Mapping[str, Opened]) -> dict[str, Any]:
+    """One batch: every engine held against torch, then all that is there in turns."""
+    net = NETS[cell.net]
+    module = net.make()  # anew: torch's rows change its type
+    x = bench.files.samples(net, cell.batch)
+    expected = expected_of(module, x)
+    facts: dict[str, Any] = {}
+    wrong: dict[str, str] = {}
+    for form, engine in engines.items():
+        facts[form] = dict(engine.facts)
+        if form != FLOOR:
+            facts[form] |= _parity(bench, engine, net, x, expected, module, cell)
+            if not facts[form]["relative_l2"] <= AGREES[cell.precision]:
+                limit = AGREES[cell.precision]
+                wrong[form] = f"relative L2 to torch is {facts[form]['relative_l2']:.2e}, at most {limit:.1e} expected"
+    if wrong:
+        return {"engines": facts, "failed": "; ".join(f"{form}: {why}" for form, why in wrong.items())}
+    makers: dict[str, Make] = {form: lambda engine=engine: engine.timed(x) for form, engine in engines.items()}
+    if group.kind == SLOW:
+        makers |= bench.machine.compiled(module, x, cell.precision)
+    elif group.kind == STATIC:
+        model = bench.files.model(net, PLUGIN, cell.precision)
+        makers |= bench.machine.beside(module, x, cell.precision, model)
+    timed, left_out = _made(makers)
+    if not timed:
+        return {"engines": facts, "left_out": left_out}
+    times = in_turns(timed, bench.rounds)
+    row: dict[str, Any] = {"engines": facts, "us": summary(times)}
+    if FLOOR in times:
+        row["ratio_to_floor"] = {key: round(float(np.median(own / times[FLOOR])), 4) for key, own in times.items()}
+    return {**row, "left_out": left_out} if left_out else row
+
+
+def _made(makers: Mapping[str, Make]) -> tuple[dict[str, Timed], dict[str, str]]:
+    """What can be timed, and why the rest can't."""
+    timed: dict[str, Timed] = {}
+    left_out: dict[str, str] = {}
+    for name, make in makers.items():
+        try:
+            timed[name] = make()
+        except FAILURES as error:
+            left_out[name] = reason_of(error)
+    return timed, left_out
+
+
+def _open(bench: Bench, group: Group, form: str) -> Opened:
+    net = NETS[group.net]
+    source = bench.files.model(net, PLUGIN if form == BODY else form, group.precision)
+    if group.kind != DYNAMIC:
+        (batch,) = group.batches
+        return bench.machine.open(at_batch(source, batch, bench.files.scratch / "static.onnx"), form, {})
     name = onnx.load(source, load_external_data=False).graph.input[0].name
-    image = x.shape[1:]
-    shapes = {name: ((1, *image), (SLOW_BATCH, *image), (LARGEST_BATCH, *image))}
-    return bench.machine.open(source, form, shapes, x)
+    shapes = {name: ((1, *net.image), (SLOW_BATCH, *net.image), (LARGEST_BATCH, *net.image))}
+    return bench.machine.open(source, form, shapes)
 
 
 def _parity(
-    engine: Opened, net: Net, x: Array, expected: Array, module: torch.nn.Module, cell: Cell
+    bench: Bench, engine: Opened, net: Net, x: Array, expected: Array, module: torch.nn.Module, cell: Cell
 ) -> dict[str, float]:
     y = engine.run(x)
     found = {
         "relative_l2": error_of(y, expected),
         "top1_agreement": float((y.argmax(1) == expected.argmax(1)).mean()),
     }
-    if not found["relative_l2"] <= AGREES[cell.precision]:
-        raise CheckFailedError(
-            f"relative L2 to torch is {found['relative_l2']:.2e}",
-            where="/".join(cell.path),
-            expected=f"at most {AGREES[cell.precision]:.1e}",
-        )
     if net.name == "digits" and cell.shapes == DYNAMIC and cell.batch == LARGEST_BATCH:
-        images = net.samples(COMPARED_IMAGES)
+        images = bench.files.samples(net, COMPARED_IMAGES)
         parts = np.array_split(images, -(-COMPARED_IMAGES // LARGEST_BATCH))
         classes = np.concatenate([engine.run(part).argmax(1) for part in parts])
         found["images"] = COMPARED_IMAGES
@@ -366,37 +302,43 @@ def _parity(
     return found
 
 
-def measure(bench: Bench, wanted: Sequence[Cell]) -> bool:
-    """One after the other, as far as the time goes; whether all that could be measured are."""
-    for cell in wanted:
-        if "us" in bench.row(cell):
+def measure(bench: Bench, wanted: Sequence[Group]) -> bool:
+    """One after the other, as far as the time goes, what was never tried first; whether all were begun."""
+    states = {group: bench.state(group) for group in wanted}
+    order = [group for state in ("open", "tried") for group in wanted if states[group] == state]
+    complete = True
+    begun = 0
+    for group in order:
+        if bench.left_s() <= 0 or (begun and bench.left_s() < bench.expected_s(group)):
+            complete = False  # a shorter one may still fit
             continue
-        if bench.late():
-            return False
+        start = time.monotonic()
+        begun += 1
         try:
-            row = measure_cell(bench, cell)
-        except CheckFailedError as error:
-            row = {"failed": str(error)}
-        except (SnDeployError, RuntimeError) as error:  # of CUDA: out of memory, say
-            row = {"left_out": str(error).splitlines()[0][:300]}
-        bench.keep(cell, row)
-        print(report(cell, row), flush=True)
-    return True
+            measure_group(bench, group)
+        except TimeUpError as error:
+            print(f"the time was up during {group.key}: {error}", flush=True)
+            return False
+        bench.took(group, time.monotonic() - start)
+    return complete
 
 
-def report(cell: Cell, row: dict[str, Any]) -> str:
+def report(cell: Cell, row: Mapping[str, Any]) -> str:
     """One measurement's table."""
     lines = [f"{cell.net}, {cell.precision}, {cell.shapes}, batch {cell.batch}"]
-    for key in ("failed", "left_out"):
-        if key in row:
-            return "\n".join([*lines, f"  {key.replace('_', ' ')}: {row[key]}"])
-    for key, values in row["us"].items():
-        lines.append(f"  {key:28s} {values['median_us']:10.1f} µs  {row['ratio_to_floor'][key]:6.3f}")
-    plugin = row["engines"][PLUGIN]
-    lines.append(
-        f"  reformats beside plugins: {len(plugin['reformats_beside_plugins'])} of {plugin['plugins']} plugins; "
-        f"relative L2 {plugin['relative_l2']:.1e}, top-1 agreement {plugin['top1_agreement']:.2%}"
-    )
+    if "failed" in row:
+        lines.append(f"  failed: {row['failed']}")
+    lines += [f"  left out: {name}: {why}" for name, why in row.get("left_out", {}).items()]
+    ratios = row.get("ratio_to_floor", {})
+    for key, values in row.get("us", {}).items():
+        ratio = f"{ratios[key]:6.3f}" if key in ratios else ""
+        lines.append(f"  {key:28s} {values['median_us']:10.1f} µs  {ratio}")
+    plugin = row.get("engines", {}).get(PLUGIN, {})
+    if "relative_l2" in plugin:
+        lines.append(
+            f"  reformats beside plugins: {len(plugin['reformats_beside_plugins'])} of {plugin['plugins']} plugins; "
+            f"relative L2 {plugin['relative_l2']:.1e}, top-1 agreement {plugin['top1_agreement']:.2%}"
+        )
     return "\n".join(lines)
 
 
@@ -412,11 +354,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     parser.add_argument("--files", type=Path, metavar="FOLDER", help="of the ONNX files; default: beside the output")
     parser.add_argument("--make-files", action="store_true", help="make the ONNX files, and nothing else")
+    parser.add_argument(
+        "--timings", type=Path, metavar="FILE", help="TensorRT's timing cache; default: beside the output"
+    )
+    parser.add_argument("--goals", action="store_true", help="only what goals are set for")
     parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--budget", type=float, default=600, metavar="SECONDS", help="begin nothing after that")
+    parser.add_argument("--budget", type=float, default=540, metavar="SECONDS", help="for all of it (default: 540)")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--rehearse", action="store_true", help="ONNX Runtime on the CPU in the place of engines")
     return parser.parse_args(arguments)
@@ -446,18 +392,32 @@ def earlier(output: Path | None, facts: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     known = json.loads(output.read_text(encoding="utf-8"))
     same = ("gpu_name", "tensorrt", "torch", "rehearsal")
-    return known.get("nets", {}) if all(known["machine"].get(key) == facts.get(key) for key in same) else {}
+    if any(known["machine"].get(key) != facts.get(key) for key in same):
+        return {}
+    return {"nets": known.get("nets", {}), "seconds": known.get("seconds", {})}
+
+
+def make_files(options: argparse.Namespace, files: Path) -> int:
+    """The nets' files as they are carried; the exit code."""
+    with tempfile.TemporaryDirectory() as name:
+        for net in options.nets:
+            pack(NETS[net], options.precisions, files, Path(name), COMPARED_IMAGES)
+    sizes = {path.name: path.stat().st_size for path in sorted(files.iterdir())}
+    for path, size in sizes.items():
+        print(f"{size / 1e6:8.2f} MB  {path}")
+    print(f"{sum(sizes.values()) / 1e6:8.2f} MB")
+    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     options = parse(arguments)
-    files = options.files or (options.output.parent if options.output else Path("build")) / "gpu-nets"
-    wanted = list(cells(options.nets, options.precisions, options.batches))
+    beside = options.output.parent if options.output else Path("build")
+    files = options.files or beside / "gpu-nets"
+    wanted = groups(options.nets, options.precisions, options.batches)
+    wanted = [group for group in wanted if is_goal(group)] if options.goals else wanted
     if options.make_files:
-        for net, form, precision in sorted({(c.net, form, c.precision) for c in wanted for form in FORMS}):
-            print(file_of(NETS[net], form, precision, files), flush=True)
-        return 0
+        return make_files(options, files)
     found: Path | str = Path() if options.rehearse else plugin_or_reason(options)
     if isinstance(found, str):
         print(f"{found}: not measured", file=sys.stderr)
@@ -467,31 +427,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     deadline = time.monotonic() + options.budget
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        machine: Machine = (
-            RehearsalMachine(folder)
-            if options.rehearse
-            else TensorRtMachine(found, compiled=not options.no_compile, folder=folder)
-        )
-        facts = {**machine.clock.facts(), "tensorrt": _tensorrt_version(options.rehearse)}
-        facts["rehearsal"] = options.rehearse
-        results = {"command": " ".join(["python", *sys.argv]), "machine": facts, "float_of": FLOAT_OF}
-        nets = earlier(options.output, facts)
-        bench = Bench(machine, files, folder, options.rounds, deadline, {**results, "nets": nets}, options.output)
+        machine: Machine
         if options.rehearse:
+            machine = RehearsalMachine(folder)
             torch.set_num_threads(1)
             print("A rehearsal: the times mean nothing.")
+        else:
+            timings = options.timings or beside / "timings"
+            machine = TensorRtMachine(
+                found,
+                compiled=not options.no_compile,
+                folder=folder,
+                timings=timings.resolve(),
+                deadline=deadline + GRACE_S,
+            )
+        facts = {**machine.clock.facts(), "tensorrt": _tensorrt_version(options.rehearse)}
+        facts["rehearsal"] = options.rehearse
+        results = {"command": " ".join(["python", *sys.argv]), "machine": facts, "float_of": FLOAT_OF, "nets": {}}
+        results |= earlier(options.output, facts)
+        bench = Bench(machine, Files(files, folder), options.rounds, deadline, results, options.output)
         bench.results["complete"] = measure(bench, wanted)
     write_results(bench.results, options.output)
-    failed = [cell for cell in wanted if "failed" in bench.row(cell)]
+    return _verdict(bench, wanted)
+
+
+def _verdict(bench: Bench, wanted: Sequence[Group]) -> int:
+    """The exit code, and what it means."""
+    cells = [cell for group in wanted for cell in group.cells]
+    rows = [(cell, row) for cell in dict.fromkeys(cells) for row in (bench.row(cell), bench.row(cell).get("slow", {}))]
+    failed = [(cell, row["failed"]) for cell, row in rows if "failed" in row]
     if failed:
-        print(
-            f"{len(failed)} of {len(wanted)} don't agree with torch, {'/'.join(failed[0].path)} first", file=sys.stderr
-        )
+        (cell, why), *_ = failed
+        count = f"{len(failed)} of {len(set(cells))}"
+        print(f"{count} don't agree with torch, {'/'.join(cell.path)} first: {why}", file=sys.stderr)
         return 1
-    if bench.results["complete"]:
-        return 0
-    print("the time is up, and there is more to measure: call again", file=sys.stderr)
-    return UNFINISHED
+    states = [bench.state(group) for group in wanted]
+    if not bench.results["complete"]:
+        print(f"to be continued: {states.count('open')} of {len(states)} groups are open: call again", file=sys.stderr)
+        return UNFINISHED
+    if "measured" not in states:
+        print("nothing could be measured", file=sys.stderr)
+        return 1
+    left = states.count("tried")
+    print(f"{states.count('measured')} of {len(states)} groups measured" + (f", {left} left out" if left else ""))
+    return 0
 
 
 def _tensorrt_version(rehearsal: bool) -> str | None:

@@ -1,12 +1,13 @@
 """The nets whose engines are measured, as ONNX files in every precision: with SN, and with batch norms in SN's place.
 
-Files are made once and kept in a folder, so that they can be made where no GPU is, and carried.
+Files are made once and kept in a folder, so that they can be made where no GPU is, and carried: without their weights,
+which are drawn by a rule (net_recipes.py).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
-from function_body import look_trained_
+from net_recipes import draw_weights_, is_packed, packed, unpacked, weights_of
 from onnx import helper, numpy_helper
 
 import sn_deploy
@@ -47,13 +48,20 @@ class Net:
     Attributes:
         make: gives it, in evaluation mode.
         image: shape of a sample.
-        samples: so many of them (N, *image), float32.
+        draw: so many of them (N, *image), float32.
+        drawn_weights: whether its weights come of a rule, so that its files can do without them.
     """
 
     name: str
     make: Callable[[], torch.nn.Module]
     image: tuple[int, ...]
-    samples: Callable[[int], np.ndarray[Any, Any]]
+    draw: Callable[[int], np.ndarray[Any, Any]]
+    drawn_weights: bool = True
+
+    @property
+    def stem(self) -> str:
+        """For files."""
+        return self.name.replace(" ", "-")
 
 
 def _random_images(count: int) -> np.ndarray[Any, Any]:
@@ -69,30 +77,53 @@ def _digits(count: int) -> np.ndarray[Any, Any]:
     return images[np.arange(count) % len(images)]
 
 
-def _looks_trained(make: Callable[[], torch.nn.Module]) -> torch.nn.Module:
-    torch.manual_seed(0)
-    return look_trained_(make()).eval()
-
-
 NETS: Final = {
     net.name: net
     for net in (
-        Net("resnet50 v1", lambda: _looks_trained(resnetv1sn50), (3, 224, 224), _random_images),
-        Net("resnet50 v2", lambda: _looks_trained(resnetv2sn50), (3, 224, 224), _random_images),
-        Net("digits", load_pretrained, (1, 8, 8), _digits),
+        Net("resnet50 v1", lambda: draw_weights_(resnetv1sn50()), (3, 224, 224), _random_images),
+        Net("resnet50 v2", lambda: draw_weights_(resnetv2sn50()), (3, 224, 224), _random_images),
+        Net("digits", load_pretrained, (1, 8, 8), _digits, drawn_weights=False),
     )
 }
 
 
-def file_of(net: Net, form: str, precision: str, folder: Path) -> Path:
-    """The file of one form in one precision, for any batch; made if it isn't there yet."""
-    path = folder / f"{net.name.replace(' ', '-')}.{form}.{precision}.onnx"
-    if path.exists():
-        return path
-    if precision == "fp32":
-        _write_float_files(net, folder)
-    else:
-        source = file_of(net, form, "fp32", folder)
+@dataclass(frozen=True)
+class Files:
+    """The nets' files and samples in a folder; what isn't there is made.
+
+    Attributes:
+        folder: where they are kept.
+        scratch: for whole files that are made of packed ones.
+    """
+
+    folder: Path
+    scratch: Path
+
+    def model(self, net: Net, form: str, precision: str) -> Path:
+        """The whole file of one form in one precision, for any batch."""
+        kept = self.folder / _name_of(net, form, precision)
+        if not kept.exists():
+            return self._made(net, form, precision)
+        proto = onnx.load(kept)
+        if not is_packed(proto):
+            return kept
+        whole = self.scratch / kept.name
+        if not whole.exists():
+            onnx.save(unpacked(proto, weights_of(net.make())), whole)
+        return whole
+
+    def samples(self, net: Net, count: int) -> np.ndarray[Any, Any]:
+        """So many of the net's samples: those that were kept, else drawn."""
+        kept = _samples_in(self.folder, net)
+        known = np.load(kept) if kept.exists() else None
+        return net.draw(count) if known is None or len(known) < count else known[:count]
+
+    def _made(self, net: Net, form: str, precision: str) -> Path:
+        path = self.folder / _name_of(net, form, precision)
+        if precision == "fp32":
+            _write_float_files(net, self.folder)
+            return path
+        source = self.model(net, form, "fp32")
         draft = path.with_name(f".{path.name}")
         if precision == "int8":
             _write_quantized(net, source, draft)
@@ -101,12 +132,38 @@ def file_of(net: Net, form: str, precision: str, folder: Path) -> Path:
             convert_graph(model, precision, keep_io_types=False)
             ir.save(model, draft)
         draft.replace(path)
-    return path
+        return path
+
+
+def pack(net: Net, precisions: Sequence[str], folder: Path, scratch: Path, samples: int) -> None:
+    """All files of a net in a folder, as small as they get; those that are there are left alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = Files(scratch, scratch)
+    weights = weights_of(net.make())
+    for form in FORMS:
+        for precision in precisions:
+            target = folder / _name_of(net, form, precision)
+            if target.exists():
+                continue
+            model = onnx.load(made.model(net, form, precision))
+            draft = target.with_name(f".{target.name}")
+            onnx.save(packed(model, weights) if net.drawn_weights else model, draft)
+            draft.replace(target)
+    if not net.drawn_weights:
+        np.save(_samples_in(folder, net), net.draw(samples))
+
+
+def _name_of(net: Net, form: str, precision: str) -> str:
+    return f"{net.stem}.{form}.{precision}.onnx"
+
+
+def _samples_in(folder: Path, net: Net) -> Path:
+    return folder / f"{net.stem}.samples.npy"
 
 
 def _write_quantized(net: Net, source: Path, path: Path) -> None:
     data = path.with_name(f".{path.stem}.npy")
-    np.save(data, net.samples(_CALIBRATION_SAMPLES))
+    np.save(data, net.draw(_CALIBRATION_SAMPLES))
     try:
         samples = SampleOptions(DataOptions(str(data)), batch_size=4)
         quantize(source, path, precision="int8", float_type="fp16", samples=samples, keep_io_types=False)
@@ -118,17 +175,16 @@ def _write_float_files(net: Net, folder: Path) -> None:
     """Both forms in float32, from one export."""
     folder.mkdir(parents=True, exist_ok=True)
     module = net.make()
-    stem = net.name.replace(" ", "-")
-    draft = folder / f".{stem}.onnx"
-    x = torch.from_numpy(net.samples(_STATISTICS_SAMPLES))
+    draft = folder / f".{net.stem}.onnx"
+    x = torch.from_numpy(net.draw(_STATISTICS_SAMPLES))
     sn_deploy.export(module, x[:2], draft, dynamic="batch", fuse=False)
-    floor = with_batch_norms(onnx.load(draft), statistics_of(module, x))
-    onnx.save(floor, folder / f".{stem}.floor.onnx")
-    (folder / f".{stem}.floor.onnx").replace(folder / f"{stem}.{FLOOR}.fp32.onnx")
+    floor, floor_draft = folder / _name_of(net, FLOOR, "fp32"), folder / f".{net.stem}.floor.onnx"
+    onnx.save(with_batch_norms(onnx.load(draft), statistics_of(module, x)), floor_draft)
+    floor_draft.replace(floor)
     model = ir.load(draft)
     fuse_epilogues(model)
     ir.save(model, draft)
-    draft.replace(folder / f"{stem}.{PLUGIN}.fp32.onnx")
+    draft.replace(folder / _name_of(net, PLUGIN, "fp32"))
 
 
 def statistics_of(module: torch.nn.Module, x: torch.Tensor) -> dict[str, tuple[np.ndarray, np.ndarray]]:

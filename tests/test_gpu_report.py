@@ -24,10 +24,17 @@ def figures(ratio: float = 1.2, beside: int = 0, error: float = 4e-4, agreement:
     us = {
         key: {"median_us": value} for key, value in {"plugin": 1200.0, "floor": 1000.0, "function body": 1700.0}.items()
     }
-    row = {"engines": {"plugin": plugin}, "us": us, "ratio_to_floor": {"plugin": ratio, "floor": 1.0}}
+    body = us.pop("function body")
+    row = {
+        "engines": {"plugin": plugin},
+        "us": us,
+        "ratio_to_floor": {"plugin": ratio, "floor": 1.0},
+        "slow": {"us": {**us, "function body": body}},
+    }
     demo = {**row, "engines": {"plugin": {**plugin, "images": 1000}}}
     nets = {"resnet50 v1": {"fp16": {"static": {"32": row}}}, "digits": {"fp16": {"dynamic": {"128": demo}}}}
-    return {"gpu_engines": {"nets": nets, "machine": {"gpu_name": "a GPU", "tensorrt": "11.2", "torch": "2.15"}}}
+    machine = {"gpu_name": "NVIDIA H200", "tensorrt": "11.2", "torch": "2.15"}
+    return {"gpu_engines": {"nets": nets, "machine": machine}}
 
 
 def row_of(block: str, start: str) -> str:
@@ -62,6 +69,28 @@ def test_goals_are_met_or_missed() -> None:
     assert "| static | 32 | 1200 | 1000 | 1700 | – | – | – | 1.500 | 2 | 6.0e-03 |" in missed
 
 
+def test_goals_of_one_gpu_are_not_met_by_another() -> None:
+    known = figures()
+    known["gpu_engines"]["machine"]["gpu_name"] = "NVIDIA H100 80GB HBM3"
+    block = gpu_report.page(known)
+    assert row_of(block, "resnet50 v1, fp16, batch 32: engine").endswith(
+        "| 1.200 | on another GPU (NVIDIA H100 80GB HBM3) |"
+    )
+    assert "| met |" not in block
+    assert "| missed |" not in block
+
+
+def test_an_engine_that_was_left_out_leaves_the_others() -> None:
+    known = figures()
+    row = known["gpu_engines"]["nets"]["resnet50 v1"]["fp16"]["static"]["32"]
+    for part in (row, row["slow"]):
+        del part["us"]["plugin"]
+    row["engines"], row["ratio_to_floor"] = {}, {"floor": 1.0}
+    block = gpu_report.page(known)
+    assert row_of(block, "resnet50 v1, fp16, batch 32: engine").endswith("| not measured |  |")
+    assert "| static | 32 | – | 1000 | 1700 | – | – | – | – | – | – |" in block
+
+
 def test_a_cell_that_was_left_out_is_not_measured() -> None:
     known = figures()
     known["gpu_engines"]["nets"]["resnet50 v1"]["fp16"]["static"]["32"] = {"left_out": "out of memory"}
@@ -82,7 +111,7 @@ def test_a_rehearsal_is_never_written(tmp_path: Path, capsys: pytest.CaptureFixt
     known["gpu_engines"]["machine"]["rehearsal"] = False
     (tmp_path / "results.json").write_text(json.dumps(known))
     assert gpu_report.main([*arguments, "--write"]) == 0
-    assert page.read_text().startswith(f"a\n{gpu_report.BEGIN}\n\nMachine: a GPU; TensorRT 11.2, torch 2.15.")
+    assert page.read_text().startswith(f"a\n{gpu_report.BEGIN}\n\nMachine: NVIDIA H200; TensorRT 11.2, torch 2.15.")
     assert page.read_text().endswith(f"{gpu_report.END}\nb\n")
 
 

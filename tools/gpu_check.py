@@ -1,20 +1,26 @@
-"""Everything that only a GPU can show, in one call.
+"""Everything that only a GPU can show, in calls that each end by themselves in under ten minutes.
 
-    python tools/gpu_check.py OUTPUT [--build FOLDER] [--budget SECONDS] [--only PART …] [--skip PART …]
+    python tools/gpu_check.py --prepare FOLDER [--build FOLDER]                # ahead, where no GPU is
+    python tools/gpu_check.py OUTPUT [--prepared FOLDER] [--build FOLDER]      # on the GPU's machine; again, to go on
     python tools/gpu_check.py OUTPUT --dry-run
     python tools/gpu_check.py OUTPUT --rehearse
 
-OUTPUT gets, as it comes: ``gpu_check.json`` (each part's result), ``log.txt`` (what the parts said), ``device.json``
-and the benchmarks' figures; and at the end ``gpu_results.json``, all of them but the log in one, which
-tools/gpu_report.py makes the tables of docs/performance.md of. Called again with the same OUTPUT it goes on with the
-parts that haven't passed, so a run that was ended, or whose budget was spent, is resumed by the same command. The last
-lines are a table. --rehearse takes the steps that need no GPU, over the host, wherever it is.
+OUTPUT gets, as it comes: ``gpu_check.json`` (each part's result), ``log.txt`` (what the parts said), ``device.json``,
+the benchmarks' figures and TensorRT's ``timings``; and at the end ``gpu_results.json``, all figures in one, which
+tools/gpu_report.py makes the tables of docs/performance.md of. Called again with the same OUTPUT, wherever it was
+carried, it goes on with the parts that haven't passed: first those that were never begun, or whose time was up, then
+those that failed. A part that is likely to take longer than what is left of --budget isn't begun. The last lines are a
+table, and "to be continued" where more is to be done.
+
+--prepare makes what no GPU is needed for: the nets' ONNX files, and copies of what a build folder has. --rehearse takes
+the steps of the benchmarks over the host, wherever it is. --try-all asks every part, even without a GPU, so that each
+says itself what it lacks.
 
 Exit code 0: nothing that ran has failed. 1: something has. 2: there is no GPU, or the call was wrong.
 
 Needs the standard library, and torch to see the GPU; the parts need what they say. ``--build`` (or SN_PLUGIN_BUILD)
-names a CMake build folder of ``plugins/``; without one the kernels are compiled here, if nvcc and cmake are there.
-docs/guides/gpu.md lists what has to be carried to a machine that can fetch nothing.
+names a CMake build folder of ``plugins/``; without one, and with nothing prepared, the kernels are compiled here, if
+nvcc and cmake are there. docs/guides/gpu.md lists what has to be carried to a machine that can fetch nothing.
 """
 
 from __future__ import annotations
@@ -31,40 +37,53 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 
 from tools.gpu_parts import PARTS
-from tools.parts import LEAST_S, ROOT, Part, Place, Result, State, table, take
+from tools.gpu_prepare import BUILD, prepare
+from tools.parts import ROOT, Part, Place, Result, State, table, take
 
 RESULTS = "gpu_check.json"
 
 
-def take_all(parts: Sequence[Part], place: Place, state: State, deadline: float) -> None:
-    """Runs the parts one after the other, as far as the time goes."""
+NO_TIME = "the budget is spent: call again to go on"
+FAILED = ("failed", "timed out")
+
+
+def take_all(parts: Sequence[Part], place: Place, state: State, deadline: float, *, without_gpu: bool = False) -> None:
+    """Runs the parts one after the other, as far as the time goes; those that failed before at the end."""
     no_gpu = ""
-    for part in parts:
+    for part in sorted(parts, key=lambda part: state.results.get(part.name, Result("")).status in FAILED):
         left = deadline - time.monotonic()
         if state.results.get(part.name, Result("")).status == "passed":
             print(f"{part.name:14s} passed before", flush=True)
             continue
-        if part.name != "device" and no_gpu:
+        if part.name != "device" and no_gpu and not without_gpu:
             result = Result("left out", reason=no_gpu)
-        elif left < min(LEAST_S, part.limit_s):
-            result = Result("left out", reason="the budget is spent: call again to go on")
+        elif left < min(part.least_s, part.limit_s):
+            before = state.results.get(part.name, Result(""))
+            result = before if before.status in (*FAILED, "unfinished") else Result("left out", reason=NO_TIME)
         else:
             own = replace(place, seconds=min(part.limit_s, left))
             result = take(part, own, state)
             if part.name == "device" and result.status != "passed":
                 no_gpu = result.reason if result.reason.startswith("no GPU") else f"no GPU: {result.reason}"
         state.record(part, result)
-        print(f"{part.name:14s} {result.status:9s} {result.seconds:6.1f} s  {result.reason[:150]}", flush=True)
+        print(f"{part.name:14s} {result.status:10s} {result.seconds:6.1f} s  {result.reason[:150]}", flush=True)
+
+
+def to_do(parts: Sequence[Part], state: State) -> list[str]:
+    """The parts that another call would go on with."""
+    results = {part.name: state.results.get(part.name, Result("")) for part in parts}
+    return [name for name, result in results.items() if result.status == "unfinished" or result.reason == NO_TIME]
 
 
 def exit_code(parts: Sequence[Part], state: State) -> int:
     """See the top of the file."""
-    results = [state.results[part.name] for part in parts if part.name in state.results]
-    if any(result.status in ("failed", "timed out") for result in results):
+    results = {part.name: state.results[part.name] for part in parts if part.name in state.results}
+    if any(result.status in FAILED for result in results.values()):
         return 1
-    checks = [part for part in parts if part.is_check]
-    passed = [part for part in checks if state.results[part.name].status == "passed"]
-    return 0 if passed or not checks else 2
+    if results.pop("device", Result("passed")).status != "passed":
+        return 2
+    shown = [results[part.name] for part in parts if part.is_check and part.name in results]
+    return 0 if not shown or to_do(parts, state) or any(result.status == "passed" for result in shown) else 2
 
 
 def plan(parts: Sequence[Part], place: Place, state: State) -> str:
@@ -104,8 +123,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     names = [part.name for part in PARTS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("output", type=Path, metavar="OUTPUT")
+    parser.add_argument("output", type=Path, metavar="OUTPUT", nargs="?")
     parser.add_argument("--build", type=Path, metavar="FOLDER", help="CMake build folder of plugins/")
+    parser.add_argument("--prepare", type=Path, metavar="FOLDER", help="make what needs no GPU, and end")
+    parser.add_argument("--prepared", type=Path, metavar="FOLDER", help="what --prepare made")
+    parser.add_argument("--nets", nargs="+", metavar="NET", default=[], help="for --prepare: these alone")
     parser.add_argument("--budget", type=float, default=540, metavar="SECONDS", help="for all parts (default: 540)")
     parser.add_argument("--only", nargs="+", choices=names, metavar="PART", help=f"of {', '.join(names)}")
     parser.add_argument("--skip", nargs="+", choices=names, default=[], metavar="PART")
@@ -113,8 +135,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--rehearse", action="store_true", help="the parts that the host can stand in for, without a GPU"
     )
+    parser.add_argument("--try-all", action="store_true", help="without a GPU, too, ask every part what it lacks")
     parser.add_argument("--dry-run", action="store_true", help="show what would be run, and what is missing for it")
     options = parser.parse_args(arguments)
+    if (options.output is None) == (options.prepare is None):
+        parser.error("expected OUTPUT, or --prepare FOLDER")
+    if options.prepared is not None and not options.prepared.is_dir():
+        parser.error(f"--prepared {options.prepared}: no such folder")
     if options.budget <= 0:
         parser.error(f"--budget is {options.budget}; expected seconds above 0")
     return options
@@ -124,8 +151,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     options = parse(arguments)
     deadline = time.monotonic() + options.budget
+    prepared = None if options.prepared is None else options.prepared.resolve()
     named = options.build or os.environ.get("SN_PLUGIN_BUILD")
-    place = Place(options.output.resolve(), Path(named or ROOT / "build" / "gpu-check").resolve())
+    if options.prepare is not None:
+        return prepare(options.prepare.resolve(), Path(named).resolve() if named else None, options.nets)
+    carried = prepared / BUILD if prepared is not None and (prepared / BUILD).is_dir() else None
+    build = Path(named or carried or ROOT / "build" / "gpu-check").resolve()
+    place = Place(options.output.resolve(), build, prepared=prepared)
     # Whether there is a GPU is asked each time: a later call may be on another machine.
     chosen = [part for part in PARTS if part.name == "device" or part.name in (options.only or [part.name])]
     parts = [part for part in chosen if part.name not in options.skip or part.name == "device"]
@@ -144,9 +176,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     state.results = {} if options.again else state.results
     state.results.pop("device", None)
-    take_all(parts, place, state, deadline)
+    take_all(parts, place, state, deadline, without_gpu=options.try_all)
     collect(place.output)
     print(table(parts, state))
+    open_ = to_do(parts, state)
+    if open_:
+        print(f"\nto be continued by the same command: {', '.join(open_)}")
     return exit_code(parts, state)
 
 

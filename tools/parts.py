@@ -28,12 +28,14 @@ class Place:
         build: the CMake build folder of ``plugins/``, or the folder of several.
         seconds: what the part may take.
         form: how much each part does: ``short`` (some seconds), ``usual``, or ``long`` (all that was ever asked of it).
+        prepared: what was made ahead for the run; None where nothing was.
     """
 
     output: Path
     build: Path
     seconds: float = 0.0
     form: Literal["short", "usual", "long"] = "usual"
+    prepared: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Part:
         name: for the command line.
         what: it shows, for people.
         limit_s: after which it is ended.
+        least_s: with less than this left of the time for all parts it isn't begun: as long as it is likely to take, or,
+            of a part that goes on where it was ended, as long as it needs to get anywhere.
         command: what is run.
         missing: why it can't run here, or None.
         is_check: whether it shows anything; those that prepare don't.
@@ -59,6 +63,7 @@ class Part:
     is_check: bool = True
     is_pytest: bool = False
     rehearsal: Callable[[Place], Sequence[str]] | None = None
+    least_s: int = LEAST_S
 
 
 def junit(place: Place) -> Path:
@@ -103,7 +108,8 @@ class State:
 
 def run(command: Sequence[str], place: Place, log: Path) -> tuple[int | None, str]:
     """Runs a command in the project's root; its exit code, None where its time was up, and what it said."""
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    carried = [str(place.prepared / "site")] if place.prepared is not None else []
+    paths = [str(ROOT), *carried, *filter(None, [os.environ.get("PYTHONPATH")])]
     own = {"PYTHONPATH": os.pathsep.join(paths), "SN_PLUGIN_BUILD": str(place.build), "PYTHONUNBUFFERED": "1"}
     with log.open("a+", encoding="utf-8", errors="replace") as sink:
         sink.write(f"\n==== {' '.join(command)}\n")
@@ -170,6 +176,9 @@ def pytest_result(code: int | None, place: Place, said: str) -> tuple[str, str]:
 
 def result_of(part: Part, code: int | None, place: Place, said: str) -> tuple[str, str]:
     """Status and reason of a part that has ended."""
+    if code is None and place.seconds < part.limit_s:
+        junit(place).unlink(missing_ok=True)
+        return "unfinished", f"the time for all parts was up {place.seconds:.0f} s into it"
     if part.is_pytest:
         return pytest_result(code, place, said)
     if code is None:

@@ -98,7 +98,7 @@ def test_a_rehearsal_of_engines_goes_on_where_it_was_ended(
     for precision, error in {"fp16": 2e-3, "int8": 5e-2}.items():
         for shapes in ("static", "dynamic"):
             row = figures["nets"]["digits"][precision][shapes]["128"]
-            assert {"plugin", "floor", "torch eager"} == set(row["us"])
+            assert {"plugin", "floor", *(["torch eager"] if shapes == "static" else [])} == set(row["us"])
             assert 0 < row["engines"]["plugin"]["relative_l2"] < error
         assert row["engines"]["plugin"]["images"] == 1000
         assert row["engines"]["plugin"]["top1_agreement"] >= 0.995  # measured: 1 in fp16, 0.999 in int8
@@ -115,6 +115,6 @@ def test_a_rehearsal_of_engines_goes_on_where_it_was_ended(
     onnx.save(model, path)
     output.unlink()
     assert rehearse("--precisions", "fp16") == 1
-    assert "2 of 2 don't agree with torch, digits/fp16/static/128 first" in capsys.readouterr().err
+    assert "2 of 2 don't agree with torch, digits/fp16/dynamic/128 first" in capsys.readouterr().err
     row = json.loads(output.read_text())["nets"]["digits"]["fp16"]["static"]["128"]
     assert "relative L2 to torch is" in row["failed"]

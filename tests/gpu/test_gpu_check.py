@@ -6,15 +6,19 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from tools import gpu_check
-from tools.gpu_check import RESULTS, collect, exit_code, take_all
+from tools.gpu_check import RESULTS, collect, exit_code, take_all, to_do
 from tools.gpu_parts import PARTS
 from tools.parts import ROOT, Part, Place, Result, State, junit
+
+FORMS = ("plugin", "floor")
 
 
 def python_part(name: str, program: str, limit_s: int = 60, **more: object) -> Part:
@@ -62,7 +66,7 @@ def test_what_is_unfinished_goes_on(place: Place) -> None:
     program = f"import pathlib, sys; p = pathlib.Path({str(mark)!r}); sys.exit(0 if p.exists() else (p.touch(), 3)[1])"
     part = python_part("long", program)
     results, code = taken(place, FACTS, part)
-    assert (results["long"].status, code) == ("unfinished", 2)
+    assert (results["long"].status, code) == ("unfinished", 0)
     results, code = taken(place, FACTS, part)
     assert (results["long"].status, code) == ("passed", 0)
 
@@ -80,7 +84,7 @@ def test_all_figures_come_into_one_file(place: Place) -> None:
 def test_a_rehearsal_runs_what_the_host_can(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert gpu_check.main([str(tmp_path / "never"), "--rehearse", "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert said.count("--rehearse") == 2
+    assert said.count("--rehearse") == 3
     assert "would run" in said
     assert "kernel-times" in said
     assert "memcheck" not in said
@@ -107,6 +111,61 @@ def test_a_second_call_goes_on(place: Place) -> None:
         results, code = taken(place, FACTS, part, late)
         assert (results["late"].status, code) == ("passed", 0)
     assert once.read_text() == "x"
+
+
+def test_what_the_budget_ends_is_no_failure_and_goes_on(place: Place) -> None:
+    sleeps = python_part("sleeps", "import time; time.sleep(60)", limit_s=100, least_s=0)
+    facts = replace(FACTS, least_s=0)
+    results, code = taken(place, facts, sleeps, python_part("next", "print('on')"), budget=1.5)
+    assert results["sleeps"].status == "unfinished"
+    assert results["sleeps"].reason.startswith("the time for all parts was up ")
+    assert results["next"].reason == "the budget is spent: call again to go on"
+    assert code == 0
+    state = State(place.output / RESULTS)
+    assert to_do([FACTS, sleeps, python_part("next", "")], state) == ["sleeps", "next"]
+    results, code = taken(place, FACTS, python_part("sleeps", "print('short')"), python_part("next", "print('on')"))
+    assert (results["sleeps"].status, results["next"].status, code) == ("passed", "passed", 0)
+
+
+def test_what_is_likely_to_take_longer_than_is_left_is_not_begun(place: Place) -> None:
+    results, code = taken(place, FACTS, python_part("long", "", limit_s=300, least_s=200), python_part("short", ""))
+    assert results["long"].reason == "the budget is spent: call again to go on"
+    assert (results["short"].status, code) == ("passed", 0)
+
+
+def test_what_failed_before_comes_last(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    parts = [FACTS, python_part("bad", "raise SystemExit(1)"), python_part("good", "print('on')")]
+    taken(place, *parts[:2])
+    capsys.readouterr()
+    assert taken(place, *parts)[1] == 1
+    said = capsys.readouterr().out
+    assert said.index("good ") < said.index("bad ")
+
+
+def test_preparing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    build = tmp_path / "build"
+    (build / "cuda").mkdir(parents=True)
+    (build / "cuda/libsn_deploy_cuda.so").write_bytes(b"a library")
+    folder = tmp_path / "prepared"
+    assert gpu_check.main(["--prepare", str(folder), "--build", str(build), "--nets", "digits"]) == 0
+    said = capfd.readouterr().out
+    assert f"not there: {build / 'tensorrt/libsn_deploy_trt11.so'}" in said
+    assert said.rstrip().endswith(" MB")
+    assert (folder / "build/cuda/libsn_deploy_cuda.so").read_bytes() == b"a library"
+    assert (folder / "site/polygraphy/__init__.py").is_file()
+    nets = {path.name for path in (folder / "nets").iterdir()}
+    forms = {f"digits.{form}.{precision}.onnx" for form in FORMS for precision in ("fp32", "fp16", "bf16", "int8")}
+    assert nets == {*forms, "digits.samples.npy"}
+    assert np.load(folder / "nets/digits.samples.npy").shape == (1000, 1, 8, 8)
+    # What was prepared is what a run takes.
+    assert gpu_check.main([str(tmp_path / "never"), "--prepared", str(folder), "--dry-run"]) == 0
+    said = capfd.readouterr().out
+    assert f"--files {folder / 'nets'}" in said
+    assert f"--library {folder / 'build/cuda/libsn_deploy_cuda.so'}" in said
+    assert f"libsn_deploy_trt11.so is not in {folder / 'build'}" in said
+    before = (folder / "nets/digits.plugin.fp16.onnx").stat().st_mtime_ns
+    assert gpu_check.main(["--prepare", str(folder), "--nets", "digits"]) == 0
+    assert (folder / "nets/digits.plugin.fp16.onnx").stat().st_mtime_ns == before
 
 
 def test_a_run_that_was_ended_is_taken_up(place: Place) -> None:
@@ -161,13 +220,16 @@ def test_every_file_that_a_part_runs_is_there(place: Place) -> None:
     for part in PARTS:
         for word in part.command(place):
             if word.startswith(str(ROOT)) and not word.startswith(str(place.output)):
-                assert Path(word).exists(), word
+                assert Path(word.partition("::")[0]).exists(), word
 
 
 def test_wrong_calls(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    for arguments in (["--only", "nonsense"], ["--budget", "0"], ["--budget", "soon"]):
+    for arguments in (["--only", "nonsense"], ["--budget", "0"], ["--budget", "soon"], ["--prepared", "nowhere"]):
         with pytest.raises(SystemExit, match="2"):
             gpu_check.main([str(tmp_path / "output"), *arguments])
+    for arguments in ([], [str(tmp_path / "output"), "--prepare", str(tmp_path / "prepared")]):
+        with pytest.raises(SystemExit, match="2"):
+            gpu_check.main(arguments)
     (tmp_path / "file").touch()
     assert gpu_check.main([str(tmp_path / "file")]) == 2
     (tmp_path / "gpu_check.json").write_text("{}")

@@ -25,7 +25,7 @@ def environment(release: Release, **more: str) -> dict[str, str]:
     return {**known, "PYTHONPATH": path, "SN_PLUGIN_BUILD": str(release.build), "OMP_NUM_THREADS": "1", **more}
 
 
-@pytest.mark.parametrize("file", ["inside_build.py", "inside_run.py", "inside_callbacks.py"])
+@pytest.mark.parametrize("file", ["inside_build.py", "inside_run.py", "inside_callbacks.py", "inside_benchmark.py"])
 def test_over_stand_ins_for_what_needs_a_gpu(release: Release, file: str) -> None:
     command = [
         sys.executable,

@@ -145,6 +145,7 @@ class Network:
         self._inputs: list[Tensor] = []
         self._outputs: list[Tensor] = []
         self._operators: list[str] = []
+        self._model: onnx.ModelProto | None = None
         self.name = "network"
 
     num_layers = 0
@@ -214,6 +215,7 @@ class Parser:
             shape = tuple(dim.dim_value or -1 for dim in own.shape.dim)
             return Tensor(value.name, TYPES[own.elem_type], shape, value.name == "sizes")
 
+        self._network._model = model
         self._network._inputs = [tensor(value) for value in model.graph.input]
         self._network._outputs = [tensor(value) for value in model.graph.output]
         self._network._operators = [node.op_type for node in model.graph.node]
