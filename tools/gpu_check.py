@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.prepare is not None:
         return prepare(options.prepare.resolve(), Path(named).resolve() if named else None, options.nets)
     carried = prepared / BUILD if prepared is not None and (prepared / BUILD).is_dir() else None
-    build = Path(named or carried or ROOT / "build" / "gpu-check").resolve()
+    build = Path(options.build or carried or named or ROOT / "build" / "gpu-check").resolve()
     place = Place(options.output.resolve(), build, prepared=prepared)
     # Whether there is a GPU is asked each time: a later call may be on another machine.
     chosen = [part for part in PARTS if part.name == "device" or part.name in (options.only or [part.name])]
