@@ -158,6 +158,48 @@ def test_dynamic_axes_and_all_ranks(dynamo: bool, tmp_path: Path) -> None:
         assert np.linalg.norm(actual - expected) / np.linalg.norm(expected) < TOLERANCES["float32"].rel_l2
 
 
+class Viewed(nn.Module):
+    """The end of the authors' ResNets: sizes that the code takes from its tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3, padding=1)
+        self.sn = SwitchNorm2d(6)
+        self.pool = nn.AvgPool2d(4)
+        self.fc = nn.Linear(24, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.pool(self.sn(self.conv(x)).relu())
+        return self.fc(h.view(h.size(0), -1))
+
+
+@pytest.mark.parametrize(
+    "way", ["dynamic", "dynamic and optimised", "unfolded", pytest.param("dynamo", marks=pytest.mark.slow)]
+)
+def test_sizes_that_exporters_compute_are_gone(way: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = randomise_(Viewed(), seed=1).eval()
+    batches: tuple[int, ...] = (1, 2, 3)
+    options: dict[str, Any] = {"dynamic_axes": {"x": {0: "n"}}}
+    if way == "dynamo":
+        options = {"dynamic_shapes": ({0: torch.export.Dim.AUTO},)}
+    elif way == "unfolded":
+        options, batches = {"do_constant_folding": False}, (2,)
+    torch_export(model, image(2, 8), tmp_path / "in.onnx", dynamo=way == "dynamo", opset=18, **options)
+    if "optimised" in way:
+        optimise(tmp_path / "in.onnx", tmp_path / "optimised.onnx", "basic")
+        (tmp_path / "optimised.onnx").replace(tmp_path / "in.onnx")
+    fuse(tmp_path / "in.onnx", tmp_path / "out.onnx")
+    # As in a direct export: tools/fuse_zoo.py counts both.
+    assert ops(tmp_path / "out.onnx") == {"Conv": 1, "SwitchNormRelu": 1, "AveragePool": 1, "Reshape": 1, "Gemm": 1}
+    model.double()
+    for batch in batches:
+        x = image(batch, 8)
+        with torch.no_grad():
+            expected = model(x.double()).numpy()
+        assert np.linalg.norm(run(tmp_path / "out.onnx", x) - expected) / np.linalg.norm(expected) < 1e-6
+
+
 @pytest.mark.parametrize("dynamo", [False, True])
 def test_half_precision(dynamo: bool, tmp_path: Path) -> None:
     torch.manual_seed(0)
