@@ -31,10 +31,10 @@ def crops(count: int, seed: int, size: int = 224) -> torch.Tensor:
 
 @torch.no_grad()
 def measured_(model: torch.nn.Module, *, passes: int = 12, batch: int = 8, seed: int = 0) -> torch.nn.Module:
-    """Leaves the running statistics of ``model`` as long training with these weights would, in place; returns it in eval
-    mode.
+    """Leaves the running statistics of ``model`` as long training with these weights would, in place.
 
-    They are averages with a momentum that begin at 0: what they miss of their sum after so few passes is made up for.
+    Returns it in evaluation mode. The statistics are averages with a momentum that begin at 0: what they miss of their
+    sum after so few passes is made up for.
     """
     model.train()
     for index in range(passes):

@@ -38,7 +38,8 @@ def infer_shapes(model: ir.Model, where: str | None = None) -> None:
     stated = [(value, value.shape) for graph in model.graphs() for value in _values(graph)]
     _infer(model, follow=False)
     # Again, since lengths are known now that the file left out.
-    if check_inference(model, where).followed <= _MOST_FOLLOWED:
+    size = check_inference(model, where)
+    if size.has_sizes and size.followed <= _MOST_FOLLOWED:
         # From the start: a name that inference gave to an unknown size would stay, though the size can be known.
         for value, shape in stated:
             value.shape = shape

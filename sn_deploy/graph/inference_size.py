@@ -37,13 +37,14 @@ class InferenceSize:
     Attributes:
         axes: of all tensors.
         followed: numbers of all vectors whose values are followed.
+        has_sizes: whether some nodes compute sizes, so that there is something to follow.
 
     Raises:
         EndlessError: more axes, nodes or nested functions than any network has.
     """
 
     def __init__(self, model: ir.Model) -> None:
-        self.axes, self.followed = 0, 0
+        self.axes, self.followed, self.has_sizes = 0, 0, False
         self._functions = model.functions
         self._counts: dict[ir.OperatorIdentifier, int] = {}
         if self._count(model.graph.all_nodes(), 0) > MOST_NODES:
@@ -98,6 +99,7 @@ class InferenceSize:
             if _is_followed(node.op_type, self._opsets.get("", 1)):
                 length = _length_from_inputs(node, ranks, lengths)
                 self.followed += length + sum(lengths)
+                self.has_sizes |= all(_is_integer(value) for value in inputs) or node.op_type in ("Shape", "Size")
         for value in node.outputs:
             self._set(value, rank, length)
 
@@ -177,6 +179,10 @@ def _axes(node: ir.Node, lengths: Sequence[int], default: int) -> int:
 def _int(node: ir.Node, name: str, default: int) -> int:
     attribute = node.attributes.get(name)
     return default if attribute is None or attribute.type != ir.AttributeType.INT else attribute.as_int()
+
+
+def _is_integer(value: ir.Value) -> bool:
+    return value.dtype is not None and value.dtype.is_integer()
 
 
 def _constant_rank(node: ir.Node) -> int:
