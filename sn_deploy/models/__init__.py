@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from sn_deploy.models.detection import (
+    BoxHeadSN,
+    DetectionSwitchNorm,
+    MaskHeadSN,
+    MaskRCNNBodySN,
+    maskrcnnsn50_body,
+    maskrcnnsn101_body,
+)
 from sn_deploy.models.face import FaceResNetSN, faceresnetsn18, faceresnetsn34, faceresnetsn50, faceresnetsn100
 from sn_deploy.models.resnet import (
     ResNetV1SN,
@@ -22,10 +30,16 @@ from sn_deploy.models.resnet import (
     resnetv2sn152,
 )
 from sn_deploy.models.segmentation import CityscapesSN, SegmentationSN
+from sn_deploy.models.video import I3DResNetSN, i3dsn50
 
 __all__ = [
+    "BoxHeadSN",
     "CityscapesSN",
+    "DetectionSwitchNorm",
     "FaceResNetSN",
+    "I3DResNetSN",
+    "MaskHeadSN",
+    "MaskRCNNBodySN",
     "ResNetV1SN",
     "ResNetV1SSN",
     "ResNetV2SN",
@@ -34,6 +48,9 @@ __all__ = [
     "faceresnetsn34",
     "faceresnetsn50",
     "faceresnetsn100",
+    "i3dsn50",
+    "maskrcnnsn50_body",
+    "maskrcnnsn101_body",
     "resnetv1sn18",
     "resnetv1sn34",
     "resnetv1sn50",

@@ -18,5 +18,6 @@ class ChannelsLast(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, *spatial, C) -> the same shape and dtype."""
-        y: Tensor = self.layer(x.movedim(-1, 1))
-        return y.movedim(1, -1)
+        last = x.dim() - 1  # not -1, of which torch's older exporter makes permutations that are none
+        y: Tensor = self.layer(x.movedim(last, 1))
+        return y.movedim(1, last)

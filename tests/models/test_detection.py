@@ -1,4 +1,4 @@
-"""Detectors: a body, a pyramid and heads with the detection code's own layer, and torchvision's detectors, whole."""
+"""Detection: the published body, pyramid and heads, their states, the whole way, and torchvision's detectors, whole."""
 
 from __future__ import annotations
 
@@ -10,103 +10,102 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import nn
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.fuse import fuse
 from sn_deploy.graph.export import export
+from sn_deploy.models import BoxHeadSN, DetectionSwitchNorm, MaskHeadSN, MaskRCNNBodySN, maskrcnnsn50_body
 from sn_deploy.nn import SwitchNorm2d
+from tests.models.test_resnet import published_shapes
+from tests.models.test_segmentation import sn, state_shapes
 from tests.models.whole_way import through_everything
 from tests.randomise import randomise_
 from tools.rows.measure import onnxruntime_outputs, run_check
 from tools.rows.row import Place
 
 C = 6
+SMALL_BODY = {"depths": (1, 1, 1, 1), "planes": (4, 4, 4, 4), "channels": C}
+SMALL_HEAD = {"num_classes": 3, "convolutions": 2, "channels": C}
 
 
-class SwitchNorm(SwitchNorm2d):
-    """The detection code's layer: sums of batch averages have buffers of their own, which evaluation doesn't read."""
-
-    def __init__(self, channels: int, using_bn: bool = True) -> None:
-        super().__init__(channels, using_bn=using_bn)
-        if using_bn:
-            self.register_buffer("batch_mean", torch.zeros(1, channels, 1))
-            self.register_buffer("batch_var", torch.zeros(1, channels, 1))
-
-
-def layer(inputs: int, outputs: int, size: int, stride: int = 1, using_bn: bool = True) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False), SwitchNorm(outputs, using_bn)
-    )
-
-
-class Pyramid(nn.Module):
-    """Two levels and a pooled third, as a feature pyramid has them, coarsest first."""
-
-    def __init__(self, using_bn: bool) -> None:
-        super().__init__()
-        self.res1 = layer(3, C, 3, 2, using_bn)
-        self.res2 = layer(C, C, 3, 2, using_bn)
-        self.conv_top = layer(C, C, 1, 1, using_bn)
-        self.lateral = layer(C, C, 1, 1, using_bn)
-        self.posthoc = nn.ModuleList(layer(C, C, 3, 1, using_bn) for _ in range(2))
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        fine = self.res1(x).relu()
-        top = self.conv_top(self.res2(fine).relu())
-        inner = self.lateral(fine) + F.interpolate(top, scale_factor=2.0, mode="nearest")
-        maps = [self.posthoc[0](top), self.posthoc[1](inner)]
-        return [F.max_pool2d(maps[0], 1, 2), *maps]
+def test_the_bodys_state_is_the_published_one() -> None:
+    with torch.device("meta"):
+        found = state_shapes(maskrcnnsn50_body())
+    expected: dict[str, tuple[int, ...]] = {}
+    for name, shape in published_shapes(1, 50).items():
+        if name.startswith("layer"):
+            expected[f"conv_body.res{int(name[5]) + 1}{name[6:]}"] = shape
+        elif not name.startswith("fc."):
+            expected[f"conv_body.res1.{name}"] = shape
+    inner = {"conv_top": (2048, 1)}
+    inner |= {f"topdown_lateral_modules.{i}.conv_lateral": (width, 1) for i, width in enumerate((1024, 512, 256))}
+    inner |= {f"posthoc_modules.{i}": (256, 3) for i in range(4)}
+    for name, (inputs, size) in inner.items():
+        expected.update({f"{name}.0.weight": (256, inputs, size, size), **sn(f"{name}.1", 256)})
+    assert found == expected
 
 
-class Head(nn.Module):
-    """Convolutions and a linear layer on the features of RoIs, to classes and boxes."""
+@pytest.mark.parametrize("kind", [BoxHeadSN, MaskHeadSN])
+def test_the_heads_states_are_the_published_ones(kind: type[nn.Module]) -> None:
+    with torch.device("meta"):
+        found = state_shapes(kind())
+    convolutions = "head.convs" if kind is BoxHeadSN else "head.conv_fcn"
+    expected: dict[str, tuple[int, ...]] = {}
+    for i in range(0, 12, 3):
+        expected.update({f"{convolutions}.{i}.weight": (256, 256, 3, 3), **sn(f"{convolutions}.{i + 1}", 256)})
+    linear = {"head.fc": (1024, 256 * 49), "outputs.cls_score": (81, 1024), "outputs.bbox_pred": (324, 1024)}
+    if kind is MaskHeadSN:
+        linear = {"head.upconv": (256, 256, 2, 2), "outputs.classify": (81, 256, 1, 1)}
+    for name, shape in linear.items():
+        expected.update({f"{name}.weight": shape, f"{name}.bias": shape[:1]})
+    assert found == expected
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.convs = nn.Sequential(*layer(C, C, 3), nn.ReLU(), *layer(C, C, 3), nn.ReLU())
-        self.fc, self.cls_score, self.bbox_pred = nn.Linear(C * 25, 8), nn.Linear(8, 3), nn.Linear(8, 12)
 
-    def forward(self, rois: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.fc(self.convs(rois).flatten(1)).relu()
-        return self.cls_score(x).softmax(1), self.bbox_pred(x)
+def test_sums_of_batch_averages_have_buffers_of_their_own() -> None:
+    assert {"batch_mean", "batch_var"} <= set(DetectionSwitchNorm(4, using_moving_average=False).state_dict())
+    assert set(DetectionSwitchNorm(4).state_dict()) == set(SwitchNorm2d(4).state_dict())
+    without = DetectionSwitchNorm(4, using_moving_average=False, using_bn=False)
+    assert set(without.state_dict()) == set(SwitchNorm2d(4, using_bn=False).state_dict())
 
 
 @pytest.mark.parametrize("using_bn", [True, False])
-def test_a_pyramid_at_any_size(using_bn: bool, tmp_path: Path) -> None:
+def test_body_and_pyramid_at_any_size(using_bn: bool, tmp_path: Path) -> None:
     torch.manual_seed(0)
     generator = np.random.default_rng(0)
-    samples = [
-        {"x": generator.standard_normal((n, 3, h, w), dtype=np.float32)} for n, h, w in ((2, 24, 32), (1, 40, 28))
-    ]
-    model = randomise_(Pyramid(using_bn), 1).eval()
+    sizes = ((2, 128, 96), (1, 96, 160))
+    samples = [{"x": generator.standard_normal((n, 3, h, w), dtype=np.float32)} for n, h, w in sizes]
+    model = randomise_(MaskRCNNBodySN(**SMALL_BODY, using_bn=using_bn), 1).eval()
     exporter: Literal["torchscript"] | None = "torchscript" if using_bn else None
-    _, found = through_everything(model, samples, tmp_path, ("batch", "spatial"), layers=6, exporter=exporter)
-    assert [output.shape[2:] for output in found["native"][1]] == [(5, 4), (10, 7), (20, 14)]
+    _, found = through_everything(model, samples, tmp_path, ("batch", "spatial"), layers=25, exporter=exporter)
+    assert [output.shape[2:] for output in found["native"][1]] == [(2, 3), (3, 5), (6, 10), (12, 20), (24, 40)]
 
 
-def test_a_head_on_any_number_of_rois_or_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["box", "mask"])
+def test_a_head_on_any_number_of_rois_or_none(kind: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     generator = np.random.default_rng(0)
     samples = [{"rois": generator.standard_normal((n, C, 5, 5), dtype=np.float32)} for n in (4, 1, 30)]
-    model = randomise_(Head(), 1).eval()
+    box = BoxHeadSN(**SMALL_HEAD, hidden=8, resolution=5)
+    model = randomise_(box if kind == "box" else MaskHeadSN(**SMALL_HEAD), 1).eval()
     through_everything(model, samples, tmp_path, "batch", layers=2)
     nothing = [{"rois": np.zeros((0, C, 5, 5), np.float32)}]
     for name in ("exported", "fused"):
         for native in (False, True):
-            scores, boxes = onnxruntime_outputs(tmp_path / f"{name}.onnx", nothing, native=native)[0]
-            assert (scores.shape, boxes.shape) == ((0, 3), (0, 12))
+            outputs = onnxruntime_outputs(tmp_path / f"{name}.onnx", nothing, native=native)[0]
+            shapes = [(0, 3), (0, 12)] if kind == "box" else [(0, 3, 10, 10)]
+            assert [output.shape for output in outputs] == shapes
+    assert run_check(model, tmp_path / "exported.onnx", samples[0], Place(tmp_path, tmp_path), ()) == "passed"
 
 
 def test_sums_that_were_never_divided_are_refused(tmp_path: Path) -> None:
-    model = Head().eval()
+    model = BoxHeadSN(**SMALL_HEAD, hidden=8, resolution=5, using_moving_average=False).eval()
     with torch.no_grad():
         for module in model.modules():
-            if isinstance(module, SwitchNorm):
+            if isinstance(module, DetectionSwitchNorm):
                 module.batch_mean.fill_(3)
                 module.batch_var.fill_(30)
-    with pytest.raises(SnDeployError, match=r"layer 'convs\.1': .*batch_var holds sums over batches that were never"):
+    with pytest.raises(SnDeployError, match=r"layer 'head\.convs\.1': .*batch_var holds sums over batches that were"):
         export(model, torch.randn(2, C, 5, 5), tmp_path / "head.onnx")
     export(model, torch.randn(2, C, 5, 5), tmp_path / "head.onnx", finalize_batch_average=10)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from onnx import helper
 
 from sn_deploy.graph.export import export
 from sn_deploy.graph.op import DOMAIN, FLOAT_ATTRIBUTES, SWITCH_NORM, SWITCH_NORM_ADD_RELU, SWITCH_NORM_RELU
-from sn_deploy.nn import SwitchNorm2d
+from sn_deploy.nn import SwitchNorm2d, SwitchNorm3d
 from tests.tensorrt.conftest import Release
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -149,3 +150,64 @@ def test_without_the_plugin_no_plugin_layer_appears(release: Release, file_of: F
     # fake network has, so the parse itself may fail.
     for kind in (Plain, Block):
         assert release.parse(file_of(kind, precision="fp32"), plugin=False)["plugins"] == []
+
+
+class Pooled(torch.nn.Sequential):
+    """Adaptive pooling between two layers, as in the heads of pyramid pooling."""
+
+    def __init__(self) -> None:
+        super().__init__(SwitchNorm2d(6), torch.nn.AdaptiveAvgPool2d((2, 3)), SwitchNorm2d(6))
+
+
+@pytest.mark.parametrize("precision", DTYPES)
+def test_adaptive_pooling_of_any_size_is_read(release: Release, file_of: FileOf, precision: str) -> None:
+    """Matrices of the size: a range of int64, comparisons, a sum, a quotient and two products with X in the middle."""
+    path = file_of(Pooled, precision=precision, dynamic=("batch", "spatial"))
+    answer = release.parse(path)
+    dtype = DTYPES[precision]
+    assert answer["parsed"], answer["errors"]
+    assert answer["errors"] == []
+    first, second = answer["plugins"]
+    assert first["inputs"][0] == {"type": dtype, "shape": [-1, 6, -1, -1]}
+    assert second["inputs"][0] == {"type": dtype, "shape": [-1, 6, -1, -1]}
+    kinds = Counter(layer["kind"] for layer in answer["all"])
+    assert (kinds["matmul"], kinds["fill"], kinds["reduce"]) == (2, 2, 2)
+    fills = [layer["output"] for layer in answer["all"] if layer["kind"] == "fill"]
+    assert fills == [{"type": "int64", "shape": [-1]}] * 2
+    # Each matrix, before its rows are divided by their sums: as many as there are cells, whatever the size.
+    sums = [layer["inputs"][0]["shape"] for layer in answer["all"] if layer["kind"] == "reduce"]
+    assert sums == [[2, -1], [3, -1]]
+    for product in (layer for layer in answer["all"] if layer["kind"] == "matmul"):
+        assert {tensor["type"] for tensor in (*product["inputs"], product["output"])} == {dtype}
+
+
+class Clip(torch.nn.Module):
+    """Both fused forms on (N, C, frames, height, width)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = SwitchNorm3d(6), SwitchNorm3d(6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.last(self.first(x).relu()) + x).relu()
+
+
+@pytest.mark.parametrize("precision", DTYPES)
+def test_clips_become_the_plugin(release: Release, tmp_path: Path, precision: str) -> None:
+    path = tmp_path / "clip.onnx"
+    export(look_trained_(Clip()), torch.rand(2, 6, 4, 5, 3), path, precision=precision, dynamic=("batch", "spatial"))
+    answer = release.parse(path)
+    expect_plugins(answer, path, DTYPES[precision], [-1, 6, -1, -1, -1], [SWITCH_NORM_RELU, SWITCH_NORM_ADD_RELU])
+    assert answer["layers"] == 2 + 2 * 4
+
+
+def test_a_product_of_two_types_stops_the_parser(release: Release, file_of: FileOf, tmp_path: Path) -> None:
+    """The planted fault: in a strongly typed network the matrices have to be of X's type."""
+    model = onnx.load(file_of(Pooled, precision="fp16", dynamic=("batch", "spatial")))
+    casts = [node for node in model.graph.node if node.op_type == "Cast"]
+    halves = [a for node in casts for a in node.attribute if a.name == "to" and a.i == onnx.TensorProto.FLOAT16]
+    assert halves, [node.op_type for node in model.graph.node]
+    for attribute in halves:
+        attribute.i = onnx.TensorProto.FLOAT
+    onnx.save(model, tmp_path / "mixed.onnx")
+    assert not release.parse(tmp_path / "mixed.onnx")["parsed"]

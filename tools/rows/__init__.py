@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from tools.rows import detection, face, imagenet, ports, segmentation, sparse, video, whitening, whole_detectors
+from tools.rows import (
+    detection,
+    face,
+    imagenet,
+    ports,
+    segmentation,
+    sparse,
+    tf_ports,
+    video,
+    whitening,
+    whole_detectors,
+)
 from tools.rows.row import Row
 
 # A module of more rows is one more name here.
@@ -15,5 +26,6 @@ ROWS: tuple[Row, ...] = (
     *video.ROWS,
     *sparse.ROWS,
     *ports.ROWS,
+    *tf_ports.ROWS,
     *whitening.ROWS,
 )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sn_deploy import models as own_models
 from tests.randomise import randomise_
 from tools.rows.measure import measure, onnxruntime_outputs
 from tools.rows.row import Figures, Place, Row, authors_code
@@ -113,14 +114,19 @@ def _body(using_bn: bool, batch_average: bool, place: Place) -> Figures:
     model = body(place, using_bn, batch_average)
     # Without BN PyTorch's own float32 is 4.4e-5 from float64 here, with random weights.
     check = () if using_bn else ("--max-rel-l2", "1e-4")
-    return measure(model, samples, place, dynamic=("batch", "spatial"), agreement="none", layers=61, check=check)
+    own = own_models.maskrcnnsn50_body(using_moving_average=not batch_average, using_bn=using_bn)
+    return measure(
+        model, samples, place, dynamic=("batch", "spatial"), agreement="none", own=own, layers=61, check=check
+    )
 
 
 def _head(kind: str, using_bn: bool, place: Place) -> Figures:
     size = RESOLUTIONS[kind]
     samples = _samples("rois", [(count, 256, size, size) for count in ROIS])
     agreement = "top1" if kind == "box" else "none"
-    figures = measure(head(place, kind, using_bn), samples, place, dynamic="batch", agreement=agreement, layers=4)
+    own = own_models.BoxHeadSN() if kind == "box" else own_models.MaskHeadSN()
+    model = head(place, kind, using_bn)
+    figures = measure(model, samples, place, dynamic="batch", agreement=agreement, own=own, layers=4)
     nothing = [{"rois": np.zeros((0, 256, size, size), np.float32)}]
     # Of our file alone: what torch's older exporter writes reshapes to (RoIs, -1), which has no meaning without any.
     shapes = {

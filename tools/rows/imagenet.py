@@ -11,7 +11,7 @@ import torch
 
 from sn_deploy import models as own_models
 from tests.randomise import randomise_
-from tools.rows.measure import measure
+from tools.rows.measure import measure, relative_l2, torch_outputs
 from tools.rows.precision import precisions
 from tools.rows.row import Figures, Place, Row, authors_code
 
@@ -53,14 +53,14 @@ def _run(
     return {**figures, **more}
 
 
-def _summed(batch_count: int, place: Place) -> Figures:
+def _summed(function: str, layers: int, batch_count: int, place: Place) -> Figures:
     """Batch averages: sums as training leaves them, refused until they are divided."""
     from sn_deploy.errors import SnDeployError
     from sn_deploy.graph.export import export
     from sn_deploy.recognise import finalize_batch_average_
 
     samples = batches(place.samples(SAMPLES), 3, 224, 224)
-    model = authors_model(place, "resnetv1sn50", using_moving_average=False)
+    model = authors_model(place, function, using_moving_average=False)
     with torch.no_grad():
         for module in model.modules():
             if hasattr(module, "running_var"):
@@ -75,15 +75,23 @@ def _summed(batch_count: int, place: Place) -> Figures:
     else:
         raise SystemExit("sums over batches were taken for averages")
     finalize_batch_average_(model, batch_count)
-    figures = measure(
-        model,
-        samples,
-        place,
-        dynamic="batch",
-        own=own_models.resnetv1sn50(using_moving_average=False),
-        layers=53,
-    )
+    own = getattr(own_models, function)(using_moving_average=False)
+    figures = measure(model, samples, place, dynamic="batch", own=own, layers=layers)
     return {**figures, "note": f"sums over {batch_count} batches: refused, then divided", "refusal": refusal}
+
+
+def _any_size(place: Place) -> Figures:
+    """The authors' weights in our own model, whose last pooling takes what is left; theirs is 7x7."""
+    authors = authors_model(place, "resnetv1sn50")
+    model = own_models.resnetv1sn50().eval()
+    model.load_state_dict(authors.state_dict())
+    generator = np.random.default_rng(0)
+    sizes = ((2, 224, 224), (1, 256, 192), (1, 320, 288))
+    samples = [{"x": generator.standard_normal((n, 3, h, w), dtype=np.float32)} for n, h, w in sizes]
+    figures = measure(model, samples, place, dynamic=("batch", "spatial"), layers=53)
+    expected = torch_outputs(authors.double(), samples[:1])
+    figures["own"] = relative_l2(expected, torch_outputs(model.double(), samples[:1]))
+    return {**figures, "note": "the authors' weights in `sn_deploy.models`; theirs pools 7x7, so takes 224 alone"}
 
 
 def _row(name: str, function: str, layers: int, **options: Any) -> Row:
@@ -91,12 +99,18 @@ def _row(name: str, function: str, layers: int, **options: Any) -> Row:
     return Row(1, "ImageNet", name, (REPOSITORY,), partial(_run, function, layers, own, options))
 
 
+def _summed_row(name: str, function: str, layers: int) -> Row:
+    return Row(1, "ImageNet", f"{name}, batch average", (REPOSITORY,), partial(_summed, function, layers, 100))
+
+
 ROWS = (
     _row("ResNet-50 v1", "resnetv1sn50", 53),
     _row("ResNet-50 v2", "resnetv2sn50", 50),
     _row("ResNet-50 v1 (8,1), no BN branch", "resnetv1sn50", 53, using_bn=False),
     _row("ResNet-50 v1, last_gamma off", "resnetv1sn50", 53, last_gamma=False),
-    Row(1, "ImageNet", "ResNet-50 v1, batch average", (REPOSITORY,), partial(_summed, 100)),
     _row("ResNet-101 v1", "resnetv1sn101", 104),
     _row("ResNet-101 v2", "resnetv2sn101", 101),
+    _summed_row("ResNet-50 v1", "resnetv1sn50", 53),
+    _summed_row("ResNet-101 v2", "resnetv2sn101", 101),
+    Row(1, "ImageNet", "ResNet-50 v1, our own model, at any size", (REPOSITORY,), _any_size),
 )

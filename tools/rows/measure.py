@@ -41,8 +41,10 @@ def measure(
     agreement: str = "top1",
     own: torch.nn.Module | None = None,
     layers: int | None = None,
-    check: Sequence[str] | None = (),
-    exporter: Literal["dynamo", "torchscript"] | None = "torchscript",
+    check: Sequence[str] = (),
+    exporter: Literal["dynamo", "torchscript"] = "torchscript",
+    fuse_dynamic: DynamicAxes | None = None,
+    fuse_all: bool = True,
 ) -> Figures:
     """The figures of one model, which isn't changed.
 
@@ -55,14 +57,16 @@ def measure(
             (the smallest between two embeddings), or ``none``.
         own: the project's own model of this kind; the first one's state is loaded into it, strictly.
         layers: how many SwitchNorm nodes there must be.
-        check: more options for ``sn-deploy check``; None to leave it out.
-        exporter: which of torch's two exporters writes what `fuse` gets (the older one is by far the faster); None to
-            leave it out.
+        check: more options for ``sn-deploy check``.
+        exporter: which of torch's two exporters writes what `fuse` gets (the older one is by far the faster).
+        fuse_dynamic: the axes along which that exporter is right, where they are fewer; then the fused file runs on the
+            batches that have the first one's sizes along the others.
+        fuse_all: whether `fuse` has to find every layer; if not, ``fuse_left`` says how many it didn't.
 
     Returns:
         ``shapes`` of the batches; ``switch_norm`` nodes and ``forms``; ``nodes`` and ``nodes_standard``; relative L2
         to PyTorch in float64 over all batches, of the worst output: ``ort``, ``native``, ``fused``, ``torch`` (PyTorch
-        in float32), ``own``; ``fuse_found``; ``agreement`` and its ``agreement_kind``; ``check``.
+        in float32), ``own``; ``fuse_found`` layers; ``agreement`` and its ``agreement_kind``; ``check``.
     """
     exported, naive, fused = (place.scratch / f"{name}.onnx" for name in ("exported", "naive", "fused"))
     example = {name: torch.from_numpy(value[:1]) for name, value in samples[0].items()}
@@ -90,15 +94,27 @@ def measure(
     if own is not None:
         own.load_state_dict(model.state_dict())
         figures["own"] = relative_l2(expected, torch_outputs(own.double().eval(), samples))
-    if exporter is not None:
-        export_by_torch(private, example, naive, dynamic, exporter)
-        fusion = fuse(naive, fused)
-        figures["fuse_found"] = len(fusion.layers)
-        figures["fuse_near_misses"] = [f"{miss.node}: {miss.reason}" for miss in fusion.near_misses]
-        figures["fused"] = relative_l2(expected, onnxruntime_outputs(fused, samples, native=False))
-    if check is not None:
-        figures["check"] = run_check(model, exported, samples[0], place, check)
+    axes = dynamic if fuse_dynamic is None else fuse_dynamic
+    export_by_torch(private, example, naive, axes, exporter)
+    fusion = fuse(naive, fused)
+    figures["fuse_found"], left = len(fusion.layers), count - len(fusion.layers)
+    figures["fuse_near_misses"] = [f"{miss.node}: {miss.reason}" for miss in fusion.near_misses]
+    if left and not fuse_all:
+        figures["fuse_left"] = left
+    elif left:
+        raise SystemExit(f"fuse found {len(fusion.layers)} of {count} layers: {figures['fuse_near_misses']}")
+    # torch's newer exporter doesn't take every model.
+    figures["nodes_standard"] = figures["nodes_standard"] or fusion.nodes_before
+    alike = [i for i, sample in enumerate(samples) if fuse_dynamic is None or _sizes(sample) == _sizes(samples[0])]
+    found = onnxruntime_outputs(fused, [samples[i] for i in alike], native=False)
+    figures["fused"] = relative_l2([expected[i] for i in alike], found)
+    figures["check"] = run_check(model, exported, samples[0], place, check)
     return figures
+
+
+def _sizes(sample: Sample) -> list[tuple[int, ...]]:
+    """All but the batch's."""
+    return [value.shape[1:] for value in sample.values()]
 
 
 def export_by_torch(

@@ -1,7 +1,7 @@
 """Rows 7 to 11: 1-D layers, ports, population normalization, converted models, and nets that are no plain chain.
 
-The nets are the tests' own: of these kinds the papers published layers and no models. Row 8's files of TensorFlow are
-made and compared by tools/keras_ports.py.
+The nets are the tests' own: of these kinds the papers published layers and no models. Row 8's nets of TensorFlow are in
+`tools.rows.tf_ports`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,20 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from torch import nn
 
+from sn_deploy.errors import SnDeployError
+from sn_deploy.graph.export import export
+from sn_deploy.inspection.onnx_file import layers_from_onnx
 from sn_deploy.nn import ChannelsLast, SwitchNorm2d, convert
+from sn_deploy.nn.conversion import DEFAULT_SHARE
+from sn_deploy.recognise import register
 from tests.models.general import Mixed, Selected, Shared, Two, images, nested, trained
 from tests.models.one_dimensional import sequences, vectors
 from tests.randomise import randomise_
+from tests.recognise import registered
 from tools.rows.imagenet import REPOSITORY, batches
 from tools.rows.measure import measure, relative_l2, torch_outputs
 from tools.rows.row import Figures, Place, Row, authors_code
@@ -74,28 +81,74 @@ def _pn(place: Place) -> Figures:
         for weights in (model[4].mean_weight, model[4].var_weight):
             weights.copy_(torch.tensor([0.0, 0.0, 16.0]))
     shapes = ((2, 3, 14, 12), (1, 3, 9, 21))
-    return measure(model, images(*shapes), place, dynamic=("batch", "spatial"), agreement="none", layers=1)
+    figures = measure(model, images(*shapes), place, dynamic=("batch", "spatial"), agreement="none", layers=1)
+    (layer,) = layers_from_onnx(place.scratch / "exported.onnx")
+    shown = (layer.gamma, layer.population_mean, layer.population_var)
+    exact = (model[4].weight, model[4].running_mean, model[4].running_var)
+    for summary, tensor in zip(shown, exact, strict=True):
+        if summary is None or abs(summary.median - np.median(tensor.detach().numpy())) > 1e-4:
+            raise SystemExit(f"inspect shows {summary} for {tensor}")
+    kinds = {node.op_type for node in onnx.load(place.scratch / "exported.onnx").graph.node}
+    if "BatchNormalization" in kinds:
+        raise SystemExit("BatchNorm isn't folded into its convolution")
+    texts = [
+        f"{name} {summary.median:.3g} ({summary.smallest:.3g} to {summary.largest:.3g})"
+        for name, summary in zip(("gamma", "population mean", "variance"), shown, strict=True)
+        if summary is not None
+    ]
+    return {
+        **figures,
+        "note": f"the plain BatchNorm is in its convolution; `sn-deploy inspect` shows {', '.join(texts)}",
+    }
 
 
-def _converted(function: str, layers: int, place: Place) -> Figures:
-    """torchvision's model with the statistics of what it is run on, converted; and how far it is from itself before."""
+def _converted(share: float, place: Place) -> Figures:
+    """torchvision's ResNet-50 with the statistics of eight images, converted; and its distance from before."""
     import torchvision
 
     torch.manual_seed(0)
-    before = getattr(torchvision.models, function)(num_classes=100)
-    samples = batches(place.samples(24), 3, 224, 224)
-    for module in before.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None
-    with torch.no_grad():
-        before.train()(torch.from_numpy(samples[0]["x"]))
-    after = convert(copy.deepcopy(before.eval()))
+    samples = [*batches(place.samples(24), 3, 224, 224), *images((1, 3, 256, 192))]
+    before = _with_statistics(torchvision.models.resnet50(num_classes=100), images((8, 3, 224, 224), seed=1)[0]["x"])
+    after = convert(copy.deepcopy(before), other_share=share)
     # Untrained, it rounds by 1.6e-5 itself; and shares of 1e-7 are near what fuse, in float32, can tell from none.
     figures = measure(
-        after, samples, place, dynamic="batch", layers=layers, check=("--max-rel-l2", "1e-4"), exporter=None
+        after,
+        samples,
+        place,
+        dynamic=("batch", "spatial"),
+        layers=53,
+        check=("--max-rel-l2", "1e-4"),
+        fuse_all=share > 1e-6,
     )
+    return {**figures, "note": _distance_text(before, after, samples)}
+
+
+def _with_statistics(model: nn.Module, x: np.ndarray) -> nn.Module:
+    """The model in evaluation mode, its BatchNorm layers with the statistics of ``x``."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = None
+    with torch.no_grad():
+        model.train()(torch.from_numpy(x))
+    return model.eval()
+
+
+def _distance_text(before: nn.Module, after: nn.Module, samples: list[Any]) -> str:
+    before, after = (copy.deepcopy(model).double() for model in (before, after))
     distance = relative_l2(torch_outputs(before, samples), torch_outputs(after, samples))
-    return {**figures, "note": f"relative L2 to the BatchNorm model before, both in float32: {distance:.1e}"}
+    return f"relative L2 to the BatchNorm model before, both in float64: {distance:.1e}"
+
+
+def _registered(place: Place) -> Figures:
+    """A layer that keeps its constants in a way of its own, and the reader that a user registers for it."""
+    register(registered.read)
+    samples = images((2, 3, 9, 8), (3, 3, 12, 7))
+    figures = measure(registered.net(), samples, place, dynamic=("batch", "spatial"), agreement="none", layers=2)
+    try:
+        export(registered.net(fault=1e-6), torch.zeros(1, 3, 9, 8), place.scratch / "never.onnx")
+    except SnDeployError as error:
+        return {**figures, "note": f"one that computes something else than its reader says is refused: {error}"}
+    raise SystemExit("a wrong reading was believed")
 
 
 def _two(place: Place) -> Figures:
@@ -121,7 +174,8 @@ ROWS = (
     ),
     Row(8, "Ports to Keras and TensorFlow", "options of sn_deploy.nn, (N, H, W, C)", (), _ports),
     Row(9, "Population normalization", "SN that chose BN, beside BatchNorm", (), _pn),
-    Row(10, "Convert", "torchvision's ResNet-50", ("python:torchvision",), partial(_converted, "resnet50", 53)),
+    Row(10, "Convert", "torchvision's ResNet-50", ("python:torchvision",), partial(_converted, DEFAULT_SHARE)),
+    Row(10, "Convert", "the same, other_share=0.01", ("python:torchvision",), partial(_converted, 0.01)),
     Row(
         11,
         _GENERAL,
@@ -151,4 +205,5 @@ ROWS = (
         (),
         partial(_net, Selected, ((2, 3, 9, 8), (3, 3, 5, 5)), **_ANY, layers=1, exporter="torchscript"),
     ),
+    Row(11, _GENERAL, "a variant of a user's, registered", (), _registered),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from sn_deploy.graph.export import export
-from tools.rows.measure import onnxruntime_outputs, relative_l2, torch_outputs
+from tools.rows.measure import Sample, onnxruntime_outputs, relative_l2, torch_outputs
 from tools.rows.row import Figures, Place
 
 Array = np.ndarray[Any, Any]
@@ -30,19 +31,21 @@ def precisions(model: torch.nn.Module, x: Array, place: Place) -> Figures:
     half = [{"x": x.astype(np.float16)}]
     expected = torch_outputs(copy.deepcopy(model).double(), batch)
     together, apart = (onnxruntime_outputs(files["fp32"], each, native=False) for each in (batch, alone))
+    openvino = openvino_outputs(files["inline"], batch)
     return {
         "ort_fp16": relative_l2(expected, onnxruntime_outputs(files["fp16"], half, native=False)),
         "torch_fp16": relative_l2(expected, torch_outputs(copy.deepcopy(model).half(), batch)),
-        "openvino": _openvino(files["inline"], x, expected),
+        "openvino": None if openvino is None else relative_l2(expected, openvino),
         "batch_dependence": float(np.abs(together[0][0] - np.concatenate([each[0] for each in apart])).max()),
     }
 
 
-def _openvino(path: Path, x: Array, expected: list[list[Array]]) -> float | None:
+def openvino_outputs(path: Path, samples: Sequence[Sample]) -> list[list[Array]] | None:
+    """What OpenVINO gives in float32 for each batch of one input; None where it isn't installed."""
     try:
         import openvino
     except ImportError:
         return None
     # Its CPU plugin computes in bfloat16 on processors that have it, unless told not to.
     model = openvino.compile_model(openvino.Core().read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return relative_l2(expected, [[model(x)[0]]])
+    return [[model(next(iter(sample.values())))[0].copy()] for sample in samples]

@@ -45,7 +45,7 @@ class Row:
         number: of its task in docs/models.md.
         task: such as ``ImageNet``.
         name: of the model, unique.
-        needs: repositories (folders in `Place.repositories`) and Python packages (``python:torchvision``).
+        needs: repositories (folders in `Place.repositories`), files there, Python packages (``python:torchvision``).
         run: gives the figures.
     """
 
@@ -63,7 +63,7 @@ class Row:
 def _is_there(need: str, repositories: Path) -> bool:
     if need.startswith("python:"):
         return importlib.util.find_spec(need.removeprefix("python:")) is not None
-    return (repositories / need).is_dir()
+    return (repositories / need).exists()
 
 
 @contextlib.contextmanager

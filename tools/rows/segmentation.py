@@ -75,7 +75,7 @@ def cityscapes_model(place: Place, sync: bool, any_size: bool) -> torch.nn.Modul
     """
     root = place.repositories / REPOSITORY
     with authors_code(root, stand_ins=UNUSED):
-        from models import resnet_v1_sn, switchable_norm  # type: ignore[import-not-found]
+        from models import resnet_v1_sn  # type: ignore[import-not-found]
 
         source = (root / "models" / "resnet_seg_sn.py").read_text().replace("async=True", "non_blocking=True")
         if any_size:
@@ -89,13 +89,17 @@ def cityscapes_model(place: Place, sync: bool, any_size: bool) -> torch.nn.Modul
         unloaded = partial(resnet_v1_sn.resnetv1sn50, pretrained=False)
         with mock.patch.object(resnet_v1_sn, "resnetv1sn50", unloaded):
             model = module.ResNet_Seg_SN(layers=50, classes=19, use_aux=False)
-        kind = switchable_norm.SwitchNorm2d
-    if sync:
-        with authors_code(place.repositories / SYNC_REPOSITORY):
-            from devkit.ops import SyncSwitchableNorm2d  # type: ignore[import-not-found]
+    return randomise_(synchronise_(model, place) if sync else model, seed=0).eval()
 
+
+def synchronise_(model: torch.nn.Module, place: Place) -> torch.nn.Module:
+    """Puts the authors' SyncSN, new, in the place of every SN layer; returns ``model``."""
+    with authors_code(place.repositories / SYNC_REPOSITORY):
+        from devkit.ops import SyncSwitchableNorm2d  # type: ignore[import-not-found]
+
+        for kind in {type(module) for module in model.modules() if type(module).__name__ == "SwitchNorm2d"}:
             replace_modules(model, kind, lambda layer: SyncSwitchableNorm2d(layer.weight.shape[1]))
-    return randomise_(model, seed=0).eval()
+    return model
 
 
 def _images(sizes: Sequence[tuple[int, int, int]]) -> list[dict[str, np.ndarray]]:
@@ -112,8 +116,18 @@ def _c1(place: Place) -> Figures:
 def _pyramid(place: Place) -> Figures:
     model = authors_model(place, "PPMBilinear", pool_scales=(2, 3, 6))
     own = own_models.SegmentationSN(head="ppm", deep_supervision=False)
-    # Without torch's own export, which holds for one size.
-    return measure(model, _images(ADE20K_SIZES), place, dynamic=("batch", "spatial"), own=own, layers=57, exporter=None)
+    # torch's own export holds for one size: its newer exporter writes that one's pooling, the older one none.
+    figures = measure(
+        model,
+        _images(ADE20K_SIZES),
+        place,
+        dynamic=("batch", "spatial"),
+        own=own,
+        layers=57,
+        exporter="dynamo",
+        fuse_dynamic="batch",
+    )
+    return {**figures, "note": "torch's own export holds for the first size, and was fused and run at that"}
 
 
 def _own_pyramid(place: Place) -> Figures:
@@ -148,15 +162,15 @@ def _cityscapes(place: Place) -> Figures:
 
 
 def _synchronised_cityscapes(place: Place) -> Figures:
-    n, height, width = CITYSCAPES_SIZES[0]
-    return measure(
-        cityscapes_model(place, sync=True, any_size=False),
-        _images(((n, height, width), (1, height, width))),
+    figures = measure(
+        cityscapes_model(place, sync=True, any_size=True),
+        _images(CITYSCAPES_SIZES),
         place,
-        dynamic="batch",
+        dynamic=("batch", "spatial"),
         own=own_models.CityscapesSN(auxiliary=False),
         layers=54,
     )
+    return {**figures, "note": "the output's size computed in integers, too"}
 
 
 def _pyramid_with_one_position(place: Place) -> Figures:

@@ -28,7 +28,7 @@ _HEADER: Final = (
 
 
 def markdown(results: Sequence[Mapping[str, Any]]) -> str:
-    """One table for each task, and the versions."""
+    """One table for each task, and what made them."""
     lines: list[str] = []
     tasks = dict.fromkeys((result["number"], result["task"]) for result in results)
     for number, task in sorted(tasks):
@@ -37,7 +37,7 @@ def markdown(results: Sequence[Mapping[str, Any]]) -> str:
         lines += [_line(_cells(row)) for row in rows]
         notes = [f"- {row['name']}: {row['note']}." for row in rows if row.get("note")]
         lines += ["", *notes, *([""] if notes else [])]
-    return "\n".join([*lines, _versions(results)])
+    return "\n".join([*lines, _origin(results)])
 
 
 def write_into(document: Path, results: Sequence[Mapping[str, Any]]) -> None:
@@ -95,7 +95,9 @@ def _error(value: float | None) -> str:
 def _fused(row: Mapping[str, Any]) -> str:
     if row.get("fused") is None:
         return row.get("fused_text") or "–"
-    return f"{row['fuse_found']} found, {_error(row['fused'])}"
+    left = row.get("fuse_left")
+    of = f" of {row['fuse_found'] + left}" if left else ""
+    return f"{row['fuse_found']}{of} found, {_error(row['fused'])}"
 
 
 def _agreement(row: Mapping[str, Any]) -> str:
@@ -108,7 +110,8 @@ def _agreement(row: Mapping[str, Any]) -> str:
     return f"{value:.2%}" if value == 1 or value < 0.9999 else f"{value:.6%}"
 
 
-def _versions(results: Sequence[Mapping[str, Any]]) -> str:
+def _origin(results: Sequence[Mapping[str, Any]]) -> str:
+    """The command, the versions and the repositories; where rows differ in them, all that there were."""
     packages: dict[str, dict[str, None]] = {}
     commits: dict[str, None] = {}
     for result in results:
@@ -116,5 +119,15 @@ def _versions(results: Sequence[Mapping[str, Any]]) -> str:
             packages.setdefault(package, {})[version] = None
         for repository, commit in result["commits"].items():
             commits[f"{repository} at {commit}"] = None
+    efforts = " and ".join(dict.fromkeys(f"{result['effort']:g}" for result in results if "effort" in result))
+    revisions = " and ".join(dict.fromkeys(result.get("revision", "an earlier one") for result in results))
     versions = ", ".join(f"{package} {' and '.join(found)}" for package, found in packages.items())
-    return f"Versions: {versions}. Repositories: {'; '.join(commits) or 'none'}."
+    minutes = sum(result.get("seconds", 0) for result in results) / 60
+    return "\n\n".join(
+        (
+            f"Made by `python -m tools.zoo FOLDER --effort {efforts} --output docs/models.json --document "
+            f"docs/models.md` at revision {revisions}: {len(results)} rows, {minutes:.0f} minutes.",
+            f"Versions: {versions}.",
+            f"Repositories: {'; '.join(commits) or 'none'}.",
+        )
+    )

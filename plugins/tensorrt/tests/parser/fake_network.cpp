@@ -45,19 +45,13 @@ void FakeNetwork::markOutput(ITensor& tensor) noexcept {
   outputs.push_back(&tensor);
 }
 
-template <typename Layer>
-Layer* FakeNetwork::add(std::shared_ptr<Layer> layer, std::vector<ITensor*> given, const char* name, DataType type,
-                        Dims dims) {
-  Layer* added = layer.get();
-  added->layer.inputs = std::move(given);
-  added->layer.outputs = {make_tensor(name, type, dims)};
-  layers.push_back(added);
-  owned_.push_back(std::move(layer));
-  return added;
-}
-
 nvinfer1::IConstantLayer* FakeNetwork::addConstant(const Dims& dims, nvinfer1::Weights weights) noexcept {
-  return add(std::make_shared<FakeConstantLayer>(dims, weights), {}, "constant", weights.type, dims);
+  auto* added = add(std::make_shared<FakeConstantLayer>(dims, weights), {}, "constant", weights.type, dims);
+  if (weights.type == DataType::kINT64) {
+    const auto* values = static_cast<const std::int64_t*>(weights.values);
+    static_cast<FakeTensor*>(added->layer.outputs[0])->values.assign(values, values + weights.count);
+  }
+  return added;
 }
 
 nvinfer1::ICastLayer* FakeNetwork::addCast(ITensor& input, DataType to) noexcept {

@@ -1,10 +1,12 @@
 // As much of a network definition as TensorRT's ONNX parser needs for a graph of plugins, convolutions, Q/DQ pairs,
-// constants and casts: what the builder would make of them needs a GPU, what the parser makes of a file doesn't.
+// constants, casts and what computes shapes (shape_layers.h): what the builder would make of them needs a GPU, what the
+// parser makes of a file doesn't.
 #pragma once
 
 #include <NvInfer.h>
 
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -34,7 +36,9 @@ class FakeTensor final : public nvinfer1::ITensor, private StubVTensor {
   const std::string& name() const { return name_; }
   nvinfer1::DataType type() const { return type_; }
   const nvinfer1::Dims& dims() const { return dims_; }
+  void become(nvinfer1::DataType type) { type_ = type; }
   bool output = false;
+  std::vector<std::int64_t> values;  // of a constant of integers, such as the axes of a layer
 
  private:
   void setName(const char* name) noexcept override { name_ = name; }
@@ -58,6 +62,7 @@ class FakeLayer final : public StubVLayer {
   explicit FakeLayer(nvinfer1::LayerType type) : type_(type) {}
   std::vector<nvinfer1::ITensor*> inputs, outputs;
   std::string name;
+  std::function<void()> changed;  // for a layer whose output depends on what it is given later
 
  private:
   nvinfer1::LayerType getType() const noexcept override { return type_; }
@@ -69,6 +74,7 @@ class FakeLayer final : public StubVLayer {
     const auto place = static_cast<std::size_t>(i);
     if (place >= inputs.size()) inputs.resize(place + 1);
     inputs[place] = &tensor;
+    if (changed) changed();
   }
   std::int32_t getNbOutputs() const noexcept override { return static_cast<std::int32_t>(outputs.size()); }
   nvinfer1::ITensor* getOutput(std::int32_t i) const noexcept override {
@@ -213,8 +219,15 @@ class FakeNetwork final : public nvinfer1::INetworkDefinition, private StubVNetw
 
  private:
   template <typename Layer>
-  Layer* add(std::shared_ptr<Layer> layer, std::vector<nvinfer1::ITensor*> inputs, const char* name,
-             nvinfer1::DataType type, nvinfer1::Dims dims);
+  Layer* add(std::shared_ptr<Layer> layer, std::vector<nvinfer1::ITensor*> given, const char* name,
+             nvinfer1::DataType type, nvinfer1::Dims dims) {
+    Layer* added = layer.get();
+    added->layer.inputs = std::move(given);
+    added->layer.outputs = {make_tensor(name, type, dims)};
+    layers.push_back(added);
+    owned_.push_back(std::move(layer));
+    return added;
+  }
   FakeTensor* make_tensor(const char* name, nvinfer1::DataType type, nvinfer1::Dims dims, bool input = false);
   nvinfer1::ITensor* addInput(const char* name, nvinfer1::DataType type, const nvinfer1::Dims& dims) noexcept override;
   void markOutput(nvinfer1::ITensor& tensor) noexcept override;
@@ -227,6 +240,30 @@ class FakeNetwork final : public nvinfer1::INetworkDefinition, private StubVNetw
                                           nvinfer1::DataType to) noexcept override;
   nvinfer1::IDequantizeLayer* addDequantizeV2(nvinfer1::ITensor& input, nvinfer1::ITensor& scale,
                                               nvinfer1::DataType to) noexcept override;
+  // Of shape_layers.h.
+  nvinfer1::IShapeLayer* addShape(nvinfer1::ITensor& input) noexcept override;
+  nvinfer1::IIdentityLayer* addIdentity(nvinfer1::ITensor& input) noexcept override;
+  nvinfer1::IUnaryLayer* addUnary(nvinfer1::ITensor& input, nvinfer1::UnaryOperation op) noexcept override;
+  nvinfer1::IElementWiseLayer* addElementWise(nvinfer1::ITensor& a, nvinfer1::ITensor& b,
+                                              nvinfer1::ElementWiseOperation op) noexcept override;
+  nvinfer1::IReduceLayer* addReduce(nvinfer1::ITensor& input, nvinfer1::ReduceOperation op, std::uint32_t axes,
+                                    bool keep) noexcept override;
+  nvinfer1::IMatrixMultiplyLayer* addMatrixMultiply(nvinfer1::ITensor& a, nvinfer1::MatrixOperation op_a,
+                                                    nvinfer1::ITensor& b,
+                                                    nvinfer1::MatrixOperation op_b) noexcept override;
+  nvinfer1::IGatherLayer* addGather(nvinfer1::ITensor& data, nvinfer1::ITensor& indices,
+                                    std::int32_t axis) noexcept override;
+  nvinfer1::IGatherLayer* addGatherV2(nvinfer1::ITensor& data, nvinfer1::ITensor& indices,
+                                      nvinfer1::GatherMode mode) noexcept override;
+  nvinfer1::IFillLayer* addFillV2(const nvinfer1::Dims& dims, nvinfer1::FillOperation op,
+                                  nvinfer1::DataType type) noexcept override;
+  nvinfer1::ISliceLayer* addSlice(nvinfer1::ITensor& input, const nvinfer1::Dims& start, const nvinfer1::Dims& size,
+                                  const nvinfer1::Dims& stride) noexcept override;
+  nvinfer1::IConcatenationLayer* addConcatenation(nvinfer1::ITensor* const* inputs,
+                                                  std::int32_t count) noexcept override;
+  nvinfer1::ISqueezeLayer* addSqueeze(nvinfer1::ITensor& input, nvinfer1::ITensor& axes) noexcept override;
+  nvinfer1::IUnsqueezeLayer* addUnsqueeze(nvinfer1::ITensor& input, nvinfer1::ITensor& axes) noexcept override;
+  nvinfer1::IShuffleLayer* addShuffle(nvinfer1::ITensor& input) noexcept override;
   nvinfer1::IPluginV3Layer* addPluginV3(nvinfer1::ITensor* const* inputs, std::int32_t input_count,
                                         nvinfer1::ITensor* const* shape_inputs, std::int32_t shape_input_count,
                                         nvinfer1::IPluginV3& plugin) noexcept override;

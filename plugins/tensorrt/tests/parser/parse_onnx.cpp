@@ -52,6 +52,10 @@ const char* name_of(DataType type) {
       return "int8";
     case DataType::kFP8:
       return "float8";
+    case DataType::kINT64:
+      return "int64";
+    case DataType::kBOOL:
+      return "bool";
     default:
       return "other";
   }
@@ -116,11 +120,28 @@ std::string layer_text(nvinfer1::ILayer* layer) {
     case nvinfer1::LayerType::kPLUGIN_V3:
       kind = "plugin";
       break;
+    case nvinfer1::LayerType::kELEMENTWISE:
+      kind = "elementwise";
+      break;
+    case nvinfer1::LayerType::kFILL:
+      kind = "fill";
+      break;
+    case nvinfer1::LayerType::kMATRIX_MULTIPLY:
+      kind = "matmul";
+      break;
+    case nvinfer1::LayerType::kREDUCE:
+      kind = "reduce";
+      break;
+    case nvinfer1::LayerType::kSHAPE:
+      kind = "shape";
+      break;
     default:
       break;
   }
   std::vector<const nvinfer1::ITensor*> inputs;
-  for (std::int32_t i = 0; i < layer->getNbInputs(); ++i) inputs.push_back(layer->getInput(i));
+  for (std::int32_t i = 0; i < layer->getNbInputs(); ++i) {
+    if (layer->getInput(i) != nullptr) inputs.push_back(layer->getInput(i));
+  }
   return "{\"kind\": " + quoted(kind) + ", \"axis\": " + std::to_string(axis) +
          ", \"inputs\": " + list(inputs, tensor_text) + ", \"output\": " + tensor_text(layer->getOutput(0)) + "}";
 }
