@@ -33,13 +33,18 @@ _MOST_WEIGHTS = 10
     "inputs",
     multiple=True,
     metavar="NAME=SHAPE[:DTYPE]",
-    help="What to run them on: x=1x3x224x224 for random values, or x=FILE.npy; repeatable.",
+    help="What to run them on: x=1x3x224x224 for random values of a shape, or x=FILE.npy; repeatable. Default: random "
+    "values of the shape in the files, open axes 2 (the first) and 64.",
 )
-@click.option("--tolerance", type=click.FloatRange(min=0), help="Relative L2 difference of an output that is allowed.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the random inputs.")
-@click.option("--run/--no-run", default=True, help="Run both in ONNX Runtime (default), or compare what they hold.")
+@click.option(
+    "--tolerance", type=click.FloatRange(min=0), help="Relative L2 difference that is allowed, of each output."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random inputs.")
+@click.option("--run/--no-run", default=True, help="Run both (default), or only compare what they hold.")
 @click.option("--all", "everything", is_flag=True, help="List every weight that differs, not the first ten.")
-@click.option("--json", "json_output", metavar="FILE|-", help="Write it as JSON; - for the standard output, alone.")
+@click.option(
+    "--json", "json_output", metavar="FILE|-", help="Write it as JSON; - for the standard output, and no tables."
+)
 def command(
     before: Path,
     after: Path,
@@ -55,10 +60,10 @@ def command(
     \b
     sn-deploy diff resnet50sn.onnx fused.onnx
 
-    Both are run on the same random input. Exits with 0 if whoever runs them can't tell them apart
-    (the same inputs and outputs, each output within --tolerance: by default what computing in its
-    type may cost), with 1 if they differ, with 2 if they can't be compared. With --no-run they are
-    the same if their operators and weights are.
+    Both are run on the same random input in ONNX Runtime. Exits with 0 if whoever runs them can't
+    tell them apart: the same inputs and outputs, and each output within --tolerance, which by default
+    is what rounding may cost in its type. Exits with 1 if they differ, with 2 if they can't be
+    compared. With --no-run they are the same if their operators and weights are.
     """
     if json_output not in (None, "-"):
         check_writable(json_output)

@@ -23,17 +23,39 @@ if TYPE_CHECKING:
 
 @click.command(name="fuse")
 @click.argument("source", metavar="MODEL.onnx", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE.onnx")
-@click.option("--no-fuse", "apart", is_flag=True, help="Keep ReLU, and residual and ReLU, apart from the layers.")
-@click.option("--strict", is_flag=True, help="Write nothing where a part looks like an SN layer and can't be fused.")
-@click.option("--freeze-weights", is_flag=True, help="Weights that are inputs of the graph, too, become constants.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE.onnx",
+    help="The file to write; may be MODEL.onnx itself.",
+)
+@click.option(
+    "--no-fuse",
+    "apart",
+    is_flag=True,
+    help="Leave the ReLU, or the residual and the ReLU, behind a layer as nodes of their own.",
+)
+@click.option(
+    "--strict", is_flag=True, help="Write nothing, and exit with 1, where a part looks like an SN layer and isn't one."
+)
+@click.option(
+    "--freeze-weights",
+    is_flag=True,
+    help="Make constants of weights that the file lists among its inputs, too, as old exporters did.",
+)
 @click.option(
     "--specialise",
     "exact",
     is_flag=True,
-    help="Then make layers cheaper that need less, exactly: sn-deploy specialise.",
+    help="Then make layers with weights of 0 cheaper, as `sn-deploy specialise` does without a budget.",
 )
-@click.option("--external-data/--no-external-data", default=None, help="Weights in a file beside it; default: >2 GB.")
+@click.option(
+    "--external-data/--no-external-data",
+    default=None,
+    help="Put weights into a file beside it, or into it; default: beside it above 2 GB.",
+)
 @click.option("--json", "json_output", metavar="FILE|-", help="Write the report as JSON; - for the standard output.")
 def command(
     source: Path,
@@ -45,17 +67,18 @@ def command(
     external_data: bool | None,
     json_output: str | None,
 ) -> None:
-    """Find the decomposed SN layers of an ONNX file and make each of them one SwitchNorm node.
+    """Find the SN layers of an ONNX file, each some 30 nodes, and make each of them one SwitchNorm node.
 
     \b
     sn-deploy fuse resnet50sn.onnx -o fused.onnx
 
     For files exported without sn-deploy, by any exporter, optimised or not. Layers are found by
     structure and each is proved: what it computes and what replaces it agree in float64 on random
-    inputs. What looks like SN and isn't stays as it is and is listed with the reason. Needs no PyTorch.
+    inputs. What looks like SN and isn't stays as it is and is listed as a near miss, with the reason.
+    Needs no PyTorch.
 
-    Exits with 0 where the file has SN layers, found now or before; with 1, and no file, where it has
-    none (or, with --strict, one that can't be fused); with 2 for input that can't be used.
+    Exits with 0 where the file has SN layers, found now or SwitchNorm nodes before; with 1, and no
+    file, where it has none (or, with --strict, a near miss); with 2 for input that can't be used.
     """
     if json_output not in (None, "-"):
         check_writable(json_output)
@@ -112,10 +135,12 @@ def print_report(console: Console, report: FuseReport) -> None:
 
 
 def _layers_text(report: FuseReport) -> str:
+    if not report.layers:
+        return f"none to fuse: its {report.present} SN layers are SwitchNorm nodes already"
     replaced = sum(layer.replaced for layer in report.layers)
     text = f"{len(report.layers)} SN layers found, {replaced} nodes became {len(report.layers)}"
     if report.present:
-        text += f"; {report.present} were SwitchNorm nodes before"
+        text += f"; {report.present} more were SwitchNorm nodes already"
     last = sum(layer.channels_last for layer in report.layers)
     return text + (f"; {last} with their channels last" if last else "")
 

@@ -31,25 +31,29 @@ _BRANCHES = {"in": "IN", "ln": "LN"}
 
 @click.command(name="specialise")
 @click.argument("source", metavar="MODEL.onnx", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE.onnx")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE.onnx", help="The file to write."
+)
 @click.option(
     "--budget",
     "budgets",
     multiple=True,
     metavar="NAME=LIMIT",
-    help="How much may change: rel_l2=1e-3 or top1=0.1%; repeatable. Default: nothing but rounding.",
+    help="How much the outputs may change: rel_l2=1e-3 (relative L2 error) or top1=0.1% (top-1 accuracy lost); "
+    "give both, and both hold. Default: nothing but rounding changes.",
 )
 @click.option(
     "--max-weight",
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
-    help="Drop no statistic with a larger share than this.",
+    help="With a budget: never drop the statistics of IN or LN from a layer that gives them a larger weight than this.",
 )
 @click.option(
     "--runtime",
     type=click.Choice(["ort", "ort-native"]),
-    help="Who the file is to be cheap for: the functions inside it or the native operators; default: those, if built.",
+    help="For what the file is made fast: stock ONNX Runtime (ort), or ONNX Runtime with sn-deploy's native operators "
+    "(ort-native), the default where these are built. It runs on both.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Threads within an operator; default: ONNX Runtime's own.")
 @click.option(
@@ -60,11 +64,15 @@ _BRANCHES = {"in": "IN", "ln": "LN"}
     help="Size of an input whose axes the file leaves open: 1x3x224x224; repeatable.",
 )
 @add_options(DATA)
-@click.option("--external-data/--no-external-data", default=None, help="Weights in a file beside it; default: >2 GB.")
+@click.option(
+    "--external-data/--no-external-data",
+    default=None,
+    help="Put weights into a file beside it, or into it; default: beside it above 2 GB.",
+)
 @click.option("--json", "json_output", metavar="FILE|-", help="Write the report as JSON; - for the standard output.")
 @click.pass_context
 def command(context: click.Context, /, **given: Any) -> None:
-    """Make each SN layer no dearer than it must be.
+    """Make SN layers cheaper: exactly, or within a budget of error that is measured on your data.
 
     \b
     sn-deploy specialise sparse.onnx -o small.onnx
@@ -75,8 +83,9 @@ def command(context: click.Context, /, **given: Any) -> None:
     InstanceNormalization where that is cheaper. With a budget, IN and LN statistics are replaced by their
     averages over the data, those first that save most time for their error.
 
-    Half of the batches are for choosing. The budget must hold on the other half, or nothing is written and
-    it exits with 1; with 2 for input that can't be used.
+    The file is one with SwitchNorm nodes, from `sn-deploy export` or `sn-deploy fuse`. Half of the batches of
+    --data are for choosing. The budget must hold on the other half, or nothing is written and it exits with 1;
+    with 2 for input that can't be used.
     """
     json_output = given["json_output"]
     if json_output not in (None, "-"):
@@ -140,10 +149,10 @@ def print_report(console: Console, report: SpecialiseReport) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("layer", overflow="fold")
     table.add_column("dropped")
-    table.add_column("alone costs", justify="right")
+    table.add_column("rel L2 of that alone", justify="right")
     table.add_column("is now", overflow="fold")
     table.add_column("ms before", justify="right")
-    table.add_column("after", justify="right")
+    table.add_column("ms after", justify="right")
     for layer in report.layers:
         dropped = " ".join(_BRANCHES[branch] for branch in layer.dropped) or "–"
         error = "" if layer.error is None else f"{layer.error:.1e}"
@@ -153,7 +162,10 @@ def print_report(console: Console, report: SpecialiseReport) -> None:
     nodes = f"{report.nodes} nodes, was {report.nodes_before}"
     summary.add_file(report.path, report.data_path, f", for {report.runtime}: {nodes}")
     interval = f"{report.time_low:.3f} to {report.time_high:.3f}"
-    summary.add("time", f"{report.time_ratio:.3f} of what it was ({interval}), batch {report.batch}")
+    if all(layer.form == "kept" for layer in report.layers):
+        summary.add("changed", f"no layer: {_why_nothing(report)}")
+    else:
+        summary.add("time", f"{report.time_ratio:.3f} of what it was ({interval}), batch {report.batch}")
     summary.add(
         "forms",
         f"the same as SwitchNorm to {report.exact_rel_l2:.1e} (relative L2, at most {report.exact_tolerance:.0e})",
@@ -163,6 +175,12 @@ def print_report(console: Console, report: SpecialiseReport) -> None:
             summary.add("chosen on", _error_text(report.chosen_on))
         summary.add("held out", f"{_error_text(report.held_out)}; allowed: {report.budget}")
     summary.print(console)
+
+
+def _why_nothing(report: SpecialiseReport) -> str:
+    if report.budget is None:
+        return "none has a weight of 0 that would make it cheaper; --budget lets some error in"
+    return f"what would save time costs more than the budget allows ({report.budget})"
 
 
 def _form_text(layer: LayerChange) -> str:

@@ -36,6 +36,13 @@ def test_the_summary_says_what_became_of_the_file(folder: Path, capsys: pytest.C
     assert "near miss" not in printed
 
 
+def test_a_second_run_says_that_there_is_nothing_to_fuse(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("in.onnx", "-o", "out.onnx") == 0
+    assert call("out.onnx", "-o", "again.onnx") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "none to fuse: its 1 SN layers are SwitchNorm nodes already" in printed
+
+
 def test_near_misses_are_printed_beside_what_was_fused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = net(), DECOYS["eps_outside_the_root"]()
     first = onnx.compose.add_prefix(first, "a_")

@@ -39,6 +39,16 @@ def test_without_a_budget_only_what_is_exact(folder: Path, capsys: pytest.Captur
     assert ops(folder / "out.onnx") == {"Conv": 2, "Relu": 1, "SwitchNorm:": 1}
 
 
+def test_where_nothing_can_be_cheaper_it_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = Net()
+    net.norm(net.conv("x", "conv", (3, 6)), "sn", 6, (0.5, 0.3, 0.2), (0.2, 0.3, 0.5))
+    net.save(folder / "plain.onnx", ["N", 3, 8, 8], ["sn"])
+    assert call("plain.onnx", "-o", "out.onnx", "--threads", "1") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "changed no layer: none has a weight of 0 that would make it cheaper; --budget lets some error in" in printed
+    assert "of what it was" not in printed
+
+
 def test_with_a_budget(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("in.onnx", "-o", "out.onnx", "--budget", "rel_l2=1%", "--data", "x.npy", "--threads", "1") == 0
     printed = " ".join(capsys.readouterr().out.split())
