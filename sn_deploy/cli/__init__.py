@@ -43,6 +43,7 @@ _COMMANDS: Final = {
         "Make SN layers cheaper that need less than SN, exactly or within a budget.",
     ),
     "quantize": ("sn_deploy.cli.quantize", "Put the convolutions of an ONNX file into int8 or FP8, by Q/DQ nodes."),
+    "refit": ("sn_deploy.cli.refit", "Put an ONNX file's weights into a TensorRT engine."),
     "report": ("sn_deploy.cli.report", "Make the HTML report of a check anew, from its JSON."),
     "serve": ("sn_deploy.cli.serve", "Prepare a model for a server: an NVIDIA Triton repository, and what deploys it."),
 }

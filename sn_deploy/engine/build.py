@@ -26,6 +26,7 @@ from sn_deploy.runtime.trt.library import need_gpu, tensorrt, version_of
 from sn_deploy.runtime.trt.plugin import find_plugin, load_plugin
 from sn_deploy.runtime.trt.progress import OnProgress
 from sn_deploy.runtime.trt.sidecar import EMBEDDED, LOADED, NO_PLUGIN, Sidecar, sidecar_path, write_sidecar
+from sn_deploy.runtime.trt.weights import structure_sha256
 
 PluginUse = Literal["auto", "embed", "none"]
 PLUGIN_USES: Final[tuple[PluginUse, ...]] = ("auto", "embed", "none")
@@ -103,11 +104,11 @@ def build(
     for path in (target, sidecar_path(target)):
         check_writable(path)
     file = read_model_file(source)
-    if plugin == "none" and strip_weights and file.facts.switch_norm_nodes:
+    if plugin == "none" and (strip_weights or refit) and file.facts.switch_norm_nodes:
         # The refitter would look for the weights of the file's functions, which are folded into others.
         raise SnDeployError(
             "can't be done for a file with SwitchNorm nodes without the plugin",
-            where="strip_weights",
+            where="strip_weights" if strip_weights else "refit",
             mend="build of a file without functions: sn-deploy export --inline",
         )
     resolved = resolve_profiles(file.inputs, [_given(one) for one in profiles])
@@ -254,6 +255,7 @@ def _sidecar(
             "file": file.path.name,
             "sha256": file.facts.sha256,
             "data_sha256": file.facts.data_sha256,
+            "structure_sha256": structure_sha256(file.path),
             "switch_norm_nodes": file.facts.switch_norm_nodes,
         },
         gpu=gpu.as_json(),

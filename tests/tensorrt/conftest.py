@@ -56,6 +56,13 @@ class Release:
         harness = self.build / "tensorrt" / "tests" / f"parse_onnx{self.major}"
         return self.run([str(part) for part in (harness, *libraries, self.plugin if plugin else "-", model)])
 
+    def refit(self, model: Path, weights: Sequence[str]) -> dict[str, Any]:
+        """What TensorRT's ONNX refitter finds in a file for an engine with these weights."""
+        home = self.root / str(self.major) / "lib"
+        libraries = [home / f"libnvinfer.so.{self.major}", home / f"libnvonnxparser.so.{self.major}"]
+        harness = self.build / "tensorrt" / "tests" / f"refit_onnx{self.major}"
+        return self.run([str(part) for part in (harness, *libraries, model, *weights)])
+
     def run(self, command: Sequence[str]) -> dict[str, Any]:
         """Runs a command that prints one JSON object, and returns that, with its standard error as ``stderr``."""
         result = subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=120)

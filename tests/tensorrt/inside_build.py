@@ -155,6 +155,8 @@ def test_stripped_weights_are_to_come_back_the_same(model: Path) -> None:
 def test_stripped_weights_of_functions_are_refused(model: Path) -> None:
     with pytest.raises(SnDeployError, match="strip_weights: can't be done for a file with SwitchNorm nodes without"):
         build(model, strip_weights=True, plugin="none", plugin_library=None)
+    with pytest.raises(SnDeployError, match="refit: can't be done for a file with SwitchNorm nodes without"):
+        build(model, refit=True, plugin="none", plugin_library=None)
 
 
 def test_without_the_plugin_no_node_of_ours_is_parsed(model: Path) -> None:

@@ -10,15 +10,18 @@ import json
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import tensorrt as trt
 import torch
 
+from sn_deploy.check.backends.onnx_file import read_facts
 from sn_deploy.check.backends.open import BackendOptions, open_backends
 from sn_deploy.check.latency import TimedByLayer, TimedOnDevice
 from sn_deploy.check.limits import Limits
@@ -27,6 +30,8 @@ from sn_deploy.errors import SnDeployError, SnDeployWarning
 from sn_deploy.runtime.gpu import Gpu
 from sn_deploy.runtime.trt import Engine, library, plugin
 from sn_deploy.runtime.trt.sidecar import Sidecar, write_sidecar
+from sn_deploy.runtime.trt.weights import structure_sha256
+from tests.check.small_net import write_net
 from tests.tensorrt.stand_in import engine as fakes
 from tests.tensorrt.stand_in.device import CUDAGraph, Stream, Torch, use_host_as_gpu
 
@@ -422,7 +427,10 @@ MISFITS: list[tuple[dict[str, Any], str]] = [
     ),
     ({"settings": {"version_compatible": True}}, r"holds code that would run on this host.*--allow-host-code"),
     ({"plugin": {"use": "embedded"}}, "holds code that would run on this host"),
-    ({"settings": {"strip_weights": True}}, r"was built without its weights; give .*: weights='net.onnx'"),
+    (
+        {"settings": {"strip_weights": True}},
+        r"was built without its weights; put them in: sn-deploy refit net.engine net.onnx -o NEW.engine, or in Py",
+    ),
     (
         {"settings": {"hardware_compatibility": "same-compute-capability"}, "gpu": L4},
         "of its own compute capability",
@@ -491,16 +499,109 @@ def test_the_plugin_is_loaded_for_an_engine_that_needs_it(tmp_path: Path) -> Non
         pass
 
 
-def test_stripped_weights_come_from_the_file(tmp_path: Path) -> None:
-    path = engine_file(tmp_path, settings={"strip_weights": True})
-    for name in ("net", "other"):
-        (tmp_path / f"{name}.onnx").write_bytes(b"\x08\x08")
-    with Engine(path, weights=str(tmp_path / "net.onnx")) as engine:
-        expect(engine.run({"x": rows(2)}), rows(2))
-    assert fakes.Refitter.given == [str((tmp_path / "net.onnx").resolve())]
+def onnx_fields(path: Path) -> dict[str, Any]:
+    """What a sidecar says of an ONNX file."""
+    facts = read_facts(path)
+    return {
+        "file": path.name,
+        "sha256": facts.sha256,
+        "data_sha256": facts.data_sha256,
+        "structure_sha256": structure_sha256(path),
+        "switch_norm_nodes": 2,
+    }
+
+
+def variant(source: Path, name: str, change: Callable[[onnx.ModelProto], object]) -> Path:
+    """A copy of an ONNX file that differs in something."""
+    model = onnx.load(source)
+    change(model)
+    onnx.save(model, source.with_name(name))
+    return source.with_name(name)
+
+
+def with_other_weights(model: onnx.ModelProto) -> None:
+    model.producer_version = "another"
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) * 2, tensor.name))
+
+
+def with_other_shares(model: onnx.ModelProto) -> None:
+    node = next(node for node in model.graph.node if node.op_type == "SwitchNorm")
+    next(attribute for attribute in node.attribute if attribute.name == "mean_in").f += 0.1
+
+
+def test_stripped_weights_come_from_the_file_that_it_was_built_of(tmp_path: Path) -> None:
+    net = write_net(tmp_path / "net.onnx")
+    path = engine_file(tmp_path, settings={"strip_weights": True}, onnx=onnx_fields(net))
     fakes.Refitter.given.clear()
-    with pytest.raises(SnDeployError, match=r"other\.onnx: its weights don.t go into .*: Could not refit"):
-        Engine(path, weights=tmp_path / "other.onnx")
+    with Engine(path, weights=str(net)) as engine:
+        expect(engine.run({"x": rows(2)}), rows(2))
+    assert fakes.Refitter.given == [str(net.resolve())]
+    fakes.Refitter.given.clear()
+    other = variant(net, "later.onnx", with_other_weights)
+    with pytest.raises(
+        SnDeployError,
+        match=r"later\.onnx: isn't the file that net\.engine was built of, and that engine "
+        r"takes the weights of no other .expected net.onnx as it was then.; build it with --refit",
+    ):
+        Engine(path, weights=other)  # fmt: skip
+    with pytest.raises(SnDeployError, match="and that engine has its weights for good"):
+        Engine(engine_file(tmp_path, onnx=onnx_fields(net)), weights=other)
+    assert fakes.Refitter.given == []
+
+
+def test_a_refittable_engine_takes_other_weights_and_nothing_else(tmp_path: Path) -> None:
+    net = write_net(tmp_path / "net.onnx")
+    path = engine_file(tmp_path, settings={"refit": True}, onnx=onnx_fields(net))
+    with Engine(path, weights=variant(net, "later.onnx", with_other_weights)) as engine:
+        expect(engine.run({"x": rows(2)}), rows(2))
+    for change in (with_other_shares, lambda model: model.graph.node[-1].attribute[0].ClearField("i")):
+        with pytest.raises(
+            SnDeployError, match=r"wrong\.onnx: differs in more than its weights from the file that net"
+        ):
+            Engine(path, weights=variant(net, "wrong.onnx", change))
+    for name, why in (("other", "Could not refit weights: conv1.weight"), ("partial", "it has no conv2.weight")):
+        with pytest.raises(SnDeployError, match=rf"{name}\.onnx: its weights don't go into .*: {why}"):
+            Engine(path, weights=variant(net, f"{name}.onnx", with_other_weights))
+
+
+@pytest.mark.parametrize(("settings", "flags"), [({"strip_weights": True}, []), ({"refit": True}, ["INCLUDE_REFIT"])])
+def test_refitting_writes_a_whole_engine(
+    tmp_path: Path, settings: dict[str, Any], flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = write_net(tmp_path / "net.onnx")
+    path = engine_file(tmp_path, settings=settings, onnx=onnx_fields(net))
+    main(["refit", str(path), str(net), "-o", str(tmp_path / "whole.engine")])
+    assert capsys.readouterr().out.splitlines()[-1] == f"wrote {tmp_path / 'whole.engine'} and whole.engine.json"
+    assert json.loads((tmp_path / "whole.engine").read_bytes())["written"] == flags
+    with Engine(tmp_path / "whole.engine") as engine:
+        assert engine.sidecar is not None
+        assert not engine.sidecar.needs_weights
+        assert engine.sidecar.settings.get("refit", False) == settings.get("refit", False)
+        expect(engine.run({"x": rows(2)}), rows(2))
+
+
+def test_refits_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = write_net(tmp_path / "net.onnx")
+    path = engine_file(tmp_path, {"unwritable": True}, settings={"refit": True}, onnx=onnx_fields(net))
+    new = tmp_path / "new.engine"
+    cases = [
+        ([path, net, "-o", new], "TensorRT can't write it: TensorRT gives no reason"),
+        ([path, net, "-o", path], "is the engine that is read; write to another file"),
+        ([path, tmp_path / "none.onnx", "-o", new], "none.onnx"),
+        ([path, variant(net, "wrong.onnx", with_other_shares), "-o", new], "differs in more than its weights"),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(SystemExit) as exit_:
+            main(["refit", *map(str, arguments)])
+        assert exit_.value.code == 2
+        assert message in capsys.readouterr().err
+    path.with_name("net.engine.json").unlink()
+    with pytest.raises(SystemExit):
+        main(["refit", str(path), str(net), "-o", str(new)])
+    assert "net.engine: which weights the engine takes isn't known: there is no sidecar" in capsys.readouterr().err
+    assert not new.exists()
 
 
 # --- Check and inspect ----------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from sn_deploy.runtime.trt.plugin import find_plugin, is_loaded, load_plugin
 from sn_deploy.runtime.trt.session import Session
 from sn_deploy.runtime.trt.sidecar import LOADED, Here, Sidecar, check_fits, check_hash, read_sidecar
 from sn_deploy.runtime.trt.types import dtype_from_tensorrt
+from sn_deploy.runtime.trt.weights import check_weights
 
 
 class Engine:
@@ -36,8 +37,8 @@ class Engine:
         allow_host_code: let code in the engine run on this host: what a version-compatible engine with TensorRT's lean
             runtime or an embedded plugin asks for.
         plugin: the plugin library to load for it; None for the package's own, where the engine needs it.
-        weights: the ONNX file whose weights an engine gets that was built without (``strip_weights``), or that is to
-            have others (``refit``).
+        weights: the ONNX file whose weights an engine gets that was built without (``strip_weights``: the file that it
+            was built of), or that is to have others (``refit``: any file of the same graph). Held against the sidecar.
         device: index of the GPU, among those that CUDA_VISIBLE_DEVICES leaves.
 
     Attributes:
@@ -70,6 +71,8 @@ class Engine:
         gpu = need_gpu("running an engine", device)
         if self.sidecar is not None:
             here = Here(str(trt.__version__), gpu, allow_host_code, weights is not None)
+            if weights is not None:
+                check_weights(self.sidecar, self._path, Path(weights))
             for doubt in check_fits(self.sidecar, here, self._path):
                 warnings.warn(f"{self.name}: {doubt}", SnDeployWarning, stacklevel=2)
         if plan is None:
@@ -154,6 +157,26 @@ class Engine:
         """
         return layers_of(self.handle)
 
+    def serialize(self) -> bytes:
+        """The engine as a file holds it, with the weights that it has now.
+
+        Raises:
+            SnDeployError: the engine is closed, or TensorRT gives nothing.
+        """
+        trt = tensorrt()
+        handle = self.handle
+        MESSAGES.clear()
+        config = handle.create_serialization_config()
+        config.clear_flag(trt.SerializationFlag.EXCLUDE_WEIGHTS)
+        again = self.sidecar is not None and bool(self.sidecar.settings.get("refit"))
+        # Older versions keep an engine refittable by themselves.
+        if again and "INCLUDE_REFIT" in trt.SerializationFlag.__members__:
+            config.set_flag(trt.SerializationFlag.INCLUDE_REFIT)
+        plan = handle.serialize_with_config(config)
+        if plan is None:
+            raise SnDeployError(f"TensorRT can't write it: {MESSAGES.reason()}", where=self.name)
+        return bytes(plan)
+
     def close(self) -> None:
         """Waits for what runs, then frees graphs, contexts, buffers and the engine. A second call does nothing."""
         with self._lock:
@@ -193,8 +216,11 @@ class Engine:
         MESSAGES.clear()
         refitter = trt.Refitter(self._engine, logger())
         parser = trt.OnnxParserRefitter(refitter, logger())
-        if not parser.refit_from_file(str(weights.resolve())) or not refitter.refit_cuda_engine():
-            raise SnDeployError(f"its weights don't go into {self.name}: {MESSAGES.reason()}", where=str(weights))
+        taken = parser.refit_from_file(str(weights.resolve()))
+        missing = refitter.get_missing_weights() if taken else []
+        if not taken or missing or not refitter.refit_cuda_engine():
+            why = f"it has no {', '.join(missing[:3])}" if missing else MESSAGES.reason()
+            raise SnDeployError(f"its weights don't go into {self.name}: {why}", where=str(weights))
 
     def _is_input(self, trt: Any, name: str) -> bool:
         return bool(self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT)

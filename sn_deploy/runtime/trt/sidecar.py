@@ -34,7 +34,8 @@ class Sidecar:
         created: when, in UTC, as ISO 8601 has it.
         seconds: that the build took.
         engine: its ``sha256`` and ``bytes``.
-        onnx: ``file`` (its name), ``sha256``, ``data_sha256`` of its external data, ``switch_norm_nodes``.
+        onnx: ``file`` (its name), ``sha256``, ``data_sha256`` of its external data, ``structure_sha256`` of it without
+            its weights, ``switch_norm_nodes``.
         gpu: `Gpu` that it was built on.
         precision: of the file's weights in the main; tf32: whether float32 may be computed in TF32.
         plugin: ``use`` (loaded, embedded or none), ``library`` (its name) and ``sha256``.
@@ -159,7 +160,8 @@ def check_fits(sidecar: Sidecar, here: Here, engine: Path) -> list[str]:
         raise SnDeployError(
             "was built without its weights",
             where=str(engine),
-            mend=f"give the file that it was built of: weights={sidecar.onnx['file']!r}",
+            mend=f"put them in: sn-deploy refit {engine.name} {sidecar.onnx['file']} -o NEW.engine, or in Python "
+            f"weights={str(sidecar.onnx['file'])!r}",
         )
     return list(_doubts(sidecar, here.gpu))
 

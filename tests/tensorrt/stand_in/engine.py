@@ -59,6 +59,9 @@ class Refitter:
         assert isinstance(logger, trt.ILogger)
         self._engine, self._path = engine, ""
 
+    def get_missing_weights(self) -> list[str]:
+        return ["conv2.weight"] if "partial" in self._path else []
+
     def refit_cuda_engine(self) -> bool:
         Refitter.given.append(self._path)
         return True
@@ -181,11 +184,26 @@ def memory(address: int, count: int) -> np.ndarray[Any, Any]:
     return np.ctypeslib.as_array((ctypes.c_float * count).from_address(address))
 
 
+@standing_in_for(trt.ISerializationConfig)
+class SerializationConfig:
+    def __init__(self) -> None:
+        self._flags = {trt.SerializationFlag.EXCLUDE_WEIGHTS}
+
+    def clear_flag(self, flag: Any) -> bool:
+        self._flags.discard(flag)
+        return True
+
+    def set_flag(self, flag: Any) -> bool:
+        assert isinstance(flag, trt.SerializationFlag)
+        self._flags.add(flag)
+        return True
+
+
 @standing_in_for(trt.ICudaEngine)
 class Engine(Counted):
     def __init__(self, traits: dict[str, Any], logger: Any) -> None:
         super().__init__("engine")
-        self._logger = logger
+        self._logger, self._traits = logger, traits
         self._data_dependent, self._fails = traits.get("data_dependent", False), traits.get("fails", False)
         self._hwc = traits.get("hwc", False)
         self._opaque = traits.get("opaque", False)
@@ -222,6 +240,14 @@ class Engine(Counted):
 
     def create_execution_context(self, strategy: Any = trt.ExecutionContextAllocationStrategy.STATIC) -> Context:
         return Context(self)
+
+    def create_serialization_config(self) -> SerializationConfig:
+        return SerializationConfig()
+
+    def serialize_with_config(self, config: SerializationConfig) -> bytes | None:
+        if self._traits.get("unwritable"):
+            return None
+        return json.dumps({**self._traits, "written": sorted(flag.name for flag in config._flags)}).encode()
 
     def create_engine_inspector(self) -> Inspector | None:
         return None if self._opaque else Inspector()

@@ -36,6 +36,7 @@ CLASSES = (
     "VSqueezeLayer",
     "VUnsqueezeLayer",
     "VBuilder",
+    "VRefitter",
 )
 
 PREAMBLE = """\

@@ -1,0 +1,36 @@
+"""``sn-deploy refit``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+_WIDTH_OF_A_PIPE = 400
+
+
+@click.command(name="refit")
+@click.argument("engine", metavar="FILE.engine", type=click.Path(path_type=Path))
+@click.argument("model", metavar="MODEL.onnx", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="NEW.engine")
+@click.option("--allow-host-code", is_flag=True, help="Load an engine with code for this host in it.")
+def command(engine: Path, model: Path, output: Path, allow_host_code: bool) -> None:
+    """Put an ONNX file's weights into an engine that was built without any, or with others.
+
+    \b
+    sn-deploy build resnet50sn.onnx -o small.engine --strip-weights
+    sn-deploy refit small.engine resnet50sn.onnx -o resnet50sn.engine
+
+    An engine that was built with --strip-weights gets the weights of the very file that it was built
+    of. One built with --refit takes those of any file of the same graph, whose SN layers give the same
+    shares to IN, LN and BN: these are fixed in an engine. It needs the GPU that the engine is for.
+    """
+    from sn_deploy.engine.refit import refit
+    from sn_deploy.engine.show import summary_table
+
+    report = refit(engine, model, output, allow_host_code=allow_host_code)
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE, highlight=False, markup=False)
+    console.print(summary_table(report.sidecar))
+    console.print(f"wrote {report.path} and {report.sidecar_path.name}")

@@ -1,0 +1,89 @@
+"""An engine with the weights of an ONNX file in it: what `sn-deploy refit` does."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import sn_deploy
+from sn_deploy.atomic import atomic_output, check_writable
+from sn_deploy.engine.model_file import read_model_file
+from sn_deploy.errors import SnDeployError
+from sn_deploy.input_file import read_head
+from sn_deploy.runtime.trt.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
+from sn_deploy.runtime.trt.weights import check_weights, structure_sha256, without_sidecar
+
+
+@dataclass(frozen=True)
+class RefitReport:
+    """What was written.
+
+    Attributes:
+        path: of the engine; sidecar_path: of what describes it.
+    """
+
+    path: Path
+    sidecar_path: Path
+    sidecar: Sidecar
+
+
+def refit(
+    engine: str | os.PathLike[str],
+    model: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    allow_host_code: bool = False,
+) -> RefitReport:
+    """Writes an engine with the weights of an ONNX file: one that was built without any, or with others.
+
+    What comes of it is whole: it loads anywhere without the file. One that was built with ``refit`` can be refitted
+    again.
+
+    Args:
+        engine: built with ``strip_weights`` or ``refit``, its sidecar beside it.
+        model: the file that it was built of; with ``refit`` any file of the same graph.
+        output: path of the new engine.
+        allow_host_code: let code in the engine run on this host.
+
+    Raises:
+        SnDeployError: a file can't be read or written, the weights don't belong into the engine, TensorRT, torch or a
+            GPU is missing, or TensorRT refuses.
+    """
+    source, weights, target = Path(engine), Path(model), Path(output)
+    for path in (target, sidecar_path(target)):
+        check_writable(path)
+    read_head(source)
+    sidecar = read_sidecar(source)
+    if sidecar is None:
+        raise without_sidecar(source)
+    if target.exists() and target.samefile(source):
+        raise SnDeployError("is the engine that is read", where=str(target), mend="write to another file")
+    file = read_model_file(weights)
+    check_weights(sidecar, source, weights)
+    from sn_deploy.runtime.trt import Engine
+
+    start = time.monotonic()
+    with Engine(source, weights=weights, allow_host_code=allow_host_code) as opened:
+        plan = opened.serialize()
+    made = replace(
+        sidecar,
+        sn_deploy=sn_deploy.__version__,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        seconds=round(time.monotonic() - start, 1),
+        engine={"sha256": hashlib.sha256(plan).hexdigest(), "bytes": len(plan)},
+        onnx={
+            **sidecar.onnx,
+            "file": weights.name,
+            "sha256": file.facts.sha256,
+            "data_sha256": file.facts.data_sha256,
+            "structure_sha256": structure_sha256(weights),
+        },
+        settings={**sidecar.settings, "strip_weights": False},
+    )
+    with atomic_output(target) as temporary:
+        temporary.write_bytes(plan)
+    return RefitReport(target, write_sidecar(made, target), made)

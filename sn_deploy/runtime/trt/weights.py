@@ -1,0 +1,92 @@
+"""Which files' weights an engine may get.
+
+Only weights can be replaced. Everything else of the file is in the engine for good, and with it the share that an SN
+layer gives to IN, LN and BN: these are attributes of its node, which TensorRT's refitter doesn't look at. Another
+checkpoint's file, whose shares are others, would go in without a word and be wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Final
+
+import onnx
+
+from sn_deploy.errors import SnDeployError
+from sn_deploy.onnx_file import external_files, read_proto
+from sn_deploy.runtime.trt.sidecar import Sidecar, sidecar_path
+
+# The types that the refitter replaces; of all others the values decide what is computed.
+_REPLACEABLE: Final = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
+_CHUNK: Final = 1 << 20
+
+
+def structure_sha256(path: Path) -> str:
+    """A hash of all that an engine can't get from another file: the graph and its functions without float weights.
+
+    Raises:
+        SnDeployError: it can't be read or is no ONNX file.
+    """
+    proto = read_proto(path, data_may_be_missing=True)
+    graph = proto.graph
+    for tensor in graph.initializer:
+        if tensor.data_type in _REPLACEABLE:
+            kept = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+            tensor.CopyFrom(kept)
+    # What tools note about a file changes nothing of what it computes.
+    for field in ("producer_name", "producer_version", "doc_string", "metadata_props", "domain", "model_version"):
+        proto.ClearField(field)
+    for field in ("name", "doc_string", "value_info", "metadata_props"):
+        graph.ClearField(field)
+    for node in graph.node:
+        node.ClearField("doc_string")
+        node.ClearField("metadata_props")
+    return hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
+
+
+def check_weights(sidecar: Sidecar, engine: Path, weights: Path) -> None:
+    """Whether an engine may get the weights of a file.
+
+    Raises:
+        SnDeployError: its weights can't be replaced, or only by the same, or the file differs in more than weights.
+    """
+    proto = read_proto(weights)
+    found = {name: _sha256(file) for name, file in external_files(proto, weights).items()}
+    if _sha256(weights) == sidecar.onnx.get("sha256") and found == sidecar.onnx.get("data_sha256"):
+        return
+    source = str(sidecar.onnx["file"])
+    if not sidecar.settings.get("refit"):
+        what = "takes the weights of no other" if sidecar.needs_weights else "has its weights for good"
+        raise SnDeployError(
+            f"isn't the file that {engine.name} was built of, and that engine {what}",
+            where=str(weights),
+            expected=f"{source} as it was then",
+            mend="build it with --refit, to replace weights later",
+        )
+    known = sidecar.onnx.get("structure_sha256")
+    if structure_sha256(weights) != known:
+        told = "differs in more than its weights from" if known else "can't be held against"
+        raise SnDeployError(
+            f"{told} the file that {engine.name} was built of ({source}): the graph, or what SN layers give to IN, LN "
+            "and BN, which is fixed in an engine",
+            where=str(weights),
+            mend=f"build an engine of it: sn-deploy build {weights.name}",
+        )
+
+
+def without_sidecar(engine: Path) -> SnDeployError:
+    """That it isn't known which weights an engine takes."""
+    return SnDeployError(
+        "which weights the engine takes isn't known: there is no sidecar",
+        where=str(engine),
+        expected=f"{sidecar_path(engine).name} beside it, as build writes it",
+    )
+
+
+def _sha256(path: Path) -> str:
+    digest: Any = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return str(digest.hexdigest())
