@@ -17,7 +17,7 @@ from tests.randomise import randomise_
 MODEL = """
 import torch
 from torch import nn
-from sn_deploy.nn import SwitchNorm2d
+from sn_deploy.nn import SparseSwitchNorm2d, SwitchNorm2d
 
 class Net(nn.Module):
     def __init__(self, width=4, num_classes=5):
@@ -38,6 +38,11 @@ class Sparse(Net):
         for weight in (self.sn.mean_weight, self.sn.var_weight):
             nn.init.zeros_(weight)
             weight.data[2] = 1e4
+
+class SSN(Net):
+    def __init__(self):
+        super().__init__()
+        self.sn = SparseSwitchNorm2d(4)
 
 def text():
     return "no module"
@@ -103,6 +108,16 @@ def test_specialise_folds_a_sparse_layer_into_its_convolution(
     assert not [node for node in onnx.load("net.onnx").graph.node if node.domain]
     assert files(project) == {"net.onnx"}
     assert export(project, "--input", "1x3x9x9", "--specialise", "--inline", model="Sparse") == 2
+
+
+def test_what_torch_cannot_capture_of_a_layer_alone_is_not_printed(
+    project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """torch's exporter takes no layer that branches on its weights, and prints its graph; nobody asked it to."""
+    assert export(project, "--input", "1x3x9x9", model="SSN") == 0
+    printed = capfd.readouterr()
+    assert "before: unknown" in " ".join(printed.out.split())
+    assert printed.err == ""
 
 
 def test_several_inputs_by_position_and_by_name(project: Path) -> None:
