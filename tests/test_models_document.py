@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +69,12 @@ def test_a_run_goes_on_with_rows_of_the_same_origin_alone() -> None:
     for change in ({"effort": 1.0}, {"revision": "abd"}, {"versions": {"torch": "2.1"}}, {"commits": {"A": "124"}}):
         assert not made_so({**made, **change}, wanted), change
     assert not made_so({"name": "n"}, wanted)
+
+
+def test_the_tests_that_it_names_exist() -> None:
+    section = (DOCS / "models.md").read_text().partition("## Rows and tests")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`(tests/[\w/.]+)`", section))
+    assert len(named) > 12
+    assert all((DOCS.parent / name).exists() for name in named), named
+    for number in {row.number for row in ROWS}:
+        assert f"\n| {number}. " in section
