@@ -148,7 +148,7 @@ def _root_message(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """torch's exporter without what it logs and prints (torchvision is not installed, the graph up to where it fails, …);
+    """torch's exporter without what it logs and prints (torchvision is not installed, how far a graph came, …);
     its errors are raised all the same.
     """
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.fx.experimental.symbolic_shapes")]
