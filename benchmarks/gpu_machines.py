@@ -14,12 +14,13 @@ import torch
 from gpu_nets import DTYPES, FLOOR, PLUGIN
 from gpu_timing import Clock, GpuClock, RehearsalClock, Timed
 
-from sn_deploy.engine.layers import is_plugin, layer_rows
 from sn_deploy.engine.layers import layer_counts as counts_of
+from sn_deploy.engine.layers import layer_rows
 from sn_deploy.errors import SnDeployError
 from sn_deploy.precision.run import write_emulated
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.tensors import Array
+from sn_deploy.runtime.trt.inspector import is_switch_norm
 
 BODY: Final = "function body"
 # Rows beside the engines. What is slow to prepare is measured apart, at one batch.
@@ -255,7 +256,7 @@ def layer_facts(layers: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "plugin_layers": [
             {key: layer.get(key) for key in ("Name", "TacticValue", "TacticName", "Inputs", "Outputs", "Metadata")}
             for layer in layers
-            if is_plugin(layer)
+            if is_switch_norm(layer)
         ],
     }
 

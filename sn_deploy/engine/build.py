@@ -100,16 +100,22 @@ def build(
     source, target = Path(model), Path(output)
     _check_options(plugin, plugin_library, hardware_compatibility, optimization_level, workspace_mib)
     if exclude_lean_runtime and not (version_compatible or plugin == "embed"):
-        raise SnDeployError("needs a version-compatible engine", where="exclude_lean_runtime")
-    for path in (target, sidecar_path(target)):
+        raise SnDeployError(
+            "is for version-compatible engines",
+            where="--exclude-lean-runtime",
+            mend="ask for --version-compatible, too",
+        )
+    for path in (target, sidecar_path(target), *([] if isinstance(timing_cache, bool) else [timing_cache])):
         check_writable(path)
+    if target.exists() and source.exists() and target.samefile(source):
+        raise SnDeployError("is the ONNX file itself", where=str(target), mend="write to another: FILE.engine")
     file = read_model_file(source)
     if plugin == "none" and (strip_weights or refit) and file.facts.switch_norm_nodes:
         # The refitter would look for the weights of the file's functions, which are folded into others.
         raise SnDeployError(
             "can't be done for a file with SwitchNorm nodes without the plugin",
-            where="strip_weights" if strip_weights else "refit",
-            mend="build of a file without functions: sn-deploy export --inline",
+            where="--strip-weights" if strip_weights else "--refit",
+            mend="take the plugin, or a file without functions: sn-deploy export --inline",
         )
     resolved = resolve_profiles(file.inputs, [_given(one) for one in profiles])
     trt = tensorrt()
@@ -150,7 +156,7 @@ def _check_options(plugin: str, library: object, hardware: str, level: int | Non
     if plugin not in PLUGIN_USES:
         raise SnDeployError(f"there is no {plugin!r}", where="plugin", expected=", ".join(PLUGIN_USES))
     if plugin == "none" and library is not None:
-        raise SnDeployError("is for plugin auto and embed", where="plugin_library")
+        raise SnDeployError("is given, and --plugin none takes none", where="--plugin-library")
     if hardware not in HARDWARE_COMPATIBILITY:
         raise SnDeployError(
             f"there is no {hardware!r}", where="hardware_compatibility", expected=", ".join(HARDWARE_COMPATIBILITY)
@@ -228,7 +234,6 @@ def _cost(file: ModelFile) -> str:
 def _timing_cache(asked: bool | str | os.PathLike[str], version: str, gpu: Gpu) -> Path | None:
     if isinstance(asked, bool):
         return timing_cache_file(version, gpu) if asked else None
-    check_writable(asked)
     return Path(asked)
 
 

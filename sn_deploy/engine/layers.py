@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sn_deploy.runtime.trt.inspector import is_switch_norm
+
 # How the inspector names element types in its descriptions of formats, which differ from version to version.
 _PRECISIONS: Final = (
     ("bfloat16", r"bf16|bfloat"),
@@ -29,7 +31,7 @@ class LayerRow:
         tactic: the kernel's name, or the tactic's number; ``''`` where it isn't told.
         inputs, outputs: the formats of its tensors, as TensorRT describes them.
         precision: of its first output, as NumPy names it; ``''`` where it isn't told.
-        is_plugin: a plugin's layer. is_reformat: one that only copies into another format.
+        is_plugin: an SN plugin's layer. is_reformat: one that only copies into another format.
         beside_plugin: a reformat that writes what a plugin reads, or reads what one writes.
         ms: its time in one call; None where it wasn't measured.
         share: of all layers' time.
@@ -52,7 +54,7 @@ def layer_rows(layers: Sequence[Mapping[str, Any]], times_ms: Mapping[str, float
     """The layers, in order, with their times where these are given by name."""
     touched: set[str] = set()
     for layer in layers:
-        if is_plugin(layer):
+        if is_switch_norm(layer):
             touched |= _tensors(layer)
     total = sum((times_ms or {}).values())
     rows = []
@@ -67,7 +69,7 @@ def layer_rows(layers: Sequence[Mapping[str, Any]], times_ms: Mapping[str, float
                 inputs=tuple(_formats(layer, "Inputs")),
                 outputs=outputs,
                 precision=_precision(outputs),
-                is_plugin=is_plugin(layer),
+                is_plugin=is_switch_norm(layer),
                 is_reformat=is_reformat(layer),
                 beside_plugin=is_reformat(layer) and bool(touched & _tensors(layer)),
                 ms=ms,
@@ -75,11 +77,6 @@ def layer_rows(layers: Sequence[Mapping[str, Any]], times_ms: Mapping[str, float
             )
         )
     return rows
-
-
-def is_plugin(layer: Mapping[str, Any]) -> bool:
-    """Whether it is a plugin's."""
-    return "plugin" in str(layer.get("LayerType", "")).lower()
 
 
 def is_reformat(layer: Mapping[str, Any]) -> bool:

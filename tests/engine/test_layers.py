@@ -37,6 +37,17 @@ def test_a_reformat_counts_where_it_touches_a_plugin() -> None:
     assert layer_counts(layer_rows(apart))["reformats_beside_plugins"] == 0
 
 
+def test_plugins_of_others_are_not_sn_layers() -> None:
+    rows = layer_rows(
+        [
+            {"Name": "nms", "LayerType": "PluginV2", "PluginType": "EfficientNMS_TRT"},
+            {"Name": "sn1", "LayerType": "PluginV3", "PluginType": "SwitchNormAddRelu"},
+            {"Name": "sn2", "LayerType": "PluginV3"},  # not named: taken for one
+        ]
+    )
+    assert [row.is_plugin for row in rows] == [False, True, True]
+
+
 @pytest.mark.parametrize(
     ("form", "precision"),
     [

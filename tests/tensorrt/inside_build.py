@@ -153,9 +153,9 @@ def test_stripped_weights_are_to_come_back_the_same(model: Path) -> None:
 
 
 def test_stripped_weights_of_functions_are_refused(model: Path) -> None:
-    with pytest.raises(SnDeployError, match="strip_weights: can't be done for a file with SwitchNorm nodes without"):
+    with pytest.raises(SnDeployError, match="--strip-weights: can't be done for a file with SwitchNorm nodes without"):
         build(model, strip_weights=True, plugin="none", plugin_library=None)
-    with pytest.raises(SnDeployError, match="refit: can't be done for a file with SwitchNorm nodes without"):
+    with pytest.raises(SnDeployError, match="--refit: can't be done for a file with SwitchNorm nodes without"):
         build(model, refit=True, plugin="none", plugin_library=None)
 
 
@@ -257,6 +257,13 @@ def test_what_a_callback_raises_ends_the_build_and_comes_through(model: Path) ->
     with pytest.raises(ZeroDivisionError, match="Building"):
         build(model, on_progress=fail)
     assert leftovers(model) == []
+
+
+def test_the_source_is_never_written_over(model: Path) -> None:
+    before = model.read_bytes()
+    with pytest.raises(SnDeployError, match=r"net\.onnx: is the ONNX file itself; write to another"):
+        sn_deploy.build(model, model)
+    assert model.read_bytes() == before
 
 
 def test_a_builder_that_refuses_is_quoted(model: Path) -> None:

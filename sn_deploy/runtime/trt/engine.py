@@ -19,7 +19,7 @@ from sn_deploy.errors import SnDeployError, SnDeployWarning
 from sn_deploy.input_file import read_head
 from sn_deploy.runtime.tensors import Array, TensorInfo
 from sn_deploy.runtime.trt.builder import Shapes
-from sn_deploy.runtime.trt.inspector import layers_of
+from sn_deploy.runtime.trt.inspector import is_switch_norm, layers_of
 from sn_deploy.runtime.trt.library import MESSAGES, logger, need_gpu, tensorrt, version_of
 from sn_deploy.runtime.trt.plugin import find_plugin, is_loaded, load_plugin
 from sn_deploy.runtime.trt.session import Session
@@ -140,7 +140,7 @@ class Engine:
             layers = self.layers()
         except SnDeployError:
             return {}
-        plugins = [str(layer.get("Name")) for layer in layers if "Plugin" in str(layer.get("LayerType"))]
+        plugins = [str(layer.get("Name")) for layer in layers if is_switch_norm(layer)]
         times = self.all_layer_times_ms(inputs)
         return {name: times[name] for name in plugins if name in times}
 

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.trt.library import MESSAGES, logger, need_gpu, tensorrt
+from sn_deploy.runtime.trt.plugin import CREATORS
+
+
+def is_switch_norm(layer: Mapping[str, Any]) -> bool:
+    """Whether a layer, as the inspector gives it, is an SN plugin's. A plugin that isn't named is taken for one."""
+    names = [str(layer[key]) for key in ("PluginType", "PluginName") if key in layer]
+    ours = not names or any(creator in name for creator in CREATORS for name in names)
+    return ours and "plugin" in str(layer.get("LayerType", "")).lower()
 
 
 def layers_of(engine: Any) -> list[dict[str, Any]]:
