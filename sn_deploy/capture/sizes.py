@@ -99,7 +99,9 @@ class SizeWatch:
                     raise self._refusal(guard)
 
     def _example(self) -> Symbols:
-        values = self._environment.backed_var_to_val if self._environment is not None else {}
+        environment = self._environment
+        # Torch's own, under the name that older ones gave it, too.
+        values = getattr(environment, "backed_var_to_val", None) or getattr(environment, "var_to_val", {})
         return {symbol: int(value) for symbol, value in values.items()}
 
     def _others(self, how: Changes) -> Iterator[Symbols]:
