@@ -574,7 +574,8 @@ def test_refitting_writes_a_whole_engine(
     path = engine_file(tmp_path, settings=settings, onnx=onnx_fields(net))
     main(["refit", str(path), str(net), "-o", str(tmp_path / "whole.engine")])
     assert capsys.readouterr().out.splitlines()[-1] == f"wrote {tmp_path / 'whole.engine'} and whole.engine.json"
-    assert json.loads((tmp_path / "whole.engine").read_bytes())["written"] == flags
+    known = [flag for flag in flags if flag in trt.SerializationFlag.__members__]  # not in 10.6
+    assert json.loads((tmp_path / "whole.engine").read_bytes())["written"] == known
     with Engine(tmp_path / "whole.engine") as engine:
         assert engine.sidecar is not None
         assert not engine.sidecar.needs_weights

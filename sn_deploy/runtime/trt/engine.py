@@ -94,7 +94,8 @@ class Engine:
         self.inputs = tuple(info for info in infos if self._is_input(trt, info.name))
         self.outputs = tuple(info for info in infos if not self._is_input(trt, info.name))
         self.profiles = [self._profile(index) for index in range(self._engine.num_optimization_profiles)]
-        self.data_dependent = self._data_dependent(trt)
+        with torch.cuda.device(device):
+            self.data_dependent = self._data_dependent(trt)
 
     @property
     def handle(self) -> Any:
@@ -172,7 +173,8 @@ class Engine:
         # Older versions keep an engine refittable by themselves.
         if again and "INCLUDE_REFIT" in trt.SerializationFlag.__members__:
             config.set_flag(trt.SerializationFlag.INCLUDE_REFIT)
-        plan = handle.serialize_with_config(config)
+        with need_torch().cuda.device(self.device):
+            plan = handle.serialize_with_config(config)
         if plan is None:
             raise SnDeployError(f"TensorRT can't write it: {MESSAGES.reason()}", where=self.name)
         return bytes(plan)
