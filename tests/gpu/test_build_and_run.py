@@ -24,6 +24,7 @@ from sn_deploy.engine.inspect import random_inputs
 from sn_deploy.engine.layers import layer_counts, layer_rows
 from sn_deploy.errors import SnDeployError
 from sn_deploy.models import resnetv1sn50
+from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.trt.sidecar import read_sidecar, sidecar_path, write_sidecar
 from tests.gpu.engine_access import TensorRT
 from tests.gpu.test_tensorrt import small_net
@@ -347,6 +348,28 @@ def test_an_engine_without_its_weights_gets_them_from_the_file(net: Net) -> None
     with opened(path, weights=net.file("fp32")) as engine:
         x = images(4)
         assert error_of(only(engine.run({net.input: x})), net.exact(x)) <= ALLOWED["fp32"]
+
+
+def test_refitted_engines_need_no_file(net: Net, tmp_path: Path) -> None:
+    from sn_deploy.engine.refit import refit
+
+    x = images(4)
+    whole = refit(net.engine("fp32", "stripped", strip_weights=True), net.file("fp32"), tmp_path / "whole.engine")
+    with opened(whole.path) as engine:
+        assert error_of(only(engine.run({net.input: x})), net.exact(x)) <= ALLOWED["fp32"]
+    # Another checkpoint of the same graph, and what the function inside its file makes of X.
+    model = onnx.load(net.file("fp32"))
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith("weight") or ".scale" in tensor.name:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) * 1.5, tensor.name))
+    onnx.save(model, tmp_path / "later.onnx")
+    with OrtSession(tmp_path / "later.onnx", native=False) as session:
+        expected = only(session.run({net.input: x})).astype(np.float64)
+    later = refit(net.engine("fp32", "refit", refit=True), tmp_path / "later.onnx", tmp_path / "later.engine")
+    with opened(later.path) as engine:
+        assert error_of(only(engine.run({net.input: x})), expected) <= ALLOWED["fp32"]
+    with opened(net.engine("fp32", "refit", refit=True)) as engine:
+        assert error_of(only(engine.run({net.input: x})), expected) > 1e-3
 
 
 def test_the_timing_cache_is_kept_and_taken(net: Net) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import sys
 import time
 import types
@@ -129,6 +130,7 @@ def use_host_as_gpu(monkeypatch: pytest.MonkeyPatch) -> Torch:
     for own, real in ((Stream, torch.cuda.Stream), (Event, torch.cuda.Event), (CUDAGraph, torch.cuda.CUDAGraph)):
         known = [*dir(real), "work", "capturing", "order", "name", "cuda_stream"]
         assert all(name in known for name in vars(own) if not name.startswith("_"))
+    assert "capture_error_mode" in inspect.signature(torch.cuda.CUDAGraph.capture_begin).parameters
     monkeypatch.setitem(sys.modules, "torch", made)
     Stream.order.clear()
     return made
