@@ -30,6 +30,9 @@ _FIELDS: Final[dict[int, str]] = {
     _TYPES.UINT64: "uint64_data",
     _TYPES.STRING: "string_data",
 }
+_VALUES: Final = frozenset(
+    {"value", "sparse_value", *(f"value_{kind}{many}" for kind in ("float", "int", "string") for many in ("", "s"))}
+)
 _COMPLEX: Final = frozenset({_TYPES.COMPLEX64, _TYPES.COMPLEX128})
 
 
@@ -64,6 +67,9 @@ def _graphs(waiting: list[onnx.GraphProto]) -> Iterator[onnx.GraphProto]:
 
 def _check_nodes(nodes: Iterator[onnx.NodeProto], path: Path) -> None:
     for node in nodes:
+        is_constant = node.op_type == "Constant" and node.domain in ("", "ai.onnx")
+        if is_constant and not any(attribute.name in _VALUES for attribute in node.attribute):
+            raise SnDeployError(f"Constant {node.name!r} has no value", where=str(path), mend=COPY_AGAIN)
         for attribute in node.attribute:
             where = f"attribute {attribute.name!r} of {node.op_type} {node.name!r}"
             if attribute.type == onnx.AttributeProto.UNDEFINED:

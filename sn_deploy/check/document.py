@@ -38,6 +38,7 @@ def read_document(path: Path) -> dict[str, Any]:
     read_head(path)
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(document, ensure_ascii=False).encode()  # half a character, say, can't be written again
     except (ValueError, RecursionError) as error:
         raise SnDeployError(f"is no JSON: {first_line(error)}", where=str(path), expected=_EXPECTED) from error
     if not isinstance(document, dict) or "schema" not in document or "backends" not in document:

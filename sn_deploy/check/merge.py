@@ -155,11 +155,10 @@ def _check_same(value: Any, other: Any, title: str, path: Path, first_path: Path
     if value == other:
         return
     if isinstance(value, dict) and isinstance(other, dict):
-        title, value, other = next(
-            (f"{title}, {key}", value.get(key), other.get(key))
-            for key in [*value, *other]
-            if value.get(key) != other.get(key)
-        )
+        differing = (key for key in [*value, *other] if value.get(key) != other.get(key))
+        # None does where a value is no number: that equals nothing, itself included.
+        if (key := next(differing, None)) is not None:
+            title, value, other = f"{title}, {key}", value.get(key), other.get(key)
     raise SnDeployError(
         f"is a part of another check than {first_path}: {title}: {value!r:.80} and {other!r:.80}",
         where=str(path),

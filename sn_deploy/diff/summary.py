@@ -14,6 +14,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from sn_deploy.onnx_file import external_files, read_proto
+from sn_deploy.onnx_sizes import check_sizes
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -67,10 +68,11 @@ def summarise(path: Path) -> Summary:
         SnDeployError: it can't be read, is no ONNX file, or its external data is missing.
     """
     proto = read_proto(path)
+    check_sizes(proto, path)
     nodes = list(_nodes(proto.graph))
     weights = {tensor.name: Weight(tensor, path.parent) for tensor in proto.graph.initializer}
     for node in nodes:
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+        if node.op_type == "Constant" and node.output and node.attribute and node.attribute[0].name == "value":
             weights.setdefault(node.output[0], Weight(node.attribute[0].t, path.parent))
     size = sum(file.stat().st_size for file in {path, *external_files(proto, path).values()})
     properties = {
@@ -97,7 +99,10 @@ def describe(value: onnx.ValueInfoProto) -> str:
     if not value.type.HasField("tensor_type"):
         return value.type.WhichOneof("value") or "unknown"
     tensor = value.type.tensor_type
-    name = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name if tensor.elem_type else "?"
+    try:
+        name = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name if tensor.elem_type else "?"
+    except KeyError:
+        name = f"type {tensor.elem_type}"
     if not tensor.HasField("shape"):
         return f"? {name}"
     dims = ("?" if not dim.WhichOneof("value") else str(dim.dim_param or dim.dim_value) for dim in tensor.shape.dim)

@@ -161,7 +161,7 @@ def _sliced(node: ir.Node, length: int) -> int:
     """How much of a vector a Slice leaves; all of it where that isn't constant."""
     numbers = []
     for value in (*node.inputs[1:3], *node.inputs[4:5]):
-        tensor = None if value is None else ir.convenience.get_const_tensor(value)
+        tensor = None if value is None else _constant(value)
         if tensor is None or tensor.size != 1:
             return length
         numbers.append(int(tensor.numpy().item()))
@@ -185,14 +185,22 @@ def _is_integer(value: ir.Value) -> bool:
     return value.dtype is not None and value.dtype.is_integer()
 
 
+def _constant(value: ir.Value) -> ir.TensorProtocol | None:
+    """A constant's tensor; None for other values, and for Constant nodes of attributes that there aren't."""
+    try:
+        return ir.convenience.get_const_tensor(value)
+    except ValueError:
+        return None
+
+
 def _constant_rank(node: ir.Node) -> int:
-    tensor = ir.convenience.get_const_tensor(node.outputs[0]) if node.outputs else None
+    tensor = _constant(node.outputs[0]) if node.outputs else None
     return 0 if tensor is None else len(tensor.shape)
 
 
 def _declared_length(value: ir.Value) -> int:
     """Of a vector, as it is stated or as its constant is; 0 where it isn't known or the value is none."""
-    tensor = ir.convenience.get_const_tensor(value) if value.shape is None else None
+    tensor = _constant(value) if value.shape is None else None
     shape = value.shape if tensor is None else tensor.shape
     if shape is None or len(shape) != 1:
         return 0

@@ -251,7 +251,8 @@ class _Walk:
             for index in group.inputs:
                 self._give(node, index, self.half)
             for index in group.outputs:
-                self._set_type(node.outputs[index], self.half)
+                if index < len(node.outputs):
+                    self._set_type(node.outputs[index], self.half)
             done.update(group.inputs)
         for index, value in enumerate(node.inputs):
             if index not in done and value is not None and value.dtype == self.half and value in self._data:

@@ -83,7 +83,7 @@ def read_stamp(model: str | os.PathLike[str] | bytes) -> Stamp | None:
     try:
         with io.BytesIO(model) if isinstance(model, bytes) else Path(model).open("rb") as file:
             entries = dict(_metadata(file))
-    except (OSError, DecodeError):
+    except (OSError, DecodeError, ValueError, OverflowError, MemoryError):
         return None  # whoever loads it says what is wrong
     return stamp_from_metadata(entries, where="the model in memory" if isinstance(model, bytes) else str(model))
 
@@ -171,7 +171,8 @@ def _metadata(file: BinaryIO) -> Iterator[tuple[str, str]]:
             return
         if key >> 3 == _METADATA_PROPS:
             entry = onnx.StringStringEntryProto.FromString(file.read(length))
-            yield entry.key, entry.value
+            if isinstance(entry.key, str) and isinstance(entry.value, str):  # bytes, where it is no UTF-8
+                yield entry.key, entry.value
         else:
             file.seek(length, os.SEEK_CUR)
 
