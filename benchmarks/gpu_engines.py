@@ -35,17 +35,15 @@ import onnx
 import torch
 from gpu_machines import (
     BODY,
-    FAILURES,
     Machine,
     Make,
     Opened,
     RehearsalMachine,
     TensorRtMachine,
     TimeUpError,
-    reason_of,
 )
 from gpu_nets import FLOAT_OF, FLOOR, FORMS, NETS, PLUGIN, PRECISIONS, Files, Net, at_batch, pack
-from gpu_timing import Timed, in_turns, summary
+from gpu_timing import FAILURES, UNFINISHED, Timed, in_turns, reason_of, summary
 from interleaved import write_results
 
 from sn_deploy.atomic import check_writable
@@ -60,7 +58,6 @@ SLOW_BATCH = 32  # what is slow to prepare is measured at one batch alone
 COMPARED_IMAGES = 1000  # of the demo's set
 # Relative L2 of the logits to torch in float32: sn_deploy.check.tolerances for half types, and what 8 bits cost.
 AGREES = {"fp32": 1e-4, "fp16": 16 * 2.0**-11, "bf16": 16 * 2.0**-8, "int8": 0.15}
-UNFINISHED = 3  # the exit code of a call whose time was up
 GRACE_S = 20  # after the budget, for what was begun within it
 # Guesses of how long a group of measurements takes, until one like it has been timed on this machine.
 SECONDS: Final = {STATIC: 90.0, DYNAMIC: 150.0, SLOW: 180.0}

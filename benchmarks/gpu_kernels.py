@@ -7,12 +7,14 @@ large tensors come to the speed of a copy.
 Beside the kernels, in the same rounds: the two-kernel fallback, torch eager and torch.compile on sn_deploy.nn's layers.
 Everything but torch's "launched" rows runs from CUDA graphs, with inputs that are not in the cache. Without a GPU
 nothing is measured and the exit code is 2; with ``--rehearse``, and the library that stands in for a GPU, every step
-runs on tiny layers, and the times mean nothing.
+runs on tiny layers, and the times mean nothing. Called again with the same output it goes on with what is missing; the
+exit code is 3 while something is.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from gpu_layers import Layer, OnDevice, plain, resnet50_layers
-from gpu_timing import Clock, GpuClock, RehearsalClock, Timed, in_turns, summary
+from gpu_timing import FAILURES, UNFINISHED, Clock, GpuClock, RehearsalClock, Timed, in_turns, reason_of, summary
 from interleaved import write_results
 
 from sn_deploy.atomic import check_writable
@@ -64,6 +66,7 @@ class Bench:
     deadline: float
     save: Callable[[], None] = lambda: None
     results: dict[str, Any] = field(default_factory=dict)
+    cut: bool = False
 
     def __post_init__(self) -> None:
         self.workspaces = [self._workspace(1 << 20)]  # all are kept: graphs hold their addresses
@@ -90,8 +93,9 @@ class Bench:
         return int(np.clip(np.ceil(3 * self.facts["l2_bytes"] / max(moved_bytes, 1)), 1, 64))
 
     def late(self) -> bool:
-        """Whether the time is up: what is left is left out, and said to be."""
-        return time.monotonic() > self.deadline
+        """Whether the time is up: what is left is left for another call, and said to be."""
+        self.cut = self.cut or time.monotonic() > self.deadline
+        return self.cut
 
 
 # --- Tactics --------------------------------------------------------------------------------------------------------
@@ -138,13 +142,15 @@ def repeated(call: Callable[[int], object], times: int) -> Callable[[], None]:
 
 def find_tactics(bench: Bench) -> None:
     """The best tactic of each distinct layer, by batch and layout."""
-    table = bench.results.setdefault("tactics", {})
+    table = bench.results["tactics"]
     for batch in bench.work.batches:
         for layout in LAYOUTS:
             for layer in dict.fromkeys([*bench.work.layers, *plain(bench.work.layers)]):
+                own = table.setdefault(str(batch), {}).setdefault(layout, {})
+                if layer.name in own:
+                    continue
                 if bench.late():
                     return
-                own = table.setdefault(str(batch), {}).setdefault(layout, {})
                 own[layer.name] = time_tactics(bench, layer, batch, layout)
             bench.save()
 
@@ -193,7 +199,10 @@ def torch_rows(bench: Bench, net: Sequence[OnDevice], sets: int) -> dict[str, Ti
     if bench.compiled and not bench.late():
         compiled = [torch.compile(module, dynamic=False) for module in modules]
         calls = [tensors.torch_call(module) for tensors, module in zip(net, compiled, strict=True)]
-        rows["torch.compile"] = bench.clock.graph(one_after_the_other(calls, sets))
+        try:
+            rows["torch.compile"] = bench.clock.graph(one_after_the_other(calls, sets))
+        except FAILURES as error:
+            print(f"torch.compile is left out: {reason_of(error)}", flush=True)
     return rows
 
 
@@ -216,9 +225,11 @@ def time_nets(bench: Bench) -> None:
     """The layers alone, then with what follows them, at each batch."""
     for key, layers in (("the layers alone", plain(bench.work.layers)), ("with ReLU and residual", bench.work.layers)):
         for batch in bench.work.batches:
+            own = bench.results["resnet50"].setdefault(key, {})
+            if str(batch) in own:
+                continue
             if bench.late():
                 return
-            own = bench.results.setdefault("resnet50", {}).setdefault(key, {})
             try:
                 own[str(batch)] = time_net(bench, layers, batch)
             except torch.cuda.OutOfMemoryError:
@@ -231,9 +242,11 @@ def time_nets(bench: Bench) -> None:
 
 def time_large(bench: Bench) -> None:
     """Each large layer by its tactics, beside a copy of X to Y."""
-    rows = bench.results.setdefault("large", [])
+    rows = bench.results["large"]
     for layer, batch in bench.work.large:
         for layout in LAYOUTS:
+            if any((row["layer"], row["layout"]) == (f"{batch} x {layer.name}", layout) for row in rows):
+                continue
             if bench.late():
                 return
             tensors = OnDevice(layer, batch, bench.clock.device, layout=layout, sets=2)
@@ -304,7 +317,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batches", type=int, nargs="+", default=list(GOALS_US))
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument(
-        "--budget", type=float, default=300, metavar="SECONDS", help="what isn't begun by then is left out"
+        "--budget", type=float, default=300, metavar="SECONDS", help="what isn't begun by then is for another call"
     )
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument(
@@ -331,14 +344,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     deadline = time.monotonic() + options.budget
     work = rehearsal(options.batches) if options.rehearse else work
     bench = Bench(CudaKernels(options.library), clock, work, compiled=not options.no_compile, deadline=deadline)
-    bench.results = {"command": " ".join(["python", *sys.argv]), "machine": bench.facts, "rehearsal": options.rehearse}
+    bench.results = {
+        "command": " ".join(["python", *sys.argv]), "machine": bench.facts, "rehearsal": options.rehearse,
+        "large": [], "tactics": {}, "resnet50": {}, **earlier(options.output, bench.facts, options.rehearse),
+    }  # fmt: skip
     bench.save = lambda: write_results(bench.results, options.output)
     for part in (time_large, find_tactics, time_nets):
         part(bench)
-    bench.results["complete"] = not bench.late()
+    bench.results["complete"] = not bench.cut
     bench.save()
     print(report(bench.results))
+    if not bench.results["complete"]:
+        print("to be continued: call again", file=sys.stderr)
+        return UNFINISHED
     return 0
+
+
+def earlier(output: Path | None, facts: dict[str, Any], rehearsal: bool) -> dict[str, Any]:
+    """What an earlier call with the same output measured on the same GPU and versions."""
+    if output is None or not output.is_file():
+        return {}
+    known = json.loads(output.read_text(encoding="utf-8"))
+    same = all(known["machine"].get(key) == facts.get(key) for key in ("gpu_name", "torch"))
+    if not same or known["rehearsal"] != rehearsal:
+        return {}
+    return {key: known[key] for key in ("large", "tactics", "resnet50")}
 
 
 if __name__ == "__main__":

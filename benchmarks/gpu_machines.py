@@ -16,7 +16,6 @@ from gpu_timing import Clock, GpuClock, RehearsalClock, Timed
 
 from sn_deploy.engine.layers import layer_counts as counts_of
 from sn_deploy.engine.layers import layer_rows
-from sn_deploy.errors import SnDeployError
 from sn_deploy.precision.run import write_emulated
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.tensors import Array
@@ -259,13 +258,3 @@ def layer_facts(layers: Sequence[dict[str, Any]]) -> dict[str, Any]:
             if is_switch_norm(layer)
         ],
     }
-
-
-def reason_of(error: BaseException) -> str:
-    """Why something was left out, in a line."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
-
-
-# What a step of a measurement may fail with, and the rest goes on: CUDA (out of memory), compilers, other libraries.
-FAILURES: Final = (SnDeployError, RuntimeError, ImportError, OSError, ValueError, TypeError, AttributeError, KeyError)

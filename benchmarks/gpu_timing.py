@@ -6,18 +6,20 @@ import random
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
 
 from sn_deploy.check.machine import machine_facts
+from sn_deploy.errors import SnDeployError
 
 Work = Callable[[], object]
 Timed = Callable[[], float]  # does the work once, and gives its time in µs
 
 # Long enough for a graph and two events to be queued behind it, so that no launch shows in what is timed.
 _HEAD_START_CYCLES = 400_000
+UNFINISHED = 3  # the exit code of a benchmark whose time was up
 # Of a capture: the first runs of a library allocate, and choose kernels.
 _WARM_RUNS = 3
 
@@ -154,3 +156,13 @@ def summary(times_us: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
         }
         for name, values in times_us.items()
     }
+
+
+def reason_of(error: BaseException) -> str:
+    """Why something was left out, in a line."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]
+
+
+# What a step of a measurement may fail with, and the rest goes on: CUDA (out of memory), compilers, other libraries.
+FAILURES: Final = (SnDeployError, RuntimeError, ImportError, OSError, ValueError, TypeError, AttributeError, KeyError)

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, cast
 import sn_deploy
 from sn_deploy.atomic import atomic_output, check_writable
 from sn_deploy.check.hashing import sha256_of_file
-from sn_deploy.engine.model_file import ModelFile, inlined, read_model_file
+from sn_deploy.engine.model_file import ModelFile, inlined, read_model_file, without_functions
 from sn_deploy.engine.profiles import KINDS, Given, Resolved, resolve_profiles
 from sn_deploy.engine.timing_cache import timing_cache_file
 from sn_deploy.errors import SnDeployError
@@ -138,7 +138,9 @@ def build(
         embed=library if plugin == "embed" else None,
         timing_cache=_timing_cache(timing_cache, str(trt.__version__), gpu),
     )
-    content = inlined(source) if plugin == "none" and file.facts.switch_norm_nodes else None
+    content = None
+    if file.facts.switch_norm_nodes:
+        content = inlined(source) if library is None else without_functions(source)
     start = time.monotonic()
     plan = build_plan(Source(source, content), settings, on_progress=on_progress)
     seconds = time.monotonic() - start

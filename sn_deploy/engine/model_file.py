@@ -60,6 +60,20 @@ def read_model_file(path: Path) -> ModelFile:
     )
 
 
+def without_functions(path: Path) -> bytes:
+    """The model without the functions of the SN layers, whose nodes can then be the plugin's alone.
+
+    TensorRT 10.6's parser prefers a function of the file to a plugin of that name, whatever the node says; later ones
+    don't. External data stays where it is.
+    """
+    proto = read_proto(path)
+    kept = [function for function in proto.functions if function.domain != op.DOMAIN]
+    del proto.functions[:]
+    proto.functions.extend(kept)
+    content: bytes = proto.SerializeToString()
+    return content
+
+
 def inlined(path: Path) -> bytes:
     """The model with the functions' nodes in the place of the SN layers; external data stays where it is.
 

@@ -18,12 +18,13 @@ import onnx
 import tensorrt as trt
 import torch
 
-from sn_deploy.engine.model_file import read_model_file
+from sn_deploy.engine.model_file import read_model_file, without_functions
 from sn_deploy.engine.profiles import KINDS, resolve_profiles
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime import trt as product
 from sn_deploy.runtime.trt.builder import BuildSettings, Source, build_plan
 from sn_deploy.runtime.trt.library import MESSAGES, logger, need_gpu
+from sn_deploy.runtime.trt.plugin import is_loaded
 from sn_deploy.runtime.trt.plugin import load_plugin as load_into_registry
 
 Shapes = tuple[Sequence[int], Sequence[int], Sequence[int]]  # of one input: the least, the best and the largest
@@ -109,7 +110,9 @@ def build(model: onnx.ModelProto, recipe: Recipe | None = None) -> Built:
             embed=recipe.embed,
             timing_cache=cache,
         )
-        plan = build_plan(Source(path), settings, adjust=lambda *made: _set_formats(*made, recipe.formats))
+        # As the product does; without the plugin it is the functions that are looked at.
+        content = without_functions(path) if is_loaded() else None
+        plan = build_plan(Source(path, content), settings, adjust=lambda *made: _set_formats(*made, recipe.formats))
         return Built(plan, cache.read_bytes())
 
 

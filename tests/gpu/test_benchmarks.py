@@ -32,12 +32,16 @@ def test_without_a_gpu_nothing_is_measured(tmp_path: Path, script: str) -> None:
     assert not (tmp_path / "figures.json").exists()
 
 
-def test_a_rehearsal_takes_every_step(tmp_path: Path) -> None:
+def test_a_rehearsal_takes_every_step_and_goes_on_where_it_was_ended(tmp_path: Path) -> None:
     library = library_of("host")
     if library is None:
         pytest.skip("the kernels' stand-in on the host was not built (see SN_PLUGIN_BUILD)")
     output = tmp_path / "figures.json"
-    done = run("--rehearse", "--no-compile", "--library", library, "--output", output)
+    arguments = ["--rehearse", "--no-compile", "--library", library, "--output", output]
+    done = run(*arguments, "--budget", "0")
+    assert (done.returncode, done.stderr) == (3, "to be continued: call again\n")
+    assert not json.loads(output.read_text())["complete"]
+    done = run(*arguments)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("A rehearsal")
     figures = json.loads(output.read_text())
@@ -47,15 +51,10 @@ def test_a_rehearsal_takes_every_step(tmp_path: Path) -> None:
     assert all(len(layouts[layout]) == 4 for layout in ("linear", "channels last"))
     for net in figures["resnet50"].values():
         assert {"best tactics, linear", "two kernels, channels last", "torch eager"} <= set(net["1"]["us"])
-
-
-def test_a_spent_budget_is_said(tmp_path: Path) -> None:
-    library = library_of("host")
-    if library is None:
-        pytest.skip("the kernels' stand-in on the host was not built (see SN_PLUGIN_BUILD)")
-    output = tmp_path / "figures.json"
-    assert run("--rehearse", "--library", library, "--output", output, "--budget", "0").returncode == 0
-    assert not json.loads(output.read_text())["complete"]
+    # What is there isn't measured again.
+    assert run(*arguments, "--budget", "0").returncode == 0
+    again = json.loads(output.read_text())
+    assert all(again[key] == figures[key] for key in ("large", "tactics", "resnet50"))
 
 
 @pytest.fixture

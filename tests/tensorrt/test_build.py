@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from sn_deploy.engine.model_file import inlined
+from sn_deploy.engine.model_file import inlined, without_functions
 from tests.check.small_net import folded, write_net
 from tests.single_node import single_node_model
 from tests.tensorrt.conftest import Release
@@ -94,4 +94,8 @@ def test_inlined_files_have_no_plugin_layer_even_where_the_plugin_is_loaded(rele
     onnx.save(single_node_model(folded("sn1"), (2, 6, 5, 4), "float32"), tmp_path / "layer.onnx")
     (tmp_path / "inlined.onnx").write_bytes(inlined(tmp_path / "layer.onnx"))
     assert len(release.parse(tmp_path / "layer.onnx")["plugins"]) == 1
+    # And what it gets with the plugin, from which 10.6 makes one, too.
+    (tmp_path / "bare.onnx").write_bytes(without_functions(tmp_path / "layer.onnx"))
+    assert onnx.load(tmp_path / "bare.onnx").functions == []
+    assert release.parse(tmp_path / "bare.onnx")["plugins"] == release.parse(tmp_path / "layer.onnx")["plugins"]
     assert release.parse(tmp_path / "inlined.onnx")["plugins"] == []

@@ -251,6 +251,7 @@ class Builder:
         request = {
             "strongly_typed": network._strong,
             "operators": network._operators,
+            "functions": [] if network._model is None else [own.name for own in network._model.functions],
             "flags": sorted(flag.name for flag in config._flags),
             "profiles": [profile._shapes for profile in config._profiles],
             "pools": {pool.name: size for pool, size in config._pools.items()},

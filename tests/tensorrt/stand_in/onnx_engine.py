@@ -92,7 +92,7 @@ def memory(address: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, 
 class Engine(engine.Counted):
     def __init__(self, content: bytes, profiles: list[Mapping[str, Any]]) -> None:
         super().__init__("engine")
-        self._session = OrtSession(content, native=False, threads=1)
+        self._session = OrtSession(content, threads=1)  # by the native operators, as TensorRT by its plugin
         self._profiles = profiles
 
     device_memory_size_v2 = engine.SCRATCH
