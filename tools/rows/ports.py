@@ -188,7 +188,7 @@ ROWS = (
         _GENERAL,
         "one layer called three times",
         (),
-        partial(_net, Shared, ((2, 3, 12, 16), (1, 3, 20, 8)), **_ANY, layers=3),
+        partial(_net, Shared, ((2, 3, 12, 16), (1, 3, 20, 8)), **_ANY, layers=3, exporter="dynamo"),
     ),
     Row(
         11,

@@ -33,8 +33,8 @@ class Place:
     effort: float = 1.0
 
     def samples(self, count: int) -> int:
-        """The row's own number of samples, by the effort asked for; at least 2."""
-        return max(2, round(count * self.effort))
+        """The row's own number of samples, by the effort asked for; at least 3, a batch and one alone."""
+        return max(3, round(count * self.effort))
 
 
 @dataclass(frozen=True)
