@@ -191,6 +191,8 @@ def main() -> None:
     models = importlib.import_module("models")
     rows: list[Row] = []
     for name in LAYERS:
+        if not any(arguments.only in f"{name} {way}" for way in ways()):
+            continue
         model, x = network(getattr(models, name), arguments.statistics)
         with tempfile.TemporaryDirectory() as folder:
             kept = Path(folder) if arguments.keep is None else arguments.keep / arguments.statistics
