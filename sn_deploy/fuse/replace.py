@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +41,8 @@ def replace(model: ir.Model, layers: Sequence[ReadLayer]) -> list[ir.Node]:
         calls[name] += 1
         unique = name if calls[name] == 1 else f"{name}#{calls[name]}"
         placed.append(_place(layer, now.get(layer.source, layer.source), unique))
-        now[layer.result] = placed[-1].result
+        # The next layer may read the value before casts of it to its own type, of which the result is the last.
+        now |= dict.fromkeys(_the_same(layer.result), placed[-1].result)
     for each in placed:
         if each.after is not None:
             settle(each.after)
@@ -51,6 +52,18 @@ def replace(model: ir.Model, layers: Sequence[ReadLayer]) -> list[ir.Node]:
     for each in placed:
         _name(model, each, taken)
     return [each.node for each in placed]
+
+
+def _the_same(value: ir.Value) -> Iterator[ir.Value]:
+    """The value, and what it is another name of: through Identity, and Cast to the type that it has."""
+    same: ir.Value | None = value
+    while same is not None:
+        yield same
+        producer = same.producer()
+        if producer is None or producer.op_type not in ("Identity", "Cast"):
+            return
+        before = producer.inputs[0]
+        same = before if before is not None and before.type is not None and before.type == same.type else None
 
 
 def _place(layer: ReadLayer, x: ir.Value, name: str) -> _Placed:

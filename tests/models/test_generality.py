@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -38,10 +39,16 @@ def test_other_normalisations_stay_what_they_are(tmp_path: Path):
     assert [layer.name for layer in layers_from_onnx(tmp_path / "net.onnx")] == ["body.1", "last.1"]
 
 
-def test_one_module_called_three_times_is_three_nodes_of_one_layer(tmp_path: Path):
+@pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
+def test_one_module_called_three_times_is_three_nodes_of_one_layer(
+    exporter: Literal["dynamo", "torchscript"], tmp_path
+):
+    """The older exporter casts between the last two, which follow each other, from float32 to float32."""
     model = trained(Shared())
     samples = images((2, 3, 12, 16), (1, 3, 20, 8))
-    through_everything(model, samples, tmp_path, ("batch", "spatial"), layers=3, exporter="dynamo")
+    through_everything(model, samples, tmp_path, ("batch", "spatial"), layers=3, exporter=exporter)
+    ops = [node.op_type for node in onnx.load(tmp_path / "fused.onnx").graph.node]
+    assert len(ops) < 10, "nothing of the layers is left beside their nodes"
     report = sn_deploy.export(model, torch.zeros(2, 3, 12, 16), tmp_path / "again.onnx")
     assert [(layer.folded.name, layer.calls) for layer in report.layers] == [("norm", 3)]
     weights = [tensor.name for tensor in onnx.load(tmp_path / "again.onnx").graph.initializer]
