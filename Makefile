@@ -90,7 +90,7 @@ newest: $(UV)
 	@sed 's/^/newer than the lock file: /' $(NEWEST)/newer.txt
 
 test-newest: newest .venv/.installed-test
-	if test -s $(NEWEST)/newer.txt; then \
+	@if test -s $(NEWEST)/newer.txt; then \
 		PYTHONPATH=$(CURDIR)/$(NEWEST)/packages $(BIN)/python -m pytest $(OLD_AND_NEW); \
 	else echo "the lock file has the newest: make test runs with them"; fi
 
