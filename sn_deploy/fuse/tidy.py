@@ -211,7 +211,9 @@ class _Known:
         sizes = self._sizes.get(given) if given is not None else None
         if data is None or given is None or sizes is None:
             return
-        copies = "allowzero" not in node.attributes or node.attributes["allowzero"].as_int() == 0
+        literal = "allowzero" in node.attributes and node.attributes["allowzero"].as_int() != 0
+        # Where no size is 0 in so many words, a 0 may be given its other meaning.
+        copies = not literal or 0 not in sizes
         numbers = [
             size if isinstance(size, int) else 0 if copies and size.is_axis_of(data, axis) else -1
             for axis, size in enumerate(sizes)
@@ -220,6 +222,8 @@ class _Known:
             return
         weight = new_weight(node.graph, np.asarray(numbers, dtype=np.int64), f"{node.outputs[0].name}.sizes")
         node.replace_input_with(1, weight)
+        if literal and copies:
+            del node.attributes["allowzero"]
 
 
 def _name(tensor: ir.Value, axis: int) -> str | None:

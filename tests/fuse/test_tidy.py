@@ -68,6 +68,16 @@ def test_a_view_that_keeps_the_batch(tmp_path: Path) -> None:
     assert_same(tmp_path, before, after, (1, 6, 5, 4), (3, 6, 5, 4))
 
 
+@pytest.mark.parametrize("rest", [-1, 0])
+def test_a_zero_that_is_a_size_keeps_its_meaning(rest: int, tmp_path: Path) -> None:
+    text = FLATTENED.replace("[n, 6, 5, 4]", "[n, m, 5, 4]").replace("Reshape(", "Reshape<allowzero = 1>(")
+    before, after = tidied(text.replace("rest = {-1}", f"rest = {{{rest}}}"))
+    (node,) = (node for node in after.graph.node if node.op_type == "Reshape")
+    assert [attribute.name for attribute in node.attribute] == ([] if rest else ["allowzero"])
+    assert ("Shape" in ops(after)) == (rest == 0)
+    assert_same(tmp_path, before, after, *([(1, 6, 5, 4), (3, 2, 5, 4)] if rest else [(2, 0, 5, 4)]))
+
+
 def test_static_sizes_become_constants(tmp_path: Path) -> None:
     before, after = tidied(FLATTENED.replace("[n, 6", "[2, 6"))
     assert ops(after) == ["Reshape"]
