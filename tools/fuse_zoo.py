@@ -86,7 +86,7 @@ class Direct:
                 self._export(dynamic)
             except SnDeployError as error:
                 print(f"no direct export with dynamic axes {dynamic}: {error}"[:200], flush=True)
-                self._nodes[dynamic] = self._nodes[dynamic[:1] if len(dynamic) > 1 else ()]
+                self._nodes[dynamic] = self.nodes(dynamic[:1] if len(dynamic) > 1 else ())
         return self._nodes[dynamic]
 
     def _export(self, dynamic: tuple[int, ...]) -> Path:
