@@ -28,7 +28,7 @@ demo: .venv/.installed-demo
 
 # Two processes, a file to each at a time, with a thread each: what tests share within a file is made once.
 IN_PARALLEL := -n 2 --dist loadfile
-test test-all test-lowest test-newest: export OMP_NUM_THREADS := 1
+test test-all test-tensorrt test-lowest test-newest: export OMP_NUM_THREADS := 1
 
 test: .venv/.installed-test
 	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow"
@@ -140,7 +140,8 @@ test-tensorrt: .venv/.installed-test $(TENSORRT)/root/.complete
 		--target test_trt10 test_trt11 test_cuda check_launches_host test_onnxruntime_cuda
 	ctest --test-dir $(TENSORRT)/sanitized --output-on-failure --no-tests=error \
 		--tests-regex '^(trt10|trt11|cuda|test_onnxruntime_cuda)\.'
-	TENSORRT_TEST_ROOT=$(TENSORRT)/root SN_PLUGIN_BUILD=$(TENSORRT)/plugin $(BIN)/python -m pytest tests/tensorrt tests/gpu
+	TENSORRT_TEST_ROOT=$(TENSORRT)/root SN_PLUGIN_BUILD=$(TENSORRT)/plugin $(BIN)/python -m pytest $(IN_PARALLEL) \
+		tests/tensorrt tests/gpu
 
 # The fuzzers of the custom op and of the plugin. Needs Clang (Debian: clang, libclang-rt-dev).
 fuzzers: $(TENSORRT)/root/.complete
