@@ -19,10 +19,18 @@ from onnx.reference import ReferenceEvaluator
 from sn_deploy.errors import first_line
 from sn_deploy.folded import Float64Array
 from sn_deploy.fuse.facts import STANDARD_DOMAINS
+from sn_deploy.fuse.growth import most_made
 from sn_deploy.fuse.region import Region
 from sn_deploy.fuse.sizes import shape_output
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+# Numbers that nodes may make of constants alone, and at least of an input, each and all that are held together.
+_MOST_MADE: Final = 1 << 22
+_MOST_HELD: Final = 1 << 25
+# The same for each number of a large input: no node makes more than two for one, and few are held at a time.
+_MOST_MADE_EACH: Final = 2
+_MOST_HELD_EACH: Final = 16
 
 _FLOATS: Final = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 
@@ -35,13 +43,18 @@ class EvaluationError(Exception):
 class _Step:
     """One node: what it reads and makes, by name, and what nobody reads after it."""
 
+    proto: onnx.NodeProto
     node: ReferenceEvaluator
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     last_read: tuple[str, ...]
 
-    def run(self, values: dict[str, Array]) -> None:
-        """Adds the outputs to ``values``."""
+    def run(self, values: dict[str, Array], given: int = 0) -> None:
+        """Adds the outputs to ``values``. ``given``: how many numbers the input of it all has."""
+        made = most_made(self.proto, [values[name] for name in self.proto.input if name])
+        held = sum(array.size for array in values.values())
+        if made > max(_MOST_MADE, _MOST_MADE_EACH * given) or made + held > max(_MOST_HELD, _MOST_HELD_EACH * given):
+            raise EvaluationError(f"{self.proto.op_type} would make {made:,} numbers, and {held:,} are held")
         results = self.node.run(list(self.outputs), {name: values[name] for name in self.inputs})
         values.update(zip(self.outputs, map(np.asarray, results), strict=True))
 
@@ -91,7 +104,7 @@ class RegionFunction:
         try:
             with np.errstate(all="ignore"):
                 for step in self._steps:
-                    step.run(values)
+                    step.run(values, x.size)
                     for name in step.last_read:
                         if values[name].size > most_kept:
                             del values[name]
@@ -123,7 +136,8 @@ class RegionFunction:
             inputs = tuple(dict.fromkeys(name for name in proto.input if name))
             last = tuple(name for name in inputs if name not in read | kept | self._constants.keys())
             read.update(inputs)
-            steps.insert(0, _Step(ReferenceEvaluator(proto, opsets={"": opset}), inputs, tuple(proto.output), last))
+            node = ReferenceEvaluator(proto, opsets={"": opset})
+            steps.insert(0, _Step(proto, node, inputs, tuple(proto.output), last))
         live = []
         for step in steps:
             if all(name in self._constants for name in step.inputs):
