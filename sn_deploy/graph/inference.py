@@ -39,11 +39,17 @@ def infer_shapes(model: ir.Model, where: str | None = None) -> None:
     _infer(model, follow=False)
     # Again, since lengths are known now that the file left out.
     size = check_inference(model, where)
-    if size.has_sizes and size.followed <= _MOST_FOLLOWED:
+    if size.has_sizes and max(size.followed, _longest_axis(model)) <= _MOST_FOLLOWED:
         # From the start: a name that inference gave to an unknown size would stay, though the size can be known.
         for value, shape in stated:
             value.shape = shape
         _infer(model, follow=True)
+
+
+def _longest_axis(model: ir.Model) -> int:
+    """Of the inputs: what reshapes one by computed sizes makes a vector of it, which would be followed in its turn."""
+    shapes = [value.shape for value in model.graph.inputs if value.shape is not None]
+    return max((dim for shape in shapes for dim in shape if isinstance(dim, int)), default=0)
 
 
 def _values(graph: ir.Graph) -> Iterator[ir.Value]:

@@ -55,6 +55,16 @@ def long_vector() -> ModelProto:
     )
 
 
+def long_vector_by_sizes() -> ModelProto:
+    """A vector that is long once computed sizes are followed, and would be followed itself."""
+    nodes = [
+        _node("Shape", ["x"], ["s"], start=0, end=1),
+        _node("Reshape", ["x", "s"], ["v"]),
+        _node("Mul", ["v", "v"], ["y"]),
+    ]
+    return _model(nodes, _info("x", TensorProto.FLOAT, [1 << 30, 1]))
+
+
 def long_integers() -> ModelProto:
     return _model([_node("Add", ["x", "x"], ["y"])], _info("x", TensorProto.INT64, [1 << 30]))
 
@@ -118,8 +128,8 @@ def a_function_that_calls_itself() -> ModelProto:
 HOSTILE: dict[str, Callable[[], ModelProto]] = {
     make.__name__: make
     for make in (
-        long_vector, long_integers, endless_sizes, endless_sizes_that_lie, endless_axes, endless_axes_in_a_branch,
-        endless_axes_in_a_function, endless_calls, a_function_that_calls_itself,
+        long_vector, long_vector_by_sizes, long_integers, endless_sizes, endless_sizes_that_lie, endless_axes,
+        endless_axes_in_a_branch, endless_axes_in_a_function, endless_calls, a_function_that_calls_itself,
     )
 }  # fmt: skip
 
