@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from sn_deploy import cli
 from sn_deploy.capture.capture import capture
 from sn_deploy.capture.inputs import DynamicAxes, bind_inputs, resolve_dynamic, widen_dynamic
-from sn_deploy.fuse import fuse
+from sn_deploy.fuse import FuseReport, fuse
 from sn_deploy.graph.export import export
 from sn_deploy.graph.op import DOMAIN
 from sn_deploy.graph.save import save
@@ -30,6 +30,29 @@ Sample = Mapping[str, Array]
 
 # What `sn-deploy check` is to take for the model: it names one by where it is found.
 UNDER_CHECK: torch.nn.Module | None = None
+
+
+def fused_figures(report: FuseReport, samples: Sequence[Sample]) -> Figures:
+    """Of a net that only other exporters take: what `fuse` made of their file, and the batches that it is run on."""
+    return {
+        "shapes": _shapes(samples),
+        "switch_norm": sum(report.forms.values()),
+        "forms": dict(report.forms),
+        "nodes": report.nodes,
+        "nodes_standard": report.nodes_before,
+        **_found(report),
+    }
+
+
+def _shapes(samples: Sequence[Sample]) -> list[list[str]]:
+    return [["×".join(map(str, value.shape)) for value in sample.values()] for sample in samples]
+
+
+def _found(report: FuseReport) -> Figures:
+    return {
+        "fuse_found": len(report.layers),
+        "fuse_near_misses": [f"{miss.node}: {miss.reason}" for miss in report.near_misses],
+    }
 
 
 def measure(
@@ -80,7 +103,7 @@ def measure(
     lift_cuda_checks_(private)
     expected = torch_outputs(copy.deepcopy(private).double(), samples)
     figures: Figures = {
-        "shapes": [["×".join(map(str, value.shape)) for value in sample.values()] for sample in samples],
+        "shapes": _shapes(samples),
         "switch_norm": count,
         "forms": dict(forms),
         "nodes": report.nodes,
@@ -97,8 +120,8 @@ def measure(
     axes = dynamic if fuse_dynamic is None else fuse_dynamic
     export_by_torch(private, example, naive, axes, exporter)
     fusion = fuse(naive, fused)
-    figures["fuse_found"], left = len(fusion.layers), count - len(fusion.layers)
-    figures["fuse_near_misses"] = [f"{miss.node}: {miss.reason}" for miss in fusion.near_misses]
+    figures.update(_found(fusion))
+    left = count - len(fusion.layers)
     if left and not fuse_all:
         figures["fuse_left"] = left
     elif left:

@@ -23,7 +23,7 @@ from sn_deploy.errors import SnDeployError
 from sn_deploy.fuse import fuse
 from sn_deploy.nn import ChannelsLast, SwitchNorm2d
 from tools import keras_ports
-from tools.rows.measure import agree, onnxruntime_outputs, relative_l2, run_check, torch_outputs
+from tools.rows.measure import agree, fused_figures, onnxruntime_outputs, relative_l2, run_check, torch_outputs
 from tools.rows.row import Figures, Place, Row
 
 ENVIRONMENT = "tensorflow/bin/python"
@@ -110,13 +110,7 @@ def _port(port: str, options: Mapping[str, str], place: Place) -> Figures:
     worst = max(max(each) for each in distances.values())
     return {
         "versions": versions,
-        "shapes": [["×".join(map(str, sample["x"].shape))] for sample in samples],
-        "switch_norm": sum(report.forms.values()),
-        "forms": dict(report.forms),
-        "nodes": report.nodes,
-        "nodes_standard": report.nodes_before,
-        "fuse_found": len(report.layers),
-        "fuse_near_misses": [f"{miss.node}: {miss.reason}" for miss in report.near_misses],
+        **fused_figures(report, samples),
         "ort": distances[shown.stem][0],
         "fused": distances[shown.stem][0],
         "native": distances[shown.stem][1],

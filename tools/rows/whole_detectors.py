@@ -19,7 +19,7 @@ from sn_deploy.fuse import fuse
 from sn_deploy.graph.export import export
 from tests.randomise import randomise_
 from tools.rows.imagenet import REPOSITORY
-from tools.rows.measure import onnxruntime_outputs, relative_l2, run_check, torch_outputs
+from tools.rows.measure import fused_figures, onnxruntime_outputs, relative_l2, run_check, torch_outputs
 from tools.rows.row import Figures, Place, Row, authors_code
 
 Array = np.ndarray[Any, Any]
@@ -155,13 +155,7 @@ def _run(build: Callable[..., torch.nn.Module], layers: int, spread: float, plac
     report = fuse(naive, fused)
     expected = torch_outputs(copy.deepcopy(model).double(), samples)
     figures: Figures = {
-        "shapes": [["×".join(map(str, sample["x"].shape))] for sample in samples],
-        "switch_norm": sum(report.forms.values()),
-        "forms": dict(report.forms),
-        "nodes": report.nodes,
-        "nodes_standard": report.nodes_before,
-        "fuse_found": len(report.layers),
-        "fuse_near_misses": [f"{miss.node}: {miss.reason}" for miss in report.near_misses],
+        **fused_figures(report, samples),
         "export": newer,
         "torch": distance_of_boxes(expected, torch_outputs(model, samples)),
     }
