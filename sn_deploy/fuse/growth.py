@@ -15,6 +15,9 @@ import onnx
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+# Of the largest input that a layer is tried on, which takes some 100 bytes for each; what leads to one is no larger.
+MOST_NUMBERS: Final = 1 << 26
+
 # Operators that combine each number of their first input with each of another, at most.
 _PRODUCTS: Final = frozenset({"MatMul", "Gemm", "Einsum", "Conv", "ConvTranspose", "GatherND", "OneHot"})
 # Those that repeat their first input by the numbers in one of the others.

@@ -18,6 +18,7 @@ from sn_deploy.errors import SnDeployError
 from sn_deploy.folded import Float64Array, FoldedSwitchNorm
 from sn_deploy.fuse.evaluate import Array, EvaluationError, RegionFunction
 from sn_deploy.fuse.facts import GraphFacts
+from sn_deploy.fuse.growth import MOST_NUMBERS
 from sn_deploy.fuse.inputs import ROLLS, SETTINGS, free_shape, rolled, solve_inputs, structured
 from sn_deploy.fuse.region import Region, vectors_under_root
 from sn_deploy.fuse.sizes import Sizes
@@ -39,9 +40,6 @@ _NO_SHARE: Final = 1e-9
 
 # What the operator takes.
 _DTYPES: Final = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-
-# Trying a layer takes some 100 bytes for each number of its input.
-_MOST_NUMBERS: Final = 1 << 26
 
 _ROUNDOFF: Final = {ir.DataType.FLOAT16: 2.0**-11, ir.DataType.BFLOAT16: 2.0**-8}
 _FLOAT32_ROUNDOFF: Final = 2.0**-24
@@ -114,7 +112,7 @@ def read_layer(region: Region, facts: GraphFacts, opset: int, sizes: Sequence[Si
         function = RegionFunction(region, opset)
         settings = _settings(region, sizes)
         for setting in settings:
-            if not 0 < math.prod(setting.shape) <= _MOST_NUMBERS:
+            if not 0 < math.prod(setting.shape) <= MOST_NUMBERS:
                 shape = "×".join(map(str, setting.shape))
                 raise NotSwitchNormError(f"its input is {shape}, which is empty or too large to be tried", -1)
         runs = [

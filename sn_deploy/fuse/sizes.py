@@ -15,6 +15,7 @@ import onnx_ir as ir
 from onnx import TypeProto, helper, numpy_helper
 
 from sn_deploy.fuse.facts import STANDARD_DOMAINS, GraphFacts
+from sn_deploy.fuse.growth import MOST_NUMBERS, most_made
 from sn_deploy.graph import op
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -104,8 +105,11 @@ class Sizes:
             if number is None:
                 return
             feeds[value.name or ""] = number
+        proto = _proto(node)
+        if most_made(proto, [feeds[name] for name in proto.input if name]) > MOST_NUMBERS:
+            return
         try:
-            outputs = ReferenceEvaluator(_proto(node), opsets={"": self._opset}).run(None, feeds)
+            outputs = ReferenceEvaluator(proto, opsets={"": self._opset}).run(None, feeds)
         except Exception:  # noqa: BLE001 - the reference operators' own; unknown is an answer
             return
         for value, output in zip(node.outputs, outputs, strict=False):

@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.fuse import fuse
+from sn_deploy.fuse.facts import GraphFacts
 from sn_deploy.fuse.growth import most_made
+from sn_deploy.fuse.sizes import Sizes
 from tests.fuse.graphs import Graph, Layer
 
 X = np.arange(2 * 3 * 4, dtype=np.float64).reshape(2, 3, 4)
@@ -88,5 +91,18 @@ def test_a_layer_that_grows_is_refused_before_it_does(grown: Any, tmp_path: Path
         with pytest.raises(SnDeployError, match="would make"):
             fuse(tmp_path / "in.onnx", tmp_path / "out.onnx")
         assert tracemalloc.get_traced_memory()[1] < 200e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_sizes_that_grow_stay_unknown() -> None:
+    graph = Graph()
+    ones = graph("ConstantOfShape", graph("Shape", "x"))
+    y = graph("Sub", "x", ones)
+    model = ir.from_proto(graph.model(y, ("n", 1 << 14, 1 << 13)))
+    tracemalloc.start()
+    try:
+        Sizes(model, GraphFacts(model.graph), 0)
+        assert tracemalloc.get_traced_memory()[1] < 100e6
     finally:
         tracemalloc.stop()
