@@ -58,29 +58,33 @@ SN_HOST_DEVICE Vector<T, V> load(const T* address) {
   static_assert(V == 1 || sizeof(Vector<T, V>) == 16);
   check_aligned<V>(address);
   Vector<T, V> result;
+  if constexpr (V == 1) {
+    result.values[0] = *address;  // memcpy becomes an access for each byte, which ptxas of CUDA 13.0 makes wrong code of
+  } else {
 #if defined(__CUDA_ARCH__)
-  if constexpr (V > 1) {
     const uint4 raw = *reinterpret_cast<const uint4*>(address);
     memcpy(&result, &raw, sizeof raw);
-    return result;
-  }
+#else
+    memcpy(&result, address, sizeof result);
 #endif
-  memcpy(&result, address, sizeof result);
+  }
   return result;
 }
 
 template <int V, typename T>
 SN_HOST_DEVICE void store(T* address, const Vector<T, V>& vector) {
   check_aligned<V>(address);
+  if constexpr (V == 1) {
+    *address = vector.values[0];
+  } else {
 #if defined(__CUDA_ARCH__)
-  if constexpr (V > 1) {
     uint4 raw;
     memcpy(&raw, &vector, sizeof raw);
     *reinterpret_cast<uint4*>(address) = raw;
-    return;
-  }
+#else
+    memcpy(static_cast<void*>(address), &vector, sizeof vector);
 #endif
-  memcpy(static_cast<void*>(address), &vector, sizeof vector);
+  }
 }
 
 // Of a linear layout's row, or of a position's channels.
