@@ -53,8 +53,9 @@ struct Plan {
   std::int64_t spatial_per_block = 0;
   std::int32_t vector_elements = 1;  // in an access: 16 bytes, or 1 where rows or addresses don't allow more
   bool resident = false;             // the slice stays in shared memory between its statistics and apply
-  std::int64_t constants_bytes = 0;  // shared: `floats_per_channel` floats for each of the block's channels
-  std::int64_t fold_bytes = 0;       // shared: each thread's moments of a vector of channels (channels-last)
+  std::int64_t plane_floats = 0;     // shared: one float for each of the block's channels, up to a whole vector
+  std::int64_t constants_bytes = 0;  // shared: `floats_per_channel` such planes
+  std::int64_t fold_bytes = 0;       // shared: each thread's sums of its column (channels-last)
   std::int64_t slice_bytes = 0;      // shared: the slice, if resident
   std::int64_t shared_bytes = 0;     // all, with kScratchBytes
   std::int64_t workspace_bytes = 0;  // global
@@ -63,19 +64,19 @@ struct Plan {
 };
 
 constexpr std::int64_t kVectorBytes = 16;
+constexpr std::int64_t kVectorElements = 8;  // at most
 constexpr std::int64_t kScratchBytes = 1024;  // reductions over the warps of a block, and what it shows to others
 constexpr std::int64_t kMaxGridBlocks = 2147483647;
-constexpr std::int32_t kMaxThreads = 512;  // more would leave a thread 64 registers, and the kernels want up to 128
+constexpr std::int32_t kMaxThreads = 1024;  // which leaves a thread 64 registers
 constexpr std::int32_t kMaxBlocksPerSample = 64;
 constexpr std::int64_t kBarrierBytes = 128;    // a cache line to itself
-constexpr std::int64_t kLayerBytes = 4 * 4;    // LayerMoments<float>
-constexpr std::int64_t kMomentsBytes = 3 * 4;  // Moments<float>
+constexpr std::int64_t kLayerBytes = 4 * 4;    // the layer's mean and variances, over some channels
+constexpr std::int64_t kMomentsBytes = 2 * 4;  // a mean and an M2
 // Positions of a part in the statistics of kTwoKernels. Channels-last, a block covers many channels at once, so parts
 // have to be shorter to keep a device busy.
 constexpr std::int64_t kPositionsPerPart = 16 * 1024;
-constexpr std::int64_t kPositionsPerPartLast = 1024;
-constexpr std::int32_t kMaxThreadsLast = 256;  // channels-last: a thread has many registers, and memory to fold in
-constexpr std::int64_t kSegmentBytes = 64;     // channels-last: the least to read in one piece, two sectors of a line
+constexpr std::int64_t kPositionsPerPartLast = 256;
+constexpr std::int64_t kSegmentBytes = 128;    // channels-last: the least to read in one piece, a line of the caches
 
 inline bool round_up(std::int64_t value, std::int64_t multiple, std::int64_t* result) {
   return multiply(divide_up(value, multiple), multiple, result);
@@ -103,21 +104,23 @@ inline Split choose_split(const Problem& problem, const Storage& storage, std::i
   return problem.channels >= blocks && (slots - problem.channels) <= slots / 8 ? Split::kChannels : Split::kSpatial;
 }
 
-// Moments, then centre, scale and shift. With a split by positions the block's own moments stay readable for the others
-// while it merges theirs.
+// A mean and an M2, then centre, scale and shift. With a split by positions the block's own moments stay readable for the
+// others while it merges theirs.
 inline std::int64_t floats_per_channel(Split split) { return split == Split::kSpatial ? 6 : 3; }
 
 namespace detail {
 
 inline std::int32_t choose_threads(std::int64_t elements, std::int32_t vector) {
   const std::int64_t accesses = divide_up(elements, vector);
-  const std::int64_t wanted = std::min<std::int64_t>(accesses, 2 * kMaxThreads) / 2;  // two or more a thread
+  const std::int64_t wanted = std::min<std::int64_t>(accesses, 8 * kMaxThreads) / 8;  // eight or more a thread
   const std::int64_t warps = std::clamp<std::int64_t>(divide_up(wanted, 32), 4, kMaxThreads / 32);
   return static_cast<std::int32_t>(warps * 32);
 }
 
-// A mean and an M2 for each channel of each thread's vector.
-inline std::int64_t fold_bytes(const Plan& plan) { return std::int64_t{plan.threads} * plan.vector_elements * 8; }
+// Two sums for each channel of each thread's column, of two channels where it can be.
+inline std::int64_t fold_bytes(const Plan& plan) {
+  return std::int64_t{plan.threads} * std::min(plan.vector_elements, 2) * 8;
+}
 
 inline Status cut_slices(const Problem& problem, const Storage& storage, Plan* plan) {
   const std::int64_t blocks = plan->blocks_per_sample;
@@ -149,14 +152,11 @@ inline Status size_shared_memory(const Problem& problem, const Storage& storage,
     return Status::kTooLarge;
   }
   plan->threads = choose_threads(elements, plan->vector_elements);
-  if (storage.layout == Layout::kChannelsLast) {
-    plan->threads = std::min(plan->threads, kMaxThreadsLast);
-    plan->fold_bytes = fold_bytes(*plan);
-  }
+  if (storage.layout == Layout::kChannelsLast) plan->fold_bytes = fold_bytes(*plan);
   // Rank 2 has one mean and one variance a sample: its constants are made as they are used.
   const std::int64_t with_constants = problem.has_in ? plan->channels_per_block : 0;
-  if (!multiply(with_constants, floats_per_channel(plan->split) * 4, &plan->constants_bytes) ||
-      !round_up(plan->constants_bytes, kVectorBytes, &plan->constants_bytes)) {
+  if (!round_up(with_constants, kVectorElements, &plan->plane_floats) ||
+      !multiply(plan->plane_floats, floats_per_channel(plan->split) * 4, &plan->constants_bytes)) {
     return Status::kTooLarge;
   }
   if (!add(plan->constants_bytes, kScratchBytes + plan->fold_bytes, &plan->shared_bytes)) return Status::kTooLarge;

@@ -67,13 +67,14 @@ Kernel kernel_of(const Launch& launch) {
   const Kernels& kernels = kernels_of(launch.type);
   const auto layout = static_cast<int>(launch.layout);
   const int vector = launch.vector ? 1 : 0;
+  const int epilogue = launch.arguments.epilogue;
   switch (launch.kind) {
     case KernelKind::kFused:
-      return kernels.fused[layout][vector];
+      return kernels.fused[launch.resident ? 1 : 0][epilogue][layout][vector];
     case KernelKind::kStatistics:
       return kernels.statistics[layout][vector];
     case KernelKind::kNormalize:
-      return kernels.normalize[layout][vector];
+      return kernels.normalize[epilogue][layout][vector];
     case KernelKind::kRow:
       return kernels.row[vector];
   }

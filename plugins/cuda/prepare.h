@@ -45,7 +45,8 @@ struct Launch {
   KernelKind kind;
   DataType type;
   Layout layout;
-  bool vector;  // accesses of 16 bytes, or single elements
+  bool vector;    // accesses of 16 bytes, or single elements
+  bool resident;  // the slice stays in shared memory
   Arguments arguments;
   std::int64_t grid;
   std::int32_t threads;
@@ -81,16 +82,17 @@ inline Arguments arguments_of(const Request& request, const SnCudaProblem& probl
   a.groups = plan.groups;
   a.channels_per_block = plan.channels_per_block;
   a.spatial_per_block = plan.spatial_per_block;
+  a.plane_floats = plan.plane_floats;
   a.scratch_offset = plan.constants_bytes;
   a.fold_offset = a.scratch_offset + kScratchBytes;
   a.slice_offset = a.fold_offset + plan.fold_bytes;
   a.weights =
       mix_weights<float>(problem.mean_in, problem.mean_ln, problem.var_in, problem.var_ln, request.problem.has_in);
   a.in_divisor = static_cast<float>(request.problem.count() - request.problem.ddof);
+  while ((std::int64_t{1} << a.blocks_log2) < plan.blocks_per_sample) ++a.blocks_log2;
   a.tactic = static_cast<std::int32_t>(plan.tactic);
   a.split = static_cast<std::int32_t>(plan.split);
   a.epilogue = problem.epilogue;
-  a.resident = plan.resident ? 1 : 0;
   return a;
 }
 
@@ -98,8 +100,8 @@ inline Arguments arguments_of(const Request& request, const SnCudaProblem& probl
 // threads.
 inline std::int64_t channels_of_item(const Request& request, const Plan& plan) {
   constexpr std::int64_t kLongRow = 4096;
-  constexpr std::int64_t kColumns = 32;
-  if (request.storage.layout == Layout::kChannelsLast) return kColumns * plan.vector_elements;
+  constexpr std::int64_t kChannels = 128;
+  if (request.storage.layout == Layout::kChannelsLast) return kChannels;
   return plan.spatial_per_block >= kLongRow ? 1 : plan.threads / 32;
 }
 
@@ -139,6 +141,7 @@ inline Launches prepare(const Request& request, const SnCudaProblem& problem, co
   launch.type = request.problem.type;
   launch.layout = request.storage.layout;
   launch.vector = plan.vector_elements > 1;
+  launch.resident = plan.resident;
   if (plan.tactic == Tactic::kCluster) launch.cluster = static_cast<std::int32_t>(plan.blocks_per_sample);
   if (plan.tactic == Tactic::kCooperative) {
     launch.cooperative = true;

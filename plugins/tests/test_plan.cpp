@@ -125,8 +125,8 @@ TEST(Plan, ChannelsLastIsSplitByPositionsWherePiecesWouldBeShort) {
     ASSERT_EQ(make_plan(problem_of(1, c, hw), storage, hopper(), Tactic::kCluster, 8, &plan), Status::kOk);
     EXPECT_EQ(plan.split, split) << c << "x" << hw;
     EXPECT_TRUE(plan.resident) << c << "x" << hw;
-    EXPECT_LE(plan.threads, kMaxThreadsLast);
-    EXPECT_EQ(plan.fold_bytes, plan.threads * 8 * 8);
+    EXPECT_LE(plan.threads, kMaxThreads);
+    EXPECT_EQ(plan.fold_bytes, plan.threads * 2 * 8);
   }
 }
 

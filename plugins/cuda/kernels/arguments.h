@@ -27,22 +27,23 @@ struct Arguments {
   std::int64_t apply_channels;  // kTwoKernels: a sample's slices in the second kernel, by channels and by positions
   std::int64_t apply_spatial;
 
-  std::int64_t scratch_offset;  // in shared memory, behind the constants
+  std::int64_t plane_floats;    // in shared memory, of each of the constants
+  std::int64_t scratch_offset;  // behind the constants
   std::int64_t fold_offset;
   std::int64_t slice_offset;
 
   MixWeights<float> weights;
   float in_divisor;  // HW - ddof; of rank 2, C - ddof
+  std::int32_t blocks_log2;  // of a power of two; else not used
   std::int32_t tactic;
   std::int32_t split;
   std::int32_t epilogue;
-  std::int32_t resident;
 };
 
 // kScratchBytes, divided.
-inline constexpr std::int64_t kWarpSlots = 32;
-inline constexpr std::int64_t kExchangeOffset = kWarpSlots * 16;  // behind a LayerMoments, or Moments, for each warp
+inline constexpr std::int64_t kExchangeOffset = 512;  // behind two floats, or four, for each warp
 inline constexpr std::int64_t kItemOffset = kExchangeOffset + 64;
+inline constexpr std::int64_t kFetchOffset = kItemOffset + 64;
 
 // A block's share of one sample. Empty where there are more blocks than channels or positions.
 template <typename T>
@@ -50,16 +51,22 @@ struct Slice {
   const T* x;         // at the share's first element
   const T* residual;  // the same, or null
   T* y;               // the same
-  T* kept;            // its copy in shared memory, or null
   std::int64_t first_channel, channels;
   std::int64_t positions;
   std::int64_t pitch;       // linear: elements between two channels; channels-last: between two positions
-  std::int64_t kept_pitch;  // the same in the copy
+  std::int64_t kept_pitch;  // the same in a copy
   std::int64_t padding;     // channels-last: stored behind the share's channels, to be zeroed
 };
 
 SN_HOST_DEVICE std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 SN_HOST_DEVICE std::int64_t most(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
+
+// Of numbers from 0 on: the GPU has no division of 64 bits, and what it does in its place takes hundreds of cycles.
+SN_HOST_DEVICE std::int64_t quotient(std::int64_t a, std::int64_t b) {
+  if (((a | b) >> 32) == 0) return static_cast<std::uint32_t>(a) / static_cast<std::uint32_t>(b);
+  return a / b;
+}
+SN_HOST_DEVICE std::int64_t remainder(std::int64_t a, std::int64_t b) { return a - quotient(a, b) * b; }
 
 struct Range {
   std::int64_t first, count;
@@ -72,7 +79,7 @@ SN_HOST_DEVICE Range piece(std::int64_t index, std::int64_t size, std::int64_t t
 }
 
 template <Layout kLayout, typename T>
-SN_HOST_DEVICE Slice<T> slice_of(const Arguments& a, std::int64_t sample, Range channels, Range positions, T* kept) {
+SN_HOST_DEVICE Slice<T> slice_of(const Arguments& a, std::int64_t sample, Range channels, Range positions) {
   Slice<T> slice = {};
   std::int64_t offset;
   if constexpr (kLayout == Layout::kLinear) {
@@ -89,7 +96,6 @@ SN_HOST_DEVICE Slice<T> slice_of(const Arguments& a, std::int64_t sample, Range 
   slice.x = static_cast<const T*>(a.x) + offset;
   slice.residual = a.residual != nullptr ? static_cast<const T*>(a.residual) + offset : nullptr;
   slice.y = static_cast<T*>(a.y) + offset;
-  slice.kept = kept;
   slice.first_channel = channels.first;
   slice.channels = channels.count;
   slice.positions = positions.count;

@@ -14,117 +14,190 @@ namespace sn_deploy::cuda {
 
 // --- By layout ----------------------------------------------------------------------------------------------------
 
-template <Layout kLayout, int V, typename T, typename Team, typename Sink>
-SN_HOST_DEVICE void collect(Team& team, const Arguments& a, const Slice<T>& slice, Sink sink) {
+// The moments of the slice's channels, read at x, at `into`. Ends with a synchronisation. I is what offsets in the slice
+// fit in.
+template <Layout kLayout, int V, typename I, typename T, typename Team>
+SN_HOST_DEVICE void collect(Team& team, const Arguments& a, const Slice<T>& slice, const T* x, I pitch,
+                            const Planes& into) {
+  auto* slots = reinterpret_cast<float*>(team.shared() + a.scratch_offset);
+  auto* fold = reinterpret_cast<float*>(team.shared() + a.fold_offset);
+  SN_NO_UNROLL
+  for (int turn = 0; turn < 2; ++turn) {
+    bool bad;
+    if constexpr (kLayout == Layout::kLinear) {
+      bad = collect_linear<V, I>(team, slice, x, pitch, slots, into, turn > 0);
+    } else {
+      bad = collect_last<kColumn<V>, I>(team, slice, x, pitch, fold, into, turn > 0);
+    }
+    if (!team.any(bad)) break;
+  }
+}
+
+template <Layout kLayout, Epilogue kEpilogue, int V, typename I, typename T, typename Team, typename Constants>
+SN_HOST_DEVICE void apply_slice(Team& team, const Slice<T>& slice, const T* x, I pitch, Constants constants) {
   if constexpr (kLayout == Layout::kLinear) {
-    collect_linear<V>(team, slice, reinterpret_cast<Moments<float>*>(team.shared() + a.scratch_offset), sink);
+    apply_linear<kEpilogue, V, I>(team, slice, x, pitch, constants);
   } else {
-    collect_last<V>(team, slice, reinterpret_cast<float*>(team.shared() + a.fold_offset), sink);
+    apply_last<kEpilogue, V, I>(team, slice, x, pitch, constants);
   }
 }
 
-template <Layout kLayout, Epilogue kEpilogue, int V, typename T, typename Team, typename Constants>
-SN_HOST_DEVICE void apply_slice(Team& team, const Slice<T>& slice, Constants constants) {
-  if constexpr (kLayout == Layout::kLinear) {
-    apply_linear<kEpilogue, V>(team, slice, constants);
-  } else {
-    apply_last<kEpilogue, V>(team, slice, constants);
-  }
-}
-
-template <Layout kLayout, int V, typename T, typename Team, typename Constants>
-SN_HOST_DEVICE void apply_slice(Team& team, const Arguments& a, const Slice<T>& slice, Constants constants) {
-  switch (static_cast<Epilogue>(a.epilogue)) {
-    case Epilogue::kNone:
-      return apply_slice<kLayout, Epilogue::kNone, V>(team, slice, constants);
-    case Epilogue::kRelu:
-      return apply_slice<kLayout, Epilogue::kRelu, V>(team, slice, constants);
-    case Epilogue::kAddRelu:
-      return apply_slice<kLayout, Epilogue::kAddRelu, V>(team, slice, constants);
-  }
-}
-
-// --- Three floats a channel, in shared memory or the workspace: moments, and later the affine map -------------------
-
-struct StoreMoments {
-  float* into;
-  SN_HOST_DEVICE void operator()(std::int64_t channel, Moments<float> moments) const {
-    into[channel * 3] = moments.count;
-    into[channel * 3 + 1] = moments.mean;
-    into[channel * 3 + 2] = moments.m2;
-  }
-};
-
-SN_HOST_DEVICE Moments<float> moments_at(const float* from, std::int64_t channel) {
-  return {from[channel * 3], from[channel * 3 + 1], from[channel * 3 + 2]};
-}
-
-struct LoadAffine {
-  const float* from;
-  SN_HOST_DEVICE Affine<float> operator()(std::int64_t channel) const {
-    return {from[channel * 3], from[channel * 3 + 1], from[channel * 3 + 2]};
-  }
-};
+// --- The affine maps ------------------------------------------------------------------------------------------------
 
 SN_HOST_DEVICE Affine<float> affine_of(const Arguments& a, Moments<float> moments, Statistics<float> layer,
-                                       std::int64_t channel) {
-  return mix(a.weights, channel_statistics(moments, a.in_divisor), layer, parameters_of(a, channel));
+                                       const ChannelParameters<float>& parameters) {
+  return mix(a.weights, channel_statistics(moments, a.in_divisor), layer, parameters);
+}
+
+// Centre (the mean), scale and shift, in three planes of shared memory: neighbours in accesses of 16 bytes.
+template <typename T>
+struct LoadLines {
+  Planes from;
+  template <int V>
+  SN_HOST_DEVICE void operator()(std::int64_t channel, int count, Line<T> (&lines)[V]) const {
+    float values[3][V];
+    SN_UNROLL
+    for (int plane = std::is_same_v<T, float> ? 0 : 1; plane < 3; ++plane) {
+      const float* at = from.plane(plane) + channel;
+      if constexpr (V >= 4) {
+        SN_UNROLL
+        for (int k = 0; k < V; k += 4) {
+          const Vector<float, 4> four = load<4>(at + k);
+          SN_UNROLL
+          for (int i = 0; i < 4; ++i) values[plane][k + i] = four.values[i];
+        }
+      } else {
+        SN_UNROLL
+        for (int k = 0; k < V; ++k) values[plane][k] = at[k];
+      }
+    }
+    SN_UNROLL
+    for (int k = 0; k < V; ++k) {
+      if constexpr (std::is_same_v<T, float>) {
+        lines[k] = {values[0][k], values[1][k], values[2][k]};
+      } else {
+        lines[k] = {values[1][k], values[2][k]};
+      }
+    }
+    static_cast<void>(count);  // the planes end with a whole vector, and what is computed of it is left out
+  }
+};
+
+template <typename T>
+SN_HOST_DEVICE void store_line(const Planes& into, std::int64_t channel, const Line<T>& line) {
+  if constexpr (std::is_same_v<T, float>) into.plane(0)[channel] = line.centre;
+  into.plane(1)[channel] = line.scale;
+  into.plane(2)[channel] = line.shift;
+}
+
+// Of `channels` channels whose moments at(c) gives: what LN needs of them. For all threads of the block.
+template <typename Team, typename At>
+SN_HOST_DEVICE LayerPart layer_part(Team& team, const Arguments& a, std::int64_t channels, float* slots, At at) {
+  LayerPart part = {};
+  if (channels == 0) return part;  // for the whole block
+  const float pivot = at(0).mean;
+  float first[2] = {};
+  for (std::int64_t c = team.thread(); c < channels; c += team.threads()) {
+    const Statistics<float> in = channel_statistics(at(c), a.in_divisor);
+    first[0] += in.mean - pivot;
+    first[1] += in.var;
+  }
+  sum_block(team, first, slots);
+  const float shift = first[0] / static_cast<float>(channels);
+  slots += 2 * team.warps();
+  float second[1] = {};
+  for (std::int64_t c = team.thread(); c < channels; c += team.threads()) {
+    const float apart = (at(c).mean - pivot) - shift;
+    second[0] += apart * apart;
+  }
+  sum_block(team, second, slots);
+  return {pivot + shift, second[0], first[1]};
+}
+
+SN_HOST_DEVICE Statistics<float> statistics_of(const Arguments& a, LayerPart layer) {
+  return {layer.mean, (layer.var_sum + layer.m2) / static_cast<float>(a.channels)};
 }
 
 // --- Fused --------------------------------------------------------------------------------------------------------
 
-// From the slice's moments in `own` to its affine maps, which it returns the place of. For all threads of the block;
-// needs a synchronisation before and after.
+// From the slice's moments in `own` to its affine maps, which it returns the place of. `parameters` are those of this
+// thread's first channel. For all threads of the block; needs a synchronisation before and after.
 template <typename T, typename Team>
-SN_HOST_DEVICE float* constants_of_slice(Team& team, const Arguments& a, const Exchange& e, const Slice<T>& slice,
-                                         float* own) {
+SN_HOST_DEVICE Planes constants_of_slice(Team& team, const Arguments& a, const Exchange& e, const Slice<T>& slice,
+                                         const ChannelParameters<float>& parameters, const Planes& own) {
   const bool by_positions = a.split == static_cast<std::int32_t>(Split::kSpatial);
-  float* merged = own;
+  Planes merged = own;
   if (by_positions) {
-    merged = own + a.channels * 3;
+    merged.base = own.plane(3);
     exchange_channels(team, a, e, own, merged);
-  }
-  LayerMoments<float> sum = no_layer_moments<float>();
-  for (std::int64_t c = team.thread(); c < slice.channels; c += team.threads()) {
-    sum = accumulate(sum, channel_statistics(moments_at(merged, c), a.in_divisor));
+    team.sync();
   }
   unsigned char* scratch = team.shared() + a.scratch_offset;
-  sum = reduce_block(team, sum, reinterpret_cast<LayerMoments<float>*>(scratch));
+  LayerPart part = layer_part(team, a, slice.channels, reinterpret_cast<float*>(scratch),
+                              [&](std::int64_t c) { return moments_at(merged, c, a.spatial); });
   if (!by_positions && e.blocks > 1) {
-    sum = exchange_layer(team, a, e, sum, reinterpret_cast<float*>(scratch + kExchangeOffset));
+    part = exchange_layer(team, a, e, part, reinterpret_cast<float*>(scratch + kExchangeOffset));
   }
-  const Statistics<float> layer = layer_statistics(sum);
+  const Statistics<float> layer = statistics_of(a, part);
   for (std::int64_t c = team.thread(); c < slice.channels; c += team.threads()) {
-    const Affine<float> affine = affine_of(a, moments_at(merged, c), layer, slice.first_channel + c);
-    merged[c * 3] = affine.centre;
-    merged[c * 3 + 1] = affine.scale;
-    merged[c * 3 + 2] = affine.shift;
+    const ChannelParameters<float> used =
+        c < team.threads() ? parameters : parameters_of(a, slice.first_channel + c);
+    store_line<T>(merged, c, line_of<T>(affine_of(a, moments_at(merged, c, a.spatial), layer, used)));
   }
   return merged;
 }
 
-template <typename T, Layout kLayout, int V, typename Team>
+// One sample's slice, read at x, which is shared memory or global.
+template <Layout kLayout, Epilogue kEpilogue, int V, typename I, typename T, typename Team>
+SN_HOST_DEVICE void normalize_slice(Team& team, const Arguments& a, const Exchange& e, const Slice<T>& slice,
+                                    const ChannelParameters<float>& parameters, const T* x, I pitch) {
+  const Planes own = {reinterpret_cast<float*>(team.shared()), a.plane_floats};
+  collect<kLayout, V, I>(team, a, slice, x, pitch, own);
+  const Planes constants = constants_of_slice(team, a, e, slice, parameters, own);
+  // A block must neither overwrite its moments nor end while others of its cluster may still read them.
+  if (e.cluster) team.cluster_leave();
+  team.sync();
+  apply_slice<kLayout, kEpilogue, V, I>(team, slice, x, pitch, LoadLines<T>{constants});
+  if (e.cluster) team.cluster_wait();
+}
+
+template <typename T, Layout kLayout, Epilogue kEpilogue, bool kResident, int V, typename Team>
 SN_HOST_DEVICE void fused(Team& team, const Arguments& a) {
   const bool by_positions = a.split == static_cast<std::int32_t>(Split::kSpatial);
   const bool cluster = a.tactic == static_cast<std::int32_t>(Tactic::kCluster);
-  const std::int64_t rank = team.block() % a.blocks_per_sample;
-  const std::int64_t group = team.block() / a.blocks_per_sample;
+  // A power of two, which spares a division.
+  const std::int64_t rank = team.block() & (a.blocks_per_sample - 1);
+  const std::int64_t group = team.block() >> a.blocks_log2;
   const Range channels = piece(by_positions ? 0 : rank, a.channels_per_block, a.channels);
   const Range positions = piece(by_positions ? rank : 0, a.spatial_per_block, a.spatial);
-  auto* own = reinterpret_cast<float*>(team.shared());
-  T* kept = a.resident != 0 ? reinterpret_cast<T*>(team.shared() + a.slice_offset) : nullptr;
   Exchange exchange = {group, rank, a.blocks_per_sample, 0, cluster};
-  for (std::int64_t sample = group; sample < a.batch; sample += a.groups, ++exchange.turn) {
-    const Slice<T> slice = slice_of<kLayout>(a, sample, channels, positions, kept);
-    collect<kLayout, V>(team, a, slice, StoreMoments{own});
-    team.sync();
-    const float* constants = constants_of_slice(team, a, exchange, slice, own);
-    // A block must neither overwrite its moments nor end while others of its cluster may still read them.
-    if (cluster) team.cluster_arrive();
-    team.sync();
-    apply_slice<kLayout, V>(team, a, slice, LoadAffine{constants});
-    if (cluster) team.cluster_wait();
-    team.sync();
+  ChannelParameters<float> parameters = {};
+  if constexpr (kResident) {
+    auto* kept = reinterpret_cast<T*>(team.shared() + a.slice_offset);
+    typename Team::Fetch fetch(team, team.shared() + a.scratch_offset + kFetchOffset);
+    for (std::int64_t sample = group; sample < a.batch; sample += a.groups, ++exchange.turn) {
+      const Slice<T> slice = slice_of<kLayout, T>(a, sample, channels, positions);
+      if (exchange.turn > 0) team.sync();
+      // Rows of memory: the channels', or the positions'.
+      if constexpr (kLayout == Layout::kLinear) {
+        fetch.begin(kept, slice.kept_pitch, slice.x, slice.pitch, slice.channels, slice.positions);
+      } else {
+        const std::int64_t stored = (slice.channels + V - 1) / V * V;
+        fetch.begin(kept, slice.kept_pitch, slice.x, slice.pitch, slice.positions, stored);
+      }
+      // Asked for here, so that they are there when they are needed.
+      if (team.thread() < channels.count) parameters = parameters_of(a, channels.first + team.thread());
+      fetch.end();
+      normalize_slice<kLayout, kEpilogue, V, int>(team, a, exchange, slice, parameters, kept,
+                                                  static_cast<int>(slice.kept_pitch));
+    }
+  } else {
+    if (team.thread() < channels.count) parameters = parameters_of(a, channels.first + team.thread());
+    for (std::int64_t sample = group; sample < a.batch; sample += a.groups, ++exchange.turn) {
+      const Slice<T> slice = slice_of<kLayout, T>(a, sample, channels, positions);
+      if (exchange.turn > 0) team.sync();
+      normalize_slice<kLayout, kEpilogue, V, std::int64_t>(team, a, exchange, slice, parameters, slice.x, slice.pitch);
+    }
   }
 }
 
@@ -133,57 +206,68 @@ SN_HOST_DEVICE void fused(Team& team, const Arguments& a) {
 // An item is some channels of a part of a sample. Items go round the grid.
 template <typename T, Layout kLayout, int V, typename Team>
 SN_HOST_DEVICE void statistics(Team& team, const Arguments& a) {
-  const std::int64_t across = (a.channels + a.channels_per_block - 1) / a.channels_per_block;
+  const std::int64_t across = quotient(a.channels + a.channels_per_block - 1, a.channels_per_block);
   const std::int64_t items = a.batch * a.blocks_per_sample * across;
   for (std::int64_t item = team.block(); item < items; item += team.blocks()) {
-    const std::int64_t row = item / across;  // of (N, parts)
-    const Range channels = piece(item % across, a.channels_per_block, a.channels);
-    const Range positions = piece(row % a.blocks_per_sample, a.spatial_per_block, a.spatial);
-    const Slice<T> slice = slice_of<kLayout, T>(a, row / a.blocks_per_sample, channels, positions, nullptr);
-    auto* into = reinterpret_cast<float*>(a.workspace) + (row * a.channels + channels.first) * 3;
-    collect<kLayout, V>(team, a, slice, StoreMoments{into});
-    team.sync();
+    const std::int64_t row = quotient(item, across);  // of (N, parts)
+    const Range channels = piece(item - row * across, a.channels_per_block, a.channels);
+    const Range positions = piece(remainder(row, a.blocks_per_sample), a.spatial_per_block, a.spatial);
+    const Slice<T> slice = slice_of<kLayout, T>(a, quotient(row, a.blocks_per_sample), channels, positions);
+    const Planes into = {reinterpret_cast<float*>(a.workspace) + row * a.channels * 2 + channels.first, a.channels};
+    collect<kLayout, V, std::int64_t>(team, a, slice, slice.x, slice.pitch, into);
   }
 }
 
-// The moments of one channel of a sample, from its parts.
-SN_HOST_DEVICE Moments<float> merge_parts(const Arguments& a, std::int64_t sample, std::int64_t channel) {
-  const float* parts = reinterpret_cast<const float*>(a.workspace) + sample * a.blocks_per_sample * a.channels * 3;
-  Moments<float> total = no_moments<float>();
-  SN_NO_UNROLL
-  for (std::int64_t part = 0; part < a.blocks_per_sample; ++part) {
-    total = merge(total, moments_at(parts + part * a.channels * 3, channel));
-  }
-  return total;
-}
-
-// The affine map of a channel of the slice, made as it is used.
-struct MakeAffine {
+// Moments of a sample's channels, from their parts.
+template <typename Team>
+struct MergedParts {
+  Team& team;
   const Arguments& a;
+  const float* parts;  // of the sample
+  SN_HOST_DEVICE Moments<float> operator()(std::int64_t channel) const {
+    return merge_parts(
+        team, static_cast<int>(a.blocks_per_sample), 0, 1, true, a.channels,
+        [this](int part) { return static_cast<float>(piece(part, a.spatial_per_block, a.spatial).count); },
+        [this, channel](int part) { return parts + part * a.channels * 2 + channel; });
+  }
+};
+
+// The affine maps of channels of the slice, made as they are used.
+template <typename T, typename Team>
+struct MakeLines {
+  MergedParts<Team> merged;
   Statistics<float> layer;
-  std::int64_t sample, first_channel;
-  SN_HOST_DEVICE Affine<float> operator()(std::int64_t channel) const {
-    return affine_of(a, merge_parts(a, sample, first_channel + channel), layer, first_channel + channel);
+  std::int64_t first_channel;
+  template <int V>
+  SN_HOST_DEVICE void operator()(std::int64_t channel, int count, Line<T> (&lines)[V]) const {
+    SN_UNROLL
+    for (int k = 0; k < V; ++k) {
+      const std::int64_t at = first_channel + channel + (k < count ? k : 0);
+      lines[k] = line_of<T>(affine_of(merged.a, merged(at), layer, parameters_of(merged.a, at)));
+    }
   }
 };
 
 // Slices go from the last to the first: what the statistics read last is what the L2 cache still holds.
-template <typename T, Layout kLayout, int V, typename Team>
+template <typename T, Layout kLayout, Epilogue kEpilogue, int V, typename Team>
 SN_HOST_DEVICE void normalize(Team& team, const Arguments& a) {
-  const std::int64_t across = (a.channels + a.apply_channels - 1) / a.apply_channels;
-  const std::int64_t along = (a.spatial + a.apply_spatial - 1) / a.apply_spatial;
+  const std::int64_t across = quotient(a.channels + a.apply_channels - 1, a.apply_channels);
+  const std::int64_t along = quotient(a.spatial + a.apply_spatial - 1, a.apply_spatial);
   const std::int64_t slices = a.batch * across * along;
+  auto* slots = reinterpret_cast<float*>(team.shared() + a.scratch_offset);
   for (std::int64_t i = slices - 1 - team.block(); i >= 0; i -= team.blocks()) {
-    const std::int64_t sample = i / (across * along);
-    LayerMoments<float> sum = no_layer_moments<float>();
-    for (std::int64_t c = team.thread(); c < a.channels; c += team.threads()) {
-      sum = accumulate(sum, channel_statistics(merge_parts(a, sample, c), a.in_divisor));
-    }
-    sum = reduce_block(team, sum, reinterpret_cast<LayerMoments<float>*>(team.shared() + a.scratch_offset));
-    const Range channels = piece(i % across, a.apply_channels, a.channels);
-    const Range positions = piece(i / across % along, a.apply_spatial, a.spatial);
-    const Slice<T> slice = slice_of<kLayout, T>(a, sample, channels, positions, nullptr);
-    apply_slice<kLayout, V>(team, a, slice, MakeAffine{a, layer_statistics(sum), sample, channels.first});
+    const std::int64_t sample = quotient(i, across * along);
+    team.sync();  // the slots may be in use
+    const float* parts =
+        reinterpret_cast<const float*>(a.workspace) + sample * a.blocks_per_sample * a.channels * 2;
+    const MergedParts<Team> merged = {team, a, parts};
+    const Statistics<float> layer = statistics_of(a, layer_part(team, a, a.channels, slots, merged));
+    const std::int64_t row = quotient(i, across);
+    const Range channels = piece(i - row * across, a.apply_channels, a.channels);
+    const Range positions = piece(remainder(row, along), a.apply_spatial, a.spatial);
+    const Slice<T> slice = slice_of<kLayout, T>(a, sample, channels, positions);
+    apply_slice<kLayout, kEpilogue, V, std::int64_t>(team, slice, slice.x, slice.pitch,
+                                                     MakeLines<T, Team>{merged, layer, channels.first});
   }
 }
 
@@ -192,25 +276,25 @@ SN_HOST_DEVICE void normalize(Team& team, const Arguments& a) {
 template <Epilogue kEpilogue, int V, typename T, typename Team>
 SN_HOST_DEVICE void apply_values(Team& team, const Arguments& a, const Slice<T>& slice, Statistics<float> layer) {
   for (std::int64_t j = team.thread(); j < slice.positions / V; j += team.threads()) {
-    Vector<T, V> values = load<V>(slice.x + j * V);
+    const Vector<T, V> values = load<V>(slice.x + j * V);
     Vector<T, V> added;
     if constexpr (kEpilogue == Epilogue::kAddRelu) added = load<V>(slice.residual + j * V);
+    float results[V];
     SN_UNROLL
     for (int k = 0; k < V; ++k) {
       const Affine<float> affine = mix_row(a.weights, layer, parameters_of(a, j * V + k));
       float plus = 0.0F;
       if constexpr (kEpilogue == Epilogue::kAddRelu) plus = to_float(added.values[k]);
-      values.values[k] = from_float<T>(finish<kEpilogue>(apply(affine, to_float(values.values[k])), plus));
+      results[k] = finish<kEpilogue>(apply(affine, to_float(values.values[k])), plus);
     }
-    store<V>(slice.y + j * V, values);
+    store<V>(slice.y + j * V, rounded<T>(results));
   }
 }
 
 // A sample is one row of C values.
 template <typename T, int V, typename Team>
 SN_HOST_DEVICE void row(Team& team, const Arguments& a) {
-  auto* slots = reinterpret_cast<Moments<float>*>(team.shared() + a.scratch_offset);
-  auto* result = reinterpret_cast<float*>(team.shared() + a.scratch_offset + kItemOffset);
+  const Planes result = {reinterpret_cast<float*>(team.shared() + a.scratch_offset + kItemOffset), 4};
   for (std::int64_t sample = team.block(); sample < a.batch; sample += team.blocks()) {
     Slice<T> slice = {};
     slice.x = static_cast<const T*>(a.x) + sample * a.channels;
@@ -218,9 +302,9 @@ SN_HOST_DEVICE void row(Team& team, const Arguments& a) {
     slice.y = static_cast<T*>(a.y) + sample * a.channels;
     slice.channels = 1;
     slice.positions = a.channels;
-    collect_linear<V>(team, slice, slots, StoreMoments{result});
-    team.sync();
-    const Statistics<float> layer = row_statistics(moments_at(result, 0), a.in_divisor);
+    slice.pitch = a.channels;
+    collect<Layout::kLinear, V, std::int64_t>(team, a, slice, slice.x, slice.pitch, result);
+    const Statistics<float> layer = row_statistics(moments_at(result, 0, a.channels), a.in_divisor);
     switch (static_cast<Epilogue>(a.epilogue)) {
       case Epilogue::kNone:
         apply_values<Epilogue::kNone, V>(team, a, slice, layer);

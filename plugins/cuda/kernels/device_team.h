@@ -6,6 +6,9 @@
 
 #include <cstdint>
 
+#include "cuda/kernels/arguments.h"
+#include "cuda/kernels/elements.h"
+
 #define SN_DEVICE __device__ __forceinline__
 
 namespace sn_deploy::cuda {
@@ -26,19 +29,38 @@ class DeviceTeam {
   }
 
   SN_DEVICE void sync() const { __syncthreads(); }
+  SN_DEVICE bool any(bool mine) const { return __syncthreads_or(mine) != 0; }  // of the block's threads; synchronises
   SN_DEVICE float shuffle_xor(float value, int mask) const { return __shfl_xor_sync(0xFFFFFFFFU, value, mask); }
 
   // A value that another block wrote since this kernel began: not from the L1 cache, which isn't coherent. Shared
   // memory has none.
   SN_DEVICE float fresh(const float* from) const {
-    return __isGlobal(from) ? __ldcg(from) : *const_cast<const volatile float*>(from);
+#if __CUDA_ARCH__ >= 900
+    if (!__isGlobal(from)) {
+      float value;
+      asm volatile("ld.relaxed.cluster.f32 %0, [%1];" : "=f"(value) : "l"(from) : "memory");
+      return value;
+    }
+#endif
+    return __ldcg(from);
   }
+
+  class Fetch;
 
   // --- Clusters, from compute capability 9.0 on; the planning asks for none below ---
 
   SN_DEVICE void cluster_arrive() const {
 #if __CUDA_ARCH__ >= 900
     cooperative_groups::this_cluster().barrier_arrive();
+#else
+    __trap();
+#endif
+  }
+
+  // To be waited for; stands for what was read, and not for what was stored.
+  SN_DEVICE void cluster_leave() const {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
 #else
     __trap();
 #endif
@@ -76,6 +98,139 @@ class DeviceTeam {
     }
     __syncthreads();
   }
+};
+
+// Copies slices to shared memory, one after the other: rows of `elements`, `pitch` apart, to `to_pitch` apart. All threads
+// may read the copy when `end` returns; they have to be synchronised before the next `begin`. `barrier` is 8 bytes of
+// shared memory.
+//
+// A slice in one piece goes through the copy engine from compute capability 9.0 on, rows through asynchronous copies from
+// 8.0 on, where addresses and sizes are multiples of 16 bytes: all of it is on its way at once, and in no thread's
+// registers. A row each would cost the engine some 30 ns, as measured on an H200.
+class DeviceTeam::Fetch {
+ public:
+  SN_DEVICE Fetch(const DeviceTeam& team, unsigned char* barrier) : team_(team) {
+#if __CUDA_ARCH__ >= 900
+    barrier_ = static_cast<unsigned>(__cvta_generic_to_shared(barrier));
+    if (team_.thread() == 0) {
+      asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier_) : "memory");
+      asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    }
+    team_.sync();
+#else
+    static_cast<void>(barrier);
+#endif
+  }
+
+  template <typename T>
+  SN_DEVICE void begin(T* to, std::int64_t to_pitch, const T* from, std::int64_t pitch, std::int64_t rows,
+                       std::int64_t elements) {
+    if (pitch == elements && to_pitch == elements) {
+      elements *= rows;
+      rows = least(rows, 1);
+    }
+    const auto size = static_cast<std::int64_t>(sizeof(T));
+    std::int64_t all = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(from)) | elements * size;
+    if (rows > 1) all |= (pitch | to_pitch) * size;
+    bulk_ = false;
+    if (rows == 0 || elements == 0) return;  // the block has no share
+    if ((all & 15) != 0) {
+      copy<1>(to, to_pitch, from, pitch, static_cast<int>(rows), static_cast<int>(elements));
+#if __CUDA_ARCH__ >= 900
+    } else if (rows == 1) {
+      bulk_ = true;
+      copy_bulk(reinterpret_cast<unsigned char*>(to), reinterpret_cast<const unsigned char*>(from),
+                static_cast<unsigned>(elements * size));
+#endif
+    } else {
+      copy<kFullVector<T>>(to, to_pitch, from, pitch, static_cast<int>(rows), static_cast<int>(elements));
+    }
+  }
+
+  SN_DEVICE void end() {
+#if __CUDA_ARCH__ >= 900
+    if (bulk_) return wait();
+#endif
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+    team_.sync();
+  }
+
+ private:
+  template <int V, typename T>
+  SN_DEVICE void copy(T* to, std::int64_t to_pitch, const T* from, std::int64_t pitch, int rows, int elements) {
+    const int across = elements / V;
+    const int width = across < team_.threads() ? across : team_.threads();
+    const int step = team_.threads() / width;
+    const int first = team_.thread() / width;
+    if (first >= step) return;
+    for (int column = team_.thread() % width; column < across; column += width) {
+      T* into = to + (first * to_pitch + column * V);
+      const T* source = from + (first * pitch + column * V);
+      SN_NO_UNROLL
+      for (int row = first; row < rows; row += step, into += step * to_pitch, source += step * pitch) {
+        copy_one<V>(into, source);
+      }
+    }
+  }
+
+  template <int V, typename T>
+  SN_DEVICE void copy_one(T* to, const T* from) {
+#if __CUDA_ARCH__ >= 800
+    if constexpr (sizeof(T) * V == 16) {
+      const auto target = static_cast<unsigned>(__cvta_generic_to_shared(to));
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(target), "l"(from) : "memory");
+      return;
+    } else if constexpr (sizeof(T) * V == 4) {
+      const auto target = static_cast<unsigned>(__cvta_generic_to_shared(to));
+      asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(target), "l"(from) : "memory");
+      return;
+    }
+#endif
+    store<V>(to, load<V>(from));
+  }
+
+#if __CUDA_ARCH__ >= 900
+  // By the lanes of the first warp, a piece each at a time.
+  SN_DEVICE void copy_bulk(unsigned char* to, const unsigned char* from, unsigned bytes) {
+    if (team_.warp() != 0) return;
+    if (team_.lane() == 0) {
+      asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier_), "r"(bytes) : "memory");
+    }
+    __syncwarp();
+    const unsigned own = (bytes / 32 / 1024 + 1) * 1024;
+    for (unsigned at = static_cast<unsigned>(team_.lane()) * own; at < bytes; at += 32 * own) {
+      const auto target = static_cast<unsigned>(__cvta_generic_to_shared(to + at));
+      const unsigned size = bytes - at < own ? bytes - at : own;
+      asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                       target),
+                   "l"(from + at), "r"(size), "r"(barrier_)
+                   : "memory");
+    }
+  }
+
+  SN_DEVICE void wait() {
+    unsigned done = 0;
+    while (done == 0) {
+      asm volatile(
+          "{\n"
+          ".reg .pred p;\n"
+          "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+          "selp.u32 %0, 1, 0, p;\n"
+          "}"
+          : "=r"(done)
+          : "r"(barrier_), "r"(parity_)
+          : "memory");
+    }
+    parity_ ^= 1;
+  }
+
+  unsigned barrier_ = 0;
+  unsigned parity_ = 0;
+#endif
+  bool bulk_ = false;
+  const DeviceTeam& team_;
 };
 
 }  // namespace sn_deploy::cuda

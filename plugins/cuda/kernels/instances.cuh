@@ -8,14 +8,12 @@
 namespace sn_deploy::cuda {
 namespace {
 
-template <Layout kLayout>
-inline constexpr int kMostThreads = kLayout == Layout::kLinear ? kMaxThreads : kMaxThreadsLast;
 inline constexpr int kTwoKernelsThreads = 256;
 
-template <typename T, Layout kLayout, int V>
-__global__ void __launch_bounds__(kMostThreads<kLayout>) fused_kernel(const __grid_constant__ Arguments arguments) {
+template <typename T, Layout kLayout, Epilogue kEpilogue, bool kResident, int V>
+__global__ void __launch_bounds__(kMaxThreads) fused_kernel(const __grid_constant__ Arguments arguments) {
   DeviceTeam team;
-  fused<T, kLayout, V>(team, arguments);
+  fused<T, kLayout, kEpilogue, kResident, V>(team, arguments);
 }
 
 template <typename T, Layout kLayout, int V>
@@ -24,10 +22,10 @@ __global__ void __launch_bounds__(kTwoKernelsThreads) statistics_kernel(const __
   statistics<T, kLayout, V>(team, arguments);
 }
 
-template <typename T, Layout kLayout, int V>
+template <typename T, Layout kLayout, Epilogue kEpilogue, int V>
 __global__ void __launch_bounds__(kTwoKernelsThreads) normalize_kernel(const __grid_constant__ Arguments arguments) {
   DeviceTeam team;
-  normalize<T, kLayout, V>(team, arguments);
+  normalize<T, kLayout, kEpilogue, V>(team, arguments);
 }
 
 template <typename T, int V>
@@ -36,20 +34,36 @@ __global__ void __launch_bounds__(kMaxThreads) row_kernel(const __grid_constant_
   row<T, V>(team, arguments);
 }
 
+template <typename T, Layout kLayout, Epilogue kEpilogue>
+void fill(Kernels* kernels) {
+  constexpr int V = kFullVector<T>;
+  const auto layout = static_cast<int>(kLayout);
+  const auto epilogue = static_cast<int>(kEpilogue);
+  kernels->fused[0][epilogue][layout][0] = fused_kernel<T, kLayout, kEpilogue, false, 1>;
+  kernels->fused[0][epilogue][layout][1] = fused_kernel<T, kLayout, kEpilogue, false, V>;
+  kernels->fused[1][epilogue][layout][0] = fused_kernel<T, kLayout, kEpilogue, true, 1>;
+  kernels->fused[1][epilogue][layout][1] = fused_kernel<T, kLayout, kEpilogue, true, V>;
+  kernels->normalize[epilogue][layout][0] = normalize_kernel<T, kLayout, kEpilogue, 1>;
+  kernels->normalize[epilogue][layout][1] = normalize_kernel<T, kLayout, kEpilogue, V>;
+}
+
+template <typename T, Layout kLayout>
+void fill(Kernels* kernels) {
+  fill<T, kLayout, Epilogue::kNone>(kernels);
+  fill<T, kLayout, Epilogue::kRelu>(kernels);
+  fill<T, kLayout, Epilogue::kAddRelu>(kernels);
+  kernels->statistics[static_cast<int>(kLayout)][0] = statistics_kernel<T, kLayout, 1>;
+  kernels->statistics[static_cast<int>(kLayout)][1] = statistics_kernel<T, kLayout, kFullVector<T>>;
+}
+
 template <typename T>
 Kernels kernels_of() {
-  constexpr int V = kFullVector<T>;
-  constexpr Layout kLinear = Layout::kLinear;
-  constexpr Layout kLast = Layout::kChannelsLast;
-  return {
-      {{fused_kernel<T, kLinear, 1>, fused_kernel<T, kLinear, V>},
-       {fused_kernel<T, kLast, 1>, fused_kernel<T, kLast, V>}},
-      {{statistics_kernel<T, kLinear, 1>, statistics_kernel<T, kLinear, V>},
-       {statistics_kernel<T, kLast, 1>, statistics_kernel<T, kLast, V>}},
-      {{normalize_kernel<T, kLinear, 1>, normalize_kernel<T, kLinear, V>},
-       {normalize_kernel<T, kLast, 1>, normalize_kernel<T, kLast, V>}},
-      {row_kernel<T, 1>, row_kernel<T, V>},
-  };
+  Kernels kernels = {};
+  fill<T, Layout::kLinear>(&kernels);
+  fill<T, Layout::kChannelsLast>(&kernels);
+  kernels.row[0] = row_kernel<T, 1>;
+  kernels.row[1] = row_kernel<T, kFullVector<T>>;
+  return kernels;
 }
 
 }  // namespace

@@ -9,10 +9,10 @@ namespace sn_deploy::cuda {
 using Kernel = void (*)(Arguments);
 
 struct Kernels {
-  // [layout][0: single elements, 1: vectors of 16 bytes]
-  Kernel fused[2][2];
+  // [resident][epilogue][layout][0: single elements, 1: vectors of 16 bytes], as far as they apply
+  Kernel fused[2][3][2][2];
   Kernel statistics[2][2];
-  Kernel normalize[2][2];
+  Kernel normalize[3][2][2];
   Kernel row[2];
 };
 

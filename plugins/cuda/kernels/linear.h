@@ -1,85 +1,108 @@
-// (N, C, HW): a warp, or several, for each channel's row. V divides the rows and the slices of them.
+// (N, C, HW): some lanes, a warp, or several warps for each channel's row. V divides the rows and the slices of them.
 #pragma once
 
 #include "cuda/kernels/arguments.h"
-#include "cuda/kernels/chunk.h"
+#include "cuda/kernels/line.h"
 #include "cuda/kernels/reduce.h"
+#include "cuda/kernels/sums.h"
 
 namespace sn_deploy::cuda {
 
-// Which row this thread works on, and which vectors of it.
+// This thread's part of one row: vectors first, first + step, … I is what the slice's offsets fit in.
+template <int V, typename I, typename T>
+SN_HOST_DEVICE Sums row_sums(const T* row, I elements, I first, I step, float pivot) {
+  constexpr int kUnroll = V == 1 ? 8 : 4;
+  const I vectors = elements / V;
+  Sums sums = {};
+  I j = first;
+  for (; j + (kUnroll - 1) * step < vectors; j += kUnroll * step) {
+    Vector<T, V> loaded[kUnroll];
+    SN_UNROLL
+    for (int u = 0; u < kUnroll; ++u) loaded[u] = load<V>(row + (j + u * step) * V);
+    SN_UNROLL
+    for (int u = 0; u < kUnroll; ++u) {
+      SN_UNROLL
+      for (int k = 0; k < V; ++k) add_value(sums, to_float(loaded[u].values[k]) - pivot);
+    }
+  }
+  SN_NO_UNROLL
+  for (; j < vectors; j += step) {
+    const Vector<T, V> loaded = load<V>(row + j * V);
+    SN_UNROLL
+    for (int k = 0; k < V; ++k) add_value(sums, to_float(loaded.values[k]) - pivot);
+  }
+  return sums;
+}
+
+// How many threads work on a row: a power of two, four at least, so that all rows are worked on at once if they can be.
+template <typename Team>
+SN_HOST_DEVICE int threads_of_row(Team& team, std::int64_t rows) {
+  int threads = 4;
+  while (2 * threads * most(rows, 1) <= team.threads()) threads *= 2;
+  return threads;
+}
+
+// The moments of the rows, at `into`; with `again`, about the means that are there already. Whether this thread found that
+// this is needed. `slots` has room for two floats of each warp. The caller has to synchronise
+// before it uses what was stored, or `slots`.
+template <int V, typename I, typename T, typename Team>
+SN_HOST_DEVICE bool collect_linear(Team& team, const Slice<T>& slice, const T* x, I pitch, float* slots,
+                                   const Planes& into, bool again) {
+  const int threads = threads_of_row(team, slice.channels);
+  const int rows = team.threads() / threads;  // at once; with several warps for each, that is all
+  const int own_row = team.thread() / threads;
+  const int part = team.thread() % threads;
+  const auto count = static_cast<float>(slice.positions);
+  bool bad = false;
+  for (std::int64_t first = 0; first < slice.channels; first += rows) {
+    const std::int64_t c = first + own_row;
+    const bool active = own_row < rows && c < slice.channels;
+    Sums sums = {};
+    float pivot = 0.0F;
+    if (active) {
+      const T* row = x + c * pitch;
+      pivot = again ? into.plane(0)[c] : pivot_of(row, 1, slice.positions);
+      sums = row_sums<V, I>(row, static_cast<I>(slice.positions), part, threads, pivot);
+    }
+    for (int mask = 1; mask < (threads < 32 ? threads : 32); mask *= 2) {
+      sums.sum += team.shuffle_xor(sums.sum, mask);
+      sums.squares += team.shuffle_xor(sums.squares, mask);
+    }
+    if (threads > 32) {
+      if (team.lane() == 0) {
+        slots[team.warp() * 2] = sums.sum;
+        slots[team.warp() * 2 + 1] = sums.squares;
+      }
+      team.sync();
+      sums = {};
+      for (int warp = 0; active && part == 0 && warp < threads / 32; ++warp) {
+        sums.sum += slots[(team.warp() + warp) * 2];
+        sums.squares += slots[(team.warp() + warp) * 2 + 1];
+      }
+    }
+    if (active && part == 0) bad |= store_moments(sums, count, pivot, into, c);
+  }
+  return bad;
+}
+
+// Which row this thread applies, and which vectors of it: a warp for each row, or several.
 struct RowShare {
-  std::int64_t first_row, row_step;
-  std::int64_t first, step;  // of the row's vectors
-  int parts;                 // warps on one row
+  int first_row, row_step;
+  int first, step;  // of the row's vectors
 };
 
 template <typename Team>
 SN_HOST_DEVICE RowShare row_share(Team& team, std::int64_t rows) {
-  const int parts = rows >= team.warps() ? 1 : static_cast<int>(team.warps() / most(rows, 1));
+  const int warps = team.warps();
+  const int parts = rows >= warps ? 1 : warps / static_cast<int>(most(rows, 1));
   // With several warps on a row, those that are left over (where parts doesn't divide the warps) have no row.
-  return {team.warp() / parts, most(team.warps() / parts, 1), (team.warp() % parts) * 32 + team.lane(), parts * 32,
-          parts};
-}
-
-// This thread's part of one row, relative to the pivot.
-template <int V, typename T>
-SN_HOST_DEVICE Moments<float> row_moments(const T* row, T* kept, std::int64_t elements, RowShare share, float pivot) {
-  constexpr int kUnroll = V == 1 ? 8 : 4;
-  const std::int64_t vectors = elements / V;
-  Moments<float> total = no_moments<float>();
-  std::int64_t j = share.first;
-  for (; j + (kUnroll - 1) * share.step < vectors; j += kUnroll * share.step) {
-    Vector<T, V> loaded[kUnroll];
-    SN_UNROLL
-    for (int u = 0; u < kUnroll; ++u) loaded[u] = load<V>(row + (j + u * share.step) * V);
-    if (kept != nullptr) {
-      SN_UNROLL
-      for (int u = 0; u < kUnroll; ++u) store<V>(kept + (j + u * share.step) * V, loaded[u]);
-    }
-    total = merge(total, chunk_moments(loaded, pivot));
-  }
-  for (; j < vectors; j += share.step) {
-    const Vector<T, V> loaded[1] = {load<V>(row + j * V)};
-    if (kept != nullptr) store<V>(kept + j * V, loaded[0]);
-    total = merge(total, chunk_moments(loaded, pivot));
-  }
-  return total;
-}
-
-// The moments of the slice's channels: sink(channel in the slice, moments), by one thread each. `slots` has room for a
-// warp's Moments each. The caller has to synchronise before it uses what the sink stored, or `slots`.
-template <int V, typename T, typename Team, typename Sink>
-SN_HOST_DEVICE void collect_linear(Team& team, const Slice<T>& slice, Moments<float>* slots, Sink sink) {
-  const RowShare share = row_share(team, slice.channels);
-  const bool any = slice.positions > 0;
-  for (std::int64_t c = share.first_row; c < slice.channels; c += share.row_step) {
-    const T* row = slice.x + c * slice.pitch;
-    T* kept = slice.kept != nullptr ? slice.kept + c * slice.kept_pitch : nullptr;
-    const float pivot = any ? to_float(row[0]) : 0.0F;
-    Moments<float> moments = row_moments<V>(row, kept, slice.positions, share, pivot);
-    moments = reduce_warp(team, moments);
-    if (team.lane() != 0) continue;
-    if (share.parts == 1) {
-      moments.mean += pivot;
-      sink(c, moments);
-    } else {
-      slots[team.warp()] = moments;
-    }
-  }
-  if (share.parts == 1) return;
-  team.sync();
-  const std::int64_t c = team.thread();
-  if (c >= slice.channels) return;
-  Moments<float> moments = no_moments<float>();
-  for (int part = 0; part < share.parts; ++part) moments = merge(moments, slots[c * share.parts + part]);
-  if (any) moments.mean += to_float(slice.x[c * slice.pitch]);
-  sink(c, moments);
+  const int step = warps / parts;
+  return {team.warp() / parts, step, (team.warp() % parts) * 32 + team.lane(), parts * 32};
 }
 
 // `kCount` vectors, `step` vectors apart: y = finish(apply(x)).
-template <Epilogue kEpilogue, int kCount, int V, typename T>
-SN_HOST_DEVICE void apply_vectors(const T* x, const T* residual, T* y, std::int64_t step, Affine<float> affine) {
+template <Epilogue kEpilogue, int kCount, int V, typename I, typename T>
+SN_HOST_DEVICE void apply_vectors(const T* x, const T* residual, T* y, I step, const Line<T> (&lines)[V]) {
   Vector<T, V> values[kCount];
   Vector<T, V> added[kCount];
   SN_UNROLL
@@ -88,42 +111,41 @@ SN_HOST_DEVICE void apply_vectors(const T* x, const T* residual, T* y, std::int6
     if constexpr (kEpilogue == Epilogue::kAddRelu) added[u] = load<V>(residual + u * step * V);
   }
   SN_UNROLL
-  for (int u = 0; u < kCount; ++u) {
-    SN_UNROLL
-    for (int k = 0; k < V; ++k) {
-      float plus = 0.0F;
-      if constexpr (kEpilogue == Epilogue::kAddRelu) plus = to_float(added[u].values[k]);
-      values[u].values[k] = from_float<T>(finish<kEpilogue>(apply(affine, to_float(values[u].values[k])), plus));
-    }
-    store<V>(y + u * step * V, values[u]);
-  }
+  for (int u = 0; u < kCount; ++u) store<V>(y + u * step * V, finished<kEpilogue>(lines, values[u], added[u]));
 }
 
 // This thread's part of one row.
-template <Epilogue kEpilogue, int V, typename T>
-SN_HOST_DEVICE void apply_row(const T* x, const T* residual, T* y, std::int64_t elements, RowShare share,
-                              Affine<float> affine) {
-  constexpr int kUnroll = kEpilogue == Epilogue::kAddRelu ? 2 : 4;  // two loads each with a residual
-  const std::int64_t vectors = elements / V;
-  const std::int64_t step = share.step;
-  std::int64_t j = share.first;
+template <Epilogue kEpilogue, int V, typename I, typename T>
+SN_HOST_DEVICE void apply_row(const T* x, const T* residual, T* y, I elements, RowShare share, const Line<T>& line) {
+  constexpr int kUnroll = V == 1 ? 4 : 2;
+  const I vectors = elements / V;
+  const I step = share.step;
+  Line<T> lines[V];
+  SN_UNROLL
+  for (int k = 0; k < V; ++k) lines[k] = line;
+  I j = share.first;
   for (; j + (kUnroll - 1) * step < vectors; j += kUnroll * step) {
-    apply_vectors<kEpilogue, kUnroll, V>(x + j * V, residual + j * V, y + j * V, step, affine);
+    apply_vectors<kEpilogue, kUnroll, V, I>(x + j * V, residual + j * V, y + j * V, step, lines);
   }
+  SN_NO_UNROLL
   for (; j < vectors; j += step) {
-    apply_vectors<kEpilogue, 1, V>(x + j * V, residual + j * V, y + j * V, step, affine);
+    apply_vectors<kEpilogue, 1, V, I>(x + j * V, residual + j * V, y + j * V, step, lines);
   }
 }
 
-// The slice; constants(channel in the slice) gives a channel's affine map.
-template <Epilogue kEpilogue, int V, typename T, typename Team, typename Constants>
-SN_HOST_DEVICE void apply_linear(Team& team, const Slice<T>& slice, Constants constants) {
+// The slice, read at x; constants(channel in the slice, 1, lines) gives a channel's affine map.
+template <Epilogue kEpilogue, int V, typename I, typename T, typename Team, typename Constants>
+SN_HOST_DEVICE void apply_linear(Team& team, const Slice<T>& slice, const T* x, I pitch, Constants constants) {
   const RowShare share = row_share(team, slice.channels);
-  for (std::int64_t c = share.first_row; c < slice.channels; c += share.row_step) {
-    const T* x = slice.kept != nullptr ? slice.kept + c * slice.kept_pitch : slice.x + c * slice.pitch;
+  const auto y_pitch = static_cast<I>(slice.pitch);
+  SN_NO_UNROLL
+  for (I c = share.first_row; c < static_cast<I>(slice.channels); c += share.row_step) {
+    const T* row = x + c * pitch;
     // Without a residual, any address that may be moved along: it isn't read.
-    const T* residual = kEpilogue == Epilogue::kAddRelu ? slice.residual + c * slice.pitch : x;
-    apply_row<kEpilogue, V>(x, residual, slice.y + c * slice.pitch, slice.positions, share, constants(c));
+    const T* residual = kEpilogue == Epilogue::kAddRelu ? slice.residual + c * y_pitch : row;
+    Line<T> line[1];
+    constants(c, 1, line);
+    apply_row<kEpilogue, V, I>(row, residual, slice.y + c * y_pitch, static_cast<I>(slice.positions), share, line[0]);
   }
 }
 

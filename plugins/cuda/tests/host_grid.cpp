@@ -31,6 +31,16 @@ HostGroup::HostGroup(int count, int threads, std::int64_t shared_bytes) : cluste
   for (int i = 0; i < count; ++i) blocks.push_back(std::make_unique<HostBlock>(threads, shared_bytes));
 }
 
+bool HostTeam::any(bool mine) {
+  if (mine) own().flag.store(1, std::memory_order_relaxed);
+  sync();
+  const bool result = own().flag.load(std::memory_order_relaxed) != 0;
+  sync();
+  if (thread_ == 0) own().flag.store(0, std::memory_order_relaxed);
+  sync();
+  return result;
+}
+
 // Two buffers in turn: who reads from one has passed the barrier after which the other is written.
 float HostTeam::shuffle_xor(float value, int mask) {
   HostWarp& warp = *own().warps[static_cast<std::size_t>(this->warp())];

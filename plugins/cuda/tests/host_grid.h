@@ -34,6 +34,7 @@ struct HostBlock {
   HostBlock(int threads, std::int64_t shared_bytes);
   std::unique_ptr<unsigned char[]> shared;  // exactly as large as asked for, and full of NaN
   Barrier barrier;
+  std::atomic<int> flag{0};
   std::vector<std::unique_ptr<HostWarp>> warps;
 };
 
@@ -64,12 +65,33 @@ class HostTeam {
   std::int64_t blocks() const { return blocks_; }
   unsigned char* shared() const { return own().shared.get(); }
   void sync() { own().barrier.wait(own().barrier.arrive()); }
+  bool any(bool mine);
   float shuffle_xor(float value, int mask);
   float fresh(const float* from) const { return *from; }
   void cluster_arrive() { phase_ = group_.cluster.arrive(); }
+  void cluster_leave() { cluster_arrive(); }
   void cluster_wait() { group_.cluster.wait(phase_); }
   const float* peer(float* own_address, int rank) const;
   void meet(unsigned* counter, unsigned target);
+
+  // As the GPU's, element by element.
+  class Fetch {
+   public:
+    Fetch(HostTeam& team, unsigned char*) : team_(team) {}
+    template <typename T>
+    void begin(T* to, std::int64_t to_pitch, const T* from, std::int64_t pitch, std::int64_t rows,
+               std::int64_t elements) {
+      for (std::int64_t row = 0; row < rows; ++row) {
+        for (std::int64_t i = team_.thread(); i < elements; i += team_.threads()) {
+          to[row * to_pitch + i] = from[row * pitch + i];
+        }
+      }
+    }
+    void end() { team_.sync(); }
+
+   private:
+    HostTeam& team_;
+  };
 
  private:
   HostBlock& own() const { return *group_.blocks[static_cast<std::size_t>(member_)]; }

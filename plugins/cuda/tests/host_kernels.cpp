@@ -6,20 +6,34 @@
 namespace sn_deploy::cuda::test {
 namespace {
 
-template <typename T, Layout kLayout, int V>
+template <typename T, Layout kLayout, Epilogue kEpilogue, int V>
 void run_kernel(const Launch& launch) {
   run(launch, [&launch](HostTeam& team) {
+    const Arguments& a = launch.arguments;
     switch (launch.kind) {
       case KernelKind::kFused:
-        return fused<T, kLayout, V>(team, launch.arguments);
+        return launch.resident ? fused<T, kLayout, kEpilogue, true, V>(team, a)
+                               : fused<T, kLayout, kEpilogue, false, V>(team, a);
       case KernelKind::kStatistics:
-        return statistics<T, kLayout, V>(team, launch.arguments);
+        return statistics<T, kLayout, V>(team, a);
       case KernelKind::kNormalize:
-        return normalize<T, kLayout, V>(team, launch.arguments);
+        return normalize<T, kLayout, kEpilogue, V>(team, a);
       case KernelKind::kRow:
-        return row<T, V>(team, launch.arguments);
+        return row<T, V>(team, a);
     }
   });
+}
+
+template <typename T, Layout kLayout, int V>
+void run_kernel(const Launch& launch) {
+  switch (static_cast<Epilogue>(launch.arguments.epilogue)) {
+    case Epilogue::kNone:
+      return run_kernel<T, kLayout, Epilogue::kNone, V>(launch);
+    case Epilogue::kRelu:
+      return run_kernel<T, kLayout, Epilogue::kRelu, V>(launch);
+    case Epilogue::kAddRelu:
+      return run_kernel<T, kLayout, Epilogue::kAddRelu, V>(launch);
+  }
 }
 
 template <typename T>
