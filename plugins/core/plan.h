@@ -110,17 +110,19 @@ inline std::int64_t floats_per_channel(Split split) { return split == Split::kSp
 
 namespace detail {
 
-inline std::int32_t choose_threads(std::int64_t elements, std::int32_t vector) {
+// Eight accesses or more a thread, eight warps at least, which wait for memory in turns; and no more than half of a
+// multiprocessor's threads where two blocks' slices fit in its memory, so that one of them works while the other waits.
+inline std::int32_t choose_threads(std::int64_t elements, std::int32_t vector, std::int64_t slice_bytes) {
+  constexpr std::int64_t kAlone = 110 * 1024;
   const std::int64_t accesses = divide_up(elements, vector);
-  const std::int64_t wanted = std::min<std::int64_t>(accesses, 8 * kMaxThreads) / 8;  // eight or more a thread
-  const std::int64_t warps = std::clamp<std::int64_t>(divide_up(wanted, 32), 4, kMaxThreads / 32);
-  return static_cast<std::int32_t>(warps * 32);
+  const std::int64_t most = slice_bytes > kAlone ? kMaxThreads : kMaxThreads / 2;
+  const std::int64_t wanted = std::min<std::int64_t>(accesses, 8 * kMaxThreads) / 8;
+  return static_cast<std::int32_t>(std::clamp<std::int64_t>(divide_up(wanted, 32) * 32, 256, most));
 }
 
-// Two sums for each channel of each thread's column, of two channels where it can be.
-inline std::int64_t fold_bytes(const Plan& plan) {
-  return std::int64_t{plan.threads} * std::min(plan.vector_elements, 2) * 8;
-}
+// Two sums for each channel of each thread's column, of two channels where it can be; or four of a channel, where the
+// blocks' moments are merged.
+inline std::int64_t fold_bytes(const Plan& plan) { return std::int64_t{plan.threads} * 16; }
 
 inline Status cut_slices(const Problem& problem, const Storage& storage, Plan* plan) {
   const std::int64_t blocks = plan->blocks_per_sample;
@@ -151,8 +153,8 @@ inline Status size_shared_memory(const Problem& problem, const Storage& storage,
       !round_up(slice, kVectorBytes, &slice)) {
     return Status::kTooLarge;
   }
-  plan->threads = choose_threads(elements, plan->vector_elements);
-  if (storage.layout == Layout::kChannelsLast) plan->fold_bytes = fold_bytes(*plan);
+  plan->threads = choose_threads(elements, plan->vector_elements, slice);
+  if (storage.layout == Layout::kChannelsLast || plan->split == Split::kSpatial) plan->fold_bytes = fold_bytes(*plan);
   // Rank 2 has one mean and one variance a sample: its constants are made as they are used.
   const std::int64_t with_constants = problem.has_in ? plan->channels_per_block : 0;
   if (!round_up(with_constants, kVectorElements, &plan->plane_floats) ||
@@ -284,7 +286,7 @@ inline int list_plans(const Problem& problem, const Storage& storage, const Devi
 }
 
 // The plan to use where nothing can be timed: the fewest blocks a sample with which slices stay in shared memory and
-// half of the device is busy, else the most.
+// half of the device is busy, else the most. Where a cluster is possible, no cooperative launch: its barrier is slower.
 inline Status choose_plan(const Problem& problem, const Storage& storage, const DeviceLimits& limits, Plan* plan) {
   if (plan == nullptr) return Status::kNullPointer;
   const Tactic fallback = problem.has_in ? Tactic::kTwoKernels : Tactic::kOneBlock;
@@ -295,6 +297,7 @@ inline Status choose_plan(const Problem& problem, const Storage& storage, const 
   const int count = list_plans(problem, storage, limits, plans, kCapacity);
   for (int i = 0; i < count; ++i) {
     if (!plans[i].resident) continue;
+    if (plans[i].tactic == Tactic::kCooperative && plan->tactic == Tactic::kCluster) break;
     *plan = plans[i];
     if (plan->grid_blocks() >= limits.multiprocessors / 2) break;
   }

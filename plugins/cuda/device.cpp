@@ -104,9 +104,10 @@ Status allow(Kernel kernel, const Launch& launch) {
 // A launch in CUDA's terms. Not to be copied: `config` points to `attributes`.
 struct Config {
   cudaLaunchConfig_t config = {};
-  cudaLaunchAttribute attributes[1] = {};
+  cudaLaunchAttribute attributes[2] = {};
 
-  Config(const Launch& launch, cudaStream_t stream) {
+  // `early`: the launch may begin while what is before it in the stream still runs; the kernels wait for it themselves.
+  Config(const Launch& launch, cudaStream_t stream, bool early = false) {
     config.gridDim = dim3(static_cast<unsigned>(launch.grid));
     config.blockDim = dim3(static_cast<unsigned>(launch.threads));
     config.dynamicSmemBytes = static_cast<std::size_t>(launch.shared_bytes);
@@ -121,6 +122,11 @@ struct Config {
       attributes[0].id = cudaLaunchAttributeCooperative;
       attributes[0].val.cooperative = 1;
       config.numAttrs = 1;
+    }
+    if (early && !launch.cooperative) {
+      attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+      attributes[config.numAttrs].val.programmaticStreamSerializationAllowed = 1;
+      ++config.numAttrs;
     }
   }
   Config(const Config&) = delete;
@@ -172,7 +178,10 @@ Status put(const Launch& launch, void* to) {
         cudaMemsetAsync(launch.arguments.workspace, 0, static_cast<std::size_t>(launch.zeroed_bytes), stream));
     if (status != Status::kOk) return status;
   }
-  const Config config(launch, stream);
+  DeviceLimits limits;
+  status = current_limits(&limits);
+  if (status != Status::kOk) return status;
+  const Config config(launch, stream, limits.max_cluster > 1);
   Arguments arguments = launch.arguments;
   void* parameters[] = {&arguments};
   return status_from_cuda(cudaLaunchKernelExC(&config.config, address_of(kernel), parameters));

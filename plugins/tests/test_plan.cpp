@@ -194,14 +194,14 @@ TEST(Plan, SizesPast32BitsAreCountedRight) {
   ASSERT_EQ(make_plan(problem_of(3, 2, big), {}, hopper(), Tactic::kTwoKernels, 1, &plan), Status::kOk);
   EXPECT_EQ(plan.blocks_per_sample, kMaxBlocksPerSample);
   EXPECT_EQ(plan.spatial_per_block, big / kMaxBlocksPerSample);
-  EXPECT_EQ(plan.workspace_bytes, 3 * 2 * kMaxBlocksPerSample * 12);
+  EXPECT_EQ(plan.workspace_bytes, 3 * 2 * kMaxBlocksPerSample * 8);
   ASSERT_EQ(make_plan(problem_of(big, 2, 4), {}, hopper(), Tactic::kTwoKernels, 1, &plan), Status::kOk);
   EXPECT_EQ(plan.groups, kMaxGridBlocks);  // each takes several samples
-  EXPECT_EQ(plan.workspace_bytes, big * 2 * 12);
+  EXPECT_EQ(plan.workspace_bytes, big * 2 * 8);
   ASSERT_EQ(make_plan(problem_of(1, 4, big), {}, hopper(), Tactic::kCluster, 8, &plan), Status::kOk);
   EXPECT_FALSE(plan.resident);
   EXPECT_EQ(make_plan(problem_of(1, big, big), {}, hopper(), Tactic::kTwoKernels, 1, &plan), Status::kTooLarge);
-  // X fits in 63 bits, the workspace of three floats a row does not.
+  // X fits in 63 bits, the workspace of two floats a row does not.
   EXPECT_EQ(make_plan(problem_of(std::int64_t{1} << 60, 1, 2), {}, hopper(), Tactic::kTwoKernels, 1, &plan),
             Status::kTooLarge);
 }

@@ -43,7 +43,7 @@ struct Arguments {
 // kScratchBytes, divided.
 inline constexpr std::int64_t kExchangeOffset = 512;  // behind two floats, or four, for each warp
 inline constexpr std::int64_t kItemOffset = kExchangeOffset + 64;
-inline constexpr std::int64_t kFetchOffset = kItemOffset + 64;
+inline constexpr std::int64_t kFetchOffset = kItemOffset + 64;  // 8 bytes for each of 8 pieces
 
 // A block's share of one sample. Empty where there are more blocks than channels or positions.
 template <typename T>

@@ -16,8 +16,8 @@ namespace sn_deploy::cuda {
 
 // The moments of the slice's channels, read at x, at `into`. Ends with a synchronisation. I is what offsets in the slice
 // fit in.
-template <Layout kLayout, int V, typename I, typename T, typename Team>
-SN_HOST_DEVICE void collect(Team& team, const Arguments& a, const Slice<T>& slice, const T* x, I pitch,
+template <Layout kLayout, int V, typename I, typename T, typename Team, typename Fetch>
+SN_HOST_DEVICE void collect(Team& team, const Arguments& a, const Slice<T>& slice, const T* x, I pitch, Fetch& fetch,
                             const Planes& into) {
   auto* slots = reinterpret_cast<float*>(team.shared() + a.scratch_offset);
   auto* fold = reinterpret_cast<float*>(team.shared() + a.fold_offset);
@@ -25,9 +25,9 @@ SN_HOST_DEVICE void collect(Team& team, const Arguments& a, const Slice<T>& slic
   for (int turn = 0; turn < 2; ++turn) {
     bool bad;
     if constexpr (kLayout == Layout::kLinear) {
-      bad = collect_linear<V, I>(team, slice, x, pitch, slots, into, turn > 0);
+      bad = collect_linear<V, I>(team, slice, x, pitch, fetch, slots, into, turn > 0);
     } else {
-      bad = collect_last<kColumn<V>, I>(team, slice, x, pitch, fold, into, turn > 0);
+      bad = collect_last<kColumn<V>, I>(team, slice, x, pitch, fetch, fold, into, turn > 0);
     }
     if (!team.any(bad)) break;
   }
@@ -95,23 +95,27 @@ template <typename Team, typename At>
 SN_HOST_DEVICE LayerPart layer_part(Team& team, const Arguments& a, std::int64_t channels, float* slots, At at) {
   LayerPart part = {};
   if (channels == 0) return part;  // for the whole block
-  const float pivot = at(0).mean;
-  float first[2] = {};
-  for (std::int64_t c = team.thread(); c < channels; c += team.threads()) {
-    const Statistics<float> in = channel_statistics(at(c), a.in_divisor);
-    first[0] += in.mean - pivot;
-    first[1] += in.var;
+  float pivot = at(0).mean;
+  SN_NO_UNROLL
+  for (int turn = 0;; ++turn) {
+    float sums[3] = {};
+    for (std::int64_t c = team.thread(); c < channels; c += team.threads()) {
+      const Statistics<float> in = channel_statistics(at(c), a.in_divisor);
+      const float apart = in.mean - pivot;
+      sums[0] += apart;
+      sums[1] += apart * apart;
+      sums[2] += in.var;
+    }
+    sum_block(team, sums, slots);
+    const float shift = sums[0] / static_cast<float>(channels);
+    const float lost = shift * sums[0];
+    const float m2 = sums[1] - lost;
+    part = {pivot + shift, m2 < 0.0F ? 0.0F : m2, sums[2]};
+    // Where the pivot was too far from the mean, once more about the mean; all threads have the same sums.
+    if (turn > 0 || !(lost > 4.0F * (m2 + sums[2]))) return part;
+    pivot = part.mean;
+    team.sync();
   }
-  sum_block(team, first, slots);
-  const float shift = first[0] / static_cast<float>(channels);
-  slots += 2 * team.warps();
-  float second[1] = {};
-  for (std::int64_t c = team.thread(); c < channels; c += team.threads()) {
-    const float apart = (at(c).mean - pivot) - shift;
-    second[0] += apart * apart;
-  }
-  sum_block(team, second, slots);
-  return {pivot + shift, second[0], first[1]};
 }
 
 SN_HOST_DEVICE Statistics<float> statistics_of(const Arguments& a, LayerPart layer) {
@@ -129,7 +133,7 @@ SN_HOST_DEVICE Planes constants_of_slice(Team& team, const Arguments& a, const E
   Planes merged = own;
   if (by_positions) {
     merged.base = own.plane(3);
-    exchange_channels(team, a, e, own, merged);
+    exchange_channels(team, a, e, own, merged, reinterpret_cast<float*>(team.shared() + a.fold_offset));
     team.sync();
   }
   unsigned char* scratch = team.shared() + a.scratch_offset;
@@ -148,11 +152,11 @@ SN_HOST_DEVICE Planes constants_of_slice(Team& team, const Arguments& a, const E
 }
 
 // One sample's slice, read at x, which is shared memory or global.
-template <Layout kLayout, Epilogue kEpilogue, int V, typename I, typename T, typename Team>
+template <Layout kLayout, Epilogue kEpilogue, int V, typename I, typename T, typename Team, typename Fetch>
 SN_HOST_DEVICE void normalize_slice(Team& team, const Arguments& a, const Exchange& e, const Slice<T>& slice,
-                                    const ChannelParameters<float>& parameters, const T* x, I pitch) {
+                                    const ChannelParameters<float>& parameters, const T* x, I pitch, Fetch& fetch) {
   const Planes own = {reinterpret_cast<float*>(team.shared()), a.plane_floats};
-  collect<kLayout, V, I>(team, a, slice, x, pitch, own);
+  collect<kLayout, V, I>(team, a, slice, x, pitch, fetch, own);
   const Planes constants = constants_of_slice(team, a, e, slice, parameters, own);
   // A block must neither overwrite its moments nor end while others of its cluster may still read them.
   if (e.cluster) team.cluster_leave();
@@ -175,6 +179,7 @@ SN_HOST_DEVICE void fused(Team& team, const Arguments& a) {
   if constexpr (kResident) {
     auto* kept = reinterpret_cast<T*>(team.shared() + a.slice_offset);
     typename Team::Fetch fetch(team, team.shared() + a.scratch_offset + kFetchOffset);
+    team.wait_for_earlier();
     for (std::int64_t sample = group; sample < a.batch; sample += a.groups, ++exchange.turn) {
       const Slice<T> slice = slice_of<kLayout, T>(a, sample, channels, positions);
       if (exchange.turn > 0) team.sync();
@@ -187,16 +192,19 @@ SN_HOST_DEVICE void fused(Team& team, const Arguments& a) {
       }
       // Asked for here, so that they are there when they are needed.
       if (team.thread() < channels.count) parameters = parameters_of(a, channels.first + team.thread());
-      fetch.end();
       normalize_slice<kLayout, kEpilogue, V, int>(team, a, exchange, slice, parameters, kept,
-                                                  static_cast<int>(slice.kept_pitch));
+                                                  static_cast<int>(slice.kept_pitch), fetch);
+      fetch.end();
     }
   } else {
+    team.wait_for_earlier();
     if (team.thread() < channels.count) parameters = parameters_of(a, channels.first + team.thread());
     for (std::int64_t sample = group; sample < a.batch; sample += a.groups, ++exchange.turn) {
       const Slice<T> slice = slice_of<kLayout, T>(a, sample, channels, positions);
       if (exchange.turn > 0) team.sync();
-      normalize_slice<kLayout, kEpilogue, V, std::int64_t>(team, a, exchange, slice, parameters, slice.x, slice.pitch);
+      NoFetch fetch;
+      normalize_slice<kLayout, kEpilogue, V, std::int64_t>(team, a, exchange, slice, parameters, slice.x, slice.pitch,
+                                                           fetch);
     }
   }
 }
@@ -206,6 +214,7 @@ SN_HOST_DEVICE void fused(Team& team, const Arguments& a) {
 // An item is some channels of a part of a sample. Items go round the grid.
 template <typename T, Layout kLayout, int V, typename Team>
 SN_HOST_DEVICE void statistics(Team& team, const Arguments& a) {
+  team.wait_for_earlier();
   const std::int64_t across = quotient(a.channels + a.channels_per_block - 1, a.channels_per_block);
   const std::int64_t items = a.batch * a.blocks_per_sample * across;
   for (std::int64_t item = team.block(); item < items; item += team.blocks()) {
@@ -214,7 +223,8 @@ SN_HOST_DEVICE void statistics(Team& team, const Arguments& a) {
     const Range positions = piece(remainder(row, a.blocks_per_sample), a.spatial_per_block, a.spatial);
     const Slice<T> slice = slice_of<kLayout, T>(a, quotient(row, a.blocks_per_sample), channels, positions);
     const Planes into = {reinterpret_cast<float*>(a.workspace) + row * a.channels * 2 + channels.first, a.channels};
-    collect<kLayout, V, std::int64_t>(team, a, slice, slice.x, slice.pitch, into);
+    NoFetch fetch;
+    collect<kLayout, V, std::int64_t>(team, a, slice, slice.x, slice.pitch, fetch, into);
   }
 }
 
@@ -225,10 +235,12 @@ struct MergedParts {
   const Arguments& a;
   const float* parts;  // of the sample
   SN_HOST_DEVICE Moments<float> operator()(std::int64_t channel) const {
-    return merge_parts(
-        team, static_cast<int>(a.blocks_per_sample), 0, 1, true, a.channels,
+    const float pivot = team.fresh(parts + channel);
+    const PartSums sums = sum_parts(
+        team, static_cast<int>(a.blocks_per_sample), 0, 1, pivot, a.channels,
         [this](int part) { return static_cast<float>(piece(part, a.spatial_per_block, a.spatial).count); },
         [this, channel](int part) { return parts + part * a.channels * 2 + channel; });
+    return moments_of(sums, pivot);
   }
 };
 
@@ -251,6 +263,7 @@ struct MakeLines {
 // Slices go from the last to the first: what the statistics read last is what the L2 cache still holds.
 template <typename T, Layout kLayout, Epilogue kEpilogue, int V, typename Team>
 SN_HOST_DEVICE void normalize(Team& team, const Arguments& a) {
+  team.wait_for_earlier();
   const std::int64_t across = quotient(a.channels + a.apply_channels - 1, a.apply_channels);
   const std::int64_t along = quotient(a.spatial + a.apply_spatial - 1, a.apply_spatial);
   const std::int64_t slices = a.batch * across * along;
@@ -294,6 +307,7 @@ SN_HOST_DEVICE void apply_values(Team& team, const Arguments& a, const Slice<T>&
 // A sample is one row of C values.
 template <typename T, int V, typename Team>
 SN_HOST_DEVICE void row(Team& team, const Arguments& a) {
+  team.wait_for_earlier();
   const Planes result = {reinterpret_cast<float*>(team.shared() + a.scratch_offset + kItemOffset), 4};
   for (std::int64_t sample = team.block(); sample < a.batch; sample += team.blocks()) {
     Slice<T> slice = {};
@@ -303,7 +317,8 @@ SN_HOST_DEVICE void row(Team& team, const Arguments& a) {
     slice.channels = 1;
     slice.positions = a.channels;
     slice.pitch = a.channels;
-    collect<Layout::kLinear, V, std::int64_t>(team, a, slice, slice.x, slice.pitch, result);
+    NoFetch fetch;
+    collect<Layout::kLinear, V, std::int64_t>(team, a, slice, slice.x, slice.pitch, fetch, result);
     const Statistics<float> layer = row_statistics(moments_at(result, 0, a.channels), a.in_divisor);
     switch (static_cast<Epilogue>(a.epilogue)) {
       case Epilogue::kNone:

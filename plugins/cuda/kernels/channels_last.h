@@ -56,8 +56,8 @@ SN_HOST_DEVICE void column_sums(const T* x, I pitch, I positions, const ColumnSh
 }
 
 // As collect_linear. `fold` has room for two floats for each thread and channel of its column.
-template <int W, typename I, typename T, typename Team>
-SN_HOST_DEVICE bool collect_last(Team& team, const Slice<T>& slice, const T* x, I pitch, float* fold,
+template <int W, typename I, typename T, typename Team, typename Fetch>
+SN_HOST_DEVICE bool collect_last(Team& team, const Slice<T>& slice, const T* x, I pitch, Fetch& fetch, float* fold,
                                  const Planes& into, bool again) {
   const ColumnShare share = column_share<W>(team, slice.channels);
   const auto count = static_cast<float>(slice.positions);
@@ -65,6 +65,8 @@ SN_HOST_DEVICE bool collect_last(Team& team, const Slice<T>& slice, const T* x, 
   const bool shuffles = share.width < 32 && (share.width & (share.width - 1)) == 0;
   const int folded = shuffles ? team.warps() : share.rows;
   bool bad = false;
+  fetch.wait(0);
+  const auto at_once = static_cast<I>(least(fetch.rows_of_piece(), slice.positions));
   // With more than one row, a thread has one column at most; with one, it has the only one that is shuffled.
   for (std::int64_t column = share.first_column; column < share.columns && share.row < share.rows;
        column += share.width) {
@@ -76,11 +78,17 @@ SN_HOST_DEVICE bool collect_last(Team& team, const Slice<T>& slice, const T* x, 
       if (again && channel < slice.channels) {
         pivot[k] = into.plane(0)[channel];
       } else if (channel < slice.channels) {
-        pivot[k] = pivot_of(x + channel, pitch, slice.positions);
+        pivot[k] = pivot_of(x + channel, pitch, at_once);
       }
     }
     if (slice.channels > 0) {
-      column_sums<W, I>(x + column * W, pitch, static_cast<I>(slice.positions), share, pivot, sums);
+      SN_NO_UNROLL
+      for (int piece = 0; piece < fetch.pieces(); ++piece) {
+        if (piece > 0) fetch.wait(piece);
+        const I first = piece * at_once;
+        const I last = first + at_once < slice.positions ? first + at_once : static_cast<I>(slice.positions);
+        column_sums<W, I>(x + (column * W + first * pitch), pitch, last - first, share, pivot, sums);
+      }
     }
     if (shuffles) {
       for (int mask = share.width; mask < 32; mask *= 2) {
@@ -103,7 +111,7 @@ SN_HOST_DEVICE bool collect_last(Team& team, const Slice<T>& slice, const T* x, 
           if (!again && row == 0 && channel < slice.channels) into.plane(0)[channel] = pivot[k];
         }
       } else if (folds && channel < slice.channels) {
-        bad |= store_moments(sums[k], count, pivot[k], into, channel);
+        bad |= store_moments<T>(sums[k], count, pivot[k], into, channel);
       }
     }
   }
@@ -116,7 +124,7 @@ SN_HOST_DEVICE bool collect_last(Team& team, const Slice<T>& slice, const T* x, 
       sums.sum += at[0];
       sums.squares += at[share.width];
     }
-    bad |= store_moments(sums, count, into.plane(0)[channel], into, channel);
+    bad |= store_moments<T>(sums, count, into.plane(0)[channel], into, channel);
   }
   return bad;
 }

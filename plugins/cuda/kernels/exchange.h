@@ -95,20 +95,23 @@ SN_HOST_DEVICE LayerPart exchange_layer(Team& team, const Arguments& a, const Ex
 }
 
 // The moments of a channel from those of several parts of its positions, of which part i has count(i), and mean and M2 at
-// where(i) and `plane` floats behind: Chan's formula for all at once, about the first part's mean. `lanes` neighbours of a
-// warp, a power of two, do it together; all of them get it.
+// where(i) and `plane` floats behind: Chan's formula for all at once, about the first part's mean. Sums add up over threads
+// that share the parts.
+struct PartSums {
+  float count, distances, squares, m2;
+};
+
 template <typename Team, typename Count, typename Where>
-SN_HOST_DEVICE Moments<float> merge_parts(Team& team, int parts, int lane, int lanes, bool active, std::int64_t plane,
-                                          Count count, Where where) {
+SN_HOST_DEVICE PartSums sum_parts(Team& team, int parts, int first, int step, float pivot, std::int64_t plane,
+                                  Count count, Where where) {
   constexpr int kUnroll = 4;
-  const float pivot = active ? team.fresh(where(0)) : 0.0F;
-  float sums[4] = {};  // of counts, of distances, of their squares, and of M2
-  for (int first = lane; active && first < parts; first += kUnroll * lanes) {
+  PartSums sums = {};
+  for (; first < parts; first += kUnroll * step) {
     float mean[kUnroll] = {};
     float m2[kUnroll] = {};
     SN_UNROLL
-    for (int u = 0; u < kUnroll; ++u) {
-      const int part = first + u * lanes;
+    for (int u = 0; u < kUnroll; ++u) {  // all are asked for before any is used
+      const int part = first + u * step;
       if (part < parts) {
         const float* from = where(part);
         mean[u] = team.fresh(from);
@@ -117,31 +120,33 @@ SN_HOST_DEVICE Moments<float> merge_parts(Team& team, int parts, int lane, int l
     }
     SN_UNROLL
     for (int u = 0; u < kUnroll; ++u) {
-      const int part = first + u * lanes;
+      const int part = first + u * step;
       const float own = part < parts ? count(part) : 0.0F;
       if (own > 0.0F) {
         const float apart = mean[u] - pivot;
-        sums[0] += own;
-        sums[1] += own * apart;
-        sums[2] += own * apart * apart;
-        sums[3] += m2[u];
+        sums.count += own;
+        sums.distances += own * apart;
+        sums.squares += own * apart * apart;
+        sums.m2 += m2[u];
       }
     }
   }
-  for (int mask = 1; mask < lanes; mask *= 2) {
-    SN_UNROLL
-    for (int i = 0; i < 4; ++i) sums[i] += team.shuffle_xor(sums[i], mask);
-  }
-  const float offset = active ? sums[1] / sums[0] : 0.0F;
-  const float between = sums[2] - offset * sums[1];
-  return {sums[0], pivot + offset, sums[3] + (between < 0.0F ? 0.0F : between)};
+  return sums;
+}
+
+SN_HOST_DEVICE Moments<float> moments_of(const PartSums& sums, float pivot) {
+  const float offset = sums.distances / sums.count;
+  const float between = sums.squares - offset * sums.distances;
+  return {sums.count, pivot + offset, sums.m2 + (between < 0.0F ? 0.0F : between)};
 }
 
 // The moments of every channel, from those of each block's positions: a mean and an M2 in `own`, which the caller's
-// threads have stored and synchronised, into `merged`.
+// threads have stored and synchronised, into `merged`. Neighbouring threads take neighbouring channels, so that what they
+// read of another block is one access; where there are threads enough, several share a channel's blocks. `fold` has room
+// for four floats of each thread.
 template <typename Team>
 SN_HOST_DEVICE void exchange_channels(Team& team, const Arguments& a, const Exchange& e, const Planes& own,
-                                      const Planes& merged) {
+                                      const Planes& merged, float* fold) {
   const std::int64_t bytes = (a.channels * kMomentsBytes + 15) / 16 * 16;
   if (!e.cluster) {
     float* mine = message(a, e, e.rank, bytes);
@@ -152,20 +157,43 @@ SN_HOST_DEVICE void exchange_channels(Team& team, const Arguments& a, const Exch
   }
   meet(team, a, e);
   const auto parts = static_cast<int>(e.blocks);
-  int lanes = 1;
-  while (lanes < 32 && 2 * lanes <= parts && 2 * lanes * a.channels <= team.threads()) lanes *= 2;
-  const int channels = team.threads() / lanes;  // at once
-  for (std::int64_t first = 0; first < a.channels; first += channels) {
-    const std::int64_t c = first + team.thread() / lanes;
-    const int lane = team.thread() % lanes;
-    const Moments<float> total = merge_parts(
-        team, parts, lane, lanes, c < a.channels, e.cluster ? own.stride : a.channels,
+  const auto width = static_cast<int>(least(a.channels, team.threads()));
+  const int groups = static_cast<int>(least(team.threads() / width, parts));
+  const int group = team.thread() / width;
+  const auto where = [&](int rank) { return e.cluster ? team.peer(own.base, rank) : message(a, e, rank, bytes); };
+  for (std::int64_t c = team.thread() % width; c < a.channels && group < groups; c += width) {
+    const float pivot = team.fresh(where(0) + c);
+    PartSums sums = sum_parts(
+        team, parts, group, groups, pivot, e.cluster ? own.stride : a.channels,
         [&](int rank) { return static_cast<float>(piece(rank, a.spatial_per_block, a.spatial).count); },
-        [&](int rank) { return (e.cluster ? team.peer(own.base, rank) : message(a, e, rank, bytes)) + c; });
-    if (lane == 0 && c < a.channels) {
+        [&](int rank) { return where(rank) + c; });
+    if (groups == 1) {
+      const Moments<float> total = moments_of(sums, pivot);
       merged.plane(0)[c] = total.mean;
       merged.plane(1)[c] = total.m2;
+    } else {
+      float* at = fold + group * 4 * width + c;
+      at[0] = sums.count;
+      at[width] = sums.distances;
+      at[2 * width] = sums.squares;
+      at[3 * width] = sums.m2;
+      if (group == 0) merged.plane(0)[c] = pivot;
     }
+  }
+  if (groups == 1) return;
+  team.sync();
+  for (std::int64_t c = team.thread(); c < a.channels; c += team.threads()) {
+    PartSums sums = {};
+    for (int i = 0; i < groups; ++i) {
+      const float* at = fold + i * 4 * width + c;
+      sums.count += at[0];
+      sums.distances += at[width];
+      sums.squares += at[2 * width];
+      sums.m2 += at[3 * width];
+    }
+    const Moments<float> total = moments_of(sums, merged.plane(0)[c]);
+    merged.plane(0)[c] = total.mean;
+    merged.plane(1)[c] = total.m2;
   }
 }
 

@@ -45,8 +45,8 @@ SN_HOST_DEVICE int threads_of_row(Team& team, std::int64_t rows) {
 // The moments of the rows, at `into`; with `again`, about the means that are there already. Whether this thread found that
 // this is needed. `slots` has room for two floats of each warp. The caller has to synchronise
 // before it uses what was stored, or `slots`.
-template <int V, typename I, typename T, typename Team>
-SN_HOST_DEVICE bool collect_linear(Team& team, const Slice<T>& slice, const T* x, I pitch, float* slots,
+template <int V, typename I, typename T, typename Team, typename Fetch>
+SN_HOST_DEVICE bool collect_linear(Team& team, const Slice<T>& slice, const T* x, I pitch, Fetch& fetch, float* slots,
                                    const Planes& into, bool again) {
   const int threads = threads_of_row(team, slice.channels);
   const int rows = team.threads() / threads;  // at once; with several warps for each, that is all
@@ -54,7 +54,9 @@ SN_HOST_DEVICE bool collect_linear(Team& team, const Slice<T>& slice, const T* x
   const int part = team.thread() % threads;
   const auto count = static_cast<float>(slice.positions);
   bool bad = false;
+  int waited = 0;  // pieces
   for (std::int64_t first = 0; first < slice.channels; first += rows) {
+    while (waited < fetch.pieces() && waited * fetch.rows_of_piece() < first + rows) fetch.wait(waited++);
     const std::int64_t c = first + own_row;
     const bool active = own_row < rows && c < slice.channels;
     Sums sums = {};
@@ -80,7 +82,7 @@ SN_HOST_DEVICE bool collect_linear(Team& team, const Slice<T>& slice, const T* x
         sums.squares += slots[(team.warp() + warp) * 2 + 1];
       }
     }
-    if (active && part == 0) bad |= store_moments(sums, count, pivot, into, c);
+    if (active && part == 0) bad |= store_moments<T>(sums, count, pivot, into, c);
   }
   return bad;
 }

@@ -40,19 +40,31 @@ struct Planes {
   SN_HOST_DEVICE float* plane(int index) const { return base + index * stride; }
 };
 
-// From the sums of `count` values to their mean and M2. Whether the pivot was more than two deviations from the mean: then
-// M2 has lost more than two bits.
+// How many times the squared distance of pivot and mean may be the variance: that many times larger is M2's error. Values
+// of half types have so few digits that it may be more.
+template <typename T>
+inline constexpr float kMostLost = sizeof(T) == 4 ? 4.0F : 64.0F;
+
+// From the sums of `count` values to their mean and M2. Whether the pivot was too far from the mean.
+template <typename T>
 SN_HOST_DEVICE bool store_moments(Sums sums, float count, float pivot, const Planes& into, std::int64_t channel) {
   const float offset = count > 0.0F ? sums.sum / count : 0.0F;
   const float lost = offset * sums.sum;
   const float m2 = sums.squares - lost;
   into.plane(0)[channel] = pivot + offset;
   into.plane(1)[channel] = m2 < 0.0F ? 0.0F : m2;  // written so that NaN stays NaN
-  return lost > 4.0F * m2;
+  return lost > kMostLost<T> * m2;
 }
 
 SN_HOST_DEVICE Moments<float> moments_at(const Planes& from, std::int64_t channel, std::int64_t count) {
   return {static_cast<float>(count), from.plane(0)[channel], from.plane(1)[channel]};
 }
+
+// A slice that is read where it lies: what Team::Fetch is for one that is copied first.
+struct NoFetch {
+  SN_HOST_DEVICE int pieces() const { return 1; }
+  SN_HOST_DEVICE std::int64_t rows_of_piece() const { return INT64_MAX; }
+  SN_HOST_DEVICE void wait(int) const {}
+};
 
 }  // namespace sn_deploy::cuda

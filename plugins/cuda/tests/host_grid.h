@@ -64,6 +64,7 @@ class HostTeam {
   std::int64_t block() const { return block_; }
   std::int64_t blocks() const { return blocks_; }
   unsigned char* shared() const { return own().shared.get(); }
+  void wait_for_earlier() const {}
   void sync() { own().barrier.wait(own().barrier.arrive()); }
   bool any(bool mine);
   float shuffle_xor(float value, int mask);
@@ -87,7 +88,10 @@ class HostTeam {
         }
       }
     }
-    void end() { team_.sync(); }
+    int pieces() const { return 1; }
+    std::int64_t rows_of_piece() const { return INT64_MAX; }
+    void wait(int) { team_.sync(); }
+    void end() {}
 
    private:
     HostTeam& team_;
