@@ -64,7 +64,7 @@ struct Plan {
 };
 
 constexpr std::int64_t kVectorBytes = 16;
-constexpr std::int64_t kVectorElements = 8;  // at most
+constexpr std::int64_t kVectorElements = 8;   // at most
 constexpr std::int64_t kScratchBytes = 1024;  // reductions over the warps of a block, and what it shows to others
 constexpr std::int64_t kMaxGridBlocks = 2147483647;
 constexpr std::int32_t kMaxThreads = 1024;  // which leaves a thread 64 registers
@@ -76,7 +76,7 @@ constexpr std::int64_t kMomentsBytes = 2 * 4;  // a mean and an M2
 // have to be shorter to keep a device busy.
 constexpr std::int64_t kPositionsPerPart = 16 * 1024;
 constexpr std::int64_t kPositionsPerPartLast = 256;
-constexpr std::int64_t kSegmentBytes = 128;    // channels-last: the least to read in one piece, a line of the caches
+constexpr std::int64_t kSegmentBytes = 128;  // channels-last: the least to read in one piece, a line of the caches
 
 inline bool round_up(std::int64_t value, std::int64_t multiple, std::int64_t* result) {
   return multiply(divide_up(value, multiple), multiple, result);
@@ -104,8 +104,8 @@ inline Split choose_split(const Problem& problem, const Storage& storage, std::i
   return problem.channels >= blocks && (slots - problem.channels) <= slots / 8 ? Split::kChannels : Split::kSpatial;
 }
 
-// A mean and an M2, then centre, scale and shift. With a split by positions the block's own moments stay readable for the
-// others while it merges theirs.
+// A mean and an M2, then centre, scale and shift. With a split by positions the block's own moments stay readable for
+// the others while it merges theirs.
 inline std::int64_t floats_per_channel(Split split) { return split == Split::kSpatial ? 6 : 3; }
 
 namespace detail {

@@ -119,8 +119,11 @@ TEST(Plan, ResNetSamplesAreResidentInAClusterOfEight) {
 
 TEST(Plan, ChannelsLastIsSplitByPositionsWherePiecesWouldBeShort) {
   Plan plan;
-  for (const auto& [c, hw, split] : std::vector<std::tuple<std::int64_t, std::int64_t, Split>>{
-           {64, 12544, Split::kSpatial}, {256, 3136, Split::kChannels}, {2048, 49, Split::kChannels}}) {
+  for (const auto& [c, hw, split] :
+       std::vector<std::tuple<std::int64_t, std::int64_t, Split>>{{64, 12544, Split::kSpatial},
+                                                                  {256, 3136, Split::kSpatial},
+                                                                  {512, 784, Split::kChannels},
+                                                                  {2048, 49, Split::kChannels}}) {
     const Storage storage{Layout::kChannelsLast, c, true};
     ASSERT_EQ(make_plan(problem_of(1, c, hw), storage, hopper(), Tactic::kCluster, 8, &plan), Status::kOk);
     EXPECT_EQ(plan.split, split) << c << "x" << hw;

@@ -107,6 +107,14 @@ def test_large_in_other_dtypes(gpu: Device, shape: tuple[int, ...], dtype: str) 
     check_all(gpu, chosen_case(shape, dtype))
 
 
+@pytest.mark.parametrize("shape", [(1, 17, 200, 201), (2, 256, 56, 56)], ids=str)
+def test_long_sums(device: Device, shape: tuple[int, ...]) -> None:
+    """One block sums them: the host gives the digits that a GPU gives."""
+    case = chosen_case(shape, "float16")
+    for form in forms_of(case, SWITCH_NORM_ADD_RELU)[:2]:
+        check(device, case, form, Tactic(1), Tactic(4))
+
+
 @pytest.mark.parametrize("shift", [2, 8])
 def test_addresses_that_allow_no_vectors(device: Device, shift: int) -> None:
     check_all(device, chosen_case((1, 16, 4, 8), "float16"), SWITCH_NORM_ADD_RELU, shift=shift)

@@ -33,7 +33,7 @@ struct Arguments {
   std::int64_t slice_offset;
 
   MixWeights<float> weights;
-  float in_divisor;  // HW - ddof; of rank 2, C - ddof
+  float in_divisor;          // HW - ddof; of rank 2, C - ddof
   std::int32_t blocks_log2;  // of a power of two; else not used
   std::int32_t tactic;
   std::int32_t split;

@@ -14,8 +14,8 @@ namespace sn_deploy::cuda {
 
 // --- By layout ----------------------------------------------------------------------------------------------------
 
-// The moments of the slice's channels, read at x, at `into`. Ends with a synchronisation. I is what offsets in the slice
-// fit in.
+// The moments of the slice's channels, read at x, at `into`. Ends with a synchronisation. I is what offsets in the
+// slice fit in.
 template <Layout kLayout, int V, typename I, typename T, typename Team, typename Fetch>
 SN_HOST_DEVICE void collect(Team& team, const Arguments& a, const Slice<T>& slice, const T* x, I pitch, Fetch& fetch,
                             const Planes& into) {
@@ -144,8 +144,7 @@ SN_HOST_DEVICE Planes constants_of_slice(Team& team, const Arguments& a, const E
   }
   const Statistics<float> layer = statistics_of(a, part);
   for (std::int64_t c = team.thread(); c < slice.channels; c += team.threads()) {
-    const ChannelParameters<float> used =
-        c < team.threads() ? parameters : parameters_of(a, slice.first_channel + c);
+    const ChannelParameters<float> used = c < team.threads() ? parameters : parameters_of(a, slice.first_channel + c);
     store_line<T>(merged, c, line_of<T>(affine_of(a, moments_at(merged, c, a.spatial), layer, used)));
   }
   return merged;
@@ -271,8 +270,7 @@ SN_HOST_DEVICE void normalize(Team& team, const Arguments& a) {
   for (std::int64_t i = slices - 1 - team.block(); i >= 0; i -= team.blocks()) {
     const std::int64_t sample = quotient(i, across * along);
     team.sync();  // the slots may be in use
-    const float* parts =
-        reinterpret_cast<const float*>(a.workspace) + sample * a.blocks_per_sample * a.channels * 2;
+    const float* parts = reinterpret_cast<const float*>(a.workspace) + sample * a.blocks_per_sample * a.channels * 2;
     const MergedParts<Team> merged = {team, a, parts};
     const Statistics<float> layer = statistics_of(a, layer_part(team, a, a.channels, slots, merged));
     const std::int64_t row = quotient(i, across);

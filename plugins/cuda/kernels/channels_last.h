@@ -1,7 +1,7 @@
-// (N, HW, stored channels): threads form rows, one for each of several positions; a thread's column is some neighbouring
-// channels. For the statistics these are few, so that little has to be added up across the rows; to apply, they fill an
-// access of 16 bytes, and the thread keeps their constants in registers. Channels of the padding are read with the vector
-// they share with real ones, and left out of everything else; Y's padding is set to 0.
+// (N, HW, stored channels): threads form rows, one for each of several positions; a thread's column is some
+// neighbouring channels. For the statistics these are few, so that little has to be added up across the rows; to apply,
+// they fill an access of 16 bytes, and the thread keeps their constants in registers. Channels of the padding are read
+// with the vector they share with real ones, and left out of everything else; Y's padding is set to 0.
 #pragma once
 
 #include "cuda/kernels/arguments.h"
@@ -37,22 +37,34 @@ SN_HOST_DEVICE void column_sums(const T* x, I pitch, I positions, const ColumnSh
   const I step = share.rows * pitch;
   const T* at = x + share.row * pitch;
   I left = (positions - share.row + share.rows - 1) / share.rows;
-  for (; left >= kUnroll; left -= kUnroll, at += kUnroll * step) {
-    Vector<T, W> loaded[kUnroll];
-    SN_UNROLL
-    for (int u = 0; u < kUnroll; ++u) loaded[u] = load<W>(at + u * step);
-    SN_UNROLL
-    for (int u = 0; u < kUnroll; ++u) {
+  while (left >= kUnroll) {
+    Sums branch[W] = {};
+    SN_NO_UNROLL
+    for (int round = 0; round < kBranches && left >= kUnroll; ++round, left -= kUnroll, at += kUnroll * step) {
+      Vector<T, W> loaded[kUnroll];
       SN_UNROLL
-      for (int k = 0; k < W; ++k) add_value(sums[k], to_float(loaded[u].values[k]) - pivot[k]);
+      for (int u = 0; u < kUnroll; ++u) loaded[u] = load<W>(at + u * step);
+      Sums part[W] = {};
+      SN_UNROLL
+      for (int u = 0; u < kUnroll; ++u) {
+        SN_UNROLL
+        for (int k = 0; k < W; ++k) add_value(part[k], to_float(loaded[u].values[k]) - pivot[k]);
+      }
+      SN_UNROLL
+      for (int k = 0; k < W; ++k) add_sums(branch[k], part[k]);
     }
+    SN_UNROLL
+    for (int k = 0; k < W; ++k) add_sums(sums[k], branch[k]);
   }
+  Sums rest[W] = {};
   SN_NO_UNROLL
   for (; left > 0; --left, at += step) {
     const Vector<T, W> loaded = load<W>(at);
     SN_UNROLL
-    for (int k = 0; k < W; ++k) add_value(sums[k], to_float(loaded.values[k]) - pivot[k]);
+    for (int k = 0; k < W; ++k) add_value(rest[k], to_float(loaded.values[k]) - pivot[k]);
   }
+  SN_UNROLL
+  for (int k = 0; k < W; ++k) add_sums(sums[k], rest[k]);
 }
 
 // As collect_linear. `fold` has room for two floats for each thread and channel of its column.
@@ -111,7 +123,7 @@ SN_HOST_DEVICE bool collect_last(Team& team, const Slice<T>& slice, const T* x, 
           if (!again && row == 0 && channel < slice.channels) into.plane(0)[channel] = pivot[k];
         }
       } else if (folds && channel < slice.channels) {
-        bad |= store_moments<T>(sums[k], count, pivot[k], into, channel);
+        bad |= store_moments(sums[k], count, pivot[k], into, channel);
       }
     }
   }
@@ -124,15 +136,15 @@ SN_HOST_DEVICE bool collect_last(Team& team, const Slice<T>& slice, const T* x, 
       sums.sum += at[0];
       sums.squares += at[share.width];
     }
-    bad |= store_moments<T>(sums, count, into.plane(0)[channel], into, channel);
+    bad |= store_moments(sums, count, into.plane(0)[channel], into, channel);
   }
   return bad;
 }
 
 // `kCount` positions of one column, one step apart in each tensor.
 template <Epilogue kEpilogue, int kCount, int V, typename I, typename T>
-SN_HOST_DEVICE void apply_positions(const T* x, I step, const T* residual, T* y, I y_step,
-                                    const Line<T> (&lines)[V], int valid) {
+SN_HOST_DEVICE void apply_positions(const T* x, I step, const T* residual, T* y, I y_step, const Line<T> (&lines)[V],
+                                    int valid) {
   Vector<T, V> values[kCount];
   Vector<T, V> added[kCount];
   SN_UNROLL

@@ -28,8 +28,8 @@ class DeviceTeam {
     return sn_shared_memory;
   }
 
-  // What the kernels before this one in the stream stored is there behind it, and not before: a launch may begin while they
-  // still run.
+  // What the kernels before this one in the stream stored is there behind it, and not before: a launch may begin while
+  // they still run.
   SN_DEVICE void wait_for_earlier() const {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
@@ -108,9 +108,9 @@ class DeviceTeam {
   }
 };
 
-// Copies slices to shared memory, one after the other: rows of `elements`, `pitch` apart, to `to_pitch` apart. All threads
-// may read a piece of the copy, `rows_of_piece` rows, when `wait` for it returns; they have to be synchronised before the
-// next `begin`. `barrier` is 8 bytes of shared memory for each piece.
+// Copies slices to shared memory, one after the other: rows of `elements`, `pitch` apart, to `to_pitch` apart. All
+// threads may read a piece of the copy, `rows_of_piece` rows, when `wait` for it returns; they have to be synchronised
+// before the next `begin`. `barrier` is 8 bytes of shared memory for each piece.
 //
 // A slice in one piece of memory goes through the copy engine from compute capability 9.0 on, rows through asynchronous
 // copies from 8.0 on, where addresses and sizes are multiples of 16 bytes: all of it is on its way at once, and in no
@@ -224,9 +224,10 @@ class DeviceTeam::Fetch {
     const unsigned barrier = barrier_ + 8 * static_cast<unsigned>(team_.thread());
     const auto target = static_cast<unsigned>(__cvta_generic_to_shared(to + at));
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(size) : "memory");
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(target),
-                 "l"(from + at), "r"(size), "r"(barrier)
-                 : "memory");
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(target),
+        "l"(from + at), "r"(size), "r"(barrier)
+        : "memory");
   }
 
   SN_DEVICE void wait_bulk(unsigned barrier) const {

@@ -109,8 +109,8 @@ struct Access<16> {
   using Type = uint4;
 };
 
-// A single element is read and written as such: of memcpy, nvcc makes an access for each byte, and of the first byte of a
-// rounded half, ptxas of CUDA 13.0 the value in place of its bits.
+// A single element is read and written as such: of memcpy, nvcc makes an access for each byte, and of the first byte of
+// a rounded half, ptxas of CUDA 13.0 the value in place of its bits.
 template <int V, typename T>
 SN_HOST_DEVICE Vector<T, V> load(const T* address) {
   check_aligned<V>(address);

@@ -94,9 +94,9 @@ SN_HOST_DEVICE LayerPart exchange_layer(Team& team, const Arguments& a, const Ex
   return {slot[4], slot[5], slot[6]};
 }
 
-// The moments of a channel from those of several parts of its positions, of which part i has count(i), and mean and M2 at
-// where(i) and `plane` floats behind: Chan's formula for all at once, about the first part's mean. Sums add up over threads
-// that share the parts.
+// The moments of a channel from those of several parts of its positions, of which part i has count(i), and mean and M2
+// at where(i) and `plane` floats behind: Chan's formula for all at once, about the first part's mean. Sums add up over
+// threads that share the parts.
 struct PartSums {
   float count, distances, squares, m2;
 };
@@ -141,9 +141,9 @@ SN_HOST_DEVICE Moments<float> moments_of(const PartSums& sums, float pivot) {
 }
 
 // The moments of every channel, from those of each block's positions: a mean and an M2 in `own`, which the caller's
-// threads have stored and synchronised, into `merged`. Neighbouring threads take neighbouring channels, so that what they
-// read of another block is one access; where there are threads enough, several share a channel's blocks. `fold` has room
-// for four floats of each thread.
+// threads have stored and synchronised, into `merged`. Neighbouring threads take neighbouring channels, so that what
+// they read of another block is one access; where there are threads enough, several share a channel's blocks. `fold`
+// has room for four floats of each thread.
 template <typename Team>
 SN_HOST_DEVICE void exchange_channels(Team& team, const Arguments& a, const Exchange& e, const Planes& own,
                                       const Planes& merged, float* fold) {

@@ -6,8 +6,8 @@
 
 namespace sn_deploy::cuda {
 
-// A channel's affine map. Values of half types have so few digits that float32 loses none of them without a centre: where
-// the mean is so large against the deviation that it would, X itself has no digits left.
+// A channel's affine map. Values of half types have so few digits that float32 loses none of them without a centre:
+// where the mean is so large against the deviation that it would, X itself has no digits left.
 template <typename T>
 struct Line {
   float scale, shift;

@@ -13,24 +13,34 @@ template <int V, typename I, typename T>
 SN_HOST_DEVICE Sums row_sums(const T* row, I elements, I first, I step, float pivot) {
   constexpr int kUnroll = V == 1 ? 8 : 4;
   const I vectors = elements / V;
+  const I last = vectors - (kUnroll - 1) * step;  // from which on a whole round doesn't fit
   Sums sums = {};
   I j = first;
-  for (; j + (kUnroll - 1) * step < vectors; j += kUnroll * step) {
-    Vector<T, V> loaded[kUnroll];
-    SN_UNROLL
-    for (int u = 0; u < kUnroll; ++u) loaded[u] = load<V>(row + (j + u * step) * V);
-    SN_UNROLL
-    for (int u = 0; u < kUnroll; ++u) {
+  while (j < last) {
+    Sums branch = {};
+    SN_NO_UNROLL
+    for (int round = 0; round < kBranches && j < last; ++round, j += kUnroll * step) {
+      Vector<T, V> loaded[kUnroll];
       SN_UNROLL
-      for (int k = 0; k < V; ++k) add_value(sums, to_float(loaded[u].values[k]) - pivot);
+      for (int u = 0; u < kUnroll; ++u) loaded[u] = load<V>(row + (j + u * step) * V);
+      Sums part = {};
+      SN_UNROLL
+      for (int u = 0; u < kUnroll; ++u) {
+        SN_UNROLL
+        for (int k = 0; k < V; ++k) add_value(part, to_float(loaded[u].values[k]) - pivot);
+      }
+      add_sums(branch, part);
     }
+    add_sums(sums, branch);
   }
+  Sums rest = {};
   SN_NO_UNROLL
   for (; j < vectors; j += step) {
     const Vector<T, V> loaded = load<V>(row + j * V);
     SN_UNROLL
-    for (int k = 0; k < V; ++k) add_value(sums, to_float(loaded.values[k]) - pivot);
+    for (int k = 0; k < V; ++k) add_value(rest, to_float(loaded.values[k]) - pivot);
   }
+  add_sums(sums, rest);
   return sums;
 }
 
@@ -42,9 +52,9 @@ SN_HOST_DEVICE int threads_of_row(Team& team, std::int64_t rows) {
   return threads;
 }
 
-// The moments of the rows, at `into`; with `again`, about the means that are there already. Whether this thread found that
-// this is needed. `slots` has room for two floats of each warp. The caller has to synchronise
-// before it uses what was stored, or `slots`.
+// The moments of the rows, at `into`; with `again`, about the means that are there already. Whether this thread found
+// that this is needed. `slots` has room for two floats of each warp. The caller has to synchronise before it uses what
+// was stored, or `slots`.
 template <int V, typename I, typename T, typename Team, typename Fetch>
 SN_HOST_DEVICE bool collect_linear(Team& team, const Slice<T>& slice, const T* x, I pitch, Fetch& fetch, float* slots,
                                    const Planes& into, bool again) {
@@ -82,7 +92,7 @@ SN_HOST_DEVICE bool collect_linear(Team& team, const Slice<T>& slice, const T* x
         sums.squares += slots[(team.warp() + warp) * 2 + 1];
       }
     }
-    if (active && part == 0) bad |= store_moments<T>(sums, count, pivot, into, c);
+    if (active && part == 0) bad |= store_moments(sums, count, pivot, into, c);
   }
   return bad;
 }

@@ -14,8 +14,8 @@ SN_HOST_DEVICE void sum_warp(Team& team, float (&values)[kCount]) {
   }
 }
 
-// For all threads of a block; `slots` has room for kCount floats of each warp, and may only be used again behind another
-// synchronisation.
+// For all threads of a block; `slots` has room for kCount floats of each warp, and may only be used again behind
+// another synchronisation.
 template <int kCount, typename Team>
 SN_HOST_DEVICE void sum_block(Team& team, float (&values)[kCount], float* slots) {
   sum_warp(team, values);
