@@ -89,6 +89,7 @@ def main() -> int:
     if why is not None:
         print(f"no GPU: {why}", file=sys.stderr)
         return 2
+    print(facts["gpu"]["name"])
     return 0
 
 
