@@ -25,7 +25,18 @@ from typing import Any
 import numpy as np
 import torch
 from gpu_layers import Layer, OnDevice, plain, resnet50_layers
-from gpu_timing import FAILURES, UNFINISHED, Clock, GpuClock, RehearsalClock, Timed, in_turns, reason_of, summary
+from gpu_timing import (
+    FAILURES,
+    UNFINISHED,
+    Clock,
+    GpuClock,
+    RehearsalClock,
+    Timed,
+    command_line,
+    in_turns,
+    reason_of,
+    summary,
+)
 from interleaved import write_results
 
 from sn_deploy.atomic import check_writable
@@ -345,7 +356,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work = rehearsal(options.batches) if options.rehearse else work
     bench = Bench(CudaKernels(options.library), clock, work, compiled=not options.no_compile, deadline=deadline)
     bench.results = {
-        "command": " ".join(["python", *sys.argv]), "machine": bench.facts, "rehearsal": options.rehearse,
+        "command": command_line(sys.argv), "machine": bench.facts, "rehearsal": options.rehearse,
         "large": [], "tactics": {}, "resnet50": {}, **earlier(options.output, bench.facts, options.rehearse),
     }  # fmt: skip
     bench.save = lambda: write_results(bench.results, options.output)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/kernels/bodies.h"
+#include "cuda/kernels/device_fetch.h"
 #include "cuda/kernels/device_team.h"
 #include "cuda/kernels/instances.h"
 

@@ -84,7 +84,7 @@ TEST(CudaNode, TakesItsWorkspaceFromTheProvidersArena) {
   node.context.inputs[kX] = tensor({2, 3, 40, 40}, 0.5F);
   expect_what_the_cpu_computes(node, "SwitchNorm");
   EXPECT_EQ(fake_device().launches.size(), 2U);  // two kernels
-  EXPECT_EQ(node.fake.scratch_bytes, 80U);       // (N, parts, C) moments, to whole vectors
+  EXPECT_EQ(node.fake.scratch_bytes, 48U);       // a mean and an M2 for each of (N, parts, C)
 }
 
 TEST(CudaNode, FallsBackWhereItsTacticDoesNotRun) {
