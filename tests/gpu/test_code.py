@@ -15,7 +15,7 @@ BYTES = re.compile(r"\b(?:ld|st)(?:\.[a-z]+)*\.[usb]8\b")
 
 
 def test_no_element_is_read_or_written_by_the_byte(tmp_path: Path) -> None:
-    """ptxas of CUDA 13.0 takes the first byte of a rounded half for its value (docs/decisions/0016-kernels-on-a-gpu.md)."""
+    """ptxas of CUDA 13.0 takes the first byte of a rounded half for its value (decision 16)."""
     cuda = Path(os.environ.get("TENSORRT_TEST_ROOT", "")) / "cuda/nvidia/cu13"
     nvcc = cuda / "bin/nvcc"
     if not nvcc.is_file():
