@@ -1,0 +1,95 @@
+"""Every tactic of the CUDA kernels on each SN layer of ResNet-50 in fp16, in half a minute: for work on the kernels.
+
+    python benchmarks/gpu_tactics.py --library build/gpu/cuda/libsn_deploy_cuda.so [--output gpu_tactics.json]
+
+Layers with what follows them (ReLU; the residual and ReLU), from CUDA graphs of 8 launches, in turns, beside copies of
+X to Y; X is mostly not in the cache. `benchmarks/gpu_kernels.py` takes its time, holds each tactic against torch first,
+and has torch beside it: what is to be known of a release comes from there. Without a GPU the exit code is 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gpu_layers import Layer, OnDevice, resnet50_layers
+from gpu_timing import GpuClock, command_line, in_turns
+from interleaved import write_results
+
+from sn_deploy.runtime.cuda import CudaKernels
+
+LAUNCHES = 8
+ROUNDS = 3
+CACHE_BYTES = 180e6  # of tensors to go round; an H200's cache is a third of it
+WORKSPACE_BYTES = 64 << 20
+
+
+def time_layer(kernels: CudaKernels, clock: GpuClock, layer: Layer, batch: int, layout: str) -> dict[str, Any]:
+    """µs of each tactic, of a copy, and the tactic that is chosen where nothing is timed."""
+    sets = int(np.clip(np.ceil(CACHE_BYTES / layer.moved_bytes(batch)), 1, 4))
+    tensors = OnDevice(layer, batch, "cuda", layout="channels last" if layout == "last" else "linear", sets=sets)
+    workspace = torch.empty(WORKSPACE_BYTES, dtype=torch.uint8, device="cuda")
+
+    def repeated(call: Any) -> Any:
+        return clock.graph(lambda: [call(index) for index in range(LAUNCHES)])
+
+    timed = {"copy": repeated(lambda index: tensors.y[index % sets].copy_(tensors.x[index % sets]))}
+    for tactic in kernels.tactics(tensors.problem):
+        stream = lambda: int(torch.cuda.current_stream().cuda_stream)  # noqa: E731
+        timed[tactic.name] = repeated(tensors.launcher(kernels, tactic, workspace, stream))
+    times = in_turns(timed, ROUNDS, warmup=1)
+    us = {name: round(float(np.median(values)) / LAUNCHES, 2) for name, values in times.items()}
+    return {"copy_us": us.pop("copy"), "us": us, "chosen": kernels.choose(tensors.problem).name}
+
+
+def totals(layers: dict[Layer, int], rows: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """All layers of the net, one after the other, by sums of the rows."""
+    total = {"best_us": 0.0, "chosen_us": 0.0, "copy_us": 0.0}
+    for layer, count in layers.items():
+        row = rows[layer.name]
+        total["best_us"] += count * min(row["us"].values())
+        total["chosen_us"] += count * row["us"].get(row["chosen"], float("nan"))
+        total["copy_us"] += count * row["copy_us"]
+    return {name: round(value, 1) for name, value in total.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--library", type=Path, help="libsn_deploy_cuda.so; the package's own if none is named")
+    parser.add_argument("--output", type=Path, help="JSON file for the figures")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32, 128])
+    parser.add_argument("--layouts", nargs="+", choices=["last", "linear"], default=["last"])
+    options = parser.parse_args(arguments)
+    if not torch.cuda.is_available():
+        print("no GPU: not measured", file=sys.stderr)
+        return 2
+    kernels, clock = CudaKernels(options.library), GpuClock()
+    layers = dict(Counter(resnet50_layers()))
+    results: dict[str, Any] = {"command": command_line(sys.argv), "machine": clock.facts(), "layouts": {}}
+    for layout in options.layouts:
+        for batch in options.batches:
+            rows = {layer.name: time_layer(kernels, clock, layer, batch, layout) for layer in layers}
+            for layer, count in layers.items():
+                row = rows[layer.name]
+                best = min(row["us"], key=row["us"].get)
+                print(
+                    f"{layout:6s} batch {batch:3d}  {count:2d} x {layer.name:28s} copy {row['copy_us']:6.1f}  "
+                    f"{best} {row['us'][best]:.1f} µs, chosen {row['chosen']} {row['us'].get(row['chosen'], 0):.1f}",
+                    flush=True,
+                )
+            total = totals(layers, rows)
+            results["layouts"].setdefault(layout, {})[str(batch)] = {"total": total, "layers": rows}
+            print(f"{layout:6s} batch {batch:3d}  all layers: {total}", flush=True)
+            write_results(results, options.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

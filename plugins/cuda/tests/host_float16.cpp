@@ -1,0 +1,8 @@
+#include "cuda/tests/host_instances.h"
+#include "cuda/tests/host_kernels.h"
+
+namespace sn_deploy::cuda::test {
+
+void run_float16(const Launch& launch) { run_type<__half>(launch); }
+
+}  // namespace sn_deploy::cuda::test
