@@ -25,7 +25,7 @@ def run(*arguments: str | Path, script: str = "gpu_kernels.py") -> subprocess.Co
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-@pytest.mark.parametrize("script", ["gpu_kernels.py", "gpu_engines.py"])
+@pytest.mark.parametrize("script", ["gpu_kernels.py", "gpu_engines.py", "gpu_tactics.py"])
 def test_without_a_gpu_nothing_is_measured(tmp_path: Path, script: str) -> None:
     done = run("--output", tmp_path / "figures.json", script=script)
     assert (done.returncode, done.stderr) == (2, "no GPU: not measured\n")
@@ -117,3 +117,21 @@ def test_a_rehearsal_of_engines_goes_on_where_it_was_ended(
     assert "2 of 2 don't agree with torch, digits/fp16/dynamic/128 first" in capsys.readouterr().err
     row = json.loads(output.read_text())["nets"]["digits"]["fp16"]["static"]["128"]
     assert "relative L2 to torch is" in row["failed"]
+
+
+def test_engines_begin_with_the_timings_of_the_same_version_and_gpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    engines = importlib.import_module("gpu_engines")
+    known = tmp_path / "known"
+    known.mkdir()
+    (known / "10.6-GPU_1").write_bytes(b"timings")
+    timings = tmp_path / "results/timings"
+    engines.take_known(timings, "10.7", "GPU 1", known)
+    assert not timings.exists()
+    engines.take_known(timings, "10.6", "GPU 1", known)
+    assert timings.read_bytes() == b"timings"
+    timings.write_bytes(b"newer")
+    engines.take_known(timings, "10.6", "GPU 1", known)
+    assert timings.read_bytes() == b"newer"
