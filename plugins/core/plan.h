@@ -1,7 +1,7 @@
 // Launch planning for the GPU as plain host arithmetic: which block computes what, in how much memory.
 //
 // A sample is sliced over K blocks, by channels where they are enough (IN stays within a block; three floats a block
-// cross over for LN) and by positions else (count, mean and M2 of every channel cross over, merged in the order of the
+// cross over for LN) and by positions else (mean and M2 of every channel cross over, merged in the order of the
 // blocks). A slice that fits in shared memory is read from global memory once; else it is read twice.
 //
 // For one tactic and K nothing but `groups` depends on the batch, so a sample's result has the same bits whatever batch
