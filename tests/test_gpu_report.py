@@ -10,7 +10,7 @@ import pytest
 
 from tools import gpu_report
 
-FIGURES_OF_A_GPU = Path(__file__).parents[1] / "benchmarks/results/gpu_results.json"
+FIGURES_OF_A_GPU = Path(__file__).parents[1] / "benchmarks/results/gpu/gpu_results.json"
 
 
 def figures(ratio: float = 1.2, beside: int = 0, error: float = 4e-4, agreement: float = 0.999) -> dict[str, Any]:
