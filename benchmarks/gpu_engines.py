@@ -58,9 +58,8 @@ SLOW_BATCH = 32  # what is slow to prepare is measured at one batch alone
 COMPARED_IMAGES = 1000  # of the demo's set
 # Relative L2 of the logits to torch in float32: sn_deploy.check.tolerances for half types, and what 8 bits cost.
 AGREES = {"fp32": 1e-4, "fp16": 16 * 2.0**-11, "bf16": 16 * 2.0**-8, "int8": 0.15}
-KNOWN_TIMINGS: Final = (
-    Path(__file__).resolve().parent / "results/gpu/timings"
-)  # of TensorRT's builder, by version and GPU
+# Of TensorRT's builder, by its version and the GPU.
+KNOWN_TIMINGS: Final = Path(__file__).resolve().parent / "results/gpu/timings"
 GRACE_S = 20  # after the budget, for what was begun within it
 # Guesses of how long a group of measurements takes, until one like it has been timed on this machine.
 SECONDS: Final = {STATIC: 90.0, DYNAMIC: 150.0, SLOW: 180.0}

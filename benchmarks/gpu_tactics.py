@@ -12,12 +12,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from gpu_kernels import repeated
 from gpu_layers import Layer, OnDevice, resnet50_layers
 from gpu_timing import GpuClock, command_line, in_turns
 from interleaved import write_results
@@ -36,13 +37,14 @@ def time_layer(kernels: CudaKernels, clock: GpuClock, layer: Layer, batch: int, 
     tensors = OnDevice(layer, batch, "cuda", layout="channels last" if layout == "last" else "linear", sets=sets)
     workspace = torch.empty(WORKSPACE_BYTES, dtype=torch.uint8, device="cuda")
 
-    def repeated(call: Any) -> Any:
-        return clock.graph(lambda: [call(index) for index in range(LAUNCHES)])
+    def stream() -> int:
+        return int(torch.cuda.current_stream().cuda_stream)
 
-    timed = {"copy": repeated(lambda index: tensors.y[index % sets].copy_(tensors.x[index % sets]))}
-    for tactic in kernels.tactics(tensors.problem):
-        stream = lambda: int(torch.cuda.current_stream().cuda_stream)  # noqa: E731
-        timed[tactic.name] = repeated(tensors.launcher(kernels, tactic, workspace, stream))
+    calls: dict[str, Callable[[int], object]] = {
+        tactic.name: tensors.launcher(kernels, tactic, workspace, stream) for tactic in kernels.tactics(tensors.problem)
+    }
+    calls["copy"] = lambda index: tensors.y[index % sets].copy_(tensors.x[index % sets])
+    timed = {name: clock.graph(repeated(call, LAUNCHES)) for name, call in calls.items()}
     times = in_turns(timed, ROUNDS, warmup=1)
     us = {name: round(float(np.median(values)) / LAUNCHES, 2) for name, values in times.items()}
     return {"copy_us": us.pop("copy"), "us": us, "chosen": kernels.choose(tensors.problem).name}

@@ -55,7 +55,7 @@ struct Plan {
   bool resident = false;             // the slice stays in shared memory between its statistics and apply
   std::int64_t plane_floats = 0;     // shared: one float for each of the block's channels, up to a whole vector
   std::int64_t constants_bytes = 0;  // shared: `floats_per_channel` such planes
-  std::int64_t fold_bytes = 0;       // shared: each thread's sums of its column (channels-last)
+  std::int64_t fold_bytes = 0;       // shared: each thread's sums of its column, or of a channel's parts
   std::int64_t slice_bytes = 0;      // shared: the slice, if resident
   std::int64_t shared_bytes = 0;     // all, with kScratchBytes
   std::int64_t workspace_bytes = 0;  // global

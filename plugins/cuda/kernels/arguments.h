@@ -41,7 +41,7 @@ struct Arguments {
 };
 
 // kScratchBytes, divided.
-inline constexpr std::int64_t kExchangeOffset = 512;  // behind two floats, or four, for each warp
+inline constexpr std::int64_t kExchangeOffset = 512;  // behind three floats for each of 32 warps
 inline constexpr std::int64_t kItemOffset = kExchangeOffset + 64;
 inline constexpr std::int64_t kFetchOffset = kItemOffset + 64;  // 8 bytes for each of 8 pieces
 
