@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import torch
 
 from sn_deploy import archive
 from sn_deploy.archive import check_stored, check_unpacked_size, free_memory
-from sn_deploy.calibrate.partial import read_part
+from sn_deploy.calibrate.partial import merge_parts, read_part
 from sn_deploy.check.data.arrays import open_arrays
 from sn_deploy.checkpoint import read_checkpoint
 from sn_deploy.errors import SnDeployError
@@ -231,6 +232,35 @@ def test_no_array_runs(tmp_path: Path) -> None:
     with pytest.raises(SnDeployError, match="is not a whole part"):
         read_part(tmp_path / "x.npz")
     assert not (tmp_path / "ran").exists()
+
+
+def _part_with(path: Path, shape: list[int], rows: np.ndarray, count: int = 1) -> Path:
+    """A part of a calibration in 1 kB that claims much."""
+    layer = {"layer": "sn", "mean_keys": ["m"], "var_keys": ["v"], "shape": shape}
+    exponents = dict.fromkeys(("means", "variances", "squares"), 0)
+    row = {"identity": layer, "traits": None, "calls": 1, "weight": 1, "exponents": exponents}
+    header = {"schema": 1, "number": 1, "count": count, "fingerprint": "f", "data": {}, "keys": [], "layers": [row],
+              "statistics": "batch-average", "without_bn": [], "batches": [], "refused": {}, "order": []}  # fmt: skip
+    arrays = {f"layer0.{name}": rows for name in exponents}
+    with path.open("wb") as file:
+        np.savez_compressed(file, **{"sn_deploy.calibrate.part": np.array(json.dumps(header)), **arrays})
+    assert path.stat().st_size < 2000
+    return path
+
+
+def test_parts_that_claim_much(tmp_path: Path) -> None:
+    sound = _part_with(tmp_path / "sound.npz", [2], np.ones((2, 3), np.uint8))
+    assert len(read_part(sound).found.tallies) == 1
+    for shape, rows in [
+        ([2**31], np.zeros((2**31, 0), np.uint8)),
+        ([2**31], np.ones((2, 3), np.uint8)),
+        ([2**11, 2**11], np.ones((2, 3), np.uint8)),
+        ([3], np.ones((2, 3), np.uint8)),
+    ]:
+        with pytest.raises(SnDeployError, match="is not a whole part"):
+            read_part(_part_with(tmp_path / "part.npz", shape, rows))
+    with pytest.raises(SnDeployError, match=r"part 2/1000000000000, .*, 9/1000000000000 is missing"):
+        merge_parts([_part_with(tmp_path / "part.npz", [2], np.ones((2, 3), np.uint8), count=10**12)])
 
 
 def test_free_memory_is_that_of_a_container_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

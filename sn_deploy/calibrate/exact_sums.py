@@ -16,6 +16,9 @@ Float64Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[Any]
 
 _MANTISSA_BITS = 53
+# Of squares of float64 numbers; with sums of 2^64 of them between.
+_EXPONENTS = range(2 * (-1073 - _MANTISSA_BITS), 2 * 1024 + 64)
+_MOST_BYTES = len(_EXPONENTS) // 8 + 1
 
 
 class ExactSums:
@@ -70,7 +73,15 @@ class ExactSums:
 
     @classmethod
     def from_bytes(cls, rows: npt.NDArray[np.uint8], exponent: int) -> ExactSums:
-        """What `to_bytes` gave."""
+        """What `to_bytes` gave.
+
+        Raises:
+            ValueError: ``rows`` or ``exponent`` can't be of sums of float64 numbers or of their squares. A file may say
+                anything, and numbers may have gigabytes.
+        """
+        sound = rows.ndim == 2 and rows.dtype == np.uint8 and 0 < rows.shape[1] <= _MOST_BYTES
+        if not sound or exponent not in _EXPONENTS:
+            raise ValueError(f"rows {rows.dtype} {rows.shape}, exponent {exponent}")
         sums = cls(len(rows))
         sums.integers[:] = [int.from_bytes(row.tobytes(), "little", signed=True) for row in rows]
         sums.exponent = exponent

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +25,7 @@ SUFFIX: Final = ".npz"
 _SCHEMA: Final = 1
 _HEADER: Final = "sn_deploy.calibrate.part"
 _SUMS: Final = ("means", "variances", "squares")
+_MOST_CHANNELS: Final = 1 << 20  # of all layers; a network has some ten thousand
 # What a file that is damaged, or something else, breaks the reader with.
 _DAMAGE: Final = (*DAMAGED_ARRAYS, AttributeError)
 
@@ -120,6 +123,10 @@ def read_part(path: Path) -> Part:
 def _part_from_header(header: dict[str, Any], arrays: Any) -> Part:
     if header["statistics"] not in STATISTICS:
         raise ValueError(header["statistics"])
+    # Before anything is made of them: a byte in the file can be a thousand in memory.
+    channels = [math.prod(row["identity"]["shape"]) for row in header["layers"]]
+    if min(channels, default=0) < 0 or sum(channels) > _MOST_CHANNELS:
+        raise ValueError(channels)
     tallies = [_tally(row, f"layer{index}", header["statistics"], arrays) for index, row in enumerate(header["layers"])]
     found = Pass(
         header["statistics"],
@@ -141,10 +148,10 @@ def _tally(row: dict[str, Any], name: str, statistics: str, arrays: Any) -> Tall
     tally.traits = Traits(**row["traits"]) if row["traits"] else None
     tally.sums.calls, tally.sums.weight = int(row["calls"]), int(row["weight"])
     for key in _SUMS:
-        sums = ExactSums.from_bytes(arrays[f"{name}.{key}"], int(row["exponents"][key]))
-        if sums.integers.shape != tally.sums.means.integers.shape:
+        rows = arrays[f"{name}.{key}"]
+        if len(rows) != len(tally.sums.means.integers):
             raise ValueError(f"{name}.{key}")
-        setattr(tally.sums, key, sums)
+        setattr(tally.sums, key, ExactSums.from_bytes(rows, int(row["exponents"][key])))
     return tally
 
 
@@ -166,8 +173,9 @@ def merge_parts(paths: Sequence[Path]) -> Part:
                 mend="give it once",
             )
         by_number[part.number] = path
-    missing = [number for number in range(1, first.count + 1) if number not in by_number]
-    if missing:
+    # A few of them: how many there should be is what a file says.
+    absent = (number for number in range(1, first.count + 1) if number not in by_number)
+    if missing := list(itertools.islice(absent, 8)):
         raise SnDeployError(
             f"part {', '.join(f'{number}/{first.count}' for number in missing)} is missing",
             where="--merge",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -178,10 +179,11 @@ def _in_order(documents: Mapping[Path, dict[str, Any]]) -> dict[Path, dict[str, 
     if len(counts) > 1:
         raise SnDeployError(f"the parts are of {' and of '.join(map(str, sorted(counts)))}", expected="one number")
     (count,) = counts
-    missing = [number for number in range(1, count + 1) if number not in by_number]
-    if missing:
+    absent = (number for number in range(1, count + 1) if number not in by_number)
+    if missing := list(itertools.islice(absent, 10)):  # of however many the parts claim
+        named = ", ".join(f"{number}/{count}" for number in missing)
         raise SnDeployError(
-            f"{len(missing)} of {count} parts missing: {', '.join(f'{number}/{count}' for number in missing[:10])}",
+            f"{count - len(by_number)} of {count} parts missing: {named}",
             mend="run them, with --shard",
         )
     return {by_number[number]: documents[by_number[number]] for number in sorted(by_number)}

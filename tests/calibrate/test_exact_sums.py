@@ -54,6 +54,30 @@ def test_bytes_give_the_sums_back(vectors):
     assert values(ExactSums.from_bytes(*sums.to_bytes())) == values(sums)
 
 
+def test_bytes_of_the_largest_and_the_smallest_numbers():
+    sums = ExactSums(2)
+    sums.add_squares(np.array([np.finfo(np.float64).max, 5e-324]), 2**62)
+    sums.add(np.array([5e-324, -np.finfo(np.float64).max]), 2**62)
+    assert values(ExactSums.from_bytes(*sums.to_bytes())) == values(sums)
+
+
+@pytest.mark.parametrize(
+    ("rows", "exponent"),
+    [
+        (np.zeros((3, 0), np.uint8), 0),  # no bytes: any number of channels
+        (np.zeros((3, 1, 7, 0), np.uint8), 0),
+        (np.zeros(3, np.uint8), 0),
+        (np.zeros((3, 4), np.int64), 0),
+        (np.zeros((3, 10_000), np.uint8), 0),
+        (np.zeros((3, 4), np.uint8), -(10**9)),
+        (np.zeros((3, 4), np.uint8), 10**9),
+    ],
+)
+def test_bytes_that_are_no_sums(rows, exponent):
+    with pytest.raises(ValueError, match="rows "):
+        ExactSums.from_bytes(rows, exponent)
+
+
 @given(st.lists(st.tuples(FLOATS, st.floats(0, 1e300), st.integers(2, 9)), min_size=1, max_size=6), st.integers(0, 1))
 def test_moments_are_rounded_once(calls, ddof):
     """With each call's own ddof: the moments of all values, from those of the parts."""
