@@ -18,6 +18,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.graph.inference_hidden import ALIKE, hidden_nodes
 from sn_deploy.graph.inference_size import EndlessError, InferenceSize
 
 # Numbers of all vectors that are followed, some 100 bytes each.
@@ -35,21 +36,28 @@ def infer_shapes(model: ir.Model, where: str | None = None) -> None:
         SnDeployError: as `check_inference`.
     """
     check_inference(model, where)
-    stated = [(value, value.shape) for graph in model.graphs() for value in _values(graph)]
+    stated = {value: value.shape for graph in model.graphs() for value in _values(graph)}
     _infer(model, follow=False)
     # Again, since lengths are known now that the file left out.
     size = check_inference(model, where)
-    if size.has_sizes and max(size.followed, _longest_axis(model)) <= _MOST_FOLLOWED:
-        # From the start: a name that inference gave to an unknown size would stay, though the size can be known.
-        for value, shape in stated:
-            value.shape = shape
-        _infer(model, follow=True)
+    if size.has_sizes and size.followed <= _MOST_FOLLOWED:
+        # Nearly from the start: a name that inference gave to an unknown size would stay, though the size can be known.
+        # What a hidden node makes gets no other shape, but where one of the same shape stands in.
+        hidden = {value for node in size.unbounded if node.op_type not in ALIKE for value in node.outputs}
+        for value, shape in stated.items():
+            if value not in hidden:
+                value.shape = _without_names(value.shape, shape)
+        with hidden_nodes(model, size.unbounded):
+            _infer(model, follow=True)
 
 
-def _longest_axis(model: ir.Model) -> int:
-    """Of the inputs: what reshapes one by computed sizes makes a vector of it, which would be followed in its turn."""
-    shapes = [value.shape for value in model.graph.inputs if value.shape is not None]
-    return max((dim for shape in shapes for dim in shape if isinstance(dim, int)), default=0)
+def _without_names(found: ir.Shape | None, stated: ir.Shape | None) -> ir.Shape | None:
+    """The shape that was found, with the names of sizes that were stated alone. Its rank and its numbers hold from now
+    on, so that what was counted by them can't become more."""
+    if found is None:
+        return stated
+    old = [None] * len(found) if stated is None or len(stated) != len(found) else list(stated)
+    return ir.Shape([new if isinstance(new, int) else dim for new, dim in zip(found, old, strict=True)])
 
 
 def _values(graph: ir.Graph) -> Iterator[ir.Value]:
