@@ -17,6 +17,7 @@ from sn_deploy.graph.order import check_order
 from sn_deploy.input_file import COPY_AGAIN
 from sn_deploy.inspection.layer import LayerWeights, kind_from_rank, spread
 from sn_deploy.onnx_file import read_proto
+from sn_deploy.onnx_sizes import check_sizes
 
 _EPILOGUES: Final = {
     op.SWITCH_NORM: (),
@@ -50,6 +51,7 @@ def layers_from_onnx(path: Path) -> list[LayerWeights]:
 
 def _load(path: Path) -> ir.Model:
     proto = read_proto(path, data_may_be_missing=True)
+    check_sizes(proto, path)
     try:
         model = ir.from_proto(proto)
     except Exception as error:

@@ -107,6 +107,16 @@ def test_nodes_out_of_order_are_refused(tmp_path: Path) -> None:
         read(proto, tmp_path)
 
 
+def test_sizes_below_0_are_unknown_ones(tmp_path: Path) -> None:
+    """Some exporters write them. onnx's inference ends the process where a Slice meets one."""
+    ends = [numpy_helper.from_array(np.array([number]), name) for name, number in (("from", 0), ("to", 5), ("axis", 3))]
+    proto = model([helper.make_node("Slice", ["x", "from", "to", "axis"], ["a"]), node("n", "a", "y")])
+    proto.graph.initializer.extend(ends)
+    proto.graph.input[0].type.tensor_type.shape.dim[3].dim_value = -5
+    (layer,) = read(proto, tmp_path)
+    assert layer.name == "n"
+
+
 def test_a_node_that_breaks_the_contract_is_named(tmp_path: Path) -> None:
     with pytest.raises(SnDeployError, match=r"node n: attribute var_ln is missing \(expected a float\)"):
         read(model([node("n", "x", "y", drop=["var_ln"])]), tmp_path)
