@@ -22,10 +22,11 @@ _CONTAINER: Final = (
 _WITHOUT_KNOWLEDGE: Final = 16 << 30  # what an archive may take where the system doesn't tell what is free
 _GIB: Final = 1 << 30
 
-# What NumPy, and what unpacks for it, stumble over in a damaged .npy or .npz.
+# What NumPy, and what unpacks for it, stumble over in a damaged .npy or .npz. SystemError: text of numbers that are no
+# characters.
 DAMAGED_ARRAYS: Final = (
     OSError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, RuntimeError, SyntaxError, MemoryError,
-    zipfile.BadZipFile, zlib.error, tokenize.TokenError,
+    SystemError, zipfile.BadZipFile, zlib.error, tokenize.TokenError,
 )  # fmt: skip
 
 

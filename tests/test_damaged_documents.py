@@ -263,6 +263,16 @@ def test_parts_that_claim_much(tmp_path: Path) -> None:
         merge_parts([_part_with(tmp_path / "part.npz", [2], np.ones((2, 3), np.uint8), count=10**12)])
 
 
+def test_text_of_numbers_that_are_no_characters(tmp_path: Path) -> None:
+    arrays = {"sn_deploy.calibrate.part": np.array([0x7FFFFFFF] * 2, np.uint32).view("<U2")[0], "image": np.ones(4)}
+    np.savez(tmp_path / "x.npz", **arrays)
+    np.savez(tmp_path / "y.npz", image=np.ones((1, 4), np.float32), labels=arrays["sn_deploy.calibrate.part"])
+    with pytest.raises(SnDeployError, match="is not a whole part"):
+        read_part(tmp_path / "x.npz")
+    with pytest.raises(SnDeployError):
+        open_arrays(tmp_path / "y.npz", [IMAGE], None)
+
+
 def test_free_memory_is_that_of_a_container_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit, used = tmp_path / "max", tmp_path / "current"
     monkeypatch.setattr(archive, "_CONTAINER", ((limit, used),))
