@@ -21,6 +21,7 @@ _CONTAINER: Final = (
 )
 _WITHOUT_KNOWLEDGE: Final = 16 << 30  # what an archive may take where the system doesn't tell what is free
 _GIB: Final = 1 << 30
+_NUMPYS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 
 # What NumPy, and what unpacks for it, stumble over in a damaged .npy or .npz. SystemError: text of numbers that are no
 # characters.
@@ -34,9 +35,19 @@ def check_unpacked_size(path: Path, *, where: str) -> None:
     """Refuses an archive that unpacks to more than the memory that is free. What it claims, no reader exceeds.
 
     Raises:
-        SnDeployError: it claims more, or its directory can't be read.
+        SnDeployError: it claims more, its directory can't be read, or it is packed as NumPy packs none: each way to
+            unpack has errors of its own, and not every Python has all.
     """
-    claimed, free = sum(entry.file_size for entry in entries(path, where=where)), free_memory()
+    inside = entries(path, where=where)
+    other = next((entry for entry in inside if entry.compress_type not in _NUMPYS), None)
+    if other is not None:
+        raise SnDeployError(
+            f"has the record {other.filename!r:.60}, packed by method {other.compress_type} of zip",
+            where=where,
+            expected="a file that numpy.savez or numpy.savez_compressed wrote",
+            mend="if you trust it, unpack it and pack it again with: zip",
+        )
+    claimed, free = sum(entry.file_size for entry in inside), free_memory()
     if claimed > free:
         raise SnDeployError(
             f"unpacks to {claimed / _GIB:.1f} GiB, {claimed / max(path.stat().st_size, 1):.0f} times its size",

@@ -263,6 +263,18 @@ def test_parts_that_claim_much(tmp_path: Path) -> None:
         merge_parts([_part_with(tmp_path / "part.npz", [2], np.ones((2, 3), np.uint8), count=10**12)])
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_arrays_that_numpy_did_not_pack(tmp_path: Path, method: int) -> None:
+    np.save(tmp_path / "image.npy", np.ones((1, 4), np.float32))
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", method) as archive:
+        archive.write(tmp_path / "image.npy", "image.npy")
+    expected = f"has the record 'image.npy', packed by method {method} of zip"
+    with pytest.raises(SnDeployError, match=expected):
+        open_arrays(tmp_path / "x.npz", [IMAGE], None)
+    with pytest.raises(SnDeployError, match=expected):
+        read_part(tmp_path / "x.npz")
+
+
 def test_text_of_numbers_that_are_no_characters(tmp_path: Path) -> None:
     arrays = {"sn_deploy.calibrate.part": np.array([0x7FFFFFFF] * 2, np.uint32).view("<U2")[0], "image": np.ones(4)}
     np.savez(tmp_path / "x.npz", **arrays)
