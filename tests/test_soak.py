@@ -14,7 +14,7 @@ from tests.cases import Case
 from tests.fused_forms import Array
 from tests.native.library import library_path, why_no_library
 from tools import soak, soak_agreement, soak_inferences, soak_stress
-from tools.parts import Part, Place, Result, State
+from tools.parts import Part, Place, Result, State, last_line
 from tools.soak_agreement import BACKENDS, Backend, worst_of
 from tools.soak_inferences import Memory, SoakError
 from tools.soak_parts import PARTS
@@ -145,3 +145,9 @@ def test_the_plan_names_every_part(capsys: pytest.CaptureFixture[str], tmp_path:
     assert not (tmp_path / "never").exists()
     assert soak.main([str(tmp_path / "none"), "--build", str(tmp_path), "--only", "threads"]) == 2
     assert "is not in" in capsys.readouterr().out
+
+
+def test_of_ctest_the_tally_is_told_and_not_the_time() -> None:
+    said = "100% tests passed, 0 tests failed out of 169\n\nTotal Test time (real) =  86.61 sec\n"
+    assert last_line(said) == "100% tests passed, 0 tests failed out of 169"
+    assert last_line("\n") == "it said nothing"

@@ -150,8 +150,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def last_line(said: str) -> str:
-    """Of what a part said."""
-    return next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "it said nothing")
+    """Of what a part said; CTest says how long it took behind what came of it."""
+    lines = [line.strip() for line in reversed(said.splitlines()) if not line.startswith("Total Test time")]
+    return next(filter(None, lines), "it said nothing")
 
 
 def pytest_result(code: int | None, place: Place, said: str) -> tuple[str, str]:
