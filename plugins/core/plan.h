@@ -34,7 +34,7 @@ struct DeviceLimits {
   std::int32_t multiprocessors = 0;
   std::int64_t shared_bytes = 48 * 1024;  // the most that one block may ask for
   std::int32_t max_cluster = 1;           // 1 where there are no clusters
-  bool cooperative = false;               // whether cooperative launches work
+  bool cooperative = false;               // whether cooperative launches work, and kernels have code for them
 };
 
 struct Storage {
@@ -72,11 +72,14 @@ constexpr std::int32_t kMaxBlocksPerSample = 64;
 constexpr std::int64_t kBarrierBytes = 128;    // a cache line to itself
 constexpr std::int64_t kLayerBytes = 4 * 4;    // the layer's mean and variances, over some channels
 constexpr std::int64_t kMomentsBytes = 2 * 4;  // a mean and an M2
-// Positions of a part in the statistics of kTwoKernels. Channels-last, a block covers many channels at once, so parts
-// have to be shorter to keep a device busy.
-constexpr std::int64_t kPositionsPerPart = 16 * 1024;
-constexpr std::int64_t kPositionsPerPartLast = 256;
-constexpr std::int64_t kSegmentBytes = 128;  // channels-last: the least to read in one piece, a line of the caches
+constexpr std::int64_t kSegmentBytes = 32;     // channels-last: the least to read in one piece, a sector of the caches
+// kTwoKernels. An item of the statistics has so many bytes where it can: enough items to keep a device busy with one
+// sample. Channels-last, it has so many channels.
+constexpr std::int64_t kItemBytes = 8 * 1024;
+constexpr std::int64_t kItemChannelsLast = 32;
+constexpr std::int64_t kMostItemBytes = 40 * 1024;  // to be kept in shared memory, of which any device has 48 KiB
+// Channels times parts whose moments each block of the second kernel takes in: more would be more than what it applies.
+constexpr std::int64_t kMergedMoments = 2048;
 
 inline bool round_up(std::int64_t value, std::int64_t multiple, std::int64_t* result) {
   return multiply(divide_up(value, multiple), multiple, result);
@@ -164,6 +167,8 @@ inline Status size_shared_memory(const Problem& problem, const Storage& storage,
   if (!add(plan->constants_bytes, kScratchBytes + plan->fold_bytes, &plan->shared_bytes)) return Status::kTooLarge;
   if (plan->shared_bytes > limits.shared_bytes) return Status::kTactic;
   plan->resident = slice <= limits.shared_bytes - plan->shared_bytes;
+  // What is read twice, and in single elements, two kernels read as well.
+  if (!plan->resident && plan->vector_elements == 1 && problem.has_in) return Status::kTactic;
   plan->slice_bytes = plan->resident ? slice : 0;
   plan->shared_bytes += plan->slice_bytes;
   return Status::kOk;
@@ -190,21 +195,34 @@ inline Status plan_cooperative(const Problem& problem, const DeviceLimits& limit
   return Status::kOk;
 }
 
-// The first kernel cuts each channel's positions into `blocks_per_sample` parts of `spatial_per_block` and writes the
-// moments of each, as (N, parts, C); the second merges them in that order. No slice is resident, and constants are made
-// as they are used, so this fits everywhere.
-inline Status plan_two_kernels(const Problem& problem, const Storage& storage, Plan* plan) {
+// The first kernel's items are some channels of a part of a sample: each channel's positions are cut into
+// `blocks_per_sample` parts of `spatial_per_block`, and the moments of each written, as (N, parts, C); the second
+// merges them in that order. What doesn't fit in shared memory is read where it lies, so this runs everywhere.
+inline Status plan_two_kernels(const Problem& problem, const Storage& storage, const DeviceLimits& limits, Plan* plan) {
   const bool last = storage.layout == Layout::kChannelsLast;
-  const std::int64_t positions = last ? kPositionsPerPartLast : kPositionsPerPart;
+  const std::int64_t size = bytes_of(problem.type);
+  std::int64_t row = 0;  // bytes of an item of the fewest channels, over all positions
+  if (!multiply(problem.spatial, (last ? kItemChannelsLast : 1) * size, &row)) return Status::kTooLarge;
+  const std::int64_t few = std::max<std::int64_t>(kMergedMoments / problem.channels, 1);
+  const std::int64_t parts = std::max(std::min(divide_up(row, kItemBytes), few), divide_up(row, kMostItemBytes));
   plan->split = Split::kSpatial;
-  plan->blocks_per_sample = std::clamp<std::int64_t>(divide_up(problem.spatial, positions), 1, kMaxBlocksPerSample);
-  plan->channels_per_block = 1;
+  plan->blocks_per_sample = std::clamp<std::int64_t>(parts, 1, kMaxBlocksPerSample);
   plan->threads = 256;
   if (!round_up(divide_up(problem.spatial, plan->blocks_per_sample), plan->vector_elements, &plan->spatial_per_block)) {
     return Status::kTooLarge;
   }
+  const std::int64_t in_item = last ? kItemChannelsLast : kItemBytes / size / plan->spatial_per_block;
+  plan->channels_per_block = std::clamp<std::int64_t>(in_item, 1, problem.channels);
+  const std::int64_t stored =
+      last && plan->channels_per_block == problem.channels ? storage.stored_channels : plan->channels_per_block;
   plan->fold_bytes = last ? fold_bytes(*plan) : 0;
   plan->shared_bytes = kScratchBytes + plan->fold_bytes;
+  std::int64_t slice = 0;
+  plan->resident = multiply(stored, plan->spatial_per_block, &slice) && multiply(slice, size, &slice) &&
+                   round_up(slice, kVectorBytes, &slice) && slice <= kMostItemBytes + kItemBytes / 4 &&
+                   slice <= limits.shared_bytes - plan->shared_bytes;
+  plan->slice_bytes = plan->resident ? slice : 0;
+  plan->shared_bytes += plan->slice_bytes;
   std::int64_t rows = 0;
   std::int64_t bytes = 0;
   if (!multiply(problem.batch, problem.channels, &rows) || !multiply(rows, plan->blocks_per_sample, &rows) ||
@@ -250,7 +268,7 @@ inline Status make_plan(const Problem& problem, const Storage& storage, const De
   status = detail::cut_slices(problem, storage, &result);
   if (status != Status::kOk) return status;
   if (tactic == Tactic::kTwoKernels) {
-    status = detail::plan_two_kernels(problem, storage, &result);
+    status = detail::plan_two_kernels(problem, storage, limits, &result);
   } else {
     status = detail::size_shared_memory(problem, storage, limits, &result);
   }
@@ -296,7 +314,7 @@ inline Status choose_plan(const Problem& problem, const Storage& storage, const 
   Plan plans[kCapacity];
   const int count = list_plans(problem, storage, limits, plans, kCapacity);
   for (int i = 0; i < count; ++i) {
-    if (!plans[i].resident) continue;
+    if (!plans[i].resident || plans[i].tactic == Tactic::kTwoKernels) continue;
     if (plans[i].tactic == Tactic::kCooperative && plan->tactic == Tactic::kCluster) break;
     *plan = plans[i];
     if (plan->grid_blocks() >= limits.multiprocessors / 2) break;

@@ -50,7 +50,8 @@ Status ask(int device, DeviceLimits* limits) {
   limits->multiprocessors = std::min(asked[0].value, kMostMultiprocessors);
   limits->shared_bytes = std::min<std::int64_t>(asked[1].value, widest_limits().shared_bytes);
   limits->max_cluster = asked[2].value != 0 ? kLargestCluster : 1;
-  limits->cooperative = asked[3].value != 0;
+  // Where there are clusters, kernels have no code for the other (device_team.h).
+  limits->cooperative = asked[3].value != 0 && limits->max_cluster == 1;
   return Status::kOk;
 }
 
@@ -70,9 +71,9 @@ Kernel kernel_of(const Launch& launch) {
   const int epilogue = launch.arguments.epilogue;
   switch (launch.kind) {
     case KernelKind::kFused:
-      return kernels.fused[launch.resident ? 1 : 0][epilogue][layout][vector];
+      return kernels.fused[static_cast<int>(form_of(launch.resident, launch.arguments))][epilogue][layout][vector];
     case KernelKind::kStatistics:
-      return kernels.statistics[layout][vector];
+      return kernels.statistics[launch.resident ? 1 : 0][layout][vector];
     case KernelKind::kNormalize:
       return kernels.normalize[epilogue][layout][vector];
     case KernelKind::kRow:

@@ -107,8 +107,11 @@ Status workspace_bytes(const SnCudaProblem* problem, std::int64_t* bytes) {
   if (status != Status::kOk) return status;
   std::int64_t largest = 0;
   Plan plan;
+  // A tactic that has no room for this problem may have it for a smaller one.
+  DeviceLimits limits = widest_limits();
+  limits.shared_bytes = INT64_MAX;
   for (std::int64_t blocks = 2; blocks <= kMaxBlocksPerSample; blocks *= 2) {
-    status = make_plan(request.problem, request.storage, widest_limits(), Tactic::kCooperative, blocks, &plan);
+    status = make_plan(request.problem, request.storage, limits, Tactic::kCooperative, blocks, &plan);
     if (status == Status::kOk && plan.workspace_bytes > largest) largest = plan.workspace_bytes;
     if (status != Status::kOk && status != Status::kTactic) return status;
   }

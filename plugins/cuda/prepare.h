@@ -96,32 +96,42 @@ inline Arguments arguments_of(const Request& request, const SnCudaProblem& probl
   return a;
 }
 
-// Channels of an item of the statistics: a warp for each row, or the block for a long one; of channels-last, a row of
-// threads.
-inline std::int64_t channels_of_item(const Request& request, const Plan& plan) {
-  constexpr std::int64_t kLongRow = 4096;
-  constexpr std::int64_t kChannels = 128;
-  if (request.storage.layout == Layout::kChannelsLast) return kChannels;
-  return plan.spatial_per_block >= kLongRow ? 1 : plan.threads / 32;
-}
-
 // How the second kernel slices a sample: two blocks for each multiprocessor, but no slice below 8 KiB, as each block
-// merges the moments of all channels. Results don't depend on it.
+// merges the moments of all channels, nor above 64 KiB, so that some blocks load while others store. Results don't
+// depend on it.
 inline void slice_normalize(const Request& request, const Plan& plan, std::int32_t multiprocessors, Arguments* a) {
   constexpr std::int64_t kLeastBytes = 8 * 1024;
+  constexpr std::int64_t kMostBytes = 64 * 1024;
+  constexpr std::int64_t kMostChannels = 2048;     // whose affine maps are in shared memory
+  constexpr std::int64_t kMostChannelsLast = 256;  // in half types 512 bytes in a row, a warp's access
   const Problem& problem = request.problem;
   const std::int64_t bytes = problem.channels * problem.spatial * bytes_of(problem.type);
   const std::int64_t wanted = divide_up(2 * std::int64_t{multiprocessors}, std::max<std::int64_t>(problem.batch, 1));
-  const std::int64_t slices = std::clamp<std::int64_t>(std::min(wanted, bytes / kLeastBytes), 1, kMaxGridBlocks);
-  a->apply_channels = problem.channels;
-  std::int64_t along = slices;
+  const std::int64_t most = std::max(std::min(wanted, bytes / kLeastBytes), bytes / kMostBytes);
+  const std::int64_t slices = std::clamp<std::int64_t>(most, 1, kMaxGridBlocks);
   if (request.storage.layout == Layout::kLinear) {
-    const std::int64_t across = std::min(slices, problem.channels);
-    a->apply_channels = divide_up(problem.channels, across);
-    along = slices / across;
+    a->apply_channels = std::min(divide_up(problem.channels, slices), kMostChannels);
+  } else {
+    a->apply_channels = std::min(problem.channels, kMostChannelsLast);
   }
+  const std::int64_t along = std::max<std::int64_t>(slices / divide_up(problem.channels, a->apply_channels), 1);
   const std::int64_t positions = divide_up(problem.spatial, along);
   a->apply_spatial = divide_up(positions, plan.vector_elements) * plan.vector_elements;
+  a->apply_across = divide_up(problem.channels, a->apply_channels);
+  a->apply_along = divide_up(problem.spatial, a->apply_spatial);
+}
+
+// The second kernel's shared memory: the affine maps, scratch and folds, and the moments of a sample's parts, where
+// with them all is still below what any device has.
+inline std::int64_t lay_out_normalize(const Plan& plan, Arguments* a) {
+  a->keeps_moments = a->channels * plan.blocks_per_sample <= kMergedMoments ? 1 : 0;
+  const std::int64_t channels = a->keeps_moments != 0 ? a->channels : a->apply_channels;
+  a->plane_floats = divide_up(channels, kVectorElements) * kVectorElements;
+  a->scratch_offset = a->plane_floats * floats_per_channel(Split::kChannels) * 4;
+  a->fold_offset = a->scratch_offset + kScratchBytes;
+  a->slice_offset = a->fold_offset + sn_deploy::detail::fold_bytes(plan);
+  const std::int64_t moments = a->channels * plan.blocks_per_sample * kMomentsBytes;
+  return a->slice_offset + (a->keeps_moments != 0 ? divide_up(moments, kVectorBytes) * kVectorBytes : 0);
 }
 
 }  // namespace detail
@@ -152,15 +162,15 @@ inline Launches prepare(const Request& request, const SnCudaProblem& problem, co
     return launches;
   }
   Arguments& a = launch.arguments;
-  a.channels_per_block = detail::channels_of_item(request, plan);
-  const std::int64_t across = divide_up(a.channels, a.channels_per_block);
+  a.across = divide_up(a.channels, a.channels_per_block);
+  a.items = a.batch * plan.blocks_per_sample * a.across;
   launch.kind = KernelKind::kStatistics;
-  launch.grid = std::min(a.batch * plan.blocks_per_sample * across, kMaxGridBlocks);
+  launch.grid = std::min(a.items, kMaxGridBlocks);
   launches.list[launches.count++] = launch;
   detail::slice_normalize(request, plan, multiprocessors, &a);
+  launch.shared_bytes = detail::lay_out_normalize(plan, &a);
   launch.kind = KernelKind::kNormalize;
-  launch.grid = std::min(a.batch * divide_up(a.channels, a.apply_channels) * divide_up(a.spatial, a.apply_spatial),
-                         kMaxGridBlocks);
+  launch.grid = std::min(a.batch * a.apply_across * a.apply_along, kMaxGridBlocks);
   launches.list[launches.count++] = launch;
   return launches;
 }

@@ -100,7 +100,7 @@ TEST(Plan, ChannelsLastPlansAreSound) {
       if (plans[i].split == Split::kChannels && plans[i].blocks_per_sample > 1) {
         EXPECT_EQ(plans[i].channels_per_block % plans[i].vector_elements, 0);
       }
-      if (plans[i].resident && plans[i].blocks_per_sample == 1) {
+      if (plans[i].resident && plans[i].tactic == Tactic::kOneBlock) {
         EXPECT_GE(plans[i].slice_bytes, storage.stored_channels * problem.spatial * bytes_of(problem.type));
       }
     }
@@ -121,7 +121,7 @@ TEST(Plan, ChannelsLastIsSplitByPositionsWherePiecesWouldBeShort) {
   Plan plan;
   for (const auto& [c, hw, split] :
        std::vector<std::tuple<std::int64_t, std::int64_t, Split>>{{64, 12544, Split::kSpatial},
-                                                                  {256, 3136, Split::kSpatial},
+                                                                  {128, 3136, Split::kChannels},
                                                                   {512, 784, Split::kChannels},
                                                                   {2048, 49, Split::kChannels}}) {
     const Storage storage{Layout::kChannelsLast, c, true};
@@ -130,6 +130,23 @@ TEST(Plan, ChannelsLastIsSplitByPositionsWherePiecesWouldBeShort) {
     EXPECT_TRUE(plan.resident) << c << "x" << hw;
     EXPECT_LE(plan.threads, kMaxThreads);
     EXPECT_EQ(plan.fold_bytes, plan.threads * 2 * 8);
+  }
+}
+
+// One sample alone gives the first of two kernels work for many multiprocessors, in items that are kept; and the second
+// has no more moments to take in than it has values to apply.
+TEST(Plan, TwoKernelsCutASampleIntoManyItems) {
+  for (const auto& [c, hw] : std::vector<std::pair<std::int64_t, std::int64_t>>{
+           {64, 12544}, {64, 3136}, {128, 3136}, {256, 3136}, {512, 784}, {1024, 196}, {2048, 49}}) {
+    for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
+      const Storage storage{layout, layout == Layout::kLinear ? 0 : c, true};
+      Plan plan;
+      ASSERT_EQ(make_plan(problem_of(1, c, hw), storage, hopper(), Tactic::kTwoKernels, 1, &plan), Status::kOk);
+      EXPECT_TRUE(plan.resident) << c << "x" << hw;
+      EXPECT_LE(plan.shared_bytes, 48 * 1024) << c << "x" << hw;  // without leave, on any device
+      EXPECT_LE(plan.blocks_per_sample * c, kMergedMoments) << c << "x" << hw;
+      EXPECT_GE(plan.blocks_per_sample * divide_up(c, plan.channels_per_block), 20) << c << "x" << hw;
+    }
   }
 }
 

@@ -109,10 +109,11 @@ def test_large_in_other_dtypes(gpu: Device, shape: tuple[int, ...], dtype: str) 
 
 @pytest.mark.parametrize("shape", [(1, 17, 200, 201), (2, 256, 56, 56)], ids=str)
 def test_long_sums(device: Device, shape: tuple[int, ...]) -> None:
-    """One block sums them: the host gives the digits that a GPU gives."""
+    """One block sums them, where it has the room or reads vectors: the host gives the digits that a GPU gives."""
     case = chosen_case(shape, "float16")
     for form in forms_of(case, SWITCH_NORM_ADD_RELU)[:2]:
-        check(device, case, form, Tactic(1), Tactic(4))
+        offered = device.kernels.tactics(device.problem(case, form))
+        check(device, case, form, *({Tactic(1), Tactic(4)} & set(offered)))
 
 
 @pytest.mark.parametrize("shift", [2, 8])

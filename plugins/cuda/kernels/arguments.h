@@ -22,10 +22,13 @@ struct Arguments {
   std::int64_t stored_channels;     // of channels-last
   std::int64_t blocks_per_sample;   // K; of kTwoKernels, the parts that a channel's positions are cut into
   std::int64_t groups;              // of K blocks
-  std::int64_t channels_per_block;  // of the statistics of kTwoKernels: how many channels an item has
+  std::int64_t channels_per_block;  // of kTwoKernels: how many channels an item of the statistics has
   std::int64_t spatial_per_block;
-  std::int64_t apply_channels;  // kTwoKernels: a sample's slices in the second kernel, by channels and by positions
-  std::int64_t apply_spatial;
+  // kTwoKernels: how many items of the statistics lie side by side in a sample's channels, and of all; the same of the
+  // second kernel's slices, and how large these are.
+  std::int64_t across, items;
+  std::int64_t apply_channels, apply_spatial;
+  std::int64_t apply_across, apply_along;
 
   std::int64_t plane_floats;    // in shared memory, of each of the constants
   std::int64_t scratch_offset;  // behind the constants
@@ -38,12 +41,30 @@ struct Arguments {
   std::int32_t tactic;
   std::int32_t split;
   std::int32_t epilogue;
+  std::int32_t keeps_moments;  // kTwoKernels' second: shared memory holds the moments of all channels and parts
 };
+
+// Slices of a fused kernel: read where they lie, however they are cut; or kept in shared memory, and cut by channels or
+// by positions. A kernel for each: neither needs the other's code, which a short kernel waits for.
+enum class Form : std::int32_t { kRead = 0, kKeptByChannels = 1, kKeptByPositions = 2 };
+
+inline Form form_of(bool resident, const Arguments& a) {
+  if (!resident) return Form::kRead;
+  return a.split == static_cast<std::int32_t>(Split::kSpatial) ? Form::kKeptByPositions : Form::kKeptByChannels;
+}
+
+template <Form kForm>
+SN_HOST_DEVICE bool is_by_positions(const Arguments& a) {
+  if constexpr (kForm == Form::kRead) return a.split == static_cast<std::int32_t>(Split::kSpatial);
+  return kForm == Form::kKeptByPositions;
+}
 
 // kScratchBytes, divided.
 inline constexpr std::int64_t kExchangeOffset = 512;  // behind three floats for each of 32 warps
 inline constexpr std::int64_t kItemOffset = kExchangeOffset + 64;
-inline constexpr std::int64_t kFetchOffset = kItemOffset + 64;  // 8 bytes for each of 8 pieces
+inline constexpr std::int64_t kFetchOffset = kItemOffset + 64;     // 8 bytes for each of 8 pieces
+inline constexpr std::int64_t kMomentsOffset = kFetchOffset + 64;  // of channels-last, an item's channels
+static_assert(kMomentsOffset + kItemChannelsLast * kMomentsBytes <= kScratchBytes, "an item's moments");
 
 // A block's share of one sample. Empty where there are more blocks than channels or positions.
 template <typename T>
@@ -66,7 +87,6 @@ SN_HOST_DEVICE std::int64_t quotient(std::int64_t a, std::int64_t b) {
   if (((a | b) >> 32) == 0) return static_cast<std::uint32_t>(a) / static_cast<std::uint32_t>(b);
   return a / b;
 }
-SN_HOST_DEVICE std::int64_t remainder(std::int64_t a, std::int64_t b) { return a - quotient(a, b) * b; }
 
 struct Range {
   std::int64_t first, count;

@@ -14,6 +14,19 @@ namespace sn_deploy::cuda {
 
 // --- By layout ----------------------------------------------------------------------------------------------------
 
+// Asks for a slice: rows of memory are the channels', or the positions'.
+template <Layout kLayout, int V, typename T, typename Fetch>
+SN_HOST_DEVICE void fetch_slice(Fetch& fetch, T* kept, const Slice<T>& slice) {
+  if constexpr (kLayout == Layout::kLinear) {
+    fetch.template begin<(V > 1)>(kept, static_cast<int>(slice.kept_pitch), slice.x, slice.pitch,
+                                  static_cast<int>(slice.channels), static_cast<int>(slice.positions));
+  } else {
+    const int stored = (static_cast<int>(slice.channels) + V - 1) / V * V;
+    fetch.template begin<(V > 1)>(kept, static_cast<int>(slice.kept_pitch), slice.x, slice.pitch,
+                                  static_cast<int>(slice.positions), stored);
+  }
+}
+
 // The moments of the slice's channels, read at x, at `into`. Ends with a synchronisation. I is what offsets in the
 // slice fit in.
 template <Layout kLayout, int V, typename I, typename T, typename Team, typename Fetch>
@@ -33,12 +46,14 @@ SN_HOST_DEVICE void collect(Team& team, const Arguments& a, const Slice<T>& slic
   }
 }
 
-template <Layout kLayout, Epilogue kEpilogue, int V, typename I, typename T, typename Team, typename Constants>
+// A thread asks for kUnroll vectors at once.
+template <Layout kLayout, Epilogue kEpilogue, int kUnroll, int V, typename I, typename T, typename Team,
+          typename Constants>
 SN_HOST_DEVICE void apply_slice(Team& team, const Slice<T>& slice, const T* x, I pitch, Constants constants) {
   if constexpr (kLayout == Layout::kLinear) {
-    apply_linear<kEpilogue, V, I>(team, slice, x, pitch, constants);
+    apply_linear<kEpilogue, V == 1 ? 2 * kUnroll : kUnroll, V, I>(team, slice, x, pitch, constants);
   } else {
-    apply_last<kEpilogue, V, I>(team, slice, x, pitch, constants);
+    apply_last<kEpilogue, kUnroll, V, I>(team, slice, x, pitch, constants);
   }
 }
 
@@ -54,7 +69,7 @@ template <typename T>
 struct LoadLines {
   Planes from;
   template <int V>
-  SN_HOST_DEVICE void operator()(std::int64_t channel, int count, Line<T> (&lines)[V]) const {
+  SN_HOST_DEVICE void operator()(int channel, int count, Line<T> (&lines)[V]) const {
     float values[3][V];
     SN_UNROLL
     for (int plane = std::is_same_v<T, float> ? 0 : 1; plane < 3; ++plane) {
@@ -84,29 +99,30 @@ struct LoadLines {
 };
 
 template <typename T>
-SN_HOST_DEVICE void store_line(const Planes& into, std::int64_t channel, const Line<T>& line) {
+SN_HOST_DEVICE void store_line(const Planes& into, int channel, const Line<T>& line) {
   if constexpr (std::is_same_v<T, float>) into.plane(0)[channel] = line.centre;
   into.plane(1)[channel] = line.scale;
   into.plane(2)[channel] = line.shift;
 }
 
 // Of `channels` channels whose moments at(c) gives: what LN needs of them. For all threads of the block.
-template <typename Team, typename At>
-SN_HOST_DEVICE LayerPart layer_part(Team& team, const Arguments& a, std::int64_t channels, float* slots, At at) {
+template <typename I, typename Team, typename At>
+SN_HOST_DEVICE LayerPart layer_part(Team& team, const Arguments& a, I channels, float* slots, At at) {
   LayerPart part = {};
   if (channels == 0) return part;  // for the whole block
+  const int warps = channels < team.threads() ? (static_cast<int>(channels) + 31) / 32 : team.warps();
   float pivot = at(0).mean;
   SN_NO_UNROLL
   for (int turn = 0;; ++turn) {
     float sums[3] = {};
-    for (std::int64_t c = team.thread(); c < channels; c += team.threads()) {
+    for (I c = team.thread(); c < channels; c += team.threads()) {
       const Statistics<float> in = channel_statistics(at(c), a.in_divisor);
       const float apart = in.mean - pivot;
       sums[0] += apart;
       sums[1] += apart * apart;
       sums[2] += in.var;
     }
-    sum_block(team, sums, slots);
+    sum_block(team, sums, slots, warps);
     const float shift = sums[0] / static_cast<float>(channels);
     const float lost = shift * sums[0];
     const float m2 = sums[1] - lost;
@@ -126,10 +142,10 @@ SN_HOST_DEVICE Statistics<float> statistics_of(const Arguments& a, LayerPart lay
 
 // From the slice's moments in `own` to its affine maps, which it returns the place of. `parameters` are those of this
 // thread's first channel. For all threads of the block; needs a synchronisation before and after.
-template <typename T, typename Team>
+template <Form kForm, typename T, typename Team>
 SN_HOST_DEVICE Planes constants_of_slice(Team& team, const Arguments& a, const Exchange& e, const Slice<T>& slice,
                                          const ChannelParameters<float>& parameters, const Planes& own) {
-  const bool by_positions = a.split == static_cast<std::int32_t>(Split::kSpatial);
+  const bool by_positions = is_by_positions<kForm>(a);
   Planes merged = own;
   if (by_positions) {
     merged.base = own.plane(3);
@@ -137,13 +153,14 @@ SN_HOST_DEVICE Planes constants_of_slice(Team& team, const Arguments& a, const E
     team.sync();
   }
   unsigned char* scratch = team.shared() + a.scratch_offset;
-  LayerPart part = layer_part(team, a, slice.channels, reinterpret_cast<float*>(scratch),
-                              [&](std::int64_t c) { return moments_at(merged, c, a.spatial); });
+  const auto channels = static_cast<int>(slice.channels);
+  LayerPart part = layer_part(team, a, channels, reinterpret_cast<float*>(scratch),
+                              [&](int c) { return moments_at(merged, c, a.spatial); });
   if (!by_positions && e.blocks > 1) {
     part = exchange_layer(team, a, e, part, reinterpret_cast<float*>(scratch + kExchangeOffset));
   }
   const Statistics<float> layer = statistics_of(a, part);
-  for (std::int64_t c = team.thread(); c < slice.channels; c += team.threads()) {
+  for (int c = team.thread(); c < channels; c += team.threads()) {
     const ChannelParameters<float> used = c < team.threads() ? parameters : parameters_of(a, slice.first_channel + c);
     store_line<T>(merged, c, line_of<T>(affine_of(a, moments_at(merged, c, a.spatial), layer, used)));
   }
@@ -151,22 +168,22 @@ SN_HOST_DEVICE Planes constants_of_slice(Team& team, const Arguments& a, const E
 }
 
 // One sample's slice, read at x, which is shared memory or global.
-template <Layout kLayout, Epilogue kEpilogue, int V, typename I, typename T, typename Team, typename Fetch>
+template <Layout kLayout, Epilogue kEpilogue, Form kForm, int V, typename I, typename T, typename Team, typename Fetch>
 SN_HOST_DEVICE void normalize_slice(Team& team, const Arguments& a, const Exchange& e, const Slice<T>& slice,
                                     const ChannelParameters<float>& parameters, const T* x, I pitch, Fetch& fetch) {
   const Planes own = {reinterpret_cast<float*>(team.shared()), a.plane_floats};
   collect<kLayout, V, I>(team, a, slice, x, pitch, fetch, own);
-  const Planes constants = constants_of_slice(team, a, e, slice, parameters, own);
+  const Planes constants = constants_of_slice<kForm>(team, a, e, slice, parameters, own);
   // A block must neither overwrite its moments nor end while others of its cluster may still read them.
   if (e.cluster) team.cluster_leave();
   team.sync();
-  apply_slice<kLayout, kEpilogue, V, I>(team, slice, x, pitch, LoadLines<T>{constants});
+  apply_slice<kLayout, kEpilogue, 2, V, I>(team, slice, x, pitch, LoadLines<T>{constants});
   if (e.cluster) team.cluster_wait();
 }
 
-template <typename T, Layout kLayout, Epilogue kEpilogue, bool kResident, int V, typename Team>
+template <typename T, Layout kLayout, Epilogue kEpilogue, Form kForm, int V, typename Team>
 SN_HOST_DEVICE void fused(Team& team, const Arguments& a) {
-  const bool by_positions = a.split == static_cast<std::int32_t>(Split::kSpatial);
+  const bool by_positions = is_by_positions<kForm>(a);
   const bool cluster = a.tactic == static_cast<std::int32_t>(Tactic::kCluster);
   // A power of two, which spares a division.
   const std::int64_t rank = team.block() & (a.blocks_per_sample - 1);
@@ -175,24 +192,18 @@ SN_HOST_DEVICE void fused(Team& team, const Arguments& a) {
   const Range positions = piece(by_positions ? rank : 0, a.spatial_per_block, a.spatial);
   Exchange exchange = {group, rank, a.blocks_per_sample, 0, cluster};
   ChannelParameters<float> parameters = {};
-  if constexpr (kResident) {
+  if constexpr (kForm != Form::kRead) {
     auto* kept = reinterpret_cast<T*>(team.shared() + a.slice_offset);
     typename Team::Fetch fetch(team, team.shared() + a.scratch_offset + kFetchOffset);
     team.wait_for_earlier();
     for (std::int64_t sample = group; sample < a.batch; sample += a.groups, ++exchange.turn) {
       const Slice<T> slice = slice_of<kLayout, T>(a, sample, channels, positions);
       if (exchange.turn > 0) team.sync();
-      // Rows of memory: the channels', or the positions'.
-      if constexpr (kLayout == Layout::kLinear) {
-        fetch.begin(kept, slice.kept_pitch, slice.x, slice.pitch, slice.channels, slice.positions);
-      } else {
-        const std::int64_t stored = (slice.channels + V - 1) / V * V;
-        fetch.begin(kept, slice.kept_pitch, slice.x, slice.pitch, slice.positions, stored);
-      }
+      fetch_slice<kLayout, V>(fetch, kept, slice);
       // Asked for here, so that they are there when they are needed.
       if (team.thread() < channels.count) parameters = parameters_of(a, channels.first + team.thread());
-      normalize_slice<kLayout, kEpilogue, V, int>(team, a, exchange, slice, parameters, kept,
-                                                  static_cast<int>(slice.kept_pitch), fetch);
+      normalize_slice<kLayout, kEpilogue, kForm, V, int>(team, a, exchange, slice, parameters, kept,
+                                                         static_cast<int>(slice.kept_pitch), fetch);
       fetch.end();
     }
   } else {
@@ -202,83 +213,167 @@ SN_HOST_DEVICE void fused(Team& team, const Arguments& a) {
       const Slice<T> slice = slice_of<kLayout, T>(a, sample, channels, positions);
       if (exchange.turn > 0) team.sync();
       NoFetch fetch;
-      normalize_slice<kLayout, kEpilogue, V, std::int64_t>(team, a, exchange, slice, parameters, slice.x, slice.pitch,
-                                                           fetch);
+      normalize_slice<kLayout, kEpilogue, kForm, V, std::int64_t>(team, a, exchange, slice, parameters, slice.x,
+                                                                  slice.pitch, fetch);
     }
   }
 }
 
 // --- Two kernels --------------------------------------------------------------------------------------------------
 
-// An item is some channels of a part of a sample. Items go round the grid.
-template <typename T, Layout kLayout, int V, typename Team>
-SN_HOST_DEVICE void statistics(Team& team, const Arguments& a) {
-  team.wait_for_earlier();
-  const std::int64_t across = quotient(a.channels + a.channels_per_block - 1, a.channels_per_block);
-  const std::int64_t items = a.batch * a.blocks_per_sample * across;
-  for (std::int64_t item = team.block(); item < items; item += team.blocks()) {
-    const std::int64_t row = quotient(item, across);  // of (N, parts)
-    const Range channels = piece(item - row * across, a.channels_per_block, a.channels);
-    const Range positions = piece(remainder(row, a.blocks_per_sample), a.spatial_per_block, a.spatial);
-    const Slice<T> slice = slice_of<kLayout, T>(a, quotient(row, a.blocks_per_sample), channels, positions);
-    const Planes into = {reinterpret_cast<float*>(a.workspace) + row * a.channels * 2 + channels.first, a.channels};
-    NoFetch fetch;
-    collect<kLayout, V, std::int64_t>(team, a, slice, slice.x, slice.pitch, fetch, into);
+// The moments of one item's channels, into the workspace: of some channels of a part of a sample.
+template <typename T>
+struct Item {
+  Slice<T> slice;
+  Planes into;
+};
+
+template <Layout kLayout, typename T>
+SN_HOST_DEVICE Item<T> item_of(const Arguments& a, std::int64_t item) {
+  const std::int64_t row = quotient(item, a.across);  // of (N, parts)
+  const std::int64_t sample = quotient(row, a.blocks_per_sample);
+  const Range channels = piece(item - row * a.across, a.channels_per_block, a.channels);
+  const Range positions = piece(row - sample * a.blocks_per_sample, a.spatial_per_block, a.spatial);
+  return {slice_of<kLayout, T>(a, sample, channels, positions),
+          {reinterpret_cast<float*>(a.workspace) + row * a.channels * 2 + channels.first, a.channels}};
+}
+
+// One item, read at x.
+template <Layout kLayout, int V, typename I, typename T, typename Team, typename Fetch>
+SN_HOST_DEVICE void collect_item(Team& team, const Arguments& a, const Item<T>& item, const T* x, I pitch,
+                                 Fetch& fetch) {
+  if constexpr (kLayout == Layout::kLinear) {
+    collect<kLayout, V, I>(team, a, item.slice, x, pitch, fetch, item.into);
+  } else {
+    // Threads read there what others of them stored, so it is first in shared memory, and not in the workspace.
+    const Planes near = {reinterpret_cast<float*>(team.shared() + a.scratch_offset + kMomentsOffset),
+                         kItemChannelsLast};
+    collect<kLayout, V, I>(team, a, item.slice, x, pitch, fetch, near);
+    for (int c = team.thread(); c < static_cast<int>(item.slice.channels); c += team.threads()) {
+      item.into.plane(0)[c] = near.plane(0)[c];
+      item.into.plane(1)[c] = near.plane(1)[c];
+    }
+    team.sync();  // before the next item's
   }
 }
 
-// Moments of a sample's channels, from their parts.
-template <typename Team>
-struct MergedParts {
-  Team& team;
-  const Arguments& a;
-  const float* parts;  // of the sample
-  SN_HOST_DEVICE Moments<float> operator()(std::int64_t channel) const {
-    const float pivot = team.fresh(parts + channel);
-    const PartSums sums = sum_parts(
-        team, static_cast<int>(a.blocks_per_sample), 0, 1, pivot, a.channels,
-        [this](int part) { return static_cast<float>(piece(part, a.spatial_per_block, a.spatial).count); },
-        [this, channel](int part) { return parts + part * a.channels * 2 + channel; });
-    return moments_of(sums, pivot);
-  }
-};
-
-// The affine maps of channels of the slice, made as they are used.
-template <typename T, typename Team>
-struct MakeLines {
-  MergedParts<Team> merged;
-  Statistics<float> layer;
-  std::int64_t first_channel;
-  template <int V>
-  SN_HOST_DEVICE void operator()(std::int64_t channel, int count, Line<T> (&lines)[V]) const {
-    SN_UNROLL
-    for (int k = 0; k < V; ++k) {
-      const std::int64_t at = first_channel + channel + (k < count ? k : 0);
-      lines[k] = line_of<T>(affine_of(merged.a, merged(at), layer, parameters_of(merged.a, at)));
+// Items go round the grid.
+template <typename T, Layout kLayout, bool kResident, int V, typename Team>
+SN_HOST_DEVICE void statistics(Team& team, const Arguments& a) {
+  if constexpr (kResident) {
+    auto* kept = reinterpret_cast<T*>(team.shared() + a.slice_offset);
+    typename Team::Fetch fetch(team, team.shared() + a.scratch_offset + kFetchOffset);
+    team.wait_for_earlier();
+    team.let_next_begin();
+    for (std::int64_t i = team.block(); i < a.items; i += team.blocks()) {
+      const Item<T> item = item_of<kLayout, T>(a, i);
+      fetch_slice<kLayout, V>(fetch, kept, item.slice);
+      collect_item<kLayout, V, int>(team, a, item, kept, static_cast<int>(item.slice.kept_pitch), fetch);
+      fetch.end();
+    }
+  } else {
+    team.wait_for_earlier();
+    team.let_next_begin();
+    for (std::int64_t i = team.block(); i < a.items; i += team.blocks()) {
+      const Item<T> item = item_of<kLayout, T>(a, i);
+      NoFetch fetch;
+      collect_item<kLayout, V, std::int64_t>(team, a, item, item.slice.x, item.slice.pitch, fetch);
     }
   }
+}
+
+// Where the second kernel finds the moments of a sample's parts: in the workspace, or in a copy.
+template <typename Team>
+struct Parts {
+  Team& team;
+  const Arguments& a;
+  const float* base;  // of the sample's first part
+  bool kept;
+
+  SN_HOST_DEVICE const float* at(int part) const { return base + part * a.channels * 2; }
+  SN_HOST_DEVICE float read(const float* from) const { return kept ? *from : team.fresh(from); }
+
+  // Of one channel.
+  SN_HOST_DEVICE Moments<float> operator()(std::int64_t channel) const {
+    const float pivot = read(base + channel);
+    const PartSums sums = sum_parts(
+        [this](const float* from) { return read(from); }, static_cast<int>(a.blocks_per_sample), 0, 1, pivot,
+        a.channels, [this](int part) { return static_cast<float>(piece(part, a.spatial_per_block, a.spatial).count); },
+        [this, channel](int part) { return at(part) + channel; });
+    return moments_of(sums, pivot);
+  }
+
+  // Of `channels` channels from `first` on; as merge_channels.
+  SN_HOST_DEVICE void merge(std::int64_t first, int channels, const Planes& merged, float* fold) const {
+    merge_channels(
+        team, a, static_cast<int>(a.blocks_per_sample), channels, a.channels,
+        [this, first](int part) { return at(part) + first; }, [this](const float* from) { return read(from); }, merged,
+        fold);
+  }
 };
 
-// Slices go from the last to the first: what the statistics read last is what the L2 cache still holds.
+// From the moments of `count` channels in `planes`, of which the first is `first`, to their affine maps in their place.
+template <typename T, typename Team>
+SN_HOST_DEVICE void make_lines(Team& team, const Arguments& a, Statistics<float> layer, std::int64_t first, int count,
+                               const Planes& planes) {
+  constexpr int kUnroll = 4;  // parameters that are asked for at once
+  const int step = team.threads();
+  for (int c = team.thread(); c < count; c += kUnroll * step) {
+    ChannelParameters<float> parameters[kUnroll] = {};
+    SN_UNROLL
+    for (int u = 0; u < kUnroll; ++u) {
+      if (c + u * step < count) parameters[u] = parameters_of(a, first + c + u * step);
+    }
+    SN_UNROLL
+    for (int u = 0; u < kUnroll; ++u) {
+      const int at = c + u * step;
+      if (at < count) {
+        store_line<T>(planes, at, line_of<T>(affine_of(a, moments_at(planes, at, a.spatial), layer, parameters[u])));
+      }
+    }
+  }
+}
+
+// Slices go from the last to the first: what the statistics read last is what the L2 cache still holds. In shared
+// memory are the affine maps of all channels and the moments of all parts where these are few enough, else the maps of
+// the slice's channels alone.
 template <typename T, Layout kLayout, Epilogue kEpilogue, int V, typename Team>
 SN_HOST_DEVICE void normalize(Team& team, const Arguments& a) {
-  team.wait_for_earlier();
-  const std::int64_t across = quotient(a.channels + a.apply_channels - 1, a.apply_channels);
-  const std::int64_t along = quotient(a.spatial + a.apply_spatial - 1, a.apply_spatial);
-  const std::int64_t slices = a.batch * across * along;
+  const bool kept = a.keeps_moments != 0;
+  const std::int64_t slices = a.batch * a.apply_across * a.apply_along;
+  const std::int64_t moments = a.blocks_per_sample * a.channels * 2;  // of a sample
+  const Planes planes = {reinterpret_cast<float*>(team.shared()), a.plane_floats};
   auto* slots = reinterpret_cast<float*>(team.shared() + a.scratch_offset);
+  auto* fold = reinterpret_cast<float*>(team.shared() + a.fold_offset);
+  auto* copy = reinterpret_cast<float*>(team.shared() + a.slice_offset);
+  typename Team::Fetch fetch(team, team.shared() + a.scratch_offset + kFetchOffset);
+  team.wait_for_earlier();
   for (std::int64_t i = slices - 1 - team.block(); i >= 0; i -= team.blocks()) {
-    const std::int64_t sample = quotient(i, across * along);
-    team.sync();  // the slots may be in use
-    const float* parts = reinterpret_cast<const float*>(a.workspace) + sample * a.blocks_per_sample * a.channels * 2;
-    const MergedParts<Team> merged = {team, a, parts};
-    const Statistics<float> layer = statistics_of(a, layer_part(team, a, a.channels, slots, merged));
-    const std::int64_t row = quotient(i, across);
-    const Range channels = piece(i - row * across, a.apply_channels, a.channels);
-    const Range positions = piece(remainder(row, along), a.apply_spatial, a.spatial);
+    const std::int64_t row = quotient(i, a.apply_across);
+    const std::int64_t sample = quotient(row, a.apply_along);
+    const Range channels = piece(i - row * a.apply_across, a.apply_channels, a.channels);
+    const Range positions = piece(row - sample * a.apply_along, a.apply_spatial, a.spatial);
+    const float* parts = reinterpret_cast<const float*>(a.workspace) + sample * moments;
+    team.sync();  // all of the shared memory may be in use
+    if (kept) {
+      const auto floats = static_cast<int>(moments);
+      fetch.template begin<false>(copy, floats, parts, moments, 1, floats);
+      for (int piece = 0; piece < fetch.pieces(); ++piece) fetch.wait(piece);
+      fetch.end();
+    }
+    const Parts<Team> of_sample = {team, a, kept ? copy : parts, kept};
+    const std::int64_t first = kept ? 0 : channels.first;  // of the planes
+    of_sample.merge(first, static_cast<int>(kept ? a.channels : channels.count), planes, fold);
+    team.sync();
+    const LayerPart part = layer_part(team, a, a.channels, slots, [&](std::int64_t c) {
+      return kept ? moments_at(planes, c, a.spatial) : of_sample(c);
+    });
+    const Planes own = {planes.base + (channels.first - first), planes.stride};
+    make_lines<T>(team, a, statistics_of(a, part), channels.first, static_cast<int>(channels.count), own);
+    team.sync();
     const Slice<T> slice = slice_of<kLayout, T>(a, sample, channels, positions);
-    apply_slice<kLayout, kEpilogue, V, std::int64_t>(team, slice, slice.x, slice.pitch,
-                                                     MakeLines<T, Team>{merged, layer, channels.first});
+    constexpr int kUnroll = kEpilogue == Epilogue::kAddRelu ? 2 : 4;  // a residual counts as much as X
+    apply_slice<kLayout, kEpilogue, kUnroll, V, std::int64_t>(team, slice, slice.x, slice.pitch, LoadLines<T>{own});
   }
 }
 

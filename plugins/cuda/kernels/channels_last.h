@@ -15,17 +15,17 @@ template <int V>
 inline constexpr int kColumn = V > 1 ? 2 : 1;
 
 struct ColumnShare {
-  std::int64_t columns;       // vectors of the slice's channels
-  int width;                  // threads in a row
-  int rows;                   // positions in flight
-  std::int64_t first_column;  // of this thread
-  int row;                    // of this thread; none if it isn't below `rows`
+  int columns;       // vectors of the slice's channels
+  int width;         // threads in a row
+  int rows;          // positions in flight
+  int first_column;  // of this thread
+  int row;           // of this thread; none if it isn't below `rows`
 };
 
 template <int V, typename Team>
-SN_HOST_DEVICE ColumnShare column_share(Team& team, std::int64_t channels) {
-  const std::int64_t columns = most((channels + V - 1) / V, 1);
-  const int width = static_cast<int>(least(columns, team.threads()));
+SN_HOST_DEVICE ColumnShare column_share(Team& team, int channels) {
+  const int columns = channels > V ? (channels + V - 1) / V : 1;
+  const int width = columns < team.threads() ? columns : team.threads();
   return {columns, width, team.threads() / width, team.thread() % width, team.thread() / width};
 }
 
@@ -56,12 +56,23 @@ SN_HOST_DEVICE void column_sums(const T* x, I pitch, I positions, const ColumnSh
     SN_UNROLL
     for (int k = 0; k < W; ++k) add_sums(sums[k], branch[k]);
   }
+  // The rest: from memory asked for at once as well; from shared memory that would be more code than waiting.
+  constexpr int kRest = kIsFar<I> ? kUnroll - 1 : 1;
   Sums rest[W] = {};
   SN_NO_UNROLL
-  for (; left > 0; --left, at += step) {
-    const Vector<T, W> loaded = load<W>(at);
+  for (; left > 0; left -= kRest, at += kRest * step) {
+    Vector<T, W> loaded[kRest] = {};
     SN_UNROLL
-    for (int k = 0; k < W; ++k) add_value(rest[k], to_float(loaded.values[k]) - pivot[k]);
+    for (int u = 0; u < kRest; ++u) {
+      if (u < left) loaded[u] = load<W>(at + u * step);
+    }
+    SN_UNROLL
+    for (int u = 0; u < kRest; ++u) {
+      SN_UNROLL
+      for (int k = 0; k < W; ++k) {
+        if (u < left) add_value(rest[k], to_float(loaded[u].values[k]) - pivot[k]);
+      }
+    }
   }
   SN_UNROLL
   for (int k = 0; k < W; ++k) add_sums(sums[k], rest[k]);
@@ -71,7 +82,8 @@ SN_HOST_DEVICE void column_sums(const T* x, I pitch, I positions, const ColumnSh
 template <int W, typename I, typename T, typename Team, typename Fetch>
 SN_HOST_DEVICE bool collect_last(Team& team, const Slice<T>& slice, const T* x, I pitch, Fetch& fetch, float* fold,
                                  const Planes& into, bool again) {
-  const ColumnShare share = column_share<W>(team, slice.channels);
+  const auto channels = static_cast<int>(slice.channels);
+  const ColumnShare share = column_share<W>(team, channels);
   const auto count = static_cast<float>(slice.positions);
   // Rows that share a warp are added up by shuffles.
   const bool shuffles = share.width < 32 && (share.width & (share.width - 1)) == 0;
@@ -80,20 +92,19 @@ SN_HOST_DEVICE bool collect_last(Team& team, const Slice<T>& slice, const T* x, 
   fetch.wait(0);
   const auto at_once = static_cast<I>(least(fetch.rows_of_piece(), slice.positions));
   // With more than one row, a thread has one column at most; with one, it has the only one that is shuffled.
-  for (std::int64_t column = share.first_column; column < share.columns && share.row < share.rows;
-       column += share.width) {
+  for (int column = share.first_column; column < share.columns && share.row < share.rows; column += share.width) {
     float pivot[W] = {};
     Sums sums[W] = {};
     SN_UNROLL
     for (int k = 0; k < W; ++k) {
-      const std::int64_t channel = column * W + k;
-      if (again && channel < slice.channels) {
+      const int channel = column * W + k;
+      if (again && channel < channels) {
         pivot[k] = into.plane(0)[channel];
-      } else if (channel < slice.channels) {
-        pivot[k] = pivot_of(x + channel, pitch, at_once);
+      } else if (channel < channels) {
+        pivot[k] = pivot_of<I>(x + channel, pitch, at_once);
       }
     }
-    if (slice.channels > 0) {
+    if (channels > 0) {
       SN_NO_UNROLL
       for (int piece = 0; piece < fetch.pieces(); ++piece) {
         if (piece > 0) fetch.wait(piece);
@@ -115,21 +126,21 @@ SN_HOST_DEVICE bool collect_last(Team& team, const Slice<T>& slice, const T* x, 
     const bool folds = !shuffles || team.lane() < share.width;
     SN_UNROLL
     for (int k = 0; k < W; ++k) {
-      const std::int64_t channel = column * W + k;
+      const int channel = column * W + k;
       if (folded > 1) {
         if (folds) {
           fold[((row * W + k) * 2) * share.width + column] = sums[k].sum;
           fold[((row * W + k) * 2 + 1) * share.width + column] = sums[k].squares;
-          if (!again && row == 0 && channel < slice.channels) into.plane(0)[channel] = pivot[k];
+          if (!again && row == 0 && channel < channels) into.plane(0)[channel] = pivot[k];
         }
-      } else if (folds && channel < slice.channels) {
+      } else if (folds && channel < channels) {
         bad |= store_moments(sums[k], count, pivot[k], into, channel);
       }
     }
   }
   if (folded == 1) return bad;
   team.sync();
-  for (int channel = team.thread(); channel < slice.channels; channel += team.threads()) {
+  for (int channel = team.thread(); channel < channels; channel += team.threads()) {
     const float* at = fold + (channel % W * 2) * share.width + channel / W;
     Sums sums = {};
     for (int row = 0; row < folded; ++row, at += 2 * W * share.width) {
@@ -141,19 +152,21 @@ SN_HOST_DEVICE bool collect_last(Team& team, const Slice<T>& slice, const T* x, 
   return bad;
 }
 
-// `kCount` positions of one column, one step apart in each tensor.
-template <Epilogue kEpilogue, int kCount, int V, typename I, typename T>
+// `count` positions of one column, kUnroll at most, one step apart in each tensor. All are asked for at once.
+template <Epilogue kEpilogue, int kUnroll, int V, typename I, typename T>
 SN_HOST_DEVICE void apply_positions(const T* x, I step, const T* residual, T* y, I y_step, const Line<T> (&lines)[V],
-                                    int valid) {
-  Vector<T, V> values[kCount];
-  Vector<T, V> added[kCount];
+                                    int valid, I count) {
+  Vector<T, V> values[kUnroll] = {};
+  Vector<T, V> added[kUnroll] = {};
   SN_UNROLL
-  for (int u = 0; u < kCount; ++u) {
+  for (int u = 0; u < kUnroll; ++u) {
+    if (u >= count) break;
     values[u] = load<V>(x + u * step);
     if constexpr (kEpilogue == Epilogue::kAddRelu) added[u] = load<V>(residual + u * y_step);
   }
   SN_UNROLL
-  for (int u = 0; u < kCount; ++u) {
+  for (int u = 0; u < kUnroll; ++u) {
+    if (u >= count) break;
     Vector<T, V> result = finished<kEpilogue>(lines, values[u], added[u]);
     if (valid < V) {  // not computed from the padding, which may hold a NaN
       SN_UNROLL
@@ -168,26 +181,25 @@ SN_HOST_DEVICE void apply_positions(const T* x, I step, const T* residual, T* y,
 // Y's padding behind the last vector that holds a channel.
 template <int V, typename T, typename Team>
 SN_HOST_DEVICE void zero_padding(Team& team, const Slice<T>& slice, const ColumnShare& share) {
-  const std::int64_t first = share.columns * V;
+  const std::int64_t first = std::int64_t{share.columns} * V;
   const std::int64_t extra = slice.channels + slice.padding - first;
   if (extra <= 0) return;
-  for (std::int64_t i = team.thread(); i < slice.positions * extra; i += team.threads()) {
-    slice.y[quotient(i, extra) * slice.pitch + first + remainder(i, extra)] = from_float<T>(0.0F);
+  for (std::int64_t p = team.thread(); p < slice.positions; p += team.threads()) {
+    for (std::int64_t c = 0; c < extra; ++c) slice.y[p * slice.pitch + first + c] = from_float<T>(0.0F);
   }
 }
 
 // As apply_linear; constants(first, count, lines) gives V channels' lines, of which `count` exist.
-template <Epilogue kEpilogue, int V, typename I, typename T, typename Team, typename Constants>
+template <Epilogue kEpilogue, int kUnroll, int V, typename I, typename T, typename Team, typename Constants>
 SN_HOST_DEVICE void apply_last(Team& team, const Slice<T>& slice, const T* x, I pitch, Constants constants) {
-  constexpr int kUnroll = 2;
   if (slice.channels == 0) return;
-  const ColumnShare share = column_share<V>(team, slice.channels);
+  const auto channels = static_cast<int>(slice.channels);
+  const ColumnShare share = column_share<V>(team, channels);
   const auto y_pitch = static_cast<I>(slice.pitch);
   const I step = share.rows * pitch;
   const I y_step = share.rows * y_pitch;
-  for (std::int64_t column = share.first_column; column < share.columns && share.row < share.rows;
-       column += share.width) {
-    const auto valid = static_cast<int>(least(slice.channels - column * V, V));
+  for (int column = share.first_column; column < share.columns && share.row < share.rows; column += share.width) {
+    const int valid = channels - column * V < V ? channels - column * V : V;
     Line<T> lines[V];
     constants(column * V, valid, lines);
     const T* from = x + (column * V + share.row * pitch);
@@ -195,13 +207,13 @@ SN_HOST_DEVICE void apply_last(Team& team, const Slice<T>& slice, const T* x, I 
     const T* residual = kEpilogue == Epilogue::kAddRelu ? slice.residual + offset : from;
     T* y = slice.y + offset;
     I left = (static_cast<I>(slice.positions) - share.row + share.rows - 1) / share.rows;
-    for (; left >= kUnroll; left -= kUnroll) {
-      apply_positions<kEpilogue, kUnroll, V, I>(from, step, residual, y, y_step, lines, valid);
+    SN_NO_UNROLL
+    for (; left > 0; left -= kUnroll) {
+      apply_positions<kEpilogue, kUnroll, V, I>(from, step, residual, y, y_step, lines, valid, left);
       from += kUnroll * step;
       if constexpr (kEpilogue == Epilogue::kAddRelu) residual += kUnroll * y_step;
       y += kUnroll * y_step;
     }
-    if (left > 0) apply_positions<kEpilogue, 1, V, I>(from, step, residual, y, y_step, lines, valid);
   }
   zero_padding<V>(team, slice, share);
 }

@@ -31,36 +31,41 @@ class DeviceTeam::Fetch {
 #endif
   }
 
-  template <typename T>
-  SN_DEVICE void begin(T* to, std::int64_t to_pitch, const T* from, std::int64_t pitch, std::int64_t rows,
-                       std::int64_t elements) {
-    const auto size = static_cast<std::int64_t>(sizeof(T));
-    std::int64_t all = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(from)) | rows * elements * size;
+  // With kAligned all addresses and sizes are multiples of 16 bytes; without, they are looked at.
+  template <bool kAligned, typename T>
+  SN_DEVICE void begin(T* to, int to_pitch, const T* from, std::int64_t pitch, int rows, int elements) {
+    const unsigned bytes = static_cast<unsigned>(rows * elements) * static_cast<unsigned>(sizeof(T));
     const bool one = rows <= 1 || (pitch == elements && to_pitch == elements);
-    if (!one) all |= (elements | pitch | to_pitch) * size;
     pieces_ = 1;
     rows_of_piece_ = rows;
     bulk_ = false;
-    if (rows == 0 || elements == 0) return;  // the block has no share
-    if ((all & 15) != 0) {
-      copy<1>(to, to_pitch, from, pitch, static_cast<int>(rows), static_cast<int>(elements));
+    if (bytes == 0) return;  // the block has no share
+    if constexpr (!kAligned) {
+      unsigned all = static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(from)) | bytes;
+      const auto low = static_cast<unsigned>(pitch);  // enough to tell a multiple of 16
+      if (!one) all |= (static_cast<unsigned>(elements | to_pitch) | low) * static_cast<unsigned>(sizeof(T));
+      if ((all & 15) != 0) return copy<1>(to, to_pitch, from, pitch, rows, elements);
+    }
 #if __CUDA_ARCH__ >= 900
-    } else if (one) {
+    if (one) {
       bulk_ = true;
       // Of eight rows, whatever their size, so that all pieces begin at a multiple of 16 bytes; of some thousand bytes.
-      const std::int64_t least_rows = quotient(4096, elements * size) + 1;
-      rows_of_piece_ = (most(quotient(rows + kPieces - 1, kPieces), least_rows) + 7) / 8 * 8;
-      pieces_ = static_cast<int>(quotient(rows + rows_of_piece_ - 1, rows_of_piece_));
-      copy_bulk(reinterpret_cast<unsigned char*>(to), reinterpret_cast<const unsigned char*>(from),
-                static_cast<unsigned>(rows_of_piece_ * elements * size), static_cast<unsigned>(rows * elements * size));
-#endif
-    } else {
-      copy<kFullVector<T>>(to, to_pitch, from, pitch, static_cast<int>(rows), static_cast<int>(elements));
+      const unsigned row = static_cast<unsigned>(elements) * static_cast<unsigned>(sizeof(T));
+      const unsigned least_rows = 4096U / row + 1U;
+      const unsigned eighth = (static_cast<unsigned>(rows) + kPieces - 1U) / kPieces;
+      const unsigned in_piece = ((eighth > least_rows ? eighth : least_rows) + 7U) / 8U * 8U;
+      rows_of_piece_ = static_cast<int>(in_piece);
+      pieces_ = static_cast<int>((static_cast<unsigned>(rows) + in_piece - 1U) / in_piece);
+      copy_bulk(reinterpret_cast<unsigned char*>(to), reinterpret_cast<const unsigned char*>(from), in_piece * row,
+                bytes);
+      return;
     }
+#endif
+    copy<kFullVector<T>>(to, to_pitch, from, pitch, rows, elements);
   }
 
   SN_DEVICE int pieces() const { return pieces_; }
-  SN_DEVICE std::int64_t rows_of_piece() const { return rows_of_piece_; }
+  SN_DEVICE int rows_of_piece() const { return rows_of_piece_; }
 
   // Each piece, in their order, by all threads.
   SN_DEVICE void wait(int piece) {
@@ -76,13 +81,13 @@ class DeviceTeam::Fetch {
   // Before the next `begin`.
   SN_DEVICE void end() {
 #if __CUDA_ARCH__ >= 900
-    if (bulk_) parities_ ^= (1U << pieces_) - 1U;
+    if (bulk_) parities_ ^= (1U << static_cast<unsigned>(pieces_)) - 1U;
 #endif
   }
 
  private:
   template <int V, typename T>
-  SN_DEVICE void copy(T* to, std::int64_t to_pitch, const T* from, std::int64_t pitch, int rows, int elements) {
+  SN_DEVICE void copy(T* to, int to_pitch, const T* from, std::int64_t pitch, int rows, int elements) {
     const int across = elements / V;
     const int width = across < team_.threads() ? across : team_.threads();
     const int step = team_.threads() / width;
@@ -148,9 +153,9 @@ class DeviceTeam::Fetch {
   unsigned barrier_ = 0;
   unsigned parities_ = 0;  // a bit for each piece: of the phase that is waited for
 #endif
-  static constexpr int kPieces = 8;
+  static constexpr unsigned kPieces = 8;
   int pieces_ = 1;
-  std::int64_t rows_of_piece_ = 0;
+  int rows_of_piece_ = 0;
   bool bulk_ = false;
   const DeviceTeam& team_;
 };

@@ -33,26 +33,34 @@ class DeviceTeam {
 #endif
   }
 
+  // Once all blocks have said so, the next kernel in the stream may begin: as far as its own `wait_for_earlier`, which
+  // still waits for the end of this one.
+  SN_DEVICE void let_next_begin() const {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+  }
+
   SN_DEVICE void sync() const { __syncthreads(); }
   SN_DEVICE bool any(bool mine) const { return __syncthreads_or(mine) != 0; }  // of the block's threads; synchronises
   SN_DEVICE float shuffle_xor(float value, int mask) const { return __shfl_xor_sync(0xFFFFFFFFU, value, mask); }
 
-  // A value that another block wrote since this kernel began: not from the L1 cache, which isn't coherent. Shared
-  // memory has none.
-  SN_DEVICE float fresh(const float* from) const {
-#if __CUDA_ARCH__ >= 900
-    if (!__isGlobal(from)) {
-      float value;
-      asm volatile("ld.relaxed.cluster.f32 %0, [%1];" : "=f"(value) : "l"(from) : "memory");
-      return value;
-    }
-#endif
-    return __ldcg(from);
-  }
+  // A value in global memory that another block wrote since this kernel began: not from the L1 cache, which isn't
+  // coherent.
+  SN_DEVICE float fresh(const float* from) const { return __ldcg(from); }
 
   class Fetch;  // device_fetch.h
 
-  // --- Clusters, from compute capability 9.0 on; the planning asks for none below ---
+  // Blocks of one sample meet in one of two ways, and code for the other needn't be there: the planning asks for
+  // clusters from compute capability 9.0 on, and for cooperative launches below.
+#if __CUDA_ARCH__ >= 900
+  static constexpr bool kHasClusters = true;
+#else
+  static constexpr bool kHasClusters = false;
+#endif
+  static constexpr bool kIsCooperative = !kHasClusters;
+
+  // --- Clusters ---
 
   SN_DEVICE void cluster_arrive() const {
 #if __CUDA_ARCH__ >= 900
@@ -86,6 +94,18 @@ class DeviceTeam {
 #else
     __trap();
     return own;
+#endif
+  }
+
+  // What is there.
+  SN_DEVICE float of_peer(const float* from) const {
+#if __CUDA_ARCH__ >= 900
+    float value;
+    asm volatile("ld.relaxed.cluster.f32 %0, [%1];" : "=f"(value) : "l"(from) : "memory");
+    return value;
+#else
+    __trap();
+    return *from;
 #endif
   }
 

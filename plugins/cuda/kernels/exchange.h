@@ -16,10 +16,16 @@ struct Exchange {
   bool cluster;
 };
 
+// Whether the blocks are a cluster; known to the compiler, but for the host.
+template <typename Team>
+SN_HOST_DEVICE bool is_cluster(const Exchange& e) {
+  return Team::kHasClusters && (!Team::kIsCooperative || e.cluster);
+}
+
 // Everything that was stored before is seen by the other blocks after it. For all threads of the block.
 template <typename Team>
 SN_HOST_DEVICE void meet(Team& team, const Arguments& a, const Exchange& e) {
-  if (e.cluster) {
+  if (is_cluster<Team>(e)) {
     team.cluster_arrive();
     team.cluster_wait();
   } else {
@@ -43,7 +49,9 @@ struct LayerPart {
 // `slot` is in shared memory, for 8 floats. Everything that another block stored is asked for at once: it is far away.
 template <typename Team>
 SN_HOST_DEVICE LayerPart exchange_layer(Team& team, const Arguments& a, const Exchange& e, LayerPart own, float* slot) {
-  float* mine = e.cluster ? slot : message(a, e, e.rank, kLayerBytes);
+  const bool cluster = is_cluster<Team>(e);
+  const auto read = [&](const float* from) { return cluster ? team.of_peer(from) : team.fresh(from); };
+  float* mine = cluster ? slot : message(a, e, e.rank, kLayerBytes);
   if (team.thread() == 0) {
     mine[0] = own.mean;
     mine[1] = own.m2;
@@ -51,21 +59,21 @@ SN_HOST_DEVICE LayerPart exchange_layer(Team& team, const Arguments& a, const Ex
   }
   meet(team, a, e);
   if (team.warp() == 0) {
-    constexpr int kRounds = kMaxBlocksPerSample / 32;
+    constexpr int kRounds = Team::kIsCooperative ? kMaxBlocksPerSample / 32 : 1;  // a cluster has 16 at most
     float mean[kRounds] = {};
     float m2[kRounds] = {};
     float var_sum[kRounds] = {};
     float count[kRounds] = {};
     // Block 0 has channels in any case, and its mean is among theirs.
-    const float pivot = team.fresh(e.cluster ? team.peer(slot, 0) : message(a, e, 0, kLayerBytes));
+    const float pivot = read(cluster ? team.peer(slot, 0) : message(a, e, 0, kLayerBytes));
     SN_UNROLL
     for (int round = 0; round < kRounds; ++round) {
       const int rank = team.lane() + 32 * round;
       if (rank >= e.blocks) break;
-      const float* from = e.cluster ? team.peer(slot, rank) : message(a, e, rank, kLayerBytes);
-      mean[round] = team.fresh(from);
-      m2[round] = team.fresh(from + 1);
-      var_sum[round] = team.fresh(from + 2);
+      const float* from = cluster ? team.peer(slot, rank) : message(a, e, rank, kLayerBytes);
+      mean[round] = read(from);
+      m2[round] = read(from + 1);
+      var_sum[round] = read(from + 2);
       count[round] = static_cast<float>(piece(rank, a.channels_per_block, a.channels).count);
     }
     float shift[1] = {};
@@ -101,8 +109,8 @@ struct PartSums {
   float count, distances, squares, m2;
 };
 
-template <typename Team, typename Count, typename Where>
-SN_HOST_DEVICE PartSums sum_parts(Team& team, int parts, int first, int step, float pivot, std::int64_t plane,
+template <typename Read, typename Count, typename Where>
+SN_HOST_DEVICE PartSums sum_parts(Read read, int parts, int first, int step, float pivot, std::int64_t plane,
                                   Count count, Where where) {
   constexpr int kUnroll = 4;
   PartSums sums = {};
@@ -114,8 +122,8 @@ SN_HOST_DEVICE PartSums sum_parts(Team& team, int parts, int first, int step, fl
       const int part = first + u * step;
       if (part < parts) {
         const float* from = where(part);
-        mean[u] = team.fresh(from);
-        m2[u] = team.fresh(from + plane);
+        mean[u] = read(from);
+        m2[u] = read(from + plane);
       }
     }
     SN_UNROLL
@@ -140,61 +148,72 @@ SN_HOST_DEVICE Moments<float> moments_of(const PartSums& sums, float pivot) {
   return {sums.count, pivot + offset, sums.m2 + (between < 0.0F ? 0.0F : between)};
 }
 
-// The moments of every channel, from those of each block's positions: a mean and an M2 in `own`, which the caller's
-// threads have stored and synchronised, into `merged`. Neighbouring threads take neighbouring channels, so that what
-// they read of another block is one access; where there are threads enough, several share a channel's blocks. `fold`
-// has room for four floats of each thread.
-template <typename Team>
-SN_HOST_DEVICE void exchange_channels(Team& team, const Arguments& a, const Exchange& e, const Planes& own,
-                                      const Planes& merged, float* fold) {
-  const std::int64_t bytes = (a.channels * kMomentsBytes + 15) / 16 * 16;
-  if (!e.cluster) {
-    float* mine = message(a, e, e.rank, bytes);
-    for (std::int64_t c = team.thread(); c < a.channels; c += team.threads()) {
-      mine[c] = own.plane(0)[c];
-      mine[a.channels + c] = own.plane(1)[c];
-    }
-  }
-  meet(team, a, e);
-  const auto parts = static_cast<int>(e.blocks);
-  const auto width = static_cast<int>(least(a.channels, team.threads()));
-  const int groups = static_cast<int>(least(team.threads() / width, parts));
+// The moments of some channels, from those of all parts of their positions, into `merged`: at(part) is where the first
+// channel's mean lies, M2s `plane` floats behind the means, and read(address) takes one. Neighbouring threads take
+// neighbouring channels, so that what they read of a part is one access; where there are threads enough, several share
+// a channel's parts. `fold` has room for four floats of each thread. The caller has to synchronise before others may
+// use what was stored.
+template <typename Team, typename At, typename Read>
+SN_HOST_DEVICE void merge_channels(Team& team, const Arguments& a, int parts, int channels, std::int64_t plane, At at,
+                                   Read read, const Planes& merged, float* fold) {
+  const auto count = [&a](int part) { return static_cast<float>(piece(part, a.spatial_per_block, a.spatial).count); };
+  const int width = channels < team.threads() ? channels : team.threads();
+  const int groups = team.threads() / width < parts ? team.threads() / width : parts;
   const int group = team.thread() / width;
-  const auto where = [&](int rank) { return e.cluster ? team.peer(own.base, rank) : message(a, e, rank, bytes); };
-  for (std::int64_t c = team.thread() % width; c < a.channels && group < groups; c += width) {
-    const float pivot = team.fresh(where(0) + c);
-    PartSums sums = sum_parts(
-        team, parts, group, groups, pivot, e.cluster ? own.stride : a.channels,
-        [&](int rank) { return static_cast<float>(piece(rank, a.spatial_per_block, a.spatial).count); },
-        [&](int rank) { return where(rank) + c; });
+  for (int c = team.thread() % width; c < channels && group < groups; c += width) {
+    const float pivot = read(at(0) + c);
+    const PartSums sums =
+        sum_parts(read, parts, group, groups, pivot, plane, count, [&at, c](int part) { return at(part) + c; });
     if (groups == 1) {
       const Moments<float> total = moments_of(sums, pivot);
       merged.plane(0)[c] = total.mean;
       merged.plane(1)[c] = total.m2;
     } else {
-      float* at = fold + group * 4 * width + c;
-      at[0] = sums.count;
-      at[width] = sums.distances;
-      at[2 * width] = sums.squares;
-      at[3 * width] = sums.m2;
+      float* slot = fold + group * 4 * width + c;
+      slot[0] = sums.count;
+      slot[width] = sums.distances;
+      slot[2 * width] = sums.squares;
+      slot[3 * width] = sums.m2;
       if (group == 0) merged.plane(0)[c] = pivot;
     }
   }
   if (groups == 1) return;
   team.sync();
-  for (std::int64_t c = team.thread(); c < a.channels; c += team.threads()) {
+  for (int c = team.thread(); c < channels; c += team.threads()) {
     PartSums sums = {};
     for (int i = 0; i < groups; ++i) {
-      const float* at = fold + i * 4 * width + c;
-      sums.count += at[0];
-      sums.distances += at[width];
-      sums.squares += at[2 * width];
-      sums.m2 += at[3 * width];
+      const float* slot = fold + i * 4 * width + c;
+      sums.count += slot[0];
+      sums.distances += slot[width];
+      sums.squares += slot[2 * width];
+      sums.m2 += slot[3 * width];
     }
     const Moments<float> total = moments_of(sums, merged.plane(0)[c]);
     merged.plane(0)[c] = total.mean;
     merged.plane(1)[c] = total.m2;
   }
+}
+
+// The moments of every channel, from those of each block's positions: a mean and an M2 in `own`, which the caller's
+// threads have stored and synchronised, into `merged`. As merge_channels.
+template <typename Team>
+SN_HOST_DEVICE void exchange_channels(Team& team, const Arguments& a, const Exchange& e, const Planes& own,
+                                      const Planes& merged, float* fold) {
+  const auto channels = static_cast<int>(a.channels);  // all are in shared memory
+  const std::int64_t bytes = (a.channels * kMomentsBytes + 15) / 16 * 16;
+  const bool cluster = is_cluster<Team>(e);
+  if (!cluster) {
+    float* mine = message(a, e, e.rank, bytes);
+    for (int c = team.thread(); c < channels; c += team.threads()) {
+      mine[c] = own.plane(0)[c];
+      mine[channels + c] = own.plane(1)[c];
+    }
+  }
+  meet(team, a, e);
+  merge_channels(
+      team, a, static_cast<int>(e.blocks), channels, cluster ? own.stride : a.channels,
+      [&](int rank) { return cluster ? team.peer(own.base, rank) : message(a, e, rank, bytes); },
+      [&](const float* from) { return cluster ? team.of_peer(from) : team.fresh(from); }, merged, fold);
 }
 
 }  // namespace sn_deploy::cuda

@@ -10,21 +10,22 @@ namespace sn_deploy::cuda {
 namespace {
 
 inline constexpr int kTwoKernelsThreads = 256;
+inline constexpr int kTwoKernelsBlocks = 3;  // on a multiprocessor: 80 registers a thread, of which none are spilled
 
-template <typename T, Layout kLayout, Epilogue kEpilogue, bool kResident, int V>
+template <typename T, Layout kLayout, Epilogue kEpilogue, Form kForm, int V>
 __global__ void __launch_bounds__(kMaxThreads) fused_kernel(const __grid_constant__ Arguments arguments) {
   DeviceTeam team;
-  fused<T, kLayout, kEpilogue, kResident, V>(team, arguments);
+  fused<T, kLayout, kEpilogue, kForm, V>(team, arguments);
 }
 
-template <typename T, Layout kLayout, int V>
+template <typename T, Layout kLayout, bool kResident, int V>
 __global__ void __launch_bounds__(kTwoKernelsThreads) statistics_kernel(const __grid_constant__ Arguments arguments) {
   DeviceTeam team;
-  statistics<T, kLayout, V>(team, arguments);
+  statistics<T, kLayout, kResident, V>(team, arguments);
 }
 
 template <typename T, Layout kLayout, Epilogue kEpilogue, int V>
-__global__ void __launch_bounds__(kTwoKernelsThreads) normalize_kernel(const __grid_constant__ Arguments arguments) {
+__global__ void __launch_bounds__(kTwoKernelsThreads, kTwoKernelsBlocks) normalize_kernel(const __grid_constant__ Arguments arguments) {
   DeviceTeam team;
   normalize<T, kLayout, kEpilogue, V>(team, arguments);
 }
@@ -40,10 +41,11 @@ void fill(Kernels* kernels) {
   constexpr int V = kFullVector<T>;
   const auto layout = static_cast<int>(kLayout);
   const auto epilogue = static_cast<int>(kEpilogue);
-  kernels->fused[0][epilogue][layout][0] = fused_kernel<T, kLayout, kEpilogue, false, 1>;
-  kernels->fused[0][epilogue][layout][1] = fused_kernel<T, kLayout, kEpilogue, false, V>;
-  kernels->fused[1][epilogue][layout][0] = fused_kernel<T, kLayout, kEpilogue, true, 1>;
-  kernels->fused[1][epilogue][layout][1] = fused_kernel<T, kLayout, kEpilogue, true, V>;
+  kernels->fused[0][epilogue][layout][1] = fused_kernel<T, kLayout, kEpilogue, Form::kRead, V>;
+  kernels->fused[1][epilogue][layout][0] = fused_kernel<T, kLayout, kEpilogue, Form::kKeptByChannels, 1>;
+  kernels->fused[1][epilogue][layout][1] = fused_kernel<T, kLayout, kEpilogue, Form::kKeptByChannels, V>;
+  kernels->fused[2][epilogue][layout][0] = fused_kernel<T, kLayout, kEpilogue, Form::kKeptByPositions, 1>;
+  kernels->fused[2][epilogue][layout][1] = fused_kernel<T, kLayout, kEpilogue, Form::kKeptByPositions, V>;
   kernels->normalize[epilogue][layout][0] = normalize_kernel<T, kLayout, kEpilogue, 1>;
   kernels->normalize[epilogue][layout][1] = normalize_kernel<T, kLayout, kEpilogue, V>;
 }
@@ -53,8 +55,12 @@ void fill(Kernels* kernels) {
   fill<T, kLayout, Epilogue::kNone>(kernels);
   fill<T, kLayout, Epilogue::kRelu>(kernels);
   fill<T, kLayout, Epilogue::kAddRelu>(kernels);
-  kernels->statistics[static_cast<int>(kLayout)][0] = statistics_kernel<T, kLayout, 1>;
-  kernels->statistics[static_cast<int>(kLayout)][1] = statistics_kernel<T, kLayout, kFullVector<T>>;
+  constexpr int V = kFullVector<T>;
+  const auto layout = static_cast<int>(kLayout);
+  kernels->statistics[0][layout][0] = statistics_kernel<T, kLayout, false, 1>;
+  kernels->statistics[0][layout][1] = statistics_kernel<T, kLayout, false, V>;
+  kernels->statistics[1][layout][0] = statistics_kernel<T, kLayout, true, 1>;
+  kernels->statistics[1][layout][1] = statistics_kernel<T, kLayout, true, V>;
 }
 
 template <typename T>

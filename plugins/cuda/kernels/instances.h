@@ -9,9 +9,10 @@ namespace sn_deploy::cuda {
 using Kernel = void (*)(Arguments);
 
 struct Kernels {
-  // [resident][epilogue][layout][0: single elements, 1: vectors of 16 bytes], as far as they apply
-  Kernel fused[2][3][2][2];
-  Kernel statistics[2][2];
+  // [form or resident][epilogue][layout][0: single elements, 1: vectors of 16 bytes], as far as they apply; no plan
+  // asks for slices that are read where they lie in single elements
+  Kernel fused[3][3][2][2];
+  Kernel statistics[2][2][2];
   Kernel normalize[3][2][2];
   Kernel row[2];
 };

@@ -33,12 +33,23 @@ SN_HOST_DEVICE Sums row_sums(const T* row, I elements, I first, I step, float pi
     }
     add_sums(sums, branch);
   }
+  // The rest: from memory asked for at once as well; from shared memory that would be more code than waiting.
+  constexpr int kRest = kIsFar<I> ? kUnroll - 1 : 1;
   Sums rest = {};
   SN_NO_UNROLL
-  for (; j < vectors; j += step) {
-    const Vector<T, V> loaded = load<V>(row + j * V);
+  for (; j < vectors; j += kRest * step) {
+    Vector<T, V> loaded[kRest] = {};
     SN_UNROLL
-    for (int k = 0; k < V; ++k) add_value(rest, to_float(loaded.values[k]) - pivot);
+    for (int u = 0; u < kRest; ++u) {
+      if (j + u * step < vectors) loaded[u] = load<V>(row + (j + u * step) * V);
+    }
+    SN_UNROLL
+    for (int u = 0; u < kRest; ++u) {
+      SN_UNROLL
+      for (int k = 0; k < V; ++k) {
+        if (j + u * step < vectors) add_value(rest, to_float(loaded[u].values[k]) - pivot);
+      }
+    }
   }
   add_sums(sums, rest);
   return sums;
@@ -46,9 +57,9 @@ SN_HOST_DEVICE Sums row_sums(const T* row, I elements, I first, I step, float pi
 
 // How many threads work on a row: a power of two, four at least, so that all rows are worked on at once if they can be.
 template <typename Team>
-SN_HOST_DEVICE int threads_of_row(Team& team, std::int64_t rows) {
+SN_HOST_DEVICE int threads_of_row(Team& team, int rows) {
   int threads = 4;
-  while (2 * threads * most(rows, 1) <= team.threads()) threads *= 2;
+  while (2 * threads * (rows > 0 ? rows : 1) <= team.threads()) threads *= 2;
   return threads;
 }
 
@@ -58,22 +69,23 @@ SN_HOST_DEVICE int threads_of_row(Team& team, std::int64_t rows) {
 template <int V, typename I, typename T, typename Team, typename Fetch>
 SN_HOST_DEVICE bool collect_linear(Team& team, const Slice<T>& slice, const T* x, I pitch, Fetch& fetch, float* slots,
                                    const Planes& into, bool again) {
-  const int threads = threads_of_row(team, slice.channels);
+  const auto channels = static_cast<int>(slice.channels);
+  const int threads = threads_of_row(team, channels);
   const int rows = team.threads() / threads;  // at once; with several warps for each, that is all
   const int own_row = team.thread() / threads;
   const int part = team.thread() % threads;
   const auto count = static_cast<float>(slice.positions);
   bool bad = false;
   int waited = 0;  // pieces
-  for (std::int64_t first = 0; first < slice.channels; first += rows) {
+  for (int first = 0; first < channels; first += rows) {
     while (waited < fetch.pieces() && waited * fetch.rows_of_piece() < first + rows) fetch.wait(waited++);
-    const std::int64_t c = first + own_row;
-    const bool active = own_row < rows && c < slice.channels;
+    const int c = first + own_row;
+    const bool active = own_row < rows && c < channels;
     Sums sums = {};
     float pivot = 0.0F;
     if (active) {
       const T* row = x + c * pitch;
-      pivot = again ? into.plane(0)[c] : pivot_of(row, 1, slice.positions);
+      pivot = again ? into.plane(0)[c] : pivot_of<I>(row, 1, static_cast<I>(slice.positions));
       sums = row_sums<V, I>(row, static_cast<I>(slice.positions), part, threads, pivot);
     }
     for (int mask = 1; mask < (threads < 32 ? threads : 32); mask *= 2) {
@@ -104,60 +116,62 @@ struct RowShare {
 };
 
 template <typename Team>
-SN_HOST_DEVICE RowShare row_share(Team& team, std::int64_t rows) {
+SN_HOST_DEVICE RowShare row_share(Team& team, int rows) {
   const int warps = team.warps();
-  const int parts = rows >= warps ? 1 : warps / static_cast<int>(most(rows, 1));
+  const int parts = rows >= warps || rows == 0 ? 1 : warps / rows;
   // With several warps on a row, those that are left over (where parts doesn't divide the warps) have no row.
   const int step = warps / parts;
   return {team.warp() / parts, step, (team.warp() % parts) * 32 + team.lane(), parts * 32};
 }
 
-// `kCount` vectors, `step` vectors apart: y = finish(apply(x)).
-template <Epilogue kEpilogue, int kCount, int V, typename I, typename T>
-SN_HOST_DEVICE void apply_vectors(const T* x, const T* residual, T* y, I step, const Line<T> (&lines)[V]) {
-  Vector<T, V> values[kCount];
-  Vector<T, V> added[kCount];
+// Of the `left` vectors from the first on each `step`th, kUnroll at most: y = finish(apply(x)). All are asked for
+// at once.
+template <Epilogue kEpilogue, int kUnroll, int V, typename I, typename T>
+SN_HOST_DEVICE void apply_vectors(const T* x, const T* residual, T* y, I step, const Line<T> (&lines)[V], I left) {
+  Vector<T, V> values[kUnroll] = {};
+  Vector<T, V> added[kUnroll] = {};
   SN_UNROLL
-  for (int u = 0; u < kCount; ++u) {
+  for (int u = 0; u < kUnroll; ++u) {
+    if (u * step >= left) break;
     values[u] = load<V>(x + u * step * V);
     if constexpr (kEpilogue == Epilogue::kAddRelu) added[u] = load<V>(residual + u * step * V);
   }
   SN_UNROLL
-  for (int u = 0; u < kCount; ++u) store<V>(y + u * step * V, finished<kEpilogue>(lines, values[u], added[u]));
+  for (int u = 0; u < kUnroll; ++u) {
+    if (u * step >= left) break;
+    store<V>(y + u * step * V, finished<kEpilogue>(lines, values[u], added[u]));
+  }
 }
 
 // This thread's part of one row.
-template <Epilogue kEpilogue, int V, typename I, typename T>
+template <Epilogue kEpilogue, int kUnroll, int V, typename I, typename T>
 SN_HOST_DEVICE void apply_row(const T* x, const T* residual, T* y, I elements, RowShare share, const Line<T>& line) {
-  constexpr int kUnroll = V == 1 ? 4 : 2;
   const I vectors = elements / V;
   const I step = share.step;
   Line<T> lines[V];
   SN_UNROLL
   for (int k = 0; k < V; ++k) lines[k] = line;
-  I j = share.first;
-  for (; j + (kUnroll - 1) * step < vectors; j += kUnroll * step) {
-    apply_vectors<kEpilogue, kUnroll, V, I>(x + j * V, residual + j * V, y + j * V, step, lines);
-  }
   SN_NO_UNROLL
-  for (; j < vectors; j += step) {
-    apply_vectors<kEpilogue, 1, V, I>(x + j * V, residual + j * V, y + j * V, step, lines);
+  for (I j = share.first; j < vectors; j += kUnroll * step) {
+    apply_vectors<kEpilogue, kUnroll, V, I>(x + j * V, residual + j * V, y + j * V, step, lines, vectors - j);
   }
 }
 
 // The slice, read at x; constants(channel in the slice, 1, lines) gives a channel's affine map.
-template <Epilogue kEpilogue, int V, typename I, typename T, typename Team, typename Constants>
+template <Epilogue kEpilogue, int kUnroll, int V, typename I, typename T, typename Team, typename Constants>
 SN_HOST_DEVICE void apply_linear(Team& team, const Slice<T>& slice, const T* x, I pitch, Constants constants) {
-  const RowShare share = row_share(team, slice.channels);
+  const auto channels = static_cast<int>(slice.channels);
+  const RowShare share = row_share(team, channels);
   const auto y_pitch = static_cast<I>(slice.pitch);
   SN_NO_UNROLL
-  for (I c = share.first_row; c < static_cast<I>(slice.channels); c += share.row_step) {
+  for (int c = share.first_row; c < channels; c += share.row_step) {
     const T* row = x + c * pitch;
     // Without a residual, any address that may be moved along: it isn't read.
     const T* residual = kEpilogue == Epilogue::kAddRelu ? slice.residual + c * y_pitch : row;
     Line<T> line[1];
     constants(c, 1, line);
-    apply_row<kEpilogue, V, I>(row, residual, slice.y + c * y_pitch, static_cast<I>(slice.positions), share, line[0]);
+    apply_row<kEpilogue, kUnroll, V, I>(row, residual, slice.y + c * y_pitch, static_cast<I>(slice.positions), share,
+                                        line[0]);
   }
 }
 

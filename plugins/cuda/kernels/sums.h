@@ -16,6 +16,11 @@ struct Sums {
   float sum, squares;
 };
 
+// Offsets in a slice need 64 bits where it lies in global memory, which takes hundreds of cycles to answer, and 32 in
+// shared memory.
+template <typename I>
+inline constexpr bool kIsFar = sizeof(I) > 4;
+
 SN_HOST_DEVICE void add_value(Sums& sums, float from_pivot) {
   sums.sum += from_pivot;
   sums.squares += from_pivot * from_pivot;
@@ -31,10 +36,10 @@ SN_HOST_DEVICE void add_sums(Sums& sums, const Sums& part) {
 }
 
 // The mean of four of `count` values, `pitch` apart; 0 where there are none. Exactly the values where all are equal.
-template <typename T>
-SN_HOST_DEVICE float pivot_of(const T* x, std::int64_t pitch, std::int64_t count) {
+template <typename I, typename T>
+SN_HOST_DEVICE float pivot_of(const T* x, I pitch, I count) {
   if (count <= 0) return 0.0F;
-  const std::int64_t quarter = count >> 2;
+  const I quarter = count >> 2;
   const float a = to_float(x[0]);
   const float b = to_float(x[quarter * pitch]);
   const float c = to_float(x[2 * quarter * pitch]);
@@ -52,7 +57,7 @@ struct Planes {
 
 // From the sums of `count` values to their mean and M2. Whether the pivot was more than two deviations from the mean:
 // then M2 has lost more than two bits.
-SN_HOST_DEVICE bool store_moments(Sums sums, float count, float pivot, const Planes& into, std::int64_t channel) {
+SN_HOST_DEVICE bool store_moments(Sums sums, float count, float pivot, const Planes& into, int channel) {
   const float offset = count > 0.0F ? sums.sum / count : 0.0F;
   const float lost = offset * sums.sum;
   const float m2 = sums.squares - lost;
@@ -68,7 +73,7 @@ SN_HOST_DEVICE Moments<float> moments_at(const Planes& from, std::int64_t channe
 // A slice that is read where it lies: what Team::Fetch is for one that is copied first.
 struct NoFetch {
   SN_HOST_DEVICE int pieces() const { return 1; }
-  SN_HOST_DEVICE std::int64_t rows_of_piece() const { return INT64_MAX; }
+  SN_HOST_DEVICE std::int64_t rows_of_piece() const { return INT64_MAX; }  // of any number
   SN_HOST_DEVICE void wait(int) const {}
 };
 

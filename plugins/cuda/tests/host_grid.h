@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "cuda/kernels/elements.h"
 #include "cuda/prepare.h"
 
 namespace sn_deploy::cuda::test {
@@ -65,10 +66,14 @@ class HostTeam {
   std::int64_t blocks() const { return blocks_; }
   unsigned char* shared() const { return own().shared.get(); }
   void wait_for_earlier() const {}
+  void let_next_begin() const {}
   void sync() { own().barrier.wait(own().barrier.arrive()); }
   bool any(bool mine);
   float shuffle_xor(float value, int mask);
+  static constexpr bool kHasClusters = true;
+  static constexpr bool kIsCooperative = true;
   float fresh(const float* from) const { return *from; }
+  float of_peer(const float* from) const { return *from; }
   void cluster_arrive() { phase_ = group_.cluster.arrive(); }
   void cluster_leave() { cluster_arrive(); }
   void cluster_wait() { group_.cluster.wait(phase_); }
@@ -79,11 +84,17 @@ class HostTeam {
   class Fetch {
    public:
     Fetch(HostTeam& team, unsigned char*) : team_(team) {}
-    template <typename T>
-    void begin(T* to, std::int64_t to_pitch, const T* from, std::int64_t pitch, std::int64_t rows,
-               std::int64_t elements) {
-      for (std::int64_t row = 0; row < rows; ++row) {
-        for (std::int64_t i = team_.thread(); i < elements; i += team_.threads()) {
+    template <bool kAligned, typename T>
+    void begin(T* to, int to_pitch, const T* from, std::int64_t pitch, int rows, int elements) {
+      if (kAligned && rows > 0 && elements > 0) {
+        for (const std::int64_t step :
+             {rows > 1 ? pitch : 0, std::int64_t{rows > 1 ? to_pitch : 0}, std::int64_t{elements}}) {
+          check_aligned<kFullVector<T>>(to + step);
+          check_aligned<kFullVector<T>>(from + step);
+        }
+      }
+      for (int row = 0; row < rows; ++row) {
+        for (int i = team_.thread(); i < elements; i += team_.threads()) {
           to[row * to_pitch + i] = from[row * pitch + i];
         }
       }

@@ -12,10 +12,17 @@ void run_kernel(const Launch& launch) {
     const Arguments& a = launch.arguments;
     switch (launch.kind) {
       case KernelKind::kFused:
-        return launch.resident ? fused<T, kLayout, kEpilogue, true, V>(team, a)
-                               : fused<T, kLayout, kEpilogue, false, V>(team, a);
+        switch (form_of(launch.resident, a)) {
+          case Form::kRead:
+            return fused<T, kLayout, kEpilogue, Form::kRead, V>(team, a);
+          case Form::kKeptByChannels:
+            return fused<T, kLayout, kEpilogue, Form::kKeptByChannels, V>(team, a);
+          case Form::kKeptByPositions:
+            return fused<T, kLayout, kEpilogue, Form::kKeptByPositions, V>(team, a);
+        }
+        return;
       case KernelKind::kStatistics:
-        return statistics<T, kLayout, V>(team, a);
+        return launch.resident ? statistics<T, kLayout, true, V>(team, a) : statistics<T, kLayout, false, V>(team, a);
       case KernelKind::kNormalize:
         return normalize<T, kLayout, kEpilogue, V>(team, a);
       case KernelKind::kRow:

@@ -277,6 +277,34 @@ TEST(Kernels, GiveASampleTheSameBitsInAnyBatchAndAgain) {
   }
 }
 
+// Items that are kept in shared memory and such that aren't; moments of all channels that are, and too many; a part of
+// a sample that has fewer positions than the others; slices of the second kernel that begin within the channels.
+TEST(Kernels, TakeAnySizeInTwoKernels) {
+  for (const Size& size : {Size{2100, 4}, {40, 1000}, {70, 1300}, {300, 40}, {3, 9000}}) {
+    for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
+      for (const DataType type : {DataType::kFloat16, DataType::kFloat32}) {
+        Case c;
+        c.tactic = Tactic::kTwoKernels;
+        c.batch = 1;
+        c.channels = size.channels;
+        c.spatial = size.spatial;
+        c.type = type;
+        c.layout = layout;
+        c.padded_to = layout == Layout::kChannelsLast ? 8 : 1;
+        Sample kept(c);
+        ASSERT_EQ(kept.run(), Status::kOk);
+        EXPECT_TRUE(kept.plan().resident) << c.name();
+        EXPECT_LE(kept.error(), tolerance(type)) << c.name();
+        c.limits.shared_bytes = kept.plan().shared_bytes - 1;
+        Sample read(c);
+        ASSERT_EQ(read.run(), Status::kOk);
+        EXPECT_FALSE(read.plan().resident) << c.name();
+        EXPECT_EQ(read.bytes_of_y(), kept.bytes_of_y()) << c.name();
+      }
+    }
+  }
+}
+
 TEST(Kernels, SkipNothingWhereTheSecondKernelHasFewBlocks) {
   Case c;
   c.tactic = Tactic::kTwoKernels;
