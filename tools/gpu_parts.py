@@ -106,6 +106,11 @@ def _kernels_benchmark(place: Place) -> list[str]:
     return [*_benchmark("gpu_kernels.py")(place), "--library", str(place.build / KERNELS)]
 
 
+def _tactics_benchmark(place: Place) -> list[str]:
+    output = place.output / "gpu_tactics.json"
+    return _python(ROOT / "benchmarks/gpu_tactics.py", "--library", place.build / KERNELS, "--output", output)
+
+
 def _engines_benchmark(*more: str) -> Callable[[Place], list[str]]:
     def command(place: Place) -> list[str]:
         # The nets' files may have been made ahead, where no GPU waits for them.
@@ -151,6 +156,14 @@ PARTS: tuple[Part, ...] = (
         90,
         lambda place: [str(place.build / LAUNCHES)],
         _without(LAUNCHES),
+    ),
+    Part(
+        "tactics",
+        "what each tactic takes on each SN layer of ResNet-50 in fp16: what work on the kernels asks for first",
+        150,
+        _tactics_benchmark,
+        _without(KERNELS),
+        least_s=40,
     ),
     _tests(
         "first-engines",
