@@ -25,7 +25,8 @@ __global__ void __launch_bounds__(kTwoKernelsThreads) statistics_kernel(const __
 }
 
 template <typename T, Layout kLayout, Epilogue kEpilogue, int V>
-__global__ void __launch_bounds__(kTwoKernelsThreads, kTwoKernelsBlocks) normalize_kernel(const __grid_constant__ Arguments arguments) {
+__global__ void __launch_bounds__(kTwoKernelsThreads, kTwoKernelsBlocks)
+    normalize_kernel(const __grid_constant__ Arguments arguments) {
   DeviceTeam team;
   normalize<T, kLayout, kEpilogue, V>(team, arguments);
 }
