@@ -163,7 +163,8 @@ $(ATHERIS)/.complete: requirements/fuzz.in
 	$(PYTHON) $(PIP_INSTALL) --target $(ATHERIS) --requirement $<
 	touch $@
 
-# docs/reliability.md in about an hour, and all of its figures in some hours. Both go on where they were ended.
+# docs/reliability.md in half an hour and what is built, and all of its figures in some hours. Both go on where they were
+# ended.
 soak soak-long: .venv/.installed-test sanitized fuzzers $(TRITON)/.complete $(ATHERIS)/.complete
 	cmake -S plugins -B $(TENSORRT)/plugin $(WITH_TENSORRT)
 	cmake --build $(TENSORRT)/plugin
