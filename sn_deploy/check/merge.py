@@ -110,9 +110,17 @@ def _damage_told(paths: Sequence[Path]) -> Iterator[None]:
         ) from error
 
 
+def _backend_from(row: Mapping[str, Any]) -> BackendInfo:
+    info = BackendInfo(**row)
+    texts = (info.name, info.kind, info.file or "", info.sha256 or "")
+    if not all(isinstance(text, str) for text in texts) or not isinstance(info.versions, dict):
+        raise TypeError(f"backend {info.name!r:.80}: {row!r:.200}")
+    return info
+
+
 def _empty(document: Mapping[str, Any]) -> Comparison:
     specification = document["partial"]["specification"]
-    backends = [BackendInfo(**row) for row in document["backends"]]
+    backends = [_backend_from(row) for row in document["backends"]]
     names, reference = [info.name for info in backends], specification["reference"]
     metrics = [metric_from_spec(spec, names, reference) for spec in specification["metrics"]]
     layers = None

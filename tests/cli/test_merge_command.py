@@ -86,6 +86,10 @@ def test_what_is_no_set_of_parts_is_refused(folder: Path, capsys: pytest.Capture
     refused(paths[:2], "1 of 3 parts missing: 3/3; run them, with --shard", capsys)
     Path("many.json").write_text(Path(paths[0]).read_text().replace('"1/3"', f'"1/{10**12}"'))
     refused(["many.json"], f"{10**12 - 1} of {10**12} parts missing: 2/{10**12}, ", capsys)  # at once
+    odd = json.loads(Path(paths[0]).read_text())
+    odd["backends"][0]["file"] = -1  # another file's name than the other parts' is allowed, but a name
+    Path("odd.json").write_text(json.dumps(odd))
+    refused(["odd.json", *paths[1:]], "odd.json: is damaged: TypeError: backend ", capsys)
     refused([*paths, paths[0]], "given twice", capsys)
     Path("copy.json").write_bytes(Path(paths[0]).read_bytes())
     refused([*paths, "copy.json"], "copy.json: is part 1/3, as part1.json is", capsys)
