@@ -120,7 +120,7 @@ PARTS: tuple[Part, ...] = (
         "documents",
         "damaged checkpoints, samples, parts, sidecars, configs and models through the commands that read them",
         7200,
-        module("soak_documents", (300,), (10_000,), (30_000,)),
+        module("soak_documents", (300,), (10_000,), (250_000,)),  # an hour, in the long form
     ),
     _python_fuzzer("fuzz-fuse", "tools.fuzz_fuse", "damaged ONNX models through fuse, guided by coverage (atheris)"),
     _python_fuzzer(
