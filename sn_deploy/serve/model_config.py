@@ -233,9 +233,14 @@ def _differences(config: Config, interface: Interface) -> Iterator[str]:
                 continue
             if tensor.data_type != _type(schema, info):
                 own = schema.DataType.Name(_type(schema, info))
-                yield f"{kind} {info.name} is {schema.DataType.Name(tensor.data_type)}, and the model's is {own}"
+                yield f"{kind} {info.name} is {_type_name(schema, tensor.data_type)}, and the model's is {own}"
             if list(tensor.dims) != _dims(info, batched):
                 yield f"{kind} {info.name} has dims {list(tensor.dims)}, and the model's are {_dims(info, batched)}"
+
+
+def _type_name(schema: Any, number: int) -> str:
+    """A file may give a type by its number, and any number."""
+    return schema.DataType.Name(number) if number in schema.DataType.values() else f"of type {number}"
 
 
 def _names(kind: str, stated: Sequence[str], own: Sequence[str]) -> Iterator[str]:

@@ -155,6 +155,7 @@ WRONG_CONFIGS: list[tuple[Callable[[str], str], str]] = [
     ),
     (lambda text: text.replace("dims: 3\n", "dims: 1\n", 1), r"input image has dims \[1, 8, 8\], and the model's are"),
     (lambda text: text.replace("FP32", "FP16", 1), "input image is TYPE_FP16, and the model's is TYPE_FP32"),
+    (lambda text: text.replace("TYPE_FP32", "32", 1), "input image is of type 32, and the model's is TYPE_FP32"),
     (
         lambda text: text.replace("max_batch_size: 16", "max_batch_size: 0"),
         r"has dims \[3, 8, 8\], and the model's are",
