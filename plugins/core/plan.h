@@ -146,16 +146,21 @@ inline Status cut_slices(const Problem& problem, const Storage& storage, Plan* p
   return Status::kOk;
 }
 
+// What a block's slice takes in shared memory, with the padding of channels-last where it has all channels. False for
+// more than 64 bits can tell.
+inline bool size_slice(const Problem& problem, const Storage& storage, const Plan& plan, std::int64_t* elements,
+                       std::int64_t* bytes) {
+  const bool whole = storage.layout == Layout::kChannelsLast && plan.channels_per_block >= problem.channels;
+  const std::int64_t stored = whole ? storage.stored_channels : plan.channels_per_block;
+  return multiply(stored, plan.spatial_per_block, elements) && multiply(*elements, bytes_of(problem.type), bytes) &&
+         round_up(*bytes, kVectorBytes, bytes);
+}
+
 inline Status size_shared_memory(const Problem& problem, const Storage& storage, const DeviceLimits& limits,
                                  Plan* plan) {
-  const bool whole = storage.layout == Layout::kChannelsLast && plan->channels_per_block >= problem.channels;
-  const std::int64_t stored = whole ? storage.stored_channels : plan->channels_per_block;
   std::int64_t elements = 0;
   std::int64_t slice = 0;
-  if (!multiply(stored, plan->spatial_per_block, &elements) || !multiply(elements, bytes_of(problem.type), &slice) ||
-      !round_up(slice, kVectorBytes, &slice)) {
-    return Status::kTooLarge;
-  }
+  if (!size_slice(problem, storage, *plan, &elements, &slice)) return Status::kTooLarge;
   plan->threads = choose_threads(elements, plan->vector_elements, slice);
   if (storage.layout == Layout::kChannelsLast || plan->split == Split::kSpatial) plan->fold_bytes = fold_bytes(*plan);
   // Rank 2 has one mean and one variance a sample: its constants are made as they are used.
@@ -213,13 +218,13 @@ inline Status plan_two_kernels(const Problem& problem, const Storage& storage, c
   }
   const std::int64_t in_item = last ? kItemChannelsLast : kItemBytes / size / plan->spatial_per_block;
   plan->channels_per_block = std::clamp<std::int64_t>(in_item, 1, problem.channels);
-  const std::int64_t stored =
-      last && plan->channels_per_block == problem.channels ? storage.stored_channels : plan->channels_per_block;
   plan->fold_bytes = last ? fold_bytes(*plan) : 0;
   plan->shared_bytes = kScratchBytes + plan->fold_bytes;
+  std::int64_t elements = 0;
   std::int64_t slice = 0;
-  plan->resident = multiply(stored, plan->spatial_per_block, &slice) && multiply(slice, size, &slice) &&
-                   round_up(slice, kVectorBytes, &slice) && slice <= kMostItemBytes + kItemBytes / 4 &&
+  // A part may be a little longer than it was meant to be: up to a whole vector, and of all channels with their
+  // padding.
+  plan->resident = size_slice(problem, storage, *plan, &elements, &slice) && slice <= kMostItemBytes + kItemBytes / 4 &&
                    slice <= limits.shared_bytes - plan->shared_bytes;
   plan->slice_bytes = plan->resident ? slice : 0;
   plan->shared_bytes += plan->slice_bytes;

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import zipfile
@@ -18,6 +17,7 @@ from sn_deploy.atomic import atomic_output
 from sn_deploy.calibrate.exact_sums import ExactSums
 from sn_deploy.calibrate.one_pass import Pass
 from sn_deploy.calibrate.tally import STATISTICS, Identity, Tally, Traits
+from sn_deploy.check.shard import first_missing
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import read_head
 
@@ -173,9 +173,7 @@ def merge_parts(paths: Sequence[Path]) -> Part:
                 mend="give it once",
             )
         by_number[part.number] = path
-    # A few of them: how many there should be is what a file says.
-    absent = (number for number in range(1, first.count + 1) if number not in by_number)
-    if missing := list(itertools.islice(absent, 8)):
+    if missing := first_missing(first.count, by_number, 8):
         raise SnDeployError(
             f"part {', '.join(f'{number}/{first.count}' for number in missing)} is missing",
             where="--merge",

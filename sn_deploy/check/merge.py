@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +14,7 @@ from sn_deploy.check.layers.comparison import LayerComparison, LayerTolerance
 from sn_deploy.check.limits import Limits
 from sn_deploy.check.metrics.choose import metric_from_spec
 from sn_deploy.check.result import BackendInfo, CheckResult
-from sn_deploy.check.shard import parse_shard
+from sn_deploy.check.shard import first_missing, parse_shard
 from sn_deploy.errors import SnDeployError, first_line
 
 _RUN_AGAIN: Final = "run this part again"
@@ -187,8 +186,7 @@ def _in_order(documents: Mapping[Path, dict[str, Any]]) -> dict[Path, dict[str, 
     if len(counts) > 1:
         raise SnDeployError(f"the parts are of {' and of '.join(map(str, sorted(counts)))}", expected="one number")
     (count,) = counts
-    absent = (number for number in range(1, count + 1) if number not in by_number)
-    if missing := list(itertools.islice(absent, 10)):  # of however many the parts claim
+    if missing := first_missing(count, by_number, 10):
         named = ", ".join(f"{number}/{count}" for number in missing)
         raise SnDeployError(
             f"{count - len(by_number)} of {count} parts missing: {named}",

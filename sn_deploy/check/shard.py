@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 
 from sn_deploy.errors import SnDeployError
@@ -24,6 +26,11 @@ class Shard:
 
 
 WHOLE = Shard()
+
+
+def first_missing(count: int, found: Container[int], most: int) -> list[int]:
+    """Of the parts 1 to ``count`` the first that aren't in ``found``, ``most`` at most: a file may claim any count."""
+    return list(itertools.islice((number for number in range(1, count + 1) if number not in found), most))
 
 
 def parse_shard(text: str, *, where: str = "--shard") -> Shard:

@@ -96,7 +96,7 @@ class InferenceSize:
         for node in nodes:
             function = self._functions.get(node.op_identifier())
             # An operator that ONNX knows is itself, even where a function has its name.
-            if function is not None and not _is_known(*node.op_identifier()[:2], self._scope.opset(node.domain)):
+            if function is not None and _schema(node.domain, node.op_type, self._scope.opset(node.domain)) is None:
                 self._call(node, function)
             else:
                 self._take(node)
@@ -360,19 +360,15 @@ def _count_numbers(shape: ir.ShapeProtocol) -> int:
     return max(size, 1) if isinstance(size, int) else 0
 
 
-@lru_cache(maxsize=1024)
 def _is_followed(op_type: str, opset: int) -> bool:
     """Whether inference computes the values of what the operator makes, if these are the sizes of a shape."""
-    try:
-        return bool(onnx.defs.get_schema(op_type, opset, "").has_data_propagation_function)
-    except onnx.defs.SchemaError:
-        return False
+    schema = _schema("", op_type, opset)
+    return schema is not None and bool(schema.has_data_propagation_function)
 
 
 @lru_cache(maxsize=1024)
-def _is_known(domain: str, op_type: str, opset: int) -> bool:
+def _schema(domain: str, op_type: str, opset: int) -> onnx.defs.OpSchema | None:
     try:
-        onnx.defs.get_schema(op_type, opset, domain)
+        return onnx.defs.get_schema(op_type, opset, domain)
     except onnx.defs.SchemaError:
-        return False
-    return True
+        return None
