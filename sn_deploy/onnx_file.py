@@ -57,7 +57,15 @@ def read_model(path: Path) -> ir.Model:
     Raises:
         SnDeployError: as `read_proto`, a tensor's size lies, or it breaks the format.
     """
-    proto = read_proto(path)
+    return model_of(read_proto(path), path)
+
+
+def model_of(proto: onnx.ModelProto, path: Path) -> ir.Model:
+    """The model of what `read_proto` read. Changes ``proto`` as `check_sizes` does.
+
+    Raises:
+        SnDeployError: a tensor's size lies, or it breaks the format.
+    """
     check_sizes(proto, path)
     try:
         model = ir.from_proto(proto)

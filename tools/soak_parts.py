@@ -122,6 +122,12 @@ PARTS: tuple[Part, ...] = (
         7200,
         module("soak_documents", (300,), (10_000,), (250_000,)),  # an hour, in the long form
     ),
+    Part(
+        "inference",
+        "graphs drawn of ONNX's operators through shape inference: the process lives",
+        7200,
+        module("soak_inference", (200, 0, "--risky", 20), (20_000, 0, "--risky", 500), (200_000, 0, "--risky", 4000)),
+    ),
     _python_fuzzer("fuzz-fuse", "tools.fuzz_fuse", "damaged ONNX models through fuse, guided by coverage (atheris)"),
     _python_fuzzer(
         "fuzz-checkpoints",

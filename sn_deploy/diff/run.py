@@ -12,6 +12,7 @@ from sn_deploy.check.tolerances import TOLERANCES, coarsest
 from sn_deploy.diff.changes import OutputDiff
 from sn_deploy.diff.summary import Array, Summary
 from sn_deploy.errors import SnDeployError
+from sn_deploy.graph.inference import check_openable
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.tensors import TensorInfo
 
@@ -37,6 +38,8 @@ def compare_outputs(
         OtherInterfaceError: another number of inputs or outputs, or axes that contradict.
         SnDeployError: ONNX Runtime is missing, can't load a file or fails to run it, or an input isn't as it must be.
     """
+    for one in (before, after):
+        check_openable(one.path)
     # By the function inside the file, as any runtime has it.
     with OrtSession(before.path, native=False) as first, OrtSession(after.path, native=False) as second:
         inputs = _matched(first.inputs, second.inputs, "inputs", before, after)

@@ -16,6 +16,7 @@ from onnx import TypeProto, helper
 
 from sn_deploy.fuse.facts import is_standard
 from sn_deploy.graph import op
+from sn_deploy.graph.node_inference import infer_node
 
 _SLIDING: Final = frozenset({"Conv", "MaxPool", "AveragePool", "LpPool"})
 
@@ -34,14 +35,14 @@ def name_axes(model: ir.Model) -> None:
     """Names the unknown axes of the main graph's tensors, as far as they follow from the inputs'. Changes ``model``."""
     if not any(None in _dims(value) for node in model.graph for value in node.outputs):
         return
-    imports = [helper.make_opsetid(domain, version) for domain, version in model.opset_imports.items() if not domain]
+    opset = model.opset_imports.get("", 1)
     for node in model.graph:
         if node.domain == op.DOMAIN and node.op_type in op.OP_TYPES:
             x = node.inputs[0]
             assert x is not None
             _refine(node.outputs[0], _dims(x))
         elif is_standard(node) and any(None in _dims(value) for value in node.outputs):
-            inferred = _inferred(node, imports)
+            inferred = _inferred(node, opset)
             for value, dims in zip(node.outputs, inferred, strict=False):
                 _refine(value, dims)
 
@@ -68,7 +69,7 @@ def _refine(value: ir.Value, dims: Sequence[Dim]) -> None:
                                 for old, new, kept in zip(own, dims, stated, strict=True)])  # fmt: skip
 
 
-def _inferred(node: ir.Node, imports: list[onnx.OperatorSetIdProto]) -> list[list[Dim]]:
+def _inferred(node: ir.Node, opset: int) -> list[list[Dim]]:
     """The axes of each output, from those of the inputs."""
     types: dict[str, TypeProto] = {}
     data: dict[str, onnx.TensorProto] = {}
@@ -80,11 +81,8 @@ def _inferred(node: ir.Node, imports: list[onnx.OperatorSetIdProto]) -> list[lis
         tensor = ir.convenience.get_const_tensor(value)
         if tensor is not None and tensor.size <= 16 and tensor.dtype == ir.DataType.INT64:
             data[value.name] = onnx.numpy_helper.from_array(tensor.numpy())
-    try:
-        schema = onnx.defs.get_schema(node.op_type, imports[0].version, "")
-        proto = ir.serde.serialize_node(node)
-        outputs = onnx.shape_inference.infer_node_outputs(schema, proto, types, data, None, imports)
-    except Exception:  # noqa: BLE001 - the inference's own; unknown is an answer
+    outputs = infer_node(node, types, data, opset)
+    if not outputs:
         return []
     found = [_dims_of(outputs.get(value.name or "")) for value in node.outputs]
     if node.op_type in _SLIDING and found and len(found[0]) > 2 and node.inputs[0] is not None:

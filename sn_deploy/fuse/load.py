@@ -8,18 +8,17 @@ file's external data, say, until they are needed.
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import onnx
-import onnx.inliner
 import onnx_ir as ir
-from onnx import version_converter
 
 from sn_deploy.errors import SnDeployError, first_line
-from sn_deploy.graph import op
+from sn_deploy.graph import onnx_process, op
 from sn_deploy.graph.function_body import MAX_OPSET, MIN_OPSET
 from sn_deploy.graph.inference import check_inference, infer_shapes
 from sn_deploy.graph.order import check_order
@@ -146,8 +145,8 @@ def _give_back(model: ir.Model, weights: _Weights, folder: Path) -> None:
 
 def _converted(proto: onnx.ModelProto, opset: int, path: Path) -> onnx.ModelProto:
     try:
-        return version_converter.convert_version(proto, MIN_OPSET)
-    except Exception as error:  # RuntimeError, and what the converter's own C++ raises
+        return onnx.load_from_string(onnx_process.run("convert", proto.SerializeToString(), str(MIN_OPSET)))
+    except (onnx_process.TaskError, onnx_process.EndedError) as error:
         raise SnDeployError(
             f"is of opset {opset}, and onnx can't convert it to {MIN_OPSET}: {first_line(error)[:200]}",
             where=str(path),
@@ -161,8 +160,8 @@ def _inlined(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     if not functions:
         return proto
     try:
-        return onnx.inliner.inline_selected_functions(proto, functions)
-    except Exception as error:  # the inliner's own, from C++
+        return onnx.load_from_string(onnx_process.run("inline", proto.SerializeToString(), json.dumps(functions)))
+    except (onnx_process.TaskError, onnx_process.EndedError) as error:
         raise SnDeployError(f"its functions can't be inlined: {first_line(error)[:200]}", where=str(path)) from error
 
 

@@ -17,6 +17,7 @@ from onnx import TypeProto, helper, numpy_helper
 from sn_deploy.fuse.facts import STANDARD_DOMAINS, GraphFacts
 from sn_deploy.fuse.growth import MOST_NUMBERS, most_made
 from sn_deploy.graph import op
+from sn_deploy.graph.node_inference import infer_node
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, ...]
@@ -127,12 +128,7 @@ class Sizes:
             types[value.name or ""] = helper.make_tensor_type_proto(int(dtype or ir.DataType.FLOAT), shape)
             if number is not None:
                 numbers[value.name or ""] = numpy_helper.from_array(np.ascontiguousarray(number).reshape(number.shape))
-        try:
-            schema = onnx.defs.get_schema(node.op_type, self._opset, "")
-            imports = [helper.make_opsetid("", self._opset)]
-            outputs = onnx.shape_inference.infer_node_outputs(schema, _proto(node), types, numbers, None, imports)
-        except Exception:  # noqa: BLE001 - the inference's own; unknown is an answer
-            return
+        outputs = infer_node(node, types, numbers, self._opset)
         for value in node.outputs:
             found = outputs.get(value.name or "", TypeProto()).tensor_type
             if found.HasField("shape") and all(dim.HasField("dim_value") for dim in found.shape.dim):

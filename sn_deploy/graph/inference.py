@@ -12,14 +12,19 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
+import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.graph.inference_guard import check_inferable
 from sn_deploy.graph.inference_hidden import ALIKE, hidden_nodes
+from sn_deploy.graph.inference_risk import is_risky
 from sn_deploy.graph.inference_size import EndlessError, InferenceSize
+from sn_deploy.onnx_file import model_of, read_model
 
 # Numbers of all vectors that are followed, some 100 bytes each.
 _MOST_FOLLOWED: Final = 1 << 21
@@ -33,9 +38,10 @@ def infer_shapes(model: ir.Model, where: str | None = None) -> None:
         where: the file, for errors.
 
     Raises:
-        SnDeployError: as `check_inference`.
+        SnDeployError: as `check_inference` and `check_inferable`.
     """
     check_inference(model, where)
+    check_inferable(model, where)
     stated = {value: value.shape for graph in model.graphs() for value in _values(graph)}
     _infer(model, follow=False)
     # Again, since lengths are known now that the file left out.
@@ -48,6 +54,7 @@ def infer_shapes(model: ir.Model, where: str | None = None) -> None:
             if value not in hidden:
                 value.shape = _without_names(value.shape, shape)
         with hidden_nodes(model, size.unbounded):
+            check_inferable(model, where, follow=True)
             _infer(model, follow=True)
 
 
@@ -82,8 +89,31 @@ def check_inference(model: ir.Model, where: str | None = None) -> InferenceSize:
         ) from error
 
 
+def check_openable(path: Path, proto: onnx.ModelProto | None = None) -> None:
+    """Before a file from anybody is given to ONNX Runtime, which infers its shapes by the same code as onnx, and takes
+    no heed of those that the file states.
+
+    Args:
+        path: of the file.
+        proto: what `read_proto` read of it, where that is at hand. Its negative sizes are taken for unknown ones.
+
+    Raises:
+        SnDeployError: it can't be read, or as `check_inference` and `check_inferable`.
+    """
+    model = read_model(path) if proto is None else model_of(proto, path)
+    for graph in model.graphs():
+        for node in graph:
+            for value in node.outputs:
+                value.shape = None
+    if is_risky(model):
+        check_inference(model, str(path))
+        check_inferable(model, str(path))
+
+
 def _infer(model: ir.Model, follow: bool) -> None:
-    with _quiet():
+    # onnx_ir raises whatever it stumbles over in what was inferred, such as a type that there isn't. Nothing is changed
+    # then.
+    with _quiet(), contextlib.suppress(Exception):
         common_passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=follow)(model)
 
 

@@ -278,7 +278,7 @@ def _length_from_inputs(node: ir.Node, ranks: Sequence[int], lengths: Sequence[i
         return 1
     # Of more axes than one, numbers are taken from another axis than is looked at.
     if node.op_type == "Gather" and ranks[0] <= 1:
-        return max(1, *lengths[1:2])
+        return max(1, *lengths[1:2], 0)
     if node.op_type == "Slice" and ranks[0] <= 1:
         return _sliced(node, lengths[0])
     return max(lengths, default=0)

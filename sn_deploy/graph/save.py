@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from sn_deploy.atomic import atomic_output, check_writable
 from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.graph.inference_guard import check_inferable
 from sn_deploy.input_file import utf8_path
 
 # protobuf's limit is 2 GiB for the whole message; the rest of the graph gets what is left above this.
@@ -45,6 +46,8 @@ def save(model: ir.Model, path: str | os.PathLike[str], *, external_data: bool |
     """
     target = Path(path)
     check_writable(target)
+    # The checker infers shapes, too.
+    check_inferable(model, str(target))
     if external_data is None:
         external_data = weight_bytes(model) >= EXTERNAL_DATA_FROM_BYTES
     if not external_data:

@@ -16,7 +16,7 @@ import sn_deploy
 from sn_deploy.atomic import check_writable
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.epilogue import fuse_epilogues
-from sn_deploy.graph.inference import infer_shapes
+from sn_deploy.graph.inference import check_openable, infer_shapes
 from sn_deploy.graph.layers import count_nodes
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
 from sn_deploy.input_file import read_head
@@ -193,6 +193,7 @@ def _check_machine() -> int:
 
 def _on_blocks(source: Path, block: int, folder: Path) -> _Made:
     """The optimised graph. What ONNX Runtime doesn't take on blocks is a layer again before it looks once more."""
+    check_openable(source)
     layers = layers_of(_load(source))
     if not layers:
         raise SnDeployError(

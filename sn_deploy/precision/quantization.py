@@ -15,7 +15,7 @@ import onnx_ir.passes.common as common_passes
 from sn_deploy.check.batch import Source
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.graph import keep as keeping
-from sn_deploy.graph.inference import infer_shapes
+from sn_deploy.graph.inference import check_openable, infer_shapes
 from sn_deploy.graph.layers import write_functions
 from sn_deploy.graph.precision import convert_precision as convert_graph
 from sn_deploy.graph.precision import raise_opset
@@ -107,6 +107,7 @@ def quantize(
     method = method or ("percentile" if precision == "int8" else "minmax")
     _check_options(precision, float_type, method)
     check_paths(source, path)
+    check_openable(source)
     graph = load_model(source)
     opset_before = graph.opset_imports[""]
     common_passes.LiftConstantsToInitializersPass(lift_all_constants=False, size_limit=8)(graph)

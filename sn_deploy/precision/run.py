@@ -15,6 +15,7 @@ from sn_deploy.check.batch import Source
 from sn_deploy.check.tolerances import TOLERANCES
 from sn_deploy.errors import CheckFailedError
 from sn_deploy.graph import keep as keeping
+from sn_deploy.graph.inference import check_openable
 from sn_deploy.graph.precision import Conversion, RoundedWeight
 from sn_deploy.graph.precision import convert_precision as convert_graph
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
@@ -86,6 +87,7 @@ def convert_precision(
     """
     source, path = Path(model), Path(output)
     check_paths(source, path)
+    check_openable(source)
     graph = load_model(source)
     conversion = convert_graph(
         graph,

@@ -8,7 +8,7 @@ from typing import Final
 import onnx_ir as ir
 
 from sn_deploy.errors import SnDeployError
-from sn_deploy.graph.inference import infer_shapes
+from sn_deploy.graph.inference import check_openable, infer_shapes
 from sn_deploy.graph.layers import switch_norm_nodes
 from sn_deploy.graph.order import check_order
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, weight_bytes
@@ -43,6 +43,7 @@ def load(path: Path) -> ir.Model:
             mend="find the layers of other files with: sn-deploy fuse",
         )
     infer_shapes(model, str(path))
+    check_openable(path)
     return model
 
 

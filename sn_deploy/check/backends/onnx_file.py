@@ -13,6 +13,7 @@ import onnx
 from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.check.tolerances import TOLERANCES
 from sn_deploy.graph import op
+from sn_deploy.graph.inference import check_openable
 from sn_deploy.onnx_file import external_files, read_proto
 from sn_deploy.runtime.stamp import read_stamp
 
@@ -40,12 +41,13 @@ class OnnxFacts:
 
 
 def read_facts(path: Path) -> OnnxFacts:
-    """The facts of an ONNX file.
+    """The facts of an ONNX file, which ONNX Runtime may be given then.
 
     Raises:
-        SnDeployError: it can't be read or is no ONNX file, or its external data isn't there.
+        SnDeployError: it can't be read or is no ONNX file, its external data isn't there, or it would end the process.
     """
     model = read_proto(path)
+    check_openable(path, model)
     return OnnxFacts(
         sha256=sha256_of_file(path),
         data_sha256={name: sha256_of_file(file) for name, file in sorted(external_files(model, path).items())},

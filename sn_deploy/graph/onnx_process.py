@@ -1,0 +1,132 @@
+"""Tasks of the onnx library in a process of its own.
+
+onnx is C++ that takes files for what they say. At some that no exporter writes it ends the process, by an assertion or
+a memory error, which no caller can catch (docs/reliability.md names those that are known). In a process of its own that
+is an answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import onnx
+import onnx.inliner
+from onnx import version_converter
+
+from sn_deploy.errors import first_line
+
+# The child sees the modules that this process sees: its sys.path, not one made from its working directory.
+_CHILD: Final = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from sn_deploy.graph.onnx_process import _child; "
+    "_child(*sys.argv[2:])"
+)
+_DONE, _FAILED = b"done:", b"failed:"
+
+
+class EndedError(Exception):
+    """A task ended its process; the text says how."""
+
+
+class TaskError(Exception):
+    """A task failed as Python code does; the text is what the library said, one line."""
+
+
+def run(task: str, content: bytes, *arguments: str) -> bytes:
+    """Runs a task in a process of its own; in this one where none can be started.
+
+    Args:
+        task: one of `TASKS`.
+        content: a serialized ModelProto.
+        arguments: what the task takes besides.
+
+    Returns:
+        The serialized ModelProto that it makes; ``b""`` of one that makes none.
+
+    Raises:
+        EndedError, TaskError: it didn't come to its end.
+    """
+    if not sys.executable:
+        return _run_here(task, content, arguments)
+    command = [sys.executable, "-c", _CHILD, json.dumps(sys.path), task, *arguments]
+    try:
+        done = subprocess.run(command, input=content, capture_output=True, check=False)
+    except OSError:
+        return _run_here(task, content, arguments)
+    _, mark, answer = done.stdout.partition(_DONE)
+    if mark:
+        return answer
+    _, mark, answer = done.stdout.partition(_FAILED)
+    if mark:
+        raise TaskError(answer.decode(errors="replace"))
+    raise EndedError(_death(done.returncode, done.stderr.decode(errors="replace")))
+
+
+def _run_here(task: str, content: bytes, arguments: Sequence[str]) -> bytes:
+    try:
+        return TASKS[task](content, *arguments)
+    except Exception as error:  # the library's own, and what its C++ raises
+        raise TaskError(first_line(error)) from error
+
+
+def _infer(content: bytes) -> bytes:
+    return _infer_and_forget(content, follow=False)
+
+
+def _follow(content: bytes) -> bytes:
+    return _infer_and_forget(content, follow=True)
+
+
+def _infer_and_forget(content: bytes, *, follow: bool) -> bytes:
+    onnx.shape_inference.infer_shapes(content, data_prop=follow)
+    return b""
+
+
+def _convert(content: bytes, opset: str) -> bytes:
+    return bytes(version_converter.convert_version(onnx.load_from_string(content), int(opset)).SerializeToString())
+
+
+def _inline(content: bytes, functions: str) -> bytes:
+    names = [(domain, name) for domain, name in json.loads(functions)]
+    return bytes(onnx.inliner.inline_selected_functions(onnx.load_from_string(content), names).SerializeToString())
+
+
+# Name -> what is done with a serialized model: its shapes inferred (without, and with the values of shapes followed),
+# its operators brought to another opset, calls of functions replaced by their nodes.
+TASKS: Final[Mapping[str, Callable[..., bytes]]] = {
+    "infer": _infer,
+    "follow": _follow,
+    "convert": _convert,
+    "inline": _inline,
+}
+
+
+def _child(task: str, *arguments: str) -> None:
+    """The other process: a model on its standard input, the answer on its standard output."""
+    with contextlib.suppress(ImportError):  # not on every system
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # nothing is left behind
+    try:
+        answer = _DONE + _run_here(task, sys.stdin.buffer.read(), arguments)
+    except TaskError as error:
+        answer = _FAILED + str(error).encode(errors="replace")
+    sys.stdout.buffer.write(answer)
+    sys.stdout.buffer.flush()
+
+
+def _death(returncode: int, stderr: str) -> str:
+    last = stderr.strip().splitlines()[-1:] or ["no message"]
+    # A C++ assertion's message ends with what was asserted; the signature before it is long.
+    said = last[0].rpartition("Assertion")[2].strip()[:160]
+    if returncode >= 0:
+        return f"exit code {returncode}: {said}"
+    try:
+        return f"{signal.Signals(-returncode).name}: {said}"
+    except ValueError:
+        return f"signal {-returncode}: {said}"
