@@ -14,6 +14,8 @@ from typing import Final
 import onnx
 import onnx_ir as ir
 
+from sn_deploy.graph.inference_rules import HIGHEST_RANK
+
 # Operators that inference has got through in whatever was drawn of them (tools/soak_inference.py), but for the two of
 # `_CONDITIONS`.
 HARMLESS: Final = frozenset({
@@ -31,9 +33,6 @@ HARMLESS: Final = frozenset({
 })  # fmt: skip
 
 _STANDARD: Final = ("", "ai.onnx")
-
-# More than any tensor of a network has.
-_MOST_AXES: Final = 64
 
 Sizes = Sequence[int | None]
 
@@ -74,7 +73,7 @@ def _is_axis(attribute: ir.Attr | None) -> bool:
     """Whether an attribute is none, or a number that an axis can have: inference reads it as a number of 32 bits."""
     if attribute is None or attribute.type != ir.AttributeType.INT:
         return True
-    return not attribute.is_ref() and -_MOST_AXES <= attribute.as_int() <= _MOST_AXES
+    return not attribute.is_ref() and -HIGHEST_RANK <= attribute.as_int() <= HIGHEST_RANK
 
 
 def _is_safe_slice(node: ir.Node, shapes: Sequence[Sizes | None]) -> bool:
@@ -104,7 +103,7 @@ def _axes(node: ir.Node) -> list[int] | None:
         tensor = None if named is None else ir.convenience.get_const_tensor(named)
     except ValueError:  # a Constant of attributes that there aren't
         return None
-    if tensor is None or tensor.size > _MOST_AXES or not tensor.dtype.is_integer():
+    if tensor is None or tensor.size > HIGHEST_RANK or not tensor.dtype.is_integer():
         return None
     return [int(axis) for axis in tensor.numpy().reshape(-1)]
 

@@ -9,12 +9,22 @@ sizes), and nothing bounds it then: nodes that would read such a vector are name
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-import onnx
 import onnx_ir as ir
+
+from sn_deploy.graph.inference_rules import (
+    constant_made,
+    count_numbers,
+    declared_length,
+    int_of,
+    is_followed,
+    is_integer,
+    length_from_inputs,
+    rank_from_inputs,
+    schema_of,
+)
 
 # Of all tensors together, some 50 bytes each. Networks have a few a node.
 MOST_AXES: Final = 1 << 24
@@ -30,9 +40,6 @@ ANY_LENGTH: Final = 1 << 62
 
 _STANDARD: Final = ("", "ai.onnx")
 
-# More than any tensor of a network has.
-_MOST_AXES_NAMED: Final = 64
-
 # Operators that take the numbers of an input for the shape of what they make, and which input.
 _SHAPE_READERS: Final = {"Reshape": 1, "Expand": 1, "ConstantOfShape": 0}
 
@@ -44,9 +51,6 @@ _NO_LONGER: Final = frozenset(
 
 # Operators that are followed by their first input alone.
 _READERS_OF_ONE: Final = frozenset({"Cast", "Squeeze", "Unsqueeze", "Size"})
-
-# One axis more than what goes in.
-_STACKING: Final = frozenset({"OneHot", "ConcatFromSequence", "Loop", "Scan"})
 
 
 class EndlessError(Exception):
@@ -96,7 +100,7 @@ class InferenceSize:
         for node in nodes:
             function = self._functions.get(node.op_identifier())
             # An operator that ONNX knows is itself, even where a function has its name.
-            if function is not None and _schema(node.domain, node.op_type, self._scope.opset(node.domain)) is None:
+            if function is not None and schema_of(node.domain, node.op_type, self._scope.opset(node.domain)) is None:
                 self._call(node, function)
             else:
                 self._take(node)
@@ -133,26 +137,26 @@ class InferenceSize:
         lengths = [self._length(value) for value in inputs]
         rank, held, found = max(ranks, default=0), 0, ANY_LENGTH
         if node.domain in _STANDARD:
-            rank = _rank_from_inputs(node, ranks, [0 if length >= ANY_LENGTH else length for length in lengths])
-            follows = _is_followed(node.op_type, max(self._scope.opset(domain) for domain in _STANDARD))
+            rank = rank_from_inputs(node, ranks, [0 if length >= ANY_LENGTH else length for length in lengths])
+            follows = is_followed(node.op_type, max(self._scope.opset(domain) for domain in _STANDARD))
             read = self._read(node) if follows or node.op_type in _SHAPE_READERS else []
             numbers = [self._length(value) for value in read]
             if max(numbers, default=0) >= ANY_LENGTH:
                 self.unbounded.add(node)
             elif follows and (read or node.op_type == "Shape"):
                 # A list without numbers is one, too.
-                held = max(_length_from_inputs(node, ranks, numbers), 1)
+                held = max(length_from_inputs(node, ranks, numbers), 1)
                 self.followed += held + sum(numbers)
                 # Of more axes than one, another can be the longer one.
                 found = held if all(self._rank(value) <= 1 for value in read) else ANY_LENGTH
             elif node.op_type == "ConstantOfShape":
                 found = self._length_by_shape(node)
-            elif (tensor := _constant_made(node)) is not None:
-                held = found = _count_numbers(tensor.shape)
+            elif (tensor := constant_made(node)) is not None:
+                held = found = count_numbers(tensor.shape)
             elif node.op_type in _NO_LONGER or node.op_type.startswith("Reduce"):
                 found = max(lengths, default=0) if max(ranks, default=0) <= 1 else ANY_LENGTH
             if follows:
-                self.has_sizes |= all(_is_integer(value) for value in inputs) or node.op_type in ("Shape", "Size")
+                self.has_sizes |= all(is_integer(value) for value in inputs) or node.op_type in ("Shape", "Size")
         for value in node.outputs:
             self._set(value, rank, held, found)
 
@@ -161,7 +165,7 @@ class InferenceSize:
         if node.op_type in _SHAPE_READERS:
             place = _SHAPE_READERS[node.op_type]
             chosen = node.inputs[place : place + 1]
-        elif node.op_type == "Shape" or (node.op_type in ("Concat", "Gather") and _int(node, "axis", 0) > 0):
+        elif node.op_type == "Shape" or (node.op_type in ("Concat", "Gather") and int_of(node, "axis", 0) > 0):
             chosen = ()
         elif node.op_type == "Gather" and not any(
             self._length(value) for value in node.inputs[:1] if value is not None
@@ -196,7 +200,7 @@ class InferenceSize:
         else:
             self._ranks[value] = rank if shape is None else len(shape)
             is_stated = shape is not None and (len(shape) != 1 or isinstance(shape[0], int))
-            length = max(held, _declared_length(value) if is_stated else found)
+            length = max(held, declared_length(value) if is_stated else found)
         # What was inferred is held beside what was stated.
         self.axes += rank
         self._scope.note(value, held, length)
@@ -205,7 +209,7 @@ class InferenceSize:
         return self._ranks[value] if value in self._ranks else 0 if value.shape is None else len(value.shape)
 
     def _length(self, value: ir.Value) -> int:
-        return max(self._scope.lengths.get(value.name or "", 0), _declared_length(value))
+        return max(self._scope.lengths.get(value.name or "", 0), declared_length(value))
 
 
 @dataclasses.dataclass
@@ -243,132 +247,3 @@ def _graphs(node: ir.Node) -> Iterator[ir.Graph]:
             yield attribute.as_graph()
         elif attribute.type == ir.AttributeType.GRAPHS:
             yield from attribute.as_graphs()
-
-
-def _rank_from_inputs(node: ir.Node, ranks: Sequence[int], lengths: Sequence[int]) -> int:
-    """How many axes the outputs of a standard operator have, at most."""
-    most = max(ranks, default=0)
-    kind = node.op_type
-    if kind in ("Gather", "GatherND"):
-        return max(sum(ranks) - 1, 0)
-    if kind in ("Shape", "Size"):
-        return int(kind == "Shape")
-    if kind == "Unsqueeze":
-        return most + _axes_added(node, lengths)
-    if kind == "Squeeze" or (kind.startswith(("Reduce", "Arg")) and _int(node, "keepdims", 1) == 0):
-        return max(most - _axes_taken(node, lengths), 0)
-    if kind in ("Reshape", "ConstantOfShape"):
-        return max(lengths[-1:], default=0)
-    if kind == "Expand":
-        return max(most, *lengths[-1:], 0)
-    if kind == "Constant":
-        tensor = _constant_made(node)
-        return 0 if tensor is None else len(tensor.shape)
-    return most + (kind in _STACKING)
-
-
-def _length_from_inputs(node: ir.Node, ranks: Sequence[int], lengths: Sequence[int]) -> int:
-    """How many numbers the outputs of an operator that is followed have, at most."""
-    if node.op_type == "Concat":
-        return sum(lengths)
-    if node.op_type == "Shape":
-        start, end = _int(node, "start", 0), _int(node, "end", max(ranks, default=0))
-        return len(range(max(ranks, default=0))[start:end])
-    if node.op_type == "Size":
-        return 1
-    # Of more axes than one, numbers are taken from another axis than is looked at.
-    if node.op_type == "Gather" and ranks[0] <= 1:
-        return max(1, *lengths[1:2], 0)
-    if node.op_type == "Slice" and ranks[0] <= 1:
-        return _sliced(node, lengths[0])
-    return max(lengths, default=0)
-
-
-def _sliced(node: ir.Node, length: int) -> int:
-    """How much of a vector a Slice leaves; all of it where that isn't constant."""
-    numbers = []
-    for value in (*node.inputs[1:3], *node.inputs[4:5]):
-        tensor = None if value is None else _constant(value)
-        if tensor is None or tensor.size != 1:
-            return length
-        numbers.append(int(tensor.numpy().item()))
-    return len(range(length)[slice(*numbers)]) if len(numbers) > 1 and 0 not in numbers[2:] else length
-
-
-def _axes_added(node: ir.Node, lengths: Sequence[int]) -> int:
-    """How many axes a node adds, at most; named by an input in new opsets, by an attribute in old ones."""
-    attribute = node.attributes.get("axes")
-    if attribute is None:
-        return lengths[1] if len(lengths) > 1 else 1
-    if attribute.is_ref():
-        return _MOST_AXES_NAMED
-    return len(attribute.as_ints()) if attribute.type == ir.AttributeType.INTS else 1
-
-
-def _axes_taken(node: ir.Node, lengths: Sequence[int]) -> int:
-    """How many axes a node takes away, at least: one may be named several times, from the front and from the back."""
-    attribute = node.attributes.get("axes", node.attributes.get("axis"))
-    if attribute is not None and attribute.is_ref():
-        return 0
-    if attribute is not None:
-        axes = list(attribute.as_ints()) if attribute.type == ir.AttributeType.INTS else [0]
-    else:
-        named = node.inputs[1] if len(node.inputs) > 1 else None
-        tensor = None if named is None else _constant(named)
-        if tensor is None or tensor.size > _MOST_AXES_NAMED:
-            return min(1, *lengths[1:2]) if len(lengths) > 1 else 0
-        axes = tensor.numpy().reshape(-1).tolist()
-    return max(len({axis for axis in axes if axis >= 0}), len({axis for axis in axes if axis < 0}))
-
-
-def _int(node: ir.Node, name: str, default: int) -> int:
-    attribute = node.attributes.get(name)
-    # One that a function is called with isn't known here.
-    if attribute is None or attribute.type != ir.AttributeType.INT or attribute.is_ref():
-        return default
-    return attribute.as_int()
-
-
-def _is_integer(value: ir.Value) -> bool:
-    return value.dtype is not None and value.dtype.is_integer()
-
-
-def _constant(value: ir.Value) -> ir.TensorProtocol | None:
-    """A constant's tensor; None for other values, and for Constant nodes of attributes that there aren't."""
-    try:
-        return ir.convenience.get_const_tensor(value)
-    except ValueError:
-        return None
-
-
-def _constant_made(node: ir.Node) -> ir.TensorProtocol | None:
-    return _constant(node.outputs[0]) if node.op_type == "Constant" and node.outputs else None
-
-
-def _declared_length(value: ir.Value) -> int:
-    """Of a vector or a single number, as it is stated or as an initializer is; 0 where it isn't known or the value is
-    neither."""
-    shapes = [value.shape, None if value.const_value is None else value.const_value.shape]
-    return max((_count_numbers(shape) for shape in shapes if shape is not None), default=0)
-
-
-def _count_numbers(shape: ir.ShapeProtocol) -> int:
-    if len(shape) > 1:
-        return 0
-    size = shape[0] if len(shape) else 1
-    # A vector without numbers is one that is looked at, too.
-    return max(size, 1) if isinstance(size, int) else 0
-
-
-def _is_followed(op_type: str, opset: int) -> bool:
-    """Whether inference computes the values of what the operator makes, if these are the sizes of a shape."""
-    schema = _schema("", op_type, opset)
-    return schema is not None and bool(schema.has_data_propagation_function)
-
-
-@lru_cache(maxsize=1024)
-def _schema(domain: str, op_type: str, opset: int) -> onnx.defs.OpSchema | None:
-    try:
-        return onnx.defs.get_schema(op_type, opset, domain)
-    except onnx.defs.SchemaError:
-        return None
