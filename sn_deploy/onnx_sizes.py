@@ -30,9 +30,16 @@ _FIELDS: Final[dict[int, str]] = {
     _TYPES.UINT64: "uint64_data",
     _TYPES.STRING: "string_data",
 }
-_VALUES: Final = frozenset(
-    {"value", "sparse_value", *(f"value_{kind}{many}" for kind in ("float", "int", "string") for many in ("", "s"))}
-)
+_ATTRIBUTE: Final = onnx.AttributeProto
+# What a Constant node may have its value in, and of which type that is then.
+_VALUES: Final[dict[str, int]] = {
+    "value": _ATTRIBUTE.TENSOR,
+    "sparse_value": _ATTRIBUTE.SPARSE_TENSOR,
+    **{
+        f"value_{kind}": getattr(_ATTRIBUTE, kind.upper())
+        for kind in ("float", "floats", "int", "ints", "string", "strings")
+    },
+}
 _COMPLEX: Final = frozenset({_TYPES.COMPLEX64, _TYPES.COMPLEX128})
 
 
@@ -70,6 +77,10 @@ def _check_nodes(nodes: Iterator[onnx.NodeProto], path: Path) -> None:
         is_constant = node.op_type == "Constant" and node.domain in ("", "ai.onnx")
         if is_constant and not any(attribute.name in _VALUES for attribute in node.attribute):
             raise SnDeployError(f"Constant {node.name!r} has no value", where=str(path), mend=COPY_AGAIN)
+        if is_constant and any(_VALUES.get(one.name, one.type) != one.type for one in node.attribute):
+            raise SnDeployError(
+                f"the value of Constant {node.name!r} is of another type", where=str(path), mend=COPY_AGAIN
+            )
         for attribute in node.attribute:
             where = f"attribute {attribute.name!r} of {node.op_type} {node.name!r}"
             if attribute.type == onnx.AttributeProto.UNDEFINED:

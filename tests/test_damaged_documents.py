@@ -51,6 +51,16 @@ def test_names_of_an_onnx_file_that_are_no_text(tmp_path: Path) -> None:
         read_proto(path)
 
 
+def test_a_constant_of_another_type_than_it_says(tmp_path: Path) -> None:
+    model = small_net()
+    node = onnx.helper.make_node("Constant", [], ["c"], name="constant", value_int=1)
+    node.attribute[0].name = "value"
+    model.graph.node.append(node)
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(SnDeployError, match=r"the value of Constant 'constant' is of another type"):
+        read_model(tmp_path / "net.onnx")
+
+
 def test_sizes_of_an_onnx_file_that_lie(tmp_path: Path) -> None:
     model = small_net()
     model.graph.initializer[0].dims[0] += 1

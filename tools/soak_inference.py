@@ -4,8 +4,8 @@
 
 COUNT graphs of operators that ONNX's inference is taken to survive (sn_deploy/graph/inference_risk.py), those left out
 that have a node of which it isn't; and as many as ``--risky`` says of all operators, which are inferred in another
-process first. Each within 20 s. A graph that ends the process is named, and by its seed can be drawn again. Exit code
-0: none did.
+process first. Each within 20 s and 512 MiB. A graph that ends the process is named, and by its seed can be drawn
+again. Exit code 0: none did.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ from tools.drawn_graphs import drawn_model
 
 BATCH: Final = 500
 MOST_S: Final = 20.0
+MOST_MIB: Final = 512  # more than before a graph
+# What takes it ends with an error, not with the machine.
+ADDRESS_SPACE: Final = 6 << 30
 
 
 def outcome(seed: str, mode: str) -> str:
@@ -47,18 +50,24 @@ def outcome(seed: str, mode: str) -> str:
     in_another = mode != "unguarded" and is_risky(model)
     if in_another and mode == "safe":
         return "left out"
-    start = time.monotonic()
+    start, before = time.monotonic(), most_memory()
     try:
         infer_shapes(model)
         found = "inferred here after another process" if in_another else "inferred here"
     except SnDeployError as error:
         found = "ended the other process" if "breaks down" in str(error) else "refused"
-    seconds = time.monotonic() - start
-    return found if seconds <= MOST_S else f"took {seconds:.0f} s"
+    seconds, memory = time.monotonic() - start, most_memory() - before
+    return found if seconds <= MOST_S and memory <= MOST_MIB else f"took {seconds:.0f} s, {memory} MiB: {seed}"
+
+
+def most_memory() -> int:
+    """MiB that this process held at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
 def work(first: int, end: int, seed: str, mode: str) -> None:
     """Takes graphs in this process, and tells before each which one it is."""
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     if mode == "unguarded":
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         inference_guard.is_risky = lambda model: False
@@ -66,8 +75,7 @@ def work(first: int, end: int, seed: str, mode: str) -> None:
     for index in range(first, end):
         os.write(1, f"{index}\n".encode())
         counts[outcome(f"{seed}/{index}", mode)] += 1
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    os.write(1, json.dumps({"counts": counts, "memory": memory}).encode() + b"\n")
+    os.write(1, json.dumps({"counts": counts, "memory": most_memory()}).encode() + b"\n")
 
 
 def take(count: int, seed: str, mode: str) -> tuple[Counter[str], int, list[str]]:

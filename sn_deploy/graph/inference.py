@@ -23,7 +23,7 @@ from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.inference_guard import check_inferable
 from sn_deploy.graph.inference_hidden import ALIKE, hidden_nodes
 from sn_deploy.graph.inference_risk import is_risky
-from sn_deploy.graph.inference_size import EndlessError, InferenceSize
+from sn_deploy.graph.inference_size import SHAPE_READERS, EndlessError, InferenceSize
 from sn_deploy.onnx_file import model_of, read_model
 
 # Numbers of all vectors that are followed, some 100 bytes each.
@@ -40,10 +40,12 @@ def infer_shapes(model: ir.Model, where: str | None = None) -> None:
     Raises:
         SnDeployError: as `check_inference` and `check_inferable`.
     """
-    check_inference(model, where)
-    check_inferable(model, where)
+    size = check_inference(model, where)
     stated = {value: value.shape for graph in model.graphs() for value in _values(graph)}
-    _infer(model, follow=False)
+    # Some take a vector's length for a rank even where its numbers aren't followed (Expand, up to opset 12).
+    with hidden_nodes(model, [node for node in size.unbounded if node.op_type in SHAPE_READERS]):
+        check_inferable(model, where)
+        _infer(model, follow=False)
     # Again, since lengths are known now that the file left out.
     size = check_inference(model, where)
     if size.has_sizes and size.followed <= _MOST_FOLLOWED:

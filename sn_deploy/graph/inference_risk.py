@@ -101,7 +101,7 @@ def _axes(node: ir.Node) -> list[int] | None:
     named = node.inputs[3] if len(node.inputs) > 3 else None
     try:
         tensor = None if named is None else ir.convenience.get_const_tensor(named)
-    except ValueError:  # a Constant of attributes that there aren't
+    except (ValueError, TypeError):  # a Constant of attributes that there aren't, or of another type
         return None
     if tensor is None or tensor.size > HIGHEST_RANK or not tensor.dtype.is_integer():
         return None

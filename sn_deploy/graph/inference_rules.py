@@ -9,6 +9,9 @@ from typing import Final
 import onnx
 import onnx_ir as ir
 
+# Of a vector whose length nothing bounds; one that is stated is below it, whatever the file says.
+ANY_LENGTH: Final = 1 << 62
+
 # More than any tensor of a network has.
 HIGHEST_RANK: Final = 64
 
@@ -106,10 +109,11 @@ def is_integer(value: ir.Value) -> bool:
 
 
 def _constant(value: ir.Value) -> ir.TensorProtocol | None:
-    """A constant's tensor; None for other values, and for Constant nodes of attributes that there aren't."""
+    """A constant's tensor; None for other values, and for Constant nodes of attributes that there aren't or of another
+    type than their name says."""
     try:
         return ir.convenience.get_const_tensor(value)
-    except ValueError:
+    except (ValueError, TypeError):
         return None
 
 
@@ -131,7 +135,7 @@ def count_numbers(shape: ir.ShapeProtocol) -> int:
         return 0
     size = shape[0] if len(shape) else 1
     # A vector without numbers is one that is looked at, too.
-    return max(size, 1) if isinstance(size, int) else 0
+    return min(max(size, 1), ANY_LENGTH - 1) if isinstance(size, int) else 0
 
 
 def is_followed(op_type: str, opset: int) -> bool:

@@ -15,6 +15,7 @@ from typing import Final
 import onnx_ir as ir
 
 from sn_deploy.graph.inference_rules import (
+    ANY_LENGTH,
     constant_made,
     count_numbers,
     declared_length,
@@ -35,13 +36,10 @@ MOST_NODES: Final = 1 << 21
 # Functions that call functions: inference goes into each other by recursion.
 DEEPEST: Final = 64
 
-# Of a vector whose length nothing bounds.
-ANY_LENGTH: Final = 1 << 62
-
 _STANDARD: Final = ("", "ai.onnx")
 
 # Operators that take the numbers of an input for the shape of what they make, and which input.
-_SHAPE_READERS: Final = {"Reshape": 1, "Expand": 1, "ConstantOfShape": 0}
+SHAPE_READERS: Final = {"Reshape": 1, "Expand": 1, "ConstantOfShape": 0}
 
 # Operators that aren't followed, and that make of vectors none that is longer; those that reduce are others.
 _NO_LONGER: Final = frozenset(
@@ -139,13 +137,13 @@ class InferenceSize:
         if node.domain in _STANDARD:
             rank = rank_from_inputs(node, ranks, [0 if length >= ANY_LENGTH else length for length in lengths])
             follows = is_followed(node.op_type, max(self._scope.opset(domain) for domain in _STANDARD))
-            read = self._read(node) if follows or node.op_type in _SHAPE_READERS else []
+            read = self._read(node) if follows or node.op_type in SHAPE_READERS else []
             numbers = [self._length(value) for value in read]
             if max(numbers, default=0) >= ANY_LENGTH:
                 self.unbounded.add(node)
             elif follows and (read or node.op_type == "Shape"):
                 # A list without numbers is one, too.
-                held = max(length_from_inputs(node, ranks, numbers), 1)
+                held = min(max(length_from_inputs(node, ranks, numbers), 1), ANY_LENGTH - 1)
                 self.followed += held + sum(numbers)
                 # Of more axes than one, another can be the longer one.
                 found = held if all(self._rank(value) <= 1 for value in read) else ANY_LENGTH
@@ -162,8 +160,8 @@ class InferenceSize:
 
     def _read(self, node: ir.Node) -> list[ir.Value]:
         """The inputs whose numbers inference looks at, if it knows how many they are."""
-        if node.op_type in _SHAPE_READERS:
-            place = _SHAPE_READERS[node.op_type]
+        if node.op_type in SHAPE_READERS:
+            place = SHAPE_READERS[node.op_type]
             chosen = node.inputs[place : place + 1]
         elif node.op_type == "Shape" or (node.op_type in ("Concat", "Gather") and int_of(node, "axis", 0) > 0):
             chosen = ()

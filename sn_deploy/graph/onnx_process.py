@@ -28,9 +28,13 @@ _CHILD: Final = (
 )
 _DONE, _FAILED = b"done:", b"failed:"
 
+# Address space of the other process: what Python and onnx take, and some copies of the model.
+_MOST_BYTES: Final = 4 << 30
+_MOST_COPIES: Final = 8
+
 
 class EndedError(Exception):
-    """A task ended its process; the text says how."""
+    """A task ended its process, or wanted more memory than it may have; the text says how."""
 
 
 class TaskError(Exception):
@@ -70,6 +74,8 @@ def run(task: str, content: bytes, *arguments: str) -> bytes:
 def _run_here(task: str, content: bytes, arguments: Sequence[str]) -> bytes:
     try:
         return TASKS[task](content, *arguments)
+    except MemoryError:  # of C++, too
+        raise
     except Exception as error:  # the library's own, and what its C++ raises
         raise TaskError(first_line(error)) from error
 
@@ -108,12 +114,15 @@ TASKS: Final[Mapping[str, Callable[..., bytes]]] = {
 
 def _child(task: str, *arguments: str) -> None:
     """The other process: a model on its standard input, the answer on its standard output."""
-    with contextlib.suppress(ImportError):  # not on every system
+    content = sys.stdin.buffer.read()
+    with contextlib.suppress(ImportError, ValueError, OSError):  # not on every system, or not as much
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # nothing is left behind
+        most = _MOST_BYTES + _MOST_COPIES * len(content)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     try:
-        answer = _DONE + _run_here(task, sys.stdin.buffer.read(), arguments)
+        answer = _DONE + _run_here(task, content, arguments)
     except TaskError as error:
         answer = _FAILED + str(error).encode(errors="replace")
     sys.stdout.buffer.write(answer)
@@ -122,6 +131,8 @@ def _child(task: str, *arguments: str) -> None:
 
 def _death(returncode: int, stderr: str) -> str:
     last = stderr.strip().splitlines()[-1:] or ["no message"]
+    if last[0].startswith("MemoryError"):
+        return "it takes gigabytes"
     # A C++ assertion's message ends with what was asserted; the signature before it is long.
     said = last[0].rpartition("Assertion")[2].strip()[:160]
     if returncode >= 0:

@@ -38,12 +38,17 @@ def _info(name: str, kind: int, shape: Any) -> ValueInfoProto:
 
 
 def _model(
-    nodes: list[NodeProto], x: ValueInfoProto, *, stated: tuple[ValueInfoProto, ...] = (), functions: Any = ()
+    nodes: list[NodeProto],
+    x: ValueInfoProto,
+    *,
+    stated: tuple[ValueInfoProto, ...] = (),
+    functions: Any = (),
+    opset: int = 17,
 ) -> ModelProto:
     last = nodes[-1].output[0]
     kind = x.type.tensor_type.elem_type
     graph = helper.make_graph(nodes, "g", [x], [_info(last, kind, None)], value_info=list(stated))
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("f", 1)]
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("f", 1)]
     return helper.make_model(graph, opset_imports=opsets, functions=list(functions), ir_version=10)
 
 
@@ -240,6 +245,28 @@ def by_a_function_named_as_an_operator() -> ModelProto:
     return _found_late([_node("ConstantOfShape", ["long"], ["u"]), _node("Neg", ["u"], ["v"])], functions=[function])
 
 
+def _constant(name: str, numbers: list[int]) -> NodeProto:
+    return _node("Constant", [], [name], value=helper.make_tensor(name, TensorProto.INT64, [len(numbers)], numbers))
+
+
+def an_old_expand() -> ModelProto:
+    """It takes the length of the vector for a rank, whose numbers needn't be followed for that."""
+    nodes = [
+        _constant("one", [1]),
+        _constant("times", [1 << 26]),
+        _node("Tile", ["one", "times"], ["long"]),
+        _node("Expand", ["x", "long"], ["y"]),
+    ]
+    return _model(nodes, _info("x", TensorProto.FLOAT, [2]), opset=12)
+
+
+def an_old_expand_that_lies() -> ModelProto:
+    """The vector's length is stated, and is no length at all."""
+    nodes = [_constant("one", [1]), _node("Neg", ["one"], ["long"]), _node("Expand", ["x", "long"], ["y"])]
+    stated = (_info("long", TensorProto.INT64, [1 << 62]),)
+    return _model(nodes, _info("x", TensorProto.FLOAT, [2]), stated=stated, opset=12)
+
+
 def endless_sizes() -> ModelProto:
     """The sizes of a tensor, twice as many with each node."""
     nodes = [_node("Shape", ["x"], ["s"]), *_doubled("Concat", "s", axis=0)]
@@ -303,7 +330,7 @@ HOSTILE: dict[str, Callable[[], ModelProto]] = {
         by_expand, by_tile, by_range, by_cast, by_concat, by_slice, by_gather, by_squeeze, by_size,
         by_an_operator_in_between, by_sizes_of_a_vector, by_sizes_that_lie, by_a_branch, by_the_body_of_a_scan,
         by_a_function, by_a_function_of_another_opset, by_a_function_named_as_an_operator,
-        endless_sizes, endless_sizes_that_lie, endless_axes,
+        an_old_expand, an_old_expand_that_lies, endless_sizes, endless_sizes_that_lie, endless_axes,
         endless_axes_in_a_branch, endless_axes_in_a_function, endless_calls, a_function_that_calls_itself,
     )
 }  # fmt: skip
@@ -326,6 +353,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     if arguments.unhidden:
         vars(inference)["hidden_nodes"] = lambda _model, _nodes: contextlib.nullcontext()
+        vars(inference)["check_inferable"] = lambda _model, _where, **_options: None
     for name in arguments.names:
         model = HOSTILE[name]()
         print(name, end=": ", flush=True)
