@@ -6,7 +6,7 @@ trip over or allocate memory for: sizes that lie.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -40,39 +40,46 @@ _VALUES: Final[dict[str, int]] = {
         for kind in ("float", "floats", "int", "ints", "string", "strings")
     },
 }
+_GRAPHS: Final = frozenset({_ATTRIBUTE.GRAPH, _ATTRIBUTE.GRAPHS})
 _COMPLEX: Final = frozenset({_TYPES.COMPLEX64, _TYPES.COMPLEX128})
 
 
 def check_sizes(proto: onnx.ModelProto, path: Path) -> None:
-    """Refuses tensors whose data isn't of their shape and type, and attributes without a type. Changes negative sizes
-    of inputs and outputs, by which some exporters mean unknown ones, to unknown ones.
+    """Refuses tensors whose data isn't of their shape and type, and attributes without a type, of another one, or that
+    stand for what isn't there. Changes negative sizes of inputs and outputs, by which some exporters mean unknown ones,
+    to unknown ones.
 
     Raises:
         SnDeployError: with the tensor's or the node's name.
     """
-    for graph in _graphs([proto.graph]):
+    _check_graphs([proto.graph], path)
+    for function in proto.functions:
+        _check_nodes(function.node, path, in_function=True)
+        _check_graphs(list(_inner(function.node)), path, in_function=True)
+
+
+def _check_graphs(waiting: list[onnx.GraphProto], path: Path, *, in_function: bool = False) -> None:
+    while waiting:
+        graph = waiting.pop()
         for tensor in graph.initializer:
             _check_tensor(tensor, f"weight {tensor.name!r}", path)
         for value in (*graph.input, *graph.output, *graph.value_info):
             for dim in value.type.tensor_type.shape.dim:
                 if dim.dim_value < 0:
                     dim.ClearField("dim_value")
-        _check_nodes(graph.node, path)
-    for function in proto.functions:
-        _check_nodes(function.node, path)
+        _check_nodes(graph.node, path, in_function=in_function)
+        waiting += _inner(graph.node)
 
 
-def _graphs(waiting: list[onnx.GraphProto]) -> Iterator[onnx.GraphProto]:
-    while waiting:
-        graph = waiting.pop()
-        yield graph
-        for node in graph.node:
-            for attribute in node.attribute:
-                waiting += [attribute.g] if attribute.HasField("g") else []
-                waiting += attribute.graphs
+def _inner(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield attribute.g
+            yield from attribute.graphs
 
 
-def _check_nodes(nodes: Iterator[onnx.NodeProto], path: Path) -> None:
+def _check_nodes(nodes: Iterable[onnx.NodeProto], path: Path, *, in_function: bool) -> None:
     for node in nodes:
         is_constant = node.op_type == "Constant" and node.domain in ("", "ai.onnx")
         if is_constant and not any(attribute.name in _VALUES for attribute in node.attribute):
@@ -83,8 +90,12 @@ def _check_nodes(nodes: Iterator[onnx.NodeProto], path: Path) -> None:
             )
         for attribute in node.attribute:
             where = f"attribute {attribute.name!r} of {node.op_type} {node.name!r}"
-            if attribute.type == onnx.AttributeProto.UNDEFINED:
+            if attribute.type == _ATTRIBUTE.UNDEFINED:
                 raise SnDeployError(f"{where} has no type", where=str(path), mend=COPY_AGAIN)
+            if attribute.ref_attr_name and (not in_function or attribute.type in _GRAPHS):
+                # onnx_ir goes into a graph that isn't there.
+                what = "a graph that a function is called with" if in_function else "a function's attribute, in none"
+                raise SnDeployError(f"{where} is {what}", where=str(path), mend=COPY_AGAIN)
             for tensor in (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors):
                 _check_tensor(tensor, where, path)
 

@@ -61,6 +61,26 @@ def test_a_constant_of_another_type_than_it_says(tmp_path: Path) -> None:
         read_model(tmp_path / "net.onnx")
 
 
+def test_attributes_that_stand_for_what_isnt_there(tmp_path: Path) -> None:
+    model = small_net()
+    branch = onnx.helper.make_graph([], "branch", [], [])
+    node = onnx.helper.make_node("If", ["image"], ["c"], name="choice", then_branch=branch, else_branch=branch)
+    node.attribute[1].ClearField("g")
+    node.attribute[1].ref_attr_name = "given"
+    called = onnx.helper.make_function(
+        "f", "F", ["image"], ["c"], [node], [onnx.helper.make_opsetid("", 18)], ["given"]
+    )
+    model.functions.append(called)
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(SnDeployError, match=r"of If 'choice' is a graph that a function is called with"):
+        read_model(tmp_path / "net.onnx")
+    model.functions.pop()
+    model.graph.node.append(node)
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(SnDeployError, match=r"of If 'choice' is a function's attribute, in none"):
+        read_model(tmp_path / "net.onnx")
+
+
 def test_sizes_of_an_onnx_file_that_lie(tmp_path: Path) -> None:
     model = small_net()
     model.graph.initializer[0].dims[0] += 1

@@ -14,10 +14,8 @@ from sn_deploy.graph import op
 from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.layers import count_nodes, switch_norm_nodes
 from sn_deploy.graph.order import check_order
-from sn_deploy.input_file import COPY_AGAIN
 from sn_deploy.inspection.layer import LayerWeights, kind_from_rank, spread
-from sn_deploy.onnx_file import read_proto
-from sn_deploy.onnx_sizes import check_sizes
+from sn_deploy.onnx_file import model_of, read_proto
 
 _EPILOGUES: Final = {
     op.SWITCH_NORM: (),
@@ -50,14 +48,7 @@ def layers_from_onnx(path: Path) -> list[LayerWeights]:
 
 
 def _load(path: Path) -> ir.Model:
-    proto = read_proto(path, data_may_be_missing=True)
-    check_sizes(proto, path)
-    try:
-        model = ir.from_proto(proto)
-    except Exception as error:
-        # onnx_ir raises whatever it stumbles over (SerdeError, ValueError, KeyError) in a file that breaks the format.
-        reason = " ".join(str(error).split())[:160]
-        raise SnDeployError(f"is no valid ONNX model ({reason})", where=str(path), mend=COPY_AGAIN) from error
+    model = model_of(read_proto(path, data_may_be_missing=True), path)
     # Shapes that the file doesn't state; a graph that the inference can't follow is shown without them.
     infer_shapes(model, str(path))
     return model

@@ -118,6 +118,8 @@ def test_what_is_missing_is_left_out() -> None:
     assert outputs_section(document | {"parity": {}}) is None
     assert task_section(document | {"metrics": []}) is None
     assert importance_section(document | {"importance": [{"name": "sn1"}, 3]}) is None
+    huge = dict.fromkeys(("mean", "var"), dict.fromkeys(("IN", "LN", "BN"), 1e308))  # whose sum is no number
+    assert importance_section(document | {"importance": [huge, huge]}) is None
     for section in (layers_section, latency_section, layer_time_section):
         assert section(document, {"torch": 0}) is None
     assert sections(Page(html_from_document(document))) == ["limits", "outputs", "task", "setup"]
@@ -284,6 +286,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("assertions.0.passed", 1, r"assertions\[0\]\.passed is 1 \(expected true or false\)"),
         ("parity", [], r"parity is \[\] \(expected an object\)"),
         ("machine", None, "machine is missing"),
+        ("importance", [{"mean": {"BN": 10**400}}], r"importance\[0\]\.mean\.BN is 1000*… \(expected a number\)"),
         ("backends.0.name", {"a": "x" * 99}, r"backends\[0\]\.name is .{40} \(expected a string\)"),
     ],
 )

@@ -65,7 +65,7 @@ class _UnlikeError(Exception):
 
 def _checked(value: Any, hint: Any, place: str) -> Any:
     if hint is Any:
-        return _cleaned(value)
+        return _cleaned(value, place)
     if dataclasses.is_dataclass(hint):
         return _checked_fields(value, hint, place)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -135,11 +135,13 @@ def _demand(holds: bool, value: Any, expected: str, place: str) -> None:
         raise _UnlikeError(place, shown if len(shown) <= 40 else f"{shown[:39]}…", expected)
 
 
-def _cleaned(value: Any) -> Any:
+def _cleaned(value: Any, place: str) -> Any:
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, Mapping):
-        return {clean(str(key)): _cleaned(item) for key, item in value.items()}
+        return {clean(str(key)): _cleaned(item, f"{place}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_cleaned(item) for item in value]
+        return [_cleaned(item, f"{place}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, int):
+        _demand(abs(value) <= sys.float_info.max, value, "a number", place)
     return value

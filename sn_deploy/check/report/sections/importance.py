@@ -43,7 +43,11 @@ def _row(number: int, layer: Mapping[str, Any]) -> list[Cell]:
 def _is_whole(layer: Any) -> bool:
     """It is what `sn-deploy inspect` writes; older or other documents may hold something else."""
     return isinstance(layer, dict) and all(
-        isinstance(layer.get(statistic), dict)
-        and all(isinstance(layer[statistic].get(branch), int | float) for branch in _BRANCHES)
+        isinstance(layer.get(statistic), dict) and all(_is_weight(layer[statistic].get(branch)) for branch in _BRANCHES)
         for statistic in ("mean", "var")
     )
+
+
+def _is_weight(value: Any) -> bool:
+    """Of a softmax, rounded."""
+    return isinstance(value, int | float) and 0 <= value <= 1.001
