@@ -1,15 +1,17 @@
 """Damaged checkpoints, samples, parts, sidecars, configs and models through the commands that read them.
 
-    python -m tools.soak_documents COUNT [SEED]
+    python -m tools.soak_documents COUNT [SEED] [--only FILE …]
 
 Each case is a real file with a few bytes, or values of its JSON, changed by chance, then given to the command line in
 this process: it has to exit with 0, 1 or 2, in at most 20 s, and print no traceback. A case that doesn't is named by
-its number, which with the seed makes it again, and its file is kept. A repository's config.pbtxt and labels are among
-them where tritonclient can be imported (tools/triton_client.py). Exit code 0: none failed. 1: some did.
+its number, which with the seed and the kinds makes it again, and its file is kept. A repository's config.pbtxt and its
+labels are among them where tritonclient can be imported (tools/triton_client.py). Exit code 0: none failed. 1: some
+did.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
@@ -256,14 +258,24 @@ def run(count: int, seed: int, keep: Path, *, only: Sequence[str] = ()) -> tuple
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    count, seed = int(given[0]), int(given[1]) if len(given) > 1 else 0
-    faults, codes = run(count, seed, Path(tempfile.gettempdir()))
+    names = [kind.file for kind in kinds()]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("count", type=int, metavar="COUNT")
+    parser.add_argument("seed", type=int, nargs="?", default=0, metavar="SEED")
+    parser.add_argument(
+        "--only", nargs="+", choices=names, default=names, metavar="FILE", help=f"of {', '.join(names)}"
+    )
+    given = parser.parse_args(arguments)
+    start = time.monotonic()
+    faults, codes = run(given.count, given.seed, Path(tempfile.gettempdir()), only=given.only)
     for fault in faults:
         print(fault)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    told = f"{codes[2]} refused in one line, {codes[0] + codes[1]} read"
-    print(f"{count} damaged files of {len(kinds())} kinds: {told}, {len(faults)} faults; at most {memory} MiB")
+    told = f"{codes[2]} refused in one line, {codes[0] + codes[1]} read, {len(faults)} faults"
+    print(
+        f"{given.count} damaged files of {len(given.only)} kinds in {time.monotonic() - start:.0f} s: {told}; "
+        f"at most {memory} MiB"
+    )
     return 1 if faults else 0
 
 
