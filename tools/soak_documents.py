@@ -1,6 +1,6 @@
 """Damaged checkpoints, samples, parts, sidecars, configs and models through the commands that read them.
 
-    python -m tools.soak_documents COUNT [SEED] [--only FILE …]
+    python -m tools.soak_documents COUNT [SEED] [--only FILE …] [--seconds S]
 
 Each case is a real file with a few bytes, or values of its JSON, changed by chance, then given to the command line in
 this process: it has to exit with 0, 1 or 2, in at most 20 s, and print no traceback. A case that doesn't is named by
@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import io
 import json
+import math
 import os
 import random
 import resource
@@ -227,8 +228,12 @@ def kinds() -> tuple[Kind, ...]:
     return (*KINDS, *(SERVE_KINDS if triton_client() else ()))
 
 
-def run(count: int, seed: int, keep: Path, *, only: Sequence[str] = ()) -> tuple[list[str], dict[int, int]]:
-    """Takes ``count`` cases, by turns of each kind; the faults, and how many ended with each exit code."""
+def run(
+    count: int, seed: int, keep: Path, *, only: Sequence[str] = (), most_s: float = math.inf
+) -> tuple[list[str], dict[int, int]]:
+    """Takes ``count`` cases, by turns of each kind, as far as the time goes; the faults, and how many ended with each
+    exit code."""
+    start = time.monotonic()
     all_kinds = [kind for kind in kinds() if not only or kind.file in only]
     faults, codes, before = [], dict.fromkeys((0, 1, 2), 0), Path.cwd()
     with tempfile.TemporaryDirectory() as name:
@@ -239,6 +244,8 @@ def run(count: int, seed: int, keep: Path, *, only: Sequence[str] = ()) -> tuple
             for folder in {kind.folder for kind in all_kinds if kind.folder is not None}:
                 shutil.copytree(folder, f"{folder}.whole")
             for number in range(count):
+                if time.monotonic() - start > most_s:
+                    break
                 kind = all_kinds[number % len(all_kinds)]
                 draw = random.Random(f"{seed}/{number}")
                 code, fault = fault_of(kind, damaged(contents[kind.file], draw, is_json=kind.file.endswith(".json")))
@@ -265,15 +272,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--only", nargs="+", choices=names, default=names, metavar="FILE", help=f"of {', '.join(names)}"
     )
+    parser.add_argument("--seconds", type=float, default=math.inf, metavar="S", help="then it ends, whatever COUNT is")
     given = parser.parse_args(arguments)
     start = time.monotonic()
-    faults, codes = run(given.count, given.seed, Path(tempfile.gettempdir()), only=given.only)
+    faults, codes = run(given.count, given.seed, Path(tempfile.gettempdir()), only=given.only, most_s=given.seconds)
     for fault in faults:
         print(fault)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     told = f"{codes[2]} refused in one line, {codes[0] + codes[1]} read, {len(faults)} faults"
     print(
-        f"{given.count} damaged files of {len(given.only)} kinds in {time.monotonic() - start:.0f} s: {told}; "
+        f"{sum(codes.values())} damaged files of {len(given.only)} kinds in {time.monotonic() - start:.0f} s: {told}; "
         f"at most {memory} MiB"
     )
     return 1 if faults else 0

@@ -120,7 +120,7 @@ PARTS: tuple[Part, ...] = (
         "documents",
         "damaged checkpoints, samples, parts, sidecars, configs and models through the commands that read them",
         7200,
-        module("soak_documents", (300,), (10_000,), (250_000,)),  # an hour, in the long form
+        module("soak_documents", (300,), (10_000,), (1_000_000, 0, "--seconds", 3600)),
     ),
     Part(
         "inference",
