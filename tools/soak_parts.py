@@ -13,6 +13,7 @@ from tools.parts import Part, Place
 Arguments = tuple[object, ...]
 
 THREADS, ADDRESSES, FUZZERS = "native-threads", "native-tests", "native-fuzz"
+KERNEL_THREADS = "tensorrt/threads"
 # Of the short, the usual and the long form: seconds of a stress; runs of a fuzzer; seconds of one in C++, in Python.
 STRESS_S = (10, 120, 300)
 FUZZ_RUNS, FUZZ_S = (-1, 1_000_000, 1_000_000), (7, 3600, 3600)
@@ -101,6 +102,13 @@ PARTS: tuple[Part, ...] = (
         900,
         _ctest(THREADS, "Thread|Order|Wave|Registration"),
         needs(THREADS, "tests/test_cpu"),
+    ),
+    Part(
+        "kernel-threads",
+        "the CUDA kernels on the host, a thread for each of a GPU's, under ThreadSanitizer",
+        1800,
+        _ctest(KERNEL_THREADS, r"^cuda\."),
+        needs(KERNEL_THREADS, "cuda/tests/test_cuda"),
     ),
     _stress("threads", THREADS, "8 threads, several sessions, mixed shapes in ONNX Runtime under ThreadSanitizer"),
     _stress("addresses", ADDRESSES, "the same under AddressSanitizer and UndefinedBehaviorSanitizer"),
