@@ -112,7 +112,7 @@ sanitized:
 	cmake --build build/native-threads
 
 test-native: .venv/.installed-test sanitized
-	ctest --test-dir build/native-tests --output-on-failure
+	ctest --test-dir build/native-tests --output-on-failure --parallel 2
 	$(BIN)/python tools/soak.py build/soak-short --short --again \
 		--only thread-tests threads addresses repeats inferences sessions
 
@@ -133,12 +133,12 @@ WITH_TENSORRT = -G Ninja -DSN_WITH_TENSORRT=ON -DSN_CUDA_ROOT=$(CURDIR)/$(TENSOR
 test-tensorrt: .venv/.installed-test $(TENSORRT)/root/.complete
 	cmake -S plugins -B $(TENSORRT)/plugin $(WITH_TENSORRT)
 	cmake --build $(TENSORRT)/plugin
-	ctest --test-dir $(TENSORRT)/plugin --output-on-failure
+	ctest --test-dir $(TENSORRT)/plugin --output-on-failure --parallel 2
 	cmake -S plugins -B $(TENSORRT)/sanitized $(WITH_TENSORRT) $(SANITIZED) -DCMAKE_CUDA_ARCHITECTURES=90 \
 		-DSN_SANITIZE=address,undefined
 	cmake --build $(TENSORRT)/sanitized \
 		--target test_trt10 test_trt11 test_cuda check_launches_host test_onnxruntime_cuda
-	ctest --test-dir $(TENSORRT)/sanitized --output-on-failure --no-tests=error \
+	ctest --test-dir $(TENSORRT)/sanitized --output-on-failure --parallel 2 --no-tests=error \
 		--tests-regex '^(trt10|trt11|cuda|test_onnxruntime_cuda)\.'
 	TENSORRT_TEST_ROOT=$(TENSORRT)/root SN_PLUGIN_BUILD=$(TENSORRT)/plugin $(BIN)/python -m pytest $(IN_PARALLEL) \
 		tests/tensorrt tests/gpu
