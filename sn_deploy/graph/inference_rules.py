@@ -63,7 +63,7 @@ def _sliced(node: ir.Node, length: int) -> int:
     numbers = []
     for value in (*node.inputs[1:3], *node.inputs[4:5]):
         tensor = None if value is None else _constant(value)
-        if tensor is None or tensor.size != 1:
+        if tensor is None or tensor.size != 1 or not tensor.dtype.is_integer():
             return length
         numbers.append(int(tensor.numpy().item()))
     return len(range(length)[slice(*numbers)]) if len(numbers) > 1 and 0 not in numbers[2:] else length
@@ -89,7 +89,7 @@ def _axes_taken(node: ir.Node, lengths: Sequence[int]) -> int:
     else:
         named = node.inputs[1] if len(node.inputs) > 1 else None
         tensor = None if named is None else _constant(named)
-        if tensor is None or tensor.size > HIGHEST_RANK:
+        if tensor is None or tensor.size > HIGHEST_RANK or not tensor.dtype.is_integer():
             return min(1, *lengths[1:2]) if len(lengths) > 1 else 0
         axes = tensor.numpy().reshape(-1).tolist()
     return max(len({axis for axis in axes if axis >= 0}), len({axis for axis in axes if axis < 0}))

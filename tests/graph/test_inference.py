@@ -249,3 +249,16 @@ def test_long_chains_that_add_an_axis_and_take_it_away_are_no_danger(op_type: st
     assert InferenceSize(model).axes <= 6 * 2000
     infer_shapes(model)
     assert model.graph.outputs[0].shape == ir.Shape([2, 3])
+
+
+@pytest.mark.parametrize("kind", ["Slice", "ReduceSum"])
+def test_places_that_are_no_whole_numbers(kind: str) -> None:
+    text = numpy_helper.from_array(np.array([b"x"], np.object_), "place")
+    for place in (numpy_helper.from_array(np.array([np.nan], np.float32), "place"), text):
+        inputs = ["sizes", "place", "place"] if kind == "Slice" else ["x", "place"]
+        nodes = [
+            helper.make_node("Constant", [], ["place"], value=place),
+            helper.make_node("Shape", ["x"], ["sizes"]),
+            helper.make_node(kind, inputs, ["y"], **({} if kind == "Slice" else {"keepdims": 0})),
+        ]
+        inferred(nodes, {"x": (2, 3)})
