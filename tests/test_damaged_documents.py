@@ -51,14 +51,18 @@ def test_names_of_an_onnx_file_that_are_no_text(tmp_path: Path) -> None:
         read_proto(path)
 
 
+def assert_refused(model: onnx.ModelProto, folder: Path, words: str) -> None:
+    onnx.save(model, folder / "net.onnx")
+    with pytest.raises(SnDeployError, match=words):
+        read_model(folder / "net.onnx")
+
+
 def test_a_constant_of_another_type_than_it_says(tmp_path: Path) -> None:
     model = small_net()
     node = onnx.helper.make_node("Constant", [], ["c"], name="constant", value_int=1)
     node.attribute[0].name = "value"
     model.graph.node.append(node)
-    onnx.save(model, tmp_path / "net.onnx")
-    with pytest.raises(SnDeployError, match=r"the value of Constant 'constant' is of another type"):
-        read_model(tmp_path / "net.onnx")
+    assert_refused(model, tmp_path, r"the value of Constant 'constant' is of another type")
 
 
 def test_attributes_that_stand_for_what_isnt_there(tmp_path: Path) -> None:
@@ -71,22 +75,16 @@ def test_attributes_that_stand_for_what_isnt_there(tmp_path: Path) -> None:
         "f", "F", ["image"], ["c"], [node], [onnx.helper.make_opsetid("", 18)], ["given"]
     )
     model.functions.append(called)
-    onnx.save(model, tmp_path / "net.onnx")
-    with pytest.raises(SnDeployError, match=r"of If 'choice' is a graph that a function is called with"):
-        read_model(tmp_path / "net.onnx")
+    assert_refused(model, tmp_path, r"of If 'choice' is a graph that a function is called with")
     model.functions.pop()
     model.graph.node.append(node)
-    onnx.save(model, tmp_path / "net.onnx")
-    with pytest.raises(SnDeployError, match=r"of If 'choice' is a function's attribute, in none"):
-        read_model(tmp_path / "net.onnx")
+    assert_refused(model, tmp_path, r"of If 'choice' is a function's attribute, in none")
 
 
 def test_sizes_of_an_onnx_file_that_lie(tmp_path: Path) -> None:
     model = small_net()
     model.graph.initializer[0].dims[0] += 1
-    onnx.save(model, tmp_path / "net.onnx")
-    with pytest.raises(SnDeployError, match=r"weight 'conv1\.weight' has \d+ bytes for the shape 7×3×3×3"):
-        read_model(tmp_path / "net.onnx")
+    assert_refused(model, tmp_path, r"weight 'conv1\.weight' has \d+ bytes for the shape 7×3×3×3")
 
 
 def test_a_config_of_a_repository_that_is_no_text(tmp_path: Path) -> None:
