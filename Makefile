@@ -169,7 +169,7 @@ soak soak-long: .venv/.installed-test sanitized fuzzers $(TRITON)/.complete $(AT
 	cmake -S plugins -B $(TENSORRT)/plugin $(WITH_TENSORRT)
 	cmake --build $(TENSORRT)/plugin
 	cmake -S plugins -B $(TENSORRT)/threads $(WITH_TENSORRT) $(SANITIZED) -DCMAKE_CUDA_ARCHITECTURES=90 -DSN_SANITIZE=thread
-	cmake --build $(TENSORRT)/threads --target test_cuda
+	cmake --build $(TENSORRT)/threads --target test_cuda check_launches_host
 	$(SOAK) build/$@ $(if $(findstring long,$@),--long)
 
 # A real Triton, its clients, Ray and the schemas of Kubernetes, for tests; fetched once. HAProxy's test wants haproxy.
