@@ -46,12 +46,12 @@ def needs(folder: str, *files: str) -> Callable[[Place], str | None]:
     return missing
 
 
-def _ctest(folder: str, short: str) -> Callable[[Place], list[str]]:
-    """All tests of a build folder; in the short form those whose names match."""
+def _ctest(folder: str, short: str, usual: str = ".") -> Callable[[Place], list[str]]:
+    """Those tests of a build folder whose names match, two at a time."""
 
     def command(place: Place) -> list[str]:
-        own = ["ctest", "--test-dir", str(place.build / folder), "--output-on-failure"]
-        return [*own, "-R", short] if place.form == "short" else own
+        own = ["ctest", "--test-dir", str(place.build / folder), "--output-on-failure", "--parallel", "2"]
+        return [*own, "-R", of_form(place, (short, usual, usual))]
 
     return command
 
@@ -107,7 +107,7 @@ PARTS: tuple[Part, ...] = (
         "kernel-threads",
         "the CUDA kernels on the host, a thread for each of a GPU's, under ThreadSanitizer",
         1800,
-        _ctest(KERNEL_THREADS, r"^cuda\."),
+        _ctest(KERNEL_THREADS, r"^cuda\.", r"^cuda\."),  # the folder's other tests aren't built
         needs(KERNEL_THREADS, "cuda/tests/test_cuda"),
     ),
     _stress("threads", THREADS, "8 threads, several sessions, mixed shapes in ONNX Runtime under ThreadSanitizer"),
