@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from sn_deploy import child
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.runtime.tensors import Array
 
@@ -20,11 +21,6 @@ TIMEOUT_S: Final = 600.0
 _MARKER: Final = "sn-deploy-memory:"
 _STATUS: Final = Path("/proc/self/status")
 _CLEAR_REFS: Final = Path("/proc/self/clear_refs")
-
-# The child sees the modules that this process sees.
-_CHILD: Final = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from sn_deploy.check.memory import _child; _child()"
-)
 
 
 def measure_memory(
@@ -55,9 +51,8 @@ def measure_memory(
             where="memory",
             expected="a function of a module, with plain arguments",
         ) from error
-    command = [sys.executable, "-c", _CHILD, json.dumps(sys.path)]
     try:
-        done = subprocess.run(command, input=request, capture_output=True, timeout=timeout_s, check=False)
+        done = child.call("sn_deploy.check.memory:_child", content=request, timeout_s=timeout_s)
     except subprocess.TimeoutExpired:
         raise SnDeployError(f"the backend gave no answer in {timeout_s:g} s", where="memory") from None
     for line in done.stdout.decode(errors="replace").splitlines():
@@ -66,8 +61,8 @@ def measure_memory(
             if "error" in answer:
                 raise SnDeployError(answer["error"], where="memory")
             return float(answer["mib"])
-    last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
-    raise SnDeployError(f"the process ended with {done.returncode}: {last[0][:200]}", where="memory")
+    words = done.last_words[:200] or "no message"
+    raise SnDeployError(f"the process ended by {done.how}: {words}", where="memory")
 
 
 def _child() -> None:

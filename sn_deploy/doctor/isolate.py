@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
-import sys
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sn_deploy import child
+
 TIMEOUT_S: Final = 90.0  # importing torch from a cold network disk takes a while
 MARKER: Final = "sn-deploy-probe:"
-
-# The child sees the modules that this process sees: its sys.path, not one made from its working directory.
-_CHILD: Final = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from sn_deploy.doctor.probes import main; "
-    "main(sys.argv[2], sys.argv[3:])"
-)
 
 
 @dataclass(frozen=True)
@@ -41,10 +35,8 @@ class Outcome:
 
 def run_probe(probe: str, *arguments: str, timeout_s: float = TIMEOUT_S) -> Outcome:
     """Runs ``sn_deploy.doctor.probes.PROBES[probe]`` in a child process. Never raises for what happens in there."""
-    command = [sys.executable, "-c", _CHILD, json.dumps(sys.path), probe, *arguments]
     try:
-        # Bytes: what a crashing library prints need not be text.
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False)
+        done = child.call("sn_deploy.doctor.probes:main", probe, *arguments, timeout_s=timeout_s)
     except subprocess.TimeoutExpired:
         return Outcome({}, error=f"gave no answer in {timeout_s:g} s")
     except OSError as error:
@@ -53,14 +45,7 @@ def run_probe(probe: str, *arguments: str, timeout_s: float = TIMEOUT_S) -> Outc
         if line.startswith(MARKER):
             answer = json.loads(line[len(MARKER) :])
             return Outcome(answer["found"], answer["missing"], answer["error"])
-    return Outcome({}, error=_death(done.returncode, done.stderr.decode(errors="replace")))
-
-
-def _death(returncode: int, stderr: str) -> str:
-    if returncode < 0:
-        try:
-            return f"crashes when it is loaded ({signal.Signals(-returncode).name})"
-        except ValueError:
-            return f"crashes when it is loaded (signal {-returncode})"
-    last = stderr.strip().splitlines()[-1:] or ["no message"]
-    return f"ends the process when it is loaded (exit {returncode}: {last[0][:200]})"
+    if done.returncode < 0:
+        return Outcome({}, error=f"crashes when it is loaded ({done.how})")
+    words = done.last_words[:200] or "no message"
+    return Outcome({}, error=f"ends the process when it is loaded (exit {done.returncode}: {words})")

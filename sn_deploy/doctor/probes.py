@@ -149,7 +149,7 @@ PROBES: Final[dict[str, Callable[..., dict[str, Any]]]] = {
 _MODULES: Final = {"ort_library": "onnxruntime", "tensorrt_plugin": "tensorrt"}
 
 
-def main(probe: str, arguments: list[str]) -> None:
+def main(probe: str, *arguments: str) -> None:
     """Runs one probe, prints its outcome on a line of its own and ends the process."""
     answer: dict[str, Any] = {"found": {}, "missing": False, "error": ""}
     wanted = arguments[0] if probe == "module" else _MODULES.get(probe, probe)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -19,13 +17,9 @@ import onnx
 import onnx.inliner
 from onnx import version_converter
 
+from sn_deploy import child
 from sn_deploy.errors import first_line
 
-# The child sees the modules that this process sees: its sys.path, not one made from its working directory.
-_CHILD: Final = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from sn_deploy.graph.onnx_process import _child; "
-    "_child(*sys.argv[2:])"
-)
 _DONE, _FAILED = b"done:", b"failed:"
 
 # Address space of the other process: what Python and onnx take, and some copies of the model.
@@ -55,11 +49,8 @@ def run(task: str, content: bytes, *arguments: str) -> bytes:
     Raises:
         EndedError, TaskError: it didn't come to its end.
     """
-    if not sys.executable:
-        return _run_here(task, content, arguments)
-    command = [sys.executable, "-c", _CHILD, json.dumps(sys.path), task, *arguments]
     try:
-        done = subprocess.run(command, input=content, capture_output=True, check=False)
+        done = child.call("sn_deploy.graph.onnx_process:_child", task, *arguments, content=content)
     except OSError:
         return _run_here(task, content, arguments)
     _, mark, answer = done.stdout.partition(_DONE)
@@ -68,7 +59,7 @@ def run(task: str, content: bytes, *arguments: str) -> bytes:
     _, mark, answer = done.stdout.partition(_FAILED)
     if mark:
         raise TaskError(answer.decode(errors="replace"))
-    raise EndedError(_death(done.returncode, done.stderr.decode(errors="replace")))
+    raise EndedError(_death(done))
 
 
 def _run_here(task: str, content: bytes, arguments: Sequence[str]) -> bytes:
@@ -129,15 +120,9 @@ def _child(task: str, *arguments: str) -> None:
     sys.stdout.buffer.flush()
 
 
-def _death(returncode: int, stderr: str) -> str:
-    last = stderr.strip().splitlines()[-1:] or ["no message"]
-    if last[0].startswith("MemoryError"):
+def _death(ended: child.Ended) -> str:
+    if ended.last_words.startswith("MemoryError"):
         return "it takes gigabytes"
     # A C++ assertion's message ends with what was asserted; the signature before it is long.
-    said = last[0].rpartition("Assertion")[2].strip()[:160]
-    if returncode >= 0:
-        return f"exit code {returncode}: {said}"
-    try:
-        return f"{signal.Signals(-returncode).name}: {said}"
-    except ValueError:
-        return f"signal {-returncode}: {said}"
+    said = ended.last_words.rpartition("Assertion")[2].strip()[:160]
+    return f"{ended.how}: {said or 'no message'}"

@@ -47,7 +47,7 @@ def test_the_peak_is_that_of_opening_and_running_and_of_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("opener", "words"),
     [
-        (die, "the process ended with -6"),
+        (die, "the process ended by SIGABRT"),
         (fail, "ValueError: no such model"),
         (refuse, "a.onnx: is no model"),
         (lambda: None, "can't be sent to another process"),

@@ -11,6 +11,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
 
+from sn_deploy import child
 from sn_deploy.cli import main
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import onnx_process
@@ -126,7 +127,7 @@ def test_tasks_in_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     content = onnx.helper.make_model(DEADLY["a_pad"]().graph, opset_imports=[helper.make_opsetid("", 10)])
     with pytest.raises(onnx_process.TaskError, match=r".+"):
         onnx_process.run("convert", content.SerializeToString(), "99")
-    monkeypatch.setattr(onnx_process, "_CHILD", "import os; os._exit(3)")
+    monkeypatch.setattr(child, "_CHILD", "import os; os._exit(3)")
     with pytest.raises(onnx_process.EndedError, match="exit code 3: no message"):
         onnx_process.run("infer", b"")
     # Where Python is a part of another program there is none to start.

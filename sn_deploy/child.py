@@ -1,0 +1,66 @@
+"""Functions of this package in a Python process of their own.
+
+For what may end a process (C++ that is given anything, libraries that crash as they are loaded), and for what must be
+measured where nothing else happens.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Final
+
+# The child sees the modules that this process sees: its sys.path, not one made from its working directory.
+_CHILD: Final = (
+    "import sys, json, importlib; sys.path[:] = json.loads(sys.argv[1]); module, _, name = sys.argv[2].partition(':'); "
+    "getattr(importlib.import_module(module), name)(*sys.argv[3:])"
+)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child came to its end.
+
+    Attributes:
+        returncode: its exit code; of one that a signal ended, the signal's number, negative.
+        stdout, stderr: what it wrote. Bytes: what a crashing library prints need not be text.
+    """
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def how(self) -> str:
+        """``SIGSEGV``, or ``exit code 3``."""
+        if self.returncode >= 0:
+            return f"exit code {self.returncode}"
+        try:
+            return signal.Signals(-self.returncode).name
+        except ValueError:
+            return f"signal {-self.returncode}"
+
+    @property
+    def last_words(self) -> str:
+        """The last line that it wrote to its standard error; ``''`` where there is none."""
+        return next(iter(self.stderr.decode(errors="replace").strip().splitlines()[-1:]), "")
+
+
+def call(function: str, *arguments: str, content: bytes = b"", timeout_s: float | None = None) -> Ended:
+    """Calls ``MODULE:FUNCTION`` with ``arguments`` in a Python process of its own, and waits for its end.
+
+    Args:
+        content: what its standard input holds.
+
+    Raises:
+        subprocess.TimeoutExpired: it took longer than ``timeout_s``, and was ended.
+        OSError: no process can be started.
+    """
+    if not sys.executable:
+        raise OSError("Python doesn't know its own program")
+    command = [sys.executable, "-c", _CHILD, json.dumps(sys.path), function, *arguments]
+    done = subprocess.run(command, input=content, capture_output=True, timeout=timeout_s, check=False)
+    return Ended(done.returncode, done.stdout, done.stderr)
