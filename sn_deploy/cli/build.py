@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 )
 @click.option("--plugin-library", type=click.Path(path_type=Path), metavar="FILE.so", help="Instead of the package's.")
 @click.option("--tf32/--no-tf32", default=False, help="Let float32 convolutions read TF32; default: no.")
-@click.option("--workspace", type=click.IntRange(min=1), metavar="MIB", help="Limit of a layer's working memory.")
+@click.option("--workspace", type=click.IntRange(1, 1 << 32), metavar="MIB", help="Limit of a layer's working memory.")
 @click.option(
     "--optimization-level", type=click.IntRange(0, 5), help="How long TensorRT looks for faster kernels; default: 3."
 )

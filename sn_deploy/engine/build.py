@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 import sn_deploy
 from sn_deploy.atomic import atomic_output, check_writable
 from sn_deploy.check.hashing import sha256_of_file
+from sn_deploy.engine.given import ShapeRange, given_profiles, whole_number
 from sn_deploy.engine.model_file import ModelFile, inlined, read_model_file, without_functions
-from sn_deploy.engine.profiles import KINDS, Given, Resolved, resolve_profiles
+from sn_deploy.engine.profiles import KINDS, Resolved, resolve_profiles
 from sn_deploy.engine.timing_cache import timing_cache_file
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.gpu import Gpu
@@ -29,10 +30,8 @@ from sn_deploy.runtime.trt.sidecar import EMBEDDED, LOADED, NO_PLUGIN, Sidecar, 
 from sn_deploy.runtime.trt.weights import structure_sha256
 
 PluginUse = Literal["auto", "embed", "none"]
+_MOST_MIB: Final = 1 << 32  # more than any GPU has; TensorRT takes bytes in 64 bits
 PLUGIN_USES: Final[tuple[PluginUse, ...]] = ("auto", "embed", "none")
-
-# A shape alone; (min, opt, max); or some of the three by name.
-ShapeRange = Sequence[int] | Sequence[Sequence[int]] | Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,10 @@ def build(
         KeyboardInterrupt: Ctrl-C ended the build.
     """
     source, target = Path(model), Path(output)
-    _check_options(plugin, plugin_library, hardware_compatibility, optimization_level, workspace_mib)
+    _check_options(plugin, plugin_library, hardware_compatibility)
+    level = _number("optimization_level", optimization_level, 0, 5)
+    workspace_mib = _number("workspace_mib", workspace_mib, 1, _MOST_MIB)
+    given = given_profiles(profiles)
     if exclude_lean_runtime and not (version_compatible or plugin == "embed"):
         raise SnDeployError(
             "is for version-compatible engines",
@@ -117,7 +119,7 @@ def build(
             where="--strip-weights" if strip_weights else "--refit",
             mend="take the plugin, or a file without functions: sn-deploy export --inline",
         )
-    resolved = resolve_profiles(file.inputs, [_given(one) for one in profiles])
+    resolved = resolve_profiles(file.inputs, given)
     trt = tensorrt()
     library = _loaded_plugin(file, plugin, version_of(trt)[0], plugin_library)
     gpu = need_gpu("building an engine")
@@ -129,7 +131,7 @@ def build(
         profiles=resolved.profiles,
         tf32=tf32,
         workspace_mib=workspace_mib,
-        optimization_level=optimization_level,
+        optimization_level=level,
         hardware_compatibility=hardware_compatibility,
         version_compatible=version_compatible or (plugin == "embed" and library is not None),
         exclude_lean_runtime=exclude_lean_runtime,
@@ -154,7 +156,7 @@ def build(
     return BuildReport(target, write_sidecar(sidecar, target), sidecar, tuple(notes))
 
 
-def _check_options(plugin: str, library: object, hardware: str, level: int | None, workspace_mib: int | None) -> None:
+def _check_options(plugin: str, library: object, hardware: str) -> None:
     if plugin not in PLUGIN_USES:
         raise SnDeployError(f"there is no {plugin!r}", where="plugin", expected=", ".join(PLUGIN_USES))
     if plugin == "none" and library is not None:
@@ -163,33 +165,14 @@ def _check_options(plugin: str, library: object, hardware: str, level: int | Non
         raise SnDeployError(
             f"there is no {hardware!r}", where="hardware_compatibility", expected=", ".join(HARDWARE_COMPATIBILITY)
         )
-    if level is not None and not 0 <= level <= 5:
-        raise SnDeployError(f"is {level}", where="optimization_level", expected="0 to 5")
-    if workspace_mib is not None and workspace_mib < 1:
-        raise SnDeployError(f"is {workspace_mib} MiB", where="workspace_mib", expected="1 or more")
 
 
-def _given(profile: Mapping[str, ShapeRange]) -> Given:
-    """A profile as the user writes it in Python."""
-    return {name: _given_input(name, shapes) for name, shapes in profile.items()}
-
-
-def _given_input(name: str, shapes: ShapeRange) -> Mapping[Any, tuple[int, ...]]:
-    if isinstance(shapes, Mapping):
-        wrong = [kind for kind in shapes if kind not in KINDS]
-        if wrong or not shapes:
-            raise SnDeployError(
-                f"has {wrong[0] if wrong else 'no shape'}", where=f"profile of {name}", expected="some of min, opt, max"
-            )
-        return {kind: tuple(shape) for kind, shape in shapes.items()}
-    if all(isinstance(size, int) for size in shapes):
-        return {"opt": tuple(cast("Sequence[int]", shapes))}
-    several = [tuple(shape) for shape in cast("Sequence[Sequence[int]]", shapes)]
-    if len(several) != len(KINDS):
-        raise SnDeployError(
-            f"has {len(several)} shapes", where=f"profile of {name}", expected="one, or three: min, opt and max"
-        )
-    return dict(zip(KINDS, several, strict=True))
+def _number(name: str, value: object, least: int, most: int) -> int | None:
+    """An option that is a whole number, or isn't given."""
+    number = None if value is None else whole_number(value)
+    if value is not None and (number is None or not least <= number <= most):
+        raise SnDeployError(f"is {value!r:.40}", where=name, expected=f"{least} to {most}")
+    return number
 
 
 def _loaded_plugin(file: ModelFile, use: PluginUse, major: int, named: str | os.PathLike[str] | None) -> Path | None:

@@ -20,6 +20,7 @@ Shape = tuple[int, ...]
 Given = Mapping[str, Mapping[Kind, Shape]]
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+_LARGEST_SIZE: Final = 2**31 - 1  # of an axis, in TensorRT
 DEFAULT_BATCH: Final[Mapping[Kind, int]] = {"min": 1, "opt": 8, "max": 32}
 
 
@@ -108,8 +109,8 @@ def _completed(info: TensorInfo, kinds: Mapping[Kind, Shape], own: str, notes: l
         if _is_dynamic(info):
             notes.append(f"input {info.name}{own} is {text(shape)} alone: --min, --opt and --max give a range")
         return Shapes(shape, shape, shape)
-    largest = kinds.get("max") or kinds["opt"]
-    best = kinds.get("opt") or largest
+    largest = kinds["max"] if "max" in kinds else kinds["opt"]  # () is a scalar's
+    best = kinds.get("opt", largest)
     smallest = kinds.get("min")
     if smallest is None:
         dynamic_batch = info.shape is not None and info.shape and not isinstance(info.shape[0], int)
@@ -174,6 +175,8 @@ def _check_shape(info: TensorInfo, shape: Shape, kind: Kind) -> None:
         raise SnDeployError("is no shape of this input", where=where, expected=_form(info))
     if any(size < (0 if kind == "min" else 1) for size in shape):
         raise SnDeployError("a size is too small", where=where, expected="1 or more, or 0 in --min")
+    if any(size > _LARGEST_SIZE for size in shape):
+        raise SnDeployError("a size is too large", where=where, expected=f"{_LARGEST_SIZE} at most")
 
 
 def _check_order(info: TensorInfo, three: Shapes) -> None:

@@ -63,6 +63,7 @@ def environment() -> dict[str, str]:
     [
         (["--opt", "3x3"], "--opt image=3x3: is no shape of this input"),
         (["--opt", "picture=1x3x8x8"], "there is no input 'picture' (expected image)"),
+        (["--opt", "99999999999999999999x3x8x8"], "a size is too large (expected 2147483647 at most)"),
         (["--min", "9x3x8x8", "--max", "4x3x8x8"], "ascending sizes"),
         (["--exclude-lean-runtime"], "--exclude-lean-runtime: is for version-compatible engines; ask for"),
         (["--plugin", "none", "--plugin-library", "x.so"], "--plugin-library: is given, and --plugin none takes none"),
@@ -104,16 +105,29 @@ def test_files_for_onnx_runtime_alone_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("shapes", "message"),
+    ("profiles", "message"),
     [
-        ({"best": (1, 3, 8, 8)}, "profile of image: has best .expected some of min, opt, max."),
-        (((1, 3, 8, 8), (2, 3, 8, 8)), "profile of image: has 2 shapes .expected one, or three: min, opt and max."),
-        ({}, "profile of image: has no shape"),
+        ({"image": (1, 3, 8, 8)}, "profiles: is a dict .expected a list with a dict for each profile"),
+        (8, "profiles: is 8 .expected a list"),
+        ([(1, 3, 8, 8)], "profiles: holds a tuple .expected a list"),
+        ([{"image": {"best": (1, 3, 8, 8)}}], "profile of image: has best .expected some of min, opt, max."),
+        ([{"image": {}}], "profile of image: has no shape"),
+        ([{"image": ((1, 3, 8, 8), (2, 3, 8, 8))}], "has 2 shapes .expected one, or three: min, opt and max."),
+        ([{"image": 8}], "profile of image: is 8 .expected a shape such as"),
+        ([{"image": {"opt": 8}}], "profile of image, opt: is 8 .expected a shape such as"),
+        ([{"image": "1x3x8x8"}], "profile of image: is '1x3x8x8' .expected a shape such as"),
+        ([{"image": ["1", "3", "8", "8"]}], "profile of image: has the size '1' .expected whole numbers"),
+        ([{"image": (1.0, 3, 8, 8)}], "profile of image: has the size 1.0 .expected whole numbers"),
+        ([{"image": ((1, 3, 8, 8), (2.5, 3, 8, 8), (4, 3, 8, 8))}], "profile of image, opt: has the size 2.5"),
+        ([{"image": {"max": (2.5, 3, 8, 8)}}], "profile of image, max: has the size 2.5"),
+        ([{"image": (10**20, 3, 8, 8)}], "a size is too large"),
+        ([{"image": (2**31, 3, 8, 8)}], "a size is too large"),
+        ([{"image": (-1, 3, 8, 8)}], "a size is too small"),
     ],
 )
-def test_profiles_in_python_are_checked(model: Path, shapes: object, message: str) -> None:
+def test_profiles_in_python_are_checked(model: Path, profiles: object, message: str) -> None:
     with pytest.raises(SnDeployError, match=message):
-        sn_deploy.build(model, model.with_suffix(".engine"), profiles=[{"image": shapes}])  # type: ignore[dict-item]
+        sn_deploy.build(model, model.with_suffix(".engine"), profiles=profiles)  # type: ignore[arg-type]
 
 
 def test_options_in_python_are_checked(model: Path) -> None:
@@ -121,7 +135,10 @@ def test_options_in_python_are_checked(model: Path) -> None:
         ({"plugin": "maybe"}, "plugin: there is no 'maybe' .expected auto, embed, none."),
         ({"hardware_compatibility": "all"}, "hardware_compatibility: there is no 'all'"),
         ({"optimization_level": 6}, "optimization_level: is 6 .expected 0 to 5."),
-        ({"workspace_mib": 0}, "workspace_mib: is 0 MiB"),
+        ({"optimization_level": 2.5}, "optimization_level: is 2.5 .expected 0 to 5."),
+        ({"workspace_mib": 0}, "workspace_mib: is 0 .expected 1 to"),
+        ({"workspace_mib": "4"}, "workspace_mib: is '4' .expected 1 to"),
+        ({"workspace_mib": 10**20}, "workspace_mib: is 10"),
     ):
         with pytest.raises(SnDeployError, match=message):
             sn_deploy.build(model, model.with_suffix(".engine"), **options)  # type: ignore[arg-type]

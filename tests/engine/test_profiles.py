@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sn_deploy.cli.shape_options import given_shapes
+from sn_deploy.engine.given import given_profiles
 from sn_deploy.engine.profiles import given_from_repeats, resolve_profiles
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import TensorInfo
@@ -46,6 +47,24 @@ def test_one_shape_is_the_only_one() -> None:
     profile, (note,) = only([IMAGE], {"image": {"opt": (5, 3, 224, 224)}})
     assert profile["image"] == ((5, 3, 224, 224),) * 3
     assert note.startswith("input image is 5x3x224x224 alone")
+
+
+@pytest.mark.parametrize("kinds", [("min", "max"), ("min", "opt"), ("opt", "max"), ("max",), ("min", "opt", "max")])
+def test_a_scalar_has_one_shape(kinds: tuple[str, ...]) -> None:
+    scalar = TensorInfo("factor", (), np.dtype(np.float32))
+    profile, _ = only([scalar], {"factor": dict.fromkeys(kinds, ())})
+    assert profile["factor"] == ((), (), ())
+
+
+def test_numbers_of_other_libraries_are_sizes() -> None:
+    low, best, high = (np.array([batch, 3, 224, 224]) for batch in (1, 2, 4))
+    for shapes in ((low, best, high), np.stack([low, best, high]), {"min": low, "opt": tuple(best), "max": list(high)}):
+        (given,) = given_profiles([{"image": shapes}])
+        profile, _ = only([IMAGE], given)
+        assert profile["image"] == ((1, 3, 224, 224), (2, 3, 224, 224), (4, 3, 224, 224))
+        assert all(type(size) is int for shape in profile["image"] for size in shape)
+    (given,) = given_profiles([{"image": best}])
+    assert given == {"image": {"opt": (2, 3, 224, 224)}}
 
 
 @pytest.mark.parametrize(
