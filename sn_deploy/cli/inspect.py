@@ -11,6 +11,7 @@ from rich.console import Console
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
+from sn_deploy.engine_file import is_engine_name
 from sn_deploy.input_file import read_head
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 # Wide enough for any row: output that goes to a file or to grep is neither folded nor cut.
 _WIDTH_OF_A_PIPE = 400
-_ENGINES = (".engine", ".plan")
 
 
 @click.command(name="inspect")
@@ -46,11 +46,11 @@ def command(
     are read without their external data and without PyTorch. --statistics shows what the frozen BN
     branch normalises with: the population's mean and variance (an ONNX file's with epsilon in it).
 
-    Of a TensorRT engine (.engine or .plan): what was built, and each layer's tactic, formats and
+    Of a TensorRT engine (.engine, .plan or .trt): what was built, and each layer's tactic, formats and
     precision, with reformats next to an SN plugin flagged. Where a GPU is, the engine is loaded and
     run for the layers' times: engines are executable code.
     """
-    if model.suffix.lower() in _ENGINES:
+    if is_engine_name(model):
         if picture is not None or checkpoint_key is not None or statistics:
             raise click.UsageError(
                 f"--picture, --statistics and --checkpoint-key are not for engines, and {model} is one."

@@ -18,6 +18,7 @@ from sn_deploy.engine.given import ShapeRange, given_profiles, whole_number
 from sn_deploy.engine.model_file import ModelFile, inlined, read_model_file, without_functions
 from sn_deploy.engine.profiles import KINDS, Resolved, resolve_profiles
 from sn_deploy.engine.timing_cache import timing_cache_file
+from sn_deploy.engine_file import check_engine_name
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.gpu import Gpu
 from sn_deploy.runtime.tensors import TensorInfo
@@ -75,7 +76,7 @@ def build(
 
     Args:
         model: path of an ONNX file.
-        output: path of the engine.
+        output: path of the engine: .engine, .plan or .trt.
         profiles: the shapes to build for, input by input: one shape, or (min, opt, max), or a dict of some of these.
             What isn't given comes from the file, and is noted.
         plugin: ``auto`` runs SN layers by the project's plugin, which a reader loads too; ``embed`` also puts it into
@@ -97,6 +98,7 @@ def build(
         KeyboardInterrupt: Ctrl-C ended the build.
     """
     source, target = Path(model), Path(output)
+    check_engine_name(target)
     _check_options(plugin, plugin_library, hardware_compatibility)
     level = _number("optimization_level", optimization_level, 0, 5)
     workspace_mib = _number("workspace_mib", workspace_mib, 1, _MOST_MIB)

@@ -12,6 +12,7 @@ from pathlib import Path
 import sn_deploy
 from sn_deploy.atomic import atomic_output, check_writable
 from sn_deploy.engine.model_file import read_model_file
+from sn_deploy.engine_file import check_engine_name
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import read_head
 from sn_deploy.runtime.trt.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
@@ -46,7 +47,7 @@ def refit(
     Args:
         engine: built with ``strip_weights`` or ``refit``, its sidecar beside it.
         model: the file that it was built of; with ``refit`` any file of the same graph.
-        output: path of the new engine.
+        output: path of the new engine: .engine, .plan or .trt.
         allow_host_code: let code in the engine run on this host.
 
     Raises:
@@ -54,6 +55,7 @@ def refit(
             GPU is missing, or TensorRT refuses.
     """
     source, weights, target = Path(engine), Path(model), Path(output)
+    check_engine_name(target)
     for path in (target, sidecar_path(target)):
         check_writable(path)
     read_head(source)

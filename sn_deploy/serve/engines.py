@@ -13,6 +13,7 @@ import numpy as np
 
 from sn_deploy.check.backends.spec import is_engine
 from sn_deploy.check.hashing import sha256_of_file
+from sn_deploy.engine_file import SUFFIXES_TEXT
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import read_head
 from sn_deploy.runtime.tensors import TensorInfo
@@ -128,7 +129,7 @@ def _read(text: str) -> ServedEngine:
     path = Path(file)
     read_head(path)
     if not is_engine(path):
-        raise SnDeployError("is no engine", where=f"--engine {text}", expected="a file named .engine or .plan")
+        raise SnDeployError("is no engine", where=f"--engine {text}", expected=f"a file named {SUFFIXES_TEXT}")
     sidecar = read_sidecar(path)
     asked = f"{match['major']}.{match['minor']}" if match else None
     if sidecar is None:

@@ -87,6 +87,8 @@ def test_files_are_checked_before_tensorrt_is_looked_for(
     assert "its folder doesn't exist" in run(capsys, model, "-o", tmp_path / "no" / "a.engine")[2]
     (tmp_path / "no.onnx").write_bytes(b"\x08\x07garbage")
     assert "cut off, damaged or no ONNX file" in run(capsys, tmp_path / "no.onnx", "-o", tmp_path / "a.engine")[2]
+    for name in ("a.onnx", "a"):
+        assert "expected a name that ends in .engine, .plan or .trt" in run(capsys, model, "-o", tmp_path / name)[2]
     (tmp_path / "a.engine.json").mkdir()
     assert "is a folder" in run(capsys, model, "-o", tmp_path / "a.engine")[2]
 

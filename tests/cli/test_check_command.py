@@ -245,9 +245,10 @@ def test_latency_and_speedups(folder: Path, capsys: pytest.CaptureFixture[str]) 
 IMPOSSIBLE: list[tuple[list[str], str]] = [
     ([], "Name a file, or a model with --model."),
     (["gone.onnx"], "gone.onnx: there is no such file"),
-    (["mine.py"], "mine.py: is no file that can be run (expected an ONNX file, .engine or .plan)"),
+    (["mine.py"], "mine.py: is no file that can be run (expected an ONNX file, or an engine: .engine, .plan or .trt)"),
     (["cut.onnx", "net.onnx"], "cut.onnx: is cut off, damaged or no ONNX file"),
     (["net.plan", "net.onnx"], "error: TensorRT: "),  # isn't installed, or has no GPU
+    (["net.TRT", "net.onnx"], "error: TensorRT:"),
     (["net.onnx", "net.onnx"], "net.onnx: is given twice; name both, with --backend"),
     (["net.onnx", "sub/net.onnx"], "there are two backends 'ort-net"),
     (["net.onnx", "--backend", "x=ort-cuda:net.onnx"], "CUDAExecutionProvider is not in this onnxruntime"),
@@ -303,7 +304,8 @@ def test_wrong_usage_is_one_line_and_2(
         write_net(folder / f"{name}.onnx", size="size")
     (folder / "cut.onnx").write_bytes((folder / "net.onnx").read_bytes()[:-50])
     (folder / "bytes.npy").write_bytes(b"\x93NUMPY")
-    (folder / "net.plan").write_bytes(b"engine")
+    for name in ("net.plan", "net.TRT"):
+        (folder / name).write_bytes(b"engine")
     (folder / "sub").mkdir()
     write_net(folder / "sub" / "net.onnx")
     before = set(folder.iterdir())

@@ -44,6 +44,15 @@ def test_the_sidecar_is_shown_with_what_is_missing(capsys: pytest.CaptureFixture
     assert lines[-1].startswith("layers are the sidecar's, without times: TensorRT: ")
 
 
+@pytest.mark.parametrize("name", ["net.plan", "net.trt", "NET.TRT"])
+def test_other_names_of_engines(capsys: pytest.CaptureFixture[str], engine: Path, name: str) -> None:
+    other = engine.rename(engine.with_name(name))
+    sidecar_path(engine).rename(sidecar_path(other))
+    code, out, err = run(capsys, "inspect", other)
+    assert (code, err) == (0, "")
+    assert "of net.onnx, 1 SN layers" in " ".join(out.split())
+
+
 def test_embedded_plugins_and_host_code_are_said(capsys: pytest.CaptureFixture[str], engine: Path) -> None:
     write_sidecar(made_sidecar(plugin={"use": "embedded", "library": "x.so"}, layers=None), engine)
     _, out, _ = run(capsys, "inspect", engine)

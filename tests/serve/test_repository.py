@@ -310,9 +310,9 @@ def test_external_data_goes_along(net: Path, tmp_path: Path) -> None:
 
 
 def test_engines_by_kind_of_gpu(net: Path, tmp_path: Path) -> None:
-    for name in ("a.engine", "b.plan", "c.engine"):
+    for name in ("a.engine", "b.plan", "c.trt"):
         (tmp_path / name).write_bytes(name.encode())
-    engines = (f"sm90={tmp_path}/a.engine", f"sm_89={tmp_path}/b.plan", f"{tmp_path}/c.engine")
+    engines = (f"sm90={tmp_path}/a.engine", f"sm_89={tmp_path}/b.plan", f"{tmp_path}/c.trt")
     report = serve(net, tmp_path / "repository", engines=engines, native=False)
     config = message(report)
     assert dict(config.cc_model_filenames) == {"9.0": "model_sm90.plan", "8.9": "model_sm89.plan"}
@@ -321,7 +321,7 @@ def test_engines_by_kind_of_gpu(net: Path, tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in (report.folder / "1").iterdir()} == {
         "model_sm90.plan": b"a.engine",
         "model_sm89.plan": b"b.plan",
-        "model.plan": b"c.engine",
+        "model.plan": b"c.trt",
     }
     assert "nvidia.com/gpu: 1" in (tmp_path / "repository" / "net-1.kubernetes.yaml").read_text()
 

@@ -263,8 +263,12 @@ def test_what_a_callback_raises_ends_the_build_and_comes_through(model: Path) ->
 
 def test_the_source_is_never_written_over(model: Path) -> None:
     before = model.read_bytes()
-    with pytest.raises(SnDeployError, match=r"net\.onnx: is the ONNX file itself; write to another"):
+    with pytest.raises(SnDeployError, match=r"net\.onnx: has no engine's name: it ends in '.onnx'"):
         sn_deploy.build(model, model)
+    link = model.with_suffix(".trt")
+    link.hardlink_to(model)
+    with pytest.raises(SnDeployError, match=r"net\.trt: is the ONNX file itself; write to another"):
+        sn_deploy.build(model, link)
     assert model.read_bytes() == before
 
 

@@ -589,6 +589,7 @@ def test_refits_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixtur
     new = tmp_path / "new.engine"
     cases = [
         ([path, net, "-o", new], "TensorRT can't write it: TensorRT gives no reason"),
+        ([path, net, "-o", tmp_path / "new.onnx"], "new.onnx: has no engine's name: it ends in '.onnx'"),
         ([path, net, "-o", path], "is the engine that is read; write to another file"),
         ([path, tmp_path / "none.onnx", "-o", new], "none.onnx"),
         ([path, variant(net, "wrong.onnx", with_other_shares), "-o", new], "differs in more than its weights"),

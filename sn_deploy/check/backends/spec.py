@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sn_deploy.engine_file import SUFFIXES_TEXT, is_engine_name
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import read_head
 
@@ -24,7 +25,6 @@ KINDS: Final = {
     "trt": "TensorRT on a GPU, launched as CUDA graphs",
     "trt-no-graph": "the same, launched layer by layer",
 }
-_ENGINES: Final = (".engine", ".plan")
 _FORM: Final = f"NAME=KIND:FILE, KIND being {', '.join(KINDS)}"
 
 
@@ -57,11 +57,13 @@ def is_engine(file: Path) -> bool:
     Raises:
         SnDeployError: it can't be read, or is neither.
     """
-    if file.suffix.lower() in _ENGINES:
+    if is_engine_name(file):
         return True
     # Field 1 of an ONNX file, its IR version, begins with that byte.
     if read_head(file)[:1] != b"\x08" and file.suffix.lower() != ".onnx":
-        raise SnDeployError("is no file that can be run", where=str(file), expected="an ONNX file, .engine or .plan")
+        raise SnDeployError(
+            "is no file that can be run", where=str(file), expected=f"an ONNX file, or an engine: {SUFFIXES_TEXT}"
+        )
     return False
 
 
