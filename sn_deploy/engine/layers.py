@@ -20,6 +20,7 @@ _PRECISIONS: Final = (
     ("int32", r"int32"),
     ("bool", r"bool"),
 )
+_NOT_TOLD: Final = "N/A"  # due to dynamic shapes
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class LayerRow:
     Attributes:
         kind: what TensorRT calls its type.
         tactic: the kernel's name, or the tactic's number; ``''`` where it isn't told.
-        inputs, outputs: the formats of its tensors, as TensorRT describes them.
+        inputs, outputs: the types and formats of its tensors, as TensorRT describes them; ``''`` for what it doesn't.
         precision: of its first output, as NumPy names it; ``''`` where it isn't told.
         is_plugin: an SN plugin's layer. is_reformat: one that only copies into another format.
         beside_plugin: a reformat that writes what a plugin reads, or reads what one writes.
@@ -104,7 +105,15 @@ def _tensors(layer: Mapping[str, Any]) -> set[str]:
 def _formats(layer: Mapping[str, Any], key: str) -> Iterable[str]:
     for tensor in layer.get(key, ()):
         if isinstance(tensor, dict):
-            yield str(tensor.get("Format/Datatype") or tensor.get("Datatype") or "")
+            yield _format(tensor)
+
+
+def _format(tensor: Mapping[str, Any]) -> str:
+    """TensorRT 10 says both in one; 11 has the type in Datatype (DataType, where it describes inputs and outputs)."""
+    both = tensor.get("Format/Datatype")
+    apart = (tensor.get("Datatype") or tensor.get("DataType"), tensor.get("Format"))
+    known = (str(part) for part in ([both] if both else apart) if part)
+    return " ".join(part for part in known if not part.startswith(_NOT_TOLD))
 
 
 def _precision(formats: Sequence[str]) -> str:

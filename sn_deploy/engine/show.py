@@ -64,7 +64,10 @@ def layers_summary(rows: Sequence[LayerRow]) -> str:
         f"{counts['reformats_beside_plugins']} of them {FLAG}"
     )
     of_plugins = [row.share for row in rows if row.is_plugin and row.share is not None]
-    return line + (f"; the plugins take {sum(of_plugins):.1%} of the layers' time" if of_plugins else "")
+    if of_plugins:
+        line += f"; the plugins take {sum(of_plugins):.1%} of the layers' time"
+    untold = sum("" in (*row.inputs, *row.outputs) for row in rows)
+    return line + (f"; TensorRT doesn't tell all formats of {untold} layers" if untold else "")
 
 
 def json_from_engine(path: Path, sidecar: Sidecar | None, rows: Sequence[LayerRow] | None) -> dict[str, Any]:

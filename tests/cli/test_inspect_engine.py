@@ -36,8 +36,8 @@ def test_the_sidecar_is_shown_with_what_is_missing(capsys: pytest.CaptureFixture
         "input image: float16 (batch, 3, 8, 8)",
         "profile 0 image 1x3x8x8 to 32x3x8x8, fastest at 8x3x8x8",
         "settings workspace mib 512",
-        "conv1 CaskConvolution sm90_xmma",
-        "copy Reformat next to an SN plugin",
+        "conv1 CaskConvolution sm90_xmma float16 Half",
+        "copy Reformat float16 Half Half next to an SN plugin",
         "3 layers, 1 of them SN plugins; 1 reformats, 1 of them next to an SN plugin",
     ):
         assert line in lines, out

@@ -26,9 +26,14 @@ def made_sidecar(**changes: Any) -> Sidecar:
         inputs=[{"name": "image", "dtype": "float16", "shape": ["batch", 3, 8, 8]}],
         outputs=[{"name": "logits", "dtype": "float16", "shape": ["batch", 10]}],
         layers=[
-            {"Name": "conv1", "LayerType": "CaskConvolution", "TacticName": "sm90_xmma", "Outputs": [{"Name": "a"}]},
-            {"Name": "copy", "LayerType": "Reformat", "Inputs": [{"Name": "a"}], "Outputs": [{"Name": "b"}]},
-            {"Name": "sn1", "LayerType": "PluginV3", "Inputs": [{"Name": "b"}], "Outputs": [{"Name": "y"}]},
+            {"Name": "conv1", "LayerType": "CaskConvolution", "TacticName": "sm90_xmma", "Outputs": [half("a")]},
+            {"Name": "copy", "LayerType": "Reformat", "Inputs": [half("a")], "Outputs": [half("b")]},
+            {"Name": "sn1", "LayerType": "PluginV3", "Inputs": [half("b")], "Outputs": [half("y")]},
         ],
     )
     return replace(made, **changes)
+
+
+def half(name: str) -> dict[str, str]:
+    """A tensor, as the inspector tells it."""
+    return {"Name": name, "Format/Datatype": "Half"}

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sn_deploy.engine.layers import layer_counts, layer_rows
+from sn_deploy.engine.show import layers_summary
 
 
 def layer(name: str, kind: str, inputs: str, outputs: str, form: str = "Half NHWC8", **more: Any) -> dict[str, Any]:
@@ -67,6 +68,27 @@ def test_precisions_of_every_wording(form: str, precision: str) -> None:
     (row,) = layer_rows([layer("one", "x", "a", "b", form)])
     assert row.precision == precision
     assert row.inputs == row.outputs == (form,)
+
+
+@pytest.mark.parametrize("key", ["Datatype", "DataType"])
+def test_types_and_formats_that_stand_apart(key: str) -> None:
+    # TensorRT 11.
+    tensor = {"Name": "a", key: "Half", "Format": "Channel major FP16 format where channel % 8 == 0"}
+    (row,) = layer_rows([{"Name": "one", "LayerType": "x", "Inputs": [tensor], "Outputs": [tensor, {key: "Int64"}]}])
+    both = "Half Channel major FP16 format where channel % 8 == 0"
+    assert (row.inputs, row.outputs, row.precision) == ((both,), (both, "Int64"), "float16")
+
+
+def test_formats_that_are_not_told() -> None:
+    unknown = layer("one", "x", "a", "b", "N/A due to dynamic shapes")
+    apart = {"Name": "two", "Outputs": [{"Datatype": "Half", "Format": "N/A due to dynamic shapes"}]}
+    rows = layer_rows([unknown, apart, layer("three", "x", "b", "c")])
+    assert [(row.inputs, row.outputs, row.precision) for row in rows[:2]] == [
+        (("",), ("",), ""),
+        ((), ("Half",), "float16"),
+    ]
+    assert layers_summary(rows).endswith("; TensorRT doesn't tell all formats of 1 layers")
+    assert "formats of" not in layers_summary(rows[1:])
 
 
 def test_shares_are_of_all_layers_that_were_timed() -> None:

@@ -25,6 +25,7 @@ from sn_deploy.engine.layers import layer_counts, layer_rows
 from sn_deploy.errors import SnDeployError
 from sn_deploy.models import resnetv1sn50
 from sn_deploy.runtime.ort import OrtSession
+from sn_deploy.runtime.trt.inspector import is_switch_norm
 from sn_deploy.runtime.trt.sidecar import read_sidecar, sidecar_path, write_sidecar
 from tests.gpu.engine_access import TensorRT
 from tests.gpu.test_tensorrt import small_net
@@ -128,6 +129,20 @@ def test_the_sidecar_describes_it(net: Net, tensorrt: TensorRT) -> None:
     counts = layer_counts(layer_rows(sidecar.layers))
     assert counts["plugins"] == 5, sidecar.layers
     assert all(row.kind for row in layer_rows(sidecar.layers))
+
+
+def test_the_formats_of_a_dynamic_engine_are_told(net: Net) -> None:
+    sidecar = read_sidecar(net.engine("fp16"))
+    assert sidecar is not None
+    assert sidecar.layers is not None
+    with opened(net.engine("fp16")) as engine:
+        for layers in (sidecar.layers, engine.layers()):
+            rows = [row for row in layer_rows(layers) if row.is_plugin or "conv" in row.kind.lower()]
+            assert {row.precision for row in rows if row.is_plugin} == {"float16"}, rows
+            assert all(row.precision for row in rows), rows
+            assert all(form for row in rows for form in (*row.inputs, *row.outputs)), rows
+            outputs = [tensor for layer in layers if is_switch_norm(layer) for tensor in layer["Outputs"]]
+            assert all(min(tensor["Dimensions"]) > 0 for tensor in outputs), outputs
 
 
 def test_graphs_and_plain_launches_give_the_same_bits(net: Net) -> None:

@@ -26,9 +26,11 @@ from sn_deploy.check.backends.open import BackendOptions, open_backends
 from sn_deploy.check.latency import TimedByLayer, TimedOnDevice
 from sn_deploy.check.limits import Limits
 from sn_deploy.cli import main
+from sn_deploy.engine.layers import layer_rows
 from sn_deploy.errors import SnDeployError, SnDeployWarning
 from sn_deploy.runtime.gpu import Gpu
 from sn_deploy.runtime.trt import Engine, library, plugin
+from sn_deploy.runtime.trt.inspector import layers_from_plan
 from sn_deploy.runtime.trt.sidecar import Sidecar, write_sidecar
 from sn_deploy.runtime.trt.weights import structure_sha256
 from tests.check.small_net import write_net
@@ -38,6 +40,7 @@ from tests.tensorrt.stand_in.device import CUDAGraph, Stream, Torch, use_host_as
 MAJOR = int(trt.__version__.split(".")[0])
 PLUGIN = Path(os.environ["SN_PLUGIN_BUILD"]) / "tensorrt" / f"libsn_deploy_trt{MAJOR}.so"
 GPU = Gpu("Stand-in", "9.0", 141_000, "13.0")
+JSON = trt.LayerInformationFormat.JSON
 
 
 @pytest.fixture(autouse=True)
@@ -645,14 +648,27 @@ def test_an_engine_in_tf32_gets_its_tolerance(tmp_path: Path) -> None:
 def test_inspect_asks_the_engine_and_times_its_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["inspect", str(engine_file(tmp_path))])
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert "scale PluginV3 500.0 50.0%" in lines
-    assert "copy Reformat 250.0 25.0% next to an SN plugin" in lines
-    assert "sum Reduce 250.0 25.0%" in lines
+    form = " ".join(fakes.format_of(trt.__version__).values())
+    assert f"scale PluginV3 float16 {form} {form} 500.0 50.0%" in lines
+    assert f"copy Reformat float16 {form} {form} 250.0 25.0% next to an SN plugin" in lines
+    assert f"sum Reduce float16 {form} {form} 250.0 25.0%" in lines
     assert (
         "3 layers, 1 of them SN plugins; 1 reformats, 1 of them next to an SN plugin; the plugins take 50.0% of the "
         "layers' time"
     ) in lines
     assert lines[-1] == "times: median over 20 runs on random x 2x3, each layer launched and timed apart"
+
+
+def test_formats_are_told_at_the_shapes_to_be_fastest_for(tmp_path: Path) -> None:
+    with Engine(engine_file(tmp_path)) as engine:
+        told = engine.layers()
+        assert [row.precision for row in layer_rows(told)] == ["float16"] * 3
+        assert fakes.contexts[-1]._shape == (2, 3)
+        # Without a context there is nothing to be told.
+        alone = json.loads(engine.handle.create_engine_inspector().get_engine_information(JSON))["Layers"]
+        assert [row.precision for row in layer_rows(alone)] == [""] * 3
+    fakes.contexts.clear()
+    assert [row.precision for row in layer_rows(layers_from_plan(b"{}", allow_host_code=False))] == ["float16"] * 3
 
 
 def test_an_engine_that_cannot_be_looked_into(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -156,7 +156,8 @@ class Engine:
         Raises:
             SnDeployError: the engine is closed, or TensorRT doesn't tell.
         """
-        return layers_of(self.handle)
+        with need_torch().cuda.device(self.device):
+            return layers_of(self.handle)
 
     def serialize(self) -> bytes:
         """The engine as a file holds it, with the weights that it has now.

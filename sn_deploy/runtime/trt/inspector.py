@@ -21,19 +21,44 @@ def is_switch_norm(layer: Mapping[str, Any]) -> bool:
 def layers_of(engine: Any) -> list[dict[str, Any]]:
     """The layers of an ICudaEngine in the order in which they run, as the inspector's JSON has them.
 
+    What depends on open axes is told at the shapes that the first profile is made fastest for. Makes a context of the
+    engine for that, on the current GPU.
+
     Raises:
         SnDeployError: TensorRT tells none: not all version-compatible engines can be looked into.
     """
-    trt = tensorrt()
     MESSAGES.clear()
-    inspector = engine.create_engine_inspector()
-    text = "" if inspector is None else inspector.get_engine_information(trt.LayerInformationFormat.JSON)
-    try:
-        said = json.loads(text)
-    except ValueError as error:
-        raise SnDeployError(f"TensorRT's inspector tells no layers: {MESSAGES.reason()}", where="the engine") from error
+    said = _told(engine, _context_with_shapes(engine))
     # With less verbosity than `build` asks for, layers are plain names.
     return [layer if isinstance(layer, dict) else {"Name": str(layer)} for layer in said.get("Layers", [])]
+
+
+def _context_with_shapes(engine: Any) -> Any:
+    """Without it the inspector gives open axes as -1, and may give no formats. None where TensorRT makes none."""
+    trt = tensorrt()
+    # Without memory to run in: it only knows shapes.
+    context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+    for name in (engine.get_tensor_name(index) for index in range(engine.num_io_tensors)):
+        is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+        # A profile has values, not shapes, of an input that decides about shapes.
+        if context is not None and is_input and not engine.is_shape_inference_io(name):
+            context.set_input_shape(name, tuple(engine.get_tensor_profile_shape(name, 0)[1]))
+    return context
+
+
+def _told(engine: Any, context: Any) -> dict[str, Any]:
+    """The inspector goes before the context, which it holds without keeping it."""
+    inspector = engine.create_engine_inspector()
+    text = ""
+    if inspector is not None:
+        if context is not None:
+            inspector.execution_context = context
+        text = inspector.get_engine_information(tensorrt().LayerInformationFormat.JSON)
+    try:
+        said: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise SnDeployError(f"TensorRT's inspector tells no layers: {MESSAGES.reason()}", where="the engine") from error
+    return said
 
 
 def layers_from_plan(plan: bytes, *, allow_host_code: bool) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ LAYERS = [
     {"Name": "sum", "LayerType": "Reduce", "Inputs": [{"Name": "x"}], "Outputs": [{"Name": "z"}]},
 ]
 LAYER_MS = {"scale": 0.5, "copy": 0.25, "sum": 0.25}
+NO_FORMAT = {"Format/Datatype": "N/A due to dynamic shapes"}
 alive: set[str] = set()
 contexts: list[Context] = []
 
@@ -45,9 +46,28 @@ class Counted:
 
 @standing_in_for(trt.EngineInspector)
 class Inspector:
+    """Tells formats where it has a context that knows all shapes, in the words of each version."""
+
+    execution_context: Any = None
+
     def get_engine_information(self, form: Any) -> str:
         assert form == trt.LayerInformationFormat.JSON
-        return json.dumps({"Layers": LAYERS, "Bindings": []})
+        told = self.execution_context is not None and self.execution_context._knows_shapes()
+
+        def tensors(own: list[dict[str, str]]) -> list[dict[str, Any]]:
+            return [{**tensor, **(format_of(trt.__version__) if told else NO_FORMAT)} for tensor in own]
+
+        layers = [
+            {**layer, "Inputs": tensors(layer["Inputs"]), "Outputs": tensors(layer["Outputs"])}  # type: ignore[arg-type]
+            for layer in LAYERS
+        ]
+        return json.dumps({"Layers": layers, "Bindings": []})
+
+
+def format_of(version: str) -> dict[str, str]:
+    """What the inspector says of a tensor in float16, channels last."""
+    layout = "Channel major FP16 format where channel % 8 == 0"
+    return {"Format/Datatype": layout} if version.startswith("10.") else {"Datatype": "Half", "Format": layout}
 
 
 @standing_in_for(trt.Refitter)
@@ -107,6 +127,9 @@ class Context(Counted):
             return False
         self._shape = shape
         return True
+
+    def _knows_shapes(self) -> bool:
+        return self._shape is not None
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         assert self._shape is not None

@@ -57,6 +57,9 @@ class Context(engine.Counted):
         self._shapes[name] = shape
         return all(least <= size <= most for least, size, most in zip(low, shape, high, strict=True))
 
+    def _knows_shapes(self) -> bool:
+        return bool(self._shapes)
+
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         (given,) = self._shapes.values()
         own = self._engine._info(name).shape or ()
