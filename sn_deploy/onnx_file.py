@@ -15,6 +15,7 @@ from typing import Final
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
+from onnx.external_data_helper import load_external_data_for_tensor
 
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.input_file import COPY_AGAIN, read_head
@@ -106,12 +107,32 @@ def external_files(proto: onnx.ModelProto, path: Path) -> dict[str, Path]:
     """
     names = {
         entry.value: None
-        for tensor in _tensors(proto)
+        for tensor in tensors_of(proto)
         if tensor.data_location == onnx.TensorProto.EXTERNAL
         for entry in tensor.external_data
         if entry.key == "location"
     }
     return {name: _inside(name, path) for name in names}
+
+
+def load_external_data(tensor: onnx.TensorProto, path: Path) -> None:
+    """Brings what a tensor has in another file, one that `read_proto` has found, into the tensor.
+
+    Raises:
+        SnDeployError: there is less than the tensor says, or it can't be read.
+    """
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        return
+    try:
+        load_external_data_for_tensor(tensor, str(path.parent))
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise SnDeployError(
+            f"the external data of {tensor.name!r} can't be read: {first_line(error)[:160]}",
+            where=str(path),
+            mend=COPY_AGAIN,
+        ) from error
+    tensor.ClearField("data_location")
+    tensor.ClearField("external_data")
 
 
 def _inside(name: str, path: Path) -> Path:
@@ -144,7 +165,7 @@ def _refused(what: str, path: Path) -> SnDeployError:
     )
 
 
-def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+def tensors_of(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """All of them, wherever the format has a place for one."""
     graphs = [proto.graph]
     for training in proto.training_info:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import onnx
 
 from sn_deploy.errors import SnDeployError
-from sn_deploy.onnx_file import external_files, read_proto
+from sn_deploy.onnx_file import external_files, load_external_data, read_proto, tensors_of
 from sn_deploy.runtime.trt.sidecar import Sidecar, sidecar_path
 
 # The types that the refitter replaces; of all others the values decide what is computed.
@@ -25,15 +25,22 @@ _CHUNK: Final = 1 << 20
 def structure_sha256(path: Path) -> str:
     """A hash of all that an engine can't get from another file: the graph and its functions without float weights.
 
+    Where a file keeps its data, inside or beside it and under which name, makes no difference.
+
     Raises:
-        SnDeployError: it can't be read or is no ONNX file.
+        SnDeployError: it can't be read, is no ONNX file, or its external data is missing or cut off.
     """
-    proto = read_proto(path, data_may_be_missing=True)
+    proto = read_proto(path)
     graph = proto.graph
     for tensor in graph.initializer:
         if tensor.data_type in _REPLACEABLE:
             kept = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
             tensor.CopyFrom(kept)
+    for tensor in tensors_of(proto):
+        load_external_data(tensor, path)
+        if tensor.HasField("raw_data"):
+            # Protobuf writes no more than 2 GiB.
+            tensor.raw_data = hashlib.sha256(tensor.raw_data).digest()
     # What tools note about a file changes nothing of what it computes.
     for field in ("producer_name", "producer_version", "doc_string", "metadata_props", "domain", "model_version"):
         proto.ClearField(field)
