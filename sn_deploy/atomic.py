@@ -21,22 +21,44 @@ def atomic_output(path: str | os.PathLike[str], *, executable: bool = False) -> 
     Raises:
         SnDeployError: the folder is missing or can't be written to, or ``path`` is a folder.
     """
-    target = Path(path)
-    check_writable(target)
-    handle, name = tempfile.mkstemp(prefix=f".{target.stem[:40]}-", suffix=target.suffix, dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with atomic_outputs(path, executable=executable) as (temporary,):
         yield temporary
-        # mkstemp gives 0600; a user expects what the umask gives any other file.
-        temporary.chmod((0o777 if executable else 0o666) & ~_umask())
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
+
+
+@contextlib.contextmanager
+def atomic_outputs(*paths: str | os.PathLike[str], executable: bool = False) -> Iterator[tuple[Path, ...]]:
+    """The same for files that belong together: all of them are whole before the first is renamed.
+
+    They are renamed in their order, so a kill between two renames leaves a new file beside an old one, or beside none:
+    the first has to be what lets a reader tell.
+
+    Raises:
+        SnDeployError: as `atomic_output`, of any of them.
+    """
+    targets = [Path(path) for path in paths]
+    for target in targets:
+        check_writable(target)
+    temporaries: list[Path] = []
+    where = " and ".join(map(str, targets))
+    try:
+        for target in targets:
+            handle, name = tempfile.mkstemp(prefix=f".{target.stem[:40]}-", suffix=target.suffix, dir=target.parent)
+            os.close(handle)
+            temporaries.append(Path(name))
+        yield tuple(temporaries)
+        for temporary in temporaries:
+            # mkstemp gives 0600; a user expects what the umask gives any other file.
+            temporary.chmod((0o777 if executable else 0o666) & ~_umask())
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        for target, temporary in zip(targets, temporaries, strict=True):
+            where = str(target)
+            temporary.replace(target)
     except OSError as error:
-        raise SnDeployError(f"can't be written: {error.strerror or error}", where=str(target)) from error
+        raise SnDeployError(f"can't be written: {error.strerror or error}", where=where) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

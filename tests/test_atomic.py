@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sn_deploy.atomic import atomic_output, check_writable
+from sn_deploy.atomic import atomic_output, atomic_outputs, check_writable
 from sn_deploy.errors import SnDeployError
 
 
@@ -41,6 +42,31 @@ def test_success_replaces_it_with_the_usual_permissions(tmp_path: Path) -> None:
     assert target.read_text() == "new"
     assert target.stat().st_mode == plain.stat().st_mode
     assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "plain"}
+
+
+def test_files_that_belong_together_are_both_new_or_both_old(tmp_path: Path) -> None:
+    first, second = tmp_path / "net.engine.json", tmp_path / "net.engine"
+    for path in (first, second):
+        path.write_text("old")
+
+    def write(what: str, error: Exception | None = None) -> None:
+        with atomic_outputs(first, second) as (one, other):
+            one.write_text(what)
+            if error is not None:
+                raise error
+            other.write_text(what)
+            assert first.read_text() == second.read_text() == "old"
+
+    with pytest.raises(RuntimeError, match="killed"):
+        write("new", RuntimeError("killed"))
+    with pytest.raises(SnDeployError, match=r"net\.engine\.json and .*net\.engine: can't be written: No space left"):
+        write("new", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    assert first.read_text() == second.read_text() == "old"
+    write("new")
+    assert first.read_text() == second.read_text() == "new"
+    assert {path.name for path in tmp_path.iterdir()} == {first.name, second.name}
+    with pytest.raises(SnDeployError, match="its folder doesn't exist"), atomic_outputs(first, tmp_path / "no" / "x"):
+        raise AssertionError("nothing is begun")
 
 
 def test_paths_that_cannot_be_written_are_refused_at_once(tmp_path: Path) -> None:

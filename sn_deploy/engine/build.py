@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import sn_deploy
-from sn_deploy.atomic import atomic_output, check_writable
+from sn_deploy.atomic import check_writable
 from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.engine.given import ShapeRange, given_profiles, whole_number
 from sn_deploy.engine.model_file import ModelFile, inlined, read_model_file, without_functions
@@ -27,7 +27,7 @@ from sn_deploy.runtime.trt.inspector import layers_from_plan
 from sn_deploy.runtime.trt.library import need_gpu, tensorrt, version_of
 from sn_deploy.runtime.trt.plugin import find_plugin, load_plugin
 from sn_deploy.runtime.trt.progress import OnProgress
-from sn_deploy.runtime.trt.sidecar import EMBEDDED, LOADED, NO_PLUGIN, Sidecar, sidecar_path, write_sidecar
+from sn_deploy.runtime.trt.sidecar import EMBEDDED, LOADED, NO_PLUGIN, Sidecar, sidecar_path, write_engine
 from sn_deploy.runtime.trt.weights import structure_sha256
 
 PluginUse = Literal["auto", "embed", "none"]
@@ -153,9 +153,7 @@ def build(
         sidecar = replace(sidecar, layers=layers_from_plan(plan, allow_host_code=sidecar.holds_host_code))
     except SnDeployError as error:
         notes.append(f"its layers can't be listed: {error}")
-    with atomic_output(target) as temporary:
-        temporary.write_bytes(plan)
-    return BuildReport(target, write_sidecar(sidecar, target), sidecar, tuple(notes))
+    return BuildReport(target, write_engine(plan, sidecar, target), sidecar, tuple(notes))
 
 
 def _check_options(plugin: str, library: object, hardware: str) -> None:

@@ -10,12 +10,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import sn_deploy
-from sn_deploy.atomic import atomic_output, check_writable
+from sn_deploy.atomic import check_writable
 from sn_deploy.engine.model_file import read_model_file
 from sn_deploy.engine_file import check_engine_name
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import read_head
-from sn_deploy.runtime.trt.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
+from sn_deploy.runtime.trt.sidecar import Sidecar, read_sidecar, sidecar_path, write_engine
 from sn_deploy.runtime.trt.weights import check_weights, structure_sha256, without_sidecar
 
 
@@ -86,6 +86,4 @@ def refit(
         },
         settings={**sidecar.settings, "strip_weights": False},
     )
-    with atomic_output(target) as temporary:
-        temporary.write_bytes(plan)
-    return RefitReport(target, write_sidecar(made, target), made)
+    return RefitReport(target, write_engine(plan, made, target), made)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +17,19 @@ import pytest
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.gpu import Gpu, find_gpu
-from sn_deploy.runtime.trt.sidecar import Here, Sidecar, check_fits, read_sidecar, sidecar_path, write_sidecar
+from sn_deploy.runtime.trt.sidecar import (
+    Here,
+    Sidecar,
+    check_fits,
+    check_hash,
+    read_sidecar,
+    sidecar_path,
+    write_engine,
+    write_sidecar,
+)
 from tests.engine.made_sidecar import made_sidecar
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -20,6 +38,63 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     written = write_sidecar(made_sidecar(), engine)
     assert written == sidecar_path(engine) == tmp_path / "net.fp16.engine.json"
     assert read_sidecar(engine) == made_sidecar()
+
+
+def pair(plan: bytes) -> Sidecar:
+    return made_sidecar(engine={"sha256": hashlib.sha256(plan).hexdigest(), "bytes": len(plan)})
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """None of this process's files may become larger than 64 kB: a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("small_files")
+@pytest.mark.parametrize("too_large", ["engine", "sidecar"])
+@pytest.mark.parametrize("old", [b"old", None])
+def test_an_engine_and_its_sidecar_are_written_both_or_neither(
+    tmp_path: Path, too_large: str, old: bytes | None
+) -> None:
+    engine, plan = tmp_path / "net.engine", b"new" * (1 << 15 if too_large == "engine" else 1)
+    if old is not None:
+        write_engine(old, pair(old), engine)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    layers = [{"Name": "x" * (1 << 17)}] if too_large == "sidecar" else None
+    with pytest.raises(SnDeployError, match=r"net\.engine: can't be written: File too large"):
+        write_engine(plan, replace(pair(plan), layers=layers), engine)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+KILLED_BETWEEN = """
+import os, signal, sys
+from pathlib import Path
+from sn_deploy.runtime.trt.sidecar import write_engine
+from tests.engine.test_sidecar import pair
+
+rename = Path.replace
+Path.replace = lambda self, target: (rename(self, target), os.kill(os.getpid(), signal.SIGKILL))
+write_engine(b"new", pair(b"new"), Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("old", [b"old", None])
+def test_a_kill_between_the_two_leaves_nothing_that_is_loaded(tmp_path: Path, old: bytes | None) -> None:
+    engine = tmp_path / "net.engine"
+    if old is not None:
+        write_engine(old, pair(old), engine)
+    done = subprocess.run([sys.executable, "-c", KILLED_BETWEEN, str(engine)], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    sidecar = read_sidecar(engine)
+    assert sidecar == pair(b"new")
+    if old is None:
+        assert not engine.exists()
+        return
+    with pytest.raises(SnDeployError, match=r"isn't the engine that net\.engine\.json describes"):
+        check_hash(sidecar, engine.read_bytes(), engine)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from sn_deploy.atomic import atomic_output
+from sn_deploy.atomic import atomic_output, atomic_outputs
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.gpu import Gpu
 
@@ -76,6 +76,10 @@ class Sidecar:
         """The document."""
         return {"schema": SCHEMA, **asdict(self)}
 
+    def text(self) -> str:
+        """The document as a file holds it."""
+        return json.dumps(self.as_json(), indent=1, ensure_ascii=False) + "\n"
+
 
 def sidecar_path(engine: str | os.PathLike[str]) -> Path:
     """``model.engine`` -> ``model.engine.json``."""
@@ -90,9 +94,24 @@ def write_sidecar(sidecar: Sidecar, engine: Path) -> Path:
         SnDeployError: it can't be written.
     """
     path = sidecar_path(engine)
-    text = json.dumps(sidecar.as_json(), indent=1, ensure_ascii=False) + "\n"
     with atomic_output(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(sidecar.text(), encoding="utf-8")
+    return path
+
+
+def write_engine(plan: bytes, sidecar: Sidecar, engine: Path) -> Path:
+    """Writes both or neither, and gives the sidecar's path.
+
+    The sidecar comes first. What is killed in between leaves one that tells of another engine, which whoever reads them
+    finds by its hash; an engine that lay there without its sidecar would be loaded as one of somebody else's.
+
+    Raises:
+        SnDeployError: one of them can't be written.
+    """
+    path = sidecar_path(engine)
+    with atomic_outputs(path, engine) as (description, content):
+        description.write_text(sidecar.text(), encoding="utf-8")
+        content.write_bytes(plan)
     return path
 
 
