@@ -102,6 +102,19 @@ def error_of(y: Any, exact: np.ndarray) -> float:
     return float(np.linalg.norm(found.astype(np.float64) - exact) / np.linalg.norm(exact))
 
 
+class OfAnotherLibrary:
+    """A tensor that has DLPack's methods alone."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor = tensor
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._tensor.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self._tensor.__dlpack_device__()
+
+
 def only(outputs: dict[str, Any]) -> Any:
     (value,) = outputs.values()
     return value
@@ -170,15 +183,29 @@ def test_tensors_without_a_copy(net: Net) -> None:
         assert error_of(y, net.exact(images(4))) <= ALLOWED["fp32"]
         assert error_of(again, net.exact(images(4) * 2)) <= ALLOWED["fp32"]
         assert torch.equal(torch.from_dlpack(y), y)  # any library's DLPack
+        assert torch.equal(only(session.run_tensors({net.input: OfAnotherLibrary(x)})), y)
 
-        class OfAnotherLibrary:
-            def __dlpack__(self, **options: Any) -> Any:
-                return x.__dlpack__(**options)
 
-            def __dlpack_device__(self) -> Any:
-                return x.__dlpack_device__()
-
-        assert torch.equal(only(session.run_tensors({net.input: OfAnotherLibrary()})), y)
+def test_what_another_library_lends_is_held_while_the_gpu_reads_it(net: Net) -> None:
+    for graphs in (True, False):
+        with opened(net.engine("fp32")) as engine, engine.session(cuda_graphs=graphs) as session:
+            caller = torch.cuda.Stream()
+            own = torch.from_numpy(images(8)).cuda()
+            session.run_tensors({net.input: own})
+            torch.cuda.synchronize()
+            before = torch.cuda.memory_allocated()
+            lent = torch.from_numpy(images(8)).cuda()
+            size = lent.nbytes
+            torch.cuda.synchronize()
+            with torch.cuda.stream(caller):
+                torch.cuda._sleep(200_000_000)
+                session.run_tensors({net.input: OfAnotherLibrary(lent)})
+                del lent
+                assert torch.cuda.memory_allocated() >= before + size, graphs
+            caller.synchronize()
+            session.run_tensors({net.input: own})
+            torch.cuda.synchronize()
+            assert torch.cuda.memory_allocated() < before + size, graphs
 
 
 def test_buffers_that_are_filled_in_place(net: Net) -> None:
@@ -290,8 +317,10 @@ def test_several_profiles(net: Net) -> None:
         assert len(engine.profiles) == 2
         for count in (2, 8, 2, 1, 2):
             x = images(count)
-            for session in (engine.session(), engine.session(cuda_graphs=False)):
+            for session in (engine.session(), engine.session(cuda_graphs=False), engine.session(profile=1)):
                 assert error_of(only(session.run({net.input: x})), net.exact(x)) <= ALLOWED["fp16"]
+        with pytest.raises(SnDeployError, match="isn't in profile 0"):
+            engine.session(profile=0).run({net.input: images(8)})
         with pytest.raises(SnDeployError, match="is in no profile"):
             engine.run({net.input: images(9)})
 

@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
 import json
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,11 +33,12 @@ from sn_deploy.errors import SnDeployError, SnDeployWarning
 from sn_deploy.runtime.gpu import Gpu
 from sn_deploy.runtime.trt import Engine, library, plugin
 from sn_deploy.runtime.trt.inspector import layers_from_plan
+from sn_deploy.runtime.trt.session import Session
 from sn_deploy.runtime.trt.sidecar import Sidecar, write_sidecar
 from sn_deploy.runtime.trt.weights import structure_sha256
 from tests.check.small_net import write_net
 from tests.tensorrt.stand_in import engine as fakes
-from tests.tensorrt.stand_in.device import CUDAGraph, Stream, Torch, use_host_as_gpu
+from tests.tensorrt.stand_in.device import CUDAGraph, Event, Stream, Torch, use_host_as_gpu
 
 MAJOR = int(trt.__version__.split(".")[0])
 PLUGIN = Path(os.environ["SN_PLUGIN_BUILD"]) / "tensorrt" / f"libsn_deploy_trt{MAJOR}.so"
@@ -268,6 +271,83 @@ def test_sessions_of_several_threads_capture_one_after_the_other(
     assert not wrong
 
 
+def expect_it_waits_for_a_capture(
+    monkeypatch: pytest.MonkeyPatch, capturing: Session, work: Callable[[], object]
+) -> None:
+    """Does ``work`` in another thread, in the midst of a capture in this one; it must not be over before that is."""
+    begin = CUDAGraph.capture_begin
+    begun, over = threading.Event(), threading.Event()
+    wrong: list[BaseException] = []
+
+    def begin_and_wait(self: CUDAGraph, **options: Any) -> None:
+        begin(self, **options)
+        assert not gc.isenabled()  # a session in a cycle would be freed in it
+        begun.set()
+        assert not over.wait(0.1), "it did not wait"
+
+    def other() -> None:
+        begun.wait(5)
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001
+            wrong.append(error)
+        over.set()
+
+    monkeypatch.setattr(CUDAGraph, "capture_begin", begin_and_wait)
+    thread = threading.Thread(target=other)
+    thread.start()
+    expect(capturing.run({"x": rows(2)}), rows(2))
+    thread.join()
+    assert not wrong
+    assert gc.isenabled()
+
+
+def test_whatever_makes_or_frees_contexts_waits_for_a_capture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = engine_file(tmp_path)
+    with Engine(path) as engine:
+        other = engine.session(cuda_graphs=False)
+        for work in (
+            lambda: Engine(path).close(),
+            lambda: other.layer_times_ms({"x": rows(2)}),
+            lambda: other.run({"x": rows(2)}),
+            lambda: other.close(),
+        ):
+            with monkeypatch.context() as patched, engine.session() as session:
+                expect_it_waits_for_a_capture(patched, session, work)
+
+
+def test_sessions_that_share_a_stream_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # torch has 32: the 33rd session's is the first's. What one enqueues, the other must not be capturing.
+    monkeypatch.setattr(Stream, "cuda_stream", property(lambda self: 77, lambda self, value: None), raising=False)
+    with Engine(engine_file(tmp_path)) as engine:
+        first, second = engine.session(), engine.session(cuda_graphs=False)
+        second.run({"x": rows(2)})  # has its context
+        expect_it_waits_for_a_capture(monkeypatch, first, lambda: expect(second.run({"x": rows(2)}), rows(2)))
+
+
+def test_each_shape_runs_in_the_profile_that_is_made_for_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fakes, "PROFILES", [(1, 8, 32), (32, 64, 128)])
+    with Engine(engine_file(tmp_path)) as engine:
+        for graphs in (True, False):
+            for wanted, count, profile in ((None, 31, 0), (None, 32, 1), (None, 64, 1), (0, 32, 0), (1, 32, 1)):
+                with engine.session(cuda_graphs=graphs, profile=wanted) as session:
+                    expect(session.run({"x": rows(count)}), rows(count))
+                    assert fakes.contexts[-1]._profile == profile
+        with (
+            engine.session(profile=1) as session,
+            pytest.raises(
+                SnDeployError,
+                match=r"x 8x3 isn't in profile 1, which the session was opened with .expected x 32x3 to 128x3.; open",
+            ),
+        ):
+            session.run({"x": rows(8)})
+        for wrong in (2, -1, True, "1"):
+            with pytest.raises(SnDeployError, match=rf"net.engine: there is no profile {wrong!r} .expected 0 to 1."):
+                engine.session(profile=wrong)  # type: ignore[arg-type]
+
+
 def test_times_of_the_device_and_of_layers(tmp_path: Path) -> None:
     with Engine(engine_file(tmp_path)) as engine:
         assert isinstance(engine, TimedOnDevice)
@@ -298,6 +378,125 @@ def test_closing_frees_everything_for_certain(tmp_path: Path) -> None:
             call({"x": rows(2)})
     with pytest.raises(SnDeployError, match="the engine is closed; open it again"):
         engine.layers()
+
+
+def test_an_engine_that_nobody_closes_goes_with_its_last_reference(tmp_path: Path) -> None:
+    before = set(fakes.alive)
+    gc.collect()
+    gc.disable()  # which would find cycles, at some time, in the midst of another's capture, say
+    try:
+        for traits in ({}, {"data_dependent": True}, {"uncapturable": True}):
+            engine = Engine(engine_file(tmp_path, traits))
+            for session in (engine.session(), engine.session(cuda_graphs=False)):
+                if not (traits.get("uncapturable") and session.cuda_graphs):
+                    session.run({"x": rows(2)})
+            with contextlib.suppress(SnDeployError):
+                engine.run({"x": rows(3)})
+            engine.all_layer_times_ms({"x": rows(2)})
+            fakes.contexts.clear()
+            Stream.order.clear()
+            gone, streams = weakref.ref(engine), {session.stream.name}
+            del engine, session
+            assert gone() is None, traits
+            assert fakes.alive <= before, traits
+            assert {(name, "synchronized") for name in streams} <= set(Stream.order)  # it may run until then
+    finally:
+        gc.enable()
+
+
+def test_a_session_outlives_an_engine_that_nobody_closes(tmp_path: Path) -> None:
+    session = Engine(engine_file(tmp_path)).session()
+    gc.collect()
+    expect(session.run({"x": rows(2)}), rows(2))
+    session.close()
+
+
+# --- What other libraries lend ----------------------------------------------------------------------------------------
+
+
+class Library:
+    """Lends an array by DLPack, as CuPy and JAX do, and says what it would do with the memory once it has it back."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        weakref.finalize(array, Stream.order.append, ("library", "has it back"))
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._array.__dlpack__()
+
+    def __dlpack_device__(self) -> Any:
+        return self._array.__dlpack_device__()
+
+
+def lend(offset: int = 0) -> Library:
+    return Library(at(offset, rows(4)).numpy().view())
+
+
+BACK = ("library", "has it back")
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+@pytest.mark.parametrize("offset", [0, 4])
+def test_what_is_lent_is_held_until_the_gpu_has_read_it(
+    tmp_path: Path, graphs: bool, offset: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Engine(engine_file(tmp_path)) as engine:
+        session = engine.session(cuda_graphs=graphs)
+        Stream.order.clear()
+        monkeypatch.setattr(Event, "reached", False)
+        expect(session.run_tensors({"x": lend(offset)}), rows(4))
+        session.run({"x": rows(4)})
+        session.run_tensors({"x": lend(offset)})
+        assert BACK not in Stream.order
+        monkeypatch.setattr(Event, "reached", True)
+        session.run({"x": rows(4)})
+        assert Stream.order.count(BACK) == 2
+        monkeypatch.setattr(Event, "reached", False)
+        session.run_tensors({"x": lend(offset)})
+        Stream.order.clear()
+        session.close()
+        assert Stream.order == [(session.stream.name, "synchronized"), BACK]
+
+
+def test_what_is_lent_is_held_where_a_run_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Event, "reached", False)
+    with Engine(engine_file(tmp_path, {"fails": True})) as engine:
+        session = engine.session(cuda_graphs=False)
+        Stream.order.clear()
+        with pytest.raises(SnDeployError, match="TensorRT failed"):
+            session.run_tensors({"x": lend()})
+        gc.collect()
+        assert BACK not in Stream.order
+
+
+def test_a_caller_may_capture_a_session_without_graphs_in_one_of_its_own(tmp_path: Path) -> None:
+    with Engine(engine_file(tmp_path)) as engine, engine.session(cuda_graphs=False) as session:
+        session.run_tensors({"x": lend()})
+        graph, x = CUDAGraph(), at(0, rows(4))
+        graph.capture_begin()
+        outputs = session.run_tensors({"x": x})  # events can't be asked now
+        session.run_tensors({"x": lend()})
+        graph.capture_end()
+        x.copy_(torch.from_numpy(rows(4, 1)))
+        graph.work[0]()
+        expect(outputs, rows(4, 1))
+
+
+def test_what_a_library_does_not_lend(tmp_path: Path) -> None:
+    class Refusing:
+        def __dlpack__(self, **options: Any) -> Any:
+            raise BufferError("a read-only array\ncan't be lent")
+
+        def __dlpack_device__(self) -> Any:
+            return (1, 0)
+
+    with Engine(engine_file(tmp_path)) as engine, engine.session() as session:
+        with pytest.raises(
+            SnDeployError,
+            match=r"engine: input x, a Refusing, can't be taken by DLPack: a read-only array .expected x: float32",
+        ):
+            session.run_tensors({"x": Refusing()})
+        expect(session.run({"x": rows(2)}), rows(2))
 
 
 # --- What is wrong --------------------------------------------------------------------------------------------------
@@ -551,6 +750,13 @@ def test_stripped_weights_come_from_the_file_that_it_was_built_of(tmp_path: Path
         Engine(path, weights=other)  # fmt: skip
     with pytest.raises(SnDeployError, match="and that engine has its weights for good"):
         Engine(engine_file(tmp_path, onnx=onnx_fields(net)), weights=other)
+    # Nothing to hold them against: without its sidecar, and where the engine's bytes are given.
+    unknown = "net.engine: which weights the engine takes isn't known: there is no sidecar .expected net.engine.json"
+    with pytest.raises(SnDeployError, match=f"{unknown}.*; give the file's path in the place of its bytes"):
+        Engine(path, plan=path.read_bytes(), weights=net)
+    path.with_name("net.engine.json").unlink()
+    with pytest.raises(SnDeployError, match=unknown):
+        Engine(path, weights=net)
     assert fakes.Refitter.given == []
 
 

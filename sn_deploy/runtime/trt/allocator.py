@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -82,22 +83,29 @@ class OutputMemory:
 
 def output_allocator(memory: OutputMemory) -> Any:
     """TensorRT's IOutputAllocator that asks ``memory``. It must outlive the context that it is given to."""
+    return _allocator_class()(memory)
+
+
+@functools.cache
+def _allocator_class() -> Any:
+    # Once: a class is in cycles with itself, so whatever it holds would be there until the collector comes.
     trt = tensorrt()
 
     class Allocator(trt.IOutputAllocator):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
+        def __init__(self, memory: OutputMemory) -> None:
             trt.IOutputAllocator.__init__(self)
+            self._memory = memory
 
         def reallocate_output_async(
             self, tensor_name: str, current: int | None, size: int, alignment: int, stream: int
         ) -> int:
-            return memory.reallocate(size, alignment)
+            return self._memory.reallocate(size, alignment)
 
         def reallocate_output(self, tensor_name: str, current: int | None, size: int, alignment: int) -> int:
             # Bindings that do not know the other ask this one.
-            return memory.reallocate(size, alignment)
+            return self._memory.reallocate(size, alignment)
 
         def notify_shape(self, tensor_name: str, shape: Any) -> None:
-            memory.notify(tuple(shape))
+            self._memory.notify(tuple(shape))
 
-    return Allocator()
+    return Allocator

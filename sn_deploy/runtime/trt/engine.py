@@ -19,13 +19,14 @@ from sn_deploy.errors import SnDeployError, SnDeployWarning
 from sn_deploy.input_file import read_head
 from sn_deploy.runtime.tensors import Array, TensorInfo
 from sn_deploy.runtime.trt.builder import Shapes
+from sn_deploy.runtime.trt.contexts import make_context
 from sn_deploy.runtime.trt.inspector import is_switch_norm, layers_of
 from sn_deploy.runtime.trt.library import MESSAGES, logger, need_gpu, tensorrt, version_of
 from sn_deploy.runtime.trt.plugin import find_plugin, is_loaded, load_plugin
-from sn_deploy.runtime.trt.session import Session
+from sn_deploy.runtime.trt.session import Session, SessionFacts
 from sn_deploy.runtime.trt.sidecar import LOADED, Here, Sidecar, check_fits, check_hash, read_sidecar
 from sn_deploy.runtime.trt.types import dtype_from_tensorrt
-from sn_deploy.runtime.trt.weights import check_weights
+from sn_deploy.runtime.trt.weights import check_weights, without_sidecar
 
 
 class Engine:
@@ -38,7 +39,8 @@ class Engine:
             runtime or an embedded plugin asks for.
         plugin: the plugin library to load for it; None for the package's own, where the engine needs it.
         weights: the ONNX file whose weights an engine gets that was built without (``strip_weights``: the file that it
-            was built of), or that is to have others (``refit``: any file of the same graph). Held against the sidecar.
+            was built of), or that is to have others (``refit``: any file of the same graph). Held against the sidecar,
+            without which it isn't known what the engine takes.
         device: index of the GPU, among those that CUDA_VISIBLE_DEVICES leaves.
 
     Attributes:
@@ -67,6 +69,8 @@ class Engine:
         if plan is None:
             read_head(self._path)
             self.sidecar = read_sidecar(self._path)
+        if weights is not None and self.sidecar is None:
+            raise without_sidecar(self._path, in_memory=plan is not None)
         trt = tensorrt()
         gpu = need_gpu("running an engine", device)
         if self.sidecar is not None:
@@ -95,7 +99,7 @@ class Engine:
         self.outputs = tuple(info for info in infos if not self._is_input(trt, info.name))
         self.profiles = [self._profile(index) for index in range(self._engine.num_optimization_profiles)]
         with torch.cuda.device(device):
-            self.data_dependent = self._data_dependent(trt)
+            self.data_dependent = self._data_dependent()
 
     @property
     def handle(self) -> Any:
@@ -108,15 +112,21 @@ class Engine:
             raise SnDeployError("the engine is closed", where=self.name, mend="open it again")
         return self._engine
 
-    def session(self, *, cuda_graphs: bool = True, most_shapes: int = 8) -> Session:
+    def session(self, *, cuda_graphs: bool = True, most_shapes: int = 8, profile: int | None = None) -> Session:
         """Another execution context with buffers and a stream of its own.
 
         Args:
             cuda_graphs: launch what was captured for the inputs' shapes, which saves most of the launches' time. An
                 engine with outputs whose size depends on the data runs without.
             most_shapes: for how many shapes buffers and graphs are kept; the longest unused ones go first.
+            profile: index into `profiles` of the one to run in; other shapes are refused. None for the one whose opt is
+                nearest, of those that the shapes are within: see `choose_profile`.
+
+        Raises:
+            SnDeployError: there is no such profile, or the engine is closed.
         """
-        session = Session(self, self.handle, cuda_graphs=cuda_graphs, most_shapes=most_shapes)
+        facts = SessionFacts(self.name, self.device, self.inputs, self.outputs, self.profiles, self.data_dependent)
+        session = Session(self.handle, facts, cuda_graphs=cuda_graphs, most_shapes=most_shapes, profile=profile)
         self._sessions.add(session)
         return session
 
@@ -242,14 +252,12 @@ class Engine:
         )
         return TensorInfo(name, shape, dtype_from_tensorrt(self._engine.get_tensor_dtype(name), name, self.name))
 
-    def _data_dependent(self, trt: Any) -> tuple[str, ...]:
+    def _data_dependent(self) -> tuple[str, ...]:
         """The outputs that have no size even where all inputs have theirs."""
         open_ = [info.name for info in self.outputs if -1 in tuple(self._engine.get_tensor_shape(info.name))]
         if not open_:
             return ()
-        context = self._engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
-        if context is None:
-            raise SnDeployError(f"TensorRT gives no execution context: {MESSAGES.reason()}", where=self.name)
+        context = make_context(self._engine, self.name)
         for name, shapes in self.profiles[0].items():
             context.set_input_shape(name, shapes.opt)
         return tuple(name for name in open_ if -1 in tuple(context.get_tensor_shape(name)))

@@ -14,31 +14,45 @@ from __future__ import annotations
 
 import collections
 import statistics
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.runtime.tensors import Array, TensorInfo, check_inputs
 from sn_deploy.runtime.torch import array_from_tensor, tensor_from_array
 from sn_deploy.runtime.trt.allocator import OutputMemory, output_allocator
+from sn_deploy.runtime.trt.builder import Profile
+from sn_deploy.runtime.trt.contexts import MAKING, make_context, no_collection
+from sn_deploy.runtime.trt.lent import Lent, from_dlpack
 from sn_deploy.runtime.trt.library import MESSAGES, tensorrt
+from sn_deploy.runtime.trt.profile_choice import check_profile, choose_profile, text_of
+from sn_deploy.runtime.trt.stream_locks import lock_of
 from sn_deploy.runtime.trt.types import torch_dtype
-
-if TYPE_CHECKING:
-    from sn_deploy.runtime.trt.engine import Engine
 
 LAYER_CALLS: Final = 20
 LAYER_WARMUP: Final = 5
 _SPARE_BYTES: Final = 256  # TensorRT takes no null address, which an empty tensor has
 _ALIGNMENT: Final = 256  # of each address that TensorRT is given
-# One at a time in a process: what makes a context may wait for the whole device, which breaks another thread's capture.
-_MAKING: Final = threading.Lock()
 
 ShapeKey = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True)
+class SessionFacts:
+    """What a session knows of its engine. It doesn't hold that: the engine keeps a session of its own.
+
+    Attributes: as `Engine` has them.
+    """
+
+    name: str
+    device: int
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    profiles: Sequence[Profile]
+    data_dependent: tuple[str, ...]
 
 
 @dataclass
@@ -60,33 +74,41 @@ class Session:
 
     With CUDA graphs, the tensors that `run_tensors` gives are the session's own: they hold until the next run with the
     same shapes. Without, they are new each time.
+
+    Attributes:
+        stream: torch's, of the 32 that it has: other sessions may have the same, and take turns with this one.
     """
 
-    def __init__(self, engine: Engine, handle: Any, *, cuda_graphs: bool, most_shapes: int) -> None:
+    _closed = True  # until it's made
+
+    def __init__(
+        self, handle: Any, facts: SessionFacts, *, cuda_graphs: bool, most_shapes: int, profile: int | None
+    ) -> None:
         import torch
 
         if most_shapes < 1:
             raise SnDeployError(f"{most_shapes} shapes", where="most_shapes", expected="1 or more")
-        self._engine, self._handle, self._torch = engine, handle, torch
-        self.name, self.inputs, self.outputs = engine.name, engine.inputs, engine.outputs
-        _check_linear(engine, handle)
-        self._cuda_graphs, self._most_shapes = cuda_graphs and not engine.data_dependent, most_shapes
-        self._own_memory = {
-            info.name: OutputMemory(info) for info in self.outputs if info.name in engine.data_dependent
-        }
-        self.device = torch.device("cuda", engine.device)
-        self._lock = threading.Lock()
+        check_profile(facts.profiles, profile, facts.name)
+        self._handle, self._torch = handle, torch
+        self.name, self.inputs, self.outputs = facts.name, facts.inputs, facts.outputs
+        _check_linear(facts, handle)
+        self._profiles, self._profile = facts.profiles, profile
+        self._cuda_graphs, self._most_shapes = cuda_graphs and not facts.data_dependent, most_shapes
+        self._own_memory = {info.name: OutputMemory(info) for info in self.outputs if info.name in facts.data_dependent}
+        self.device = torch.device("cuda", facts.device)
         self._bindings: collections.OrderedDict[ShapeKey, Binding] = collections.OrderedDict()
         self._contexts: dict[int, Any] = {}  # profile -> a context whose shapes change from run to run
         self._allocators = {name: output_allocator(memory) for name, memory in self._own_memory.items()}
-        self._closed = False
+        self._lent = Lent()
         with torch.cuda.device(self.device):
             # Not the default stream: TensorRT would synchronise the device each time.
             self.stream: Any = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
-            with torch.cuda.stream(self.stream):
+            self._lock = lock_of(self.stream)
+            with self._lock, torch.cuda.stream(self.stream):
                 size = max(int(handle.device_memory_size_v2), _SPARE_BYTES)
                 self._scratch: Any = torch.empty(size, dtype=torch.uint8, device=self.device)
                 self._spare: Any = torch.empty(_SPARE_BYTES, dtype=torch.uint8, device=self.device)
+        self._closed = False
 
     @property
     def cuda_graphs(self) -> bool:
@@ -108,7 +130,8 @@ class Session:
 
         Args:
             inputs: by name: torch tensors, or anything with DLPack (CuPy, JAX), on the session's GPU, contiguous.
-                What starts at an address that is no multiple of 256, within a larger tensor, is copied first.
+                What starts at an address that is no multiple of 256, within a larger tensor, is copied first. What
+                came by DLPack is held until a later call finds that the run is over, or `close`.
 
         Returns:
             torch tensors, which any library takes by DLPack. The caller's current stream waits for them.
@@ -117,7 +140,11 @@ class Session:
             SnDeployError: as `run`.
         """
         with self._active() as outer:
-            outputs = self._launch_tensors(self._checked_tensors(inputs), outer)
+            tensors, lent = self._checked_tensors(inputs)
+            try:
+                outputs = self._launch_tensors(tensors, outer)
+            finally:  # part of it may have been enqueued
+                self._lent.hold(lent, self.stream)
             outer.wait_stream(self.stream)
             return outputs
 
@@ -164,23 +191,37 @@ class Session:
             for _ in range(LAYER_WARMUP + LAYER_CALLS):
                 self._enqueue(context)
             self.stream.synchronize()
-            del context, outputs, profiler
+            with MAKING:
+                del context
+            del outputs, profiler
         return {name: statistics.median(values[LAYER_WARMUP:] or values) for name, values in times.items()}
 
     def close(self) -> None:
         """Waits for what runs, then frees graphs, contexts and buffers. A second call does nothing."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            self.stream.synchronize()
-            for binding in self._bindings.values():
-                binding.graph = None  # before the context that it was captured from
-                binding.context = None
-            self._bindings.clear()
-            self._contexts.clear()
-            self._allocators.clear()  # behind the contexts that ask them
-            self._scratch = self._spare = self._handle = None
+        if not self._closed:
+            with self._lock:
+                self._free()
+
+    def _free(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        with MAKING:
+            try:
+                self.stream.synchronize()
+            finally:  # whatever failed on the GPU
+                self._lent.clear()
+                for binding in self._bindings.values():
+                    binding.graph = None  # before the context that it was captured from
+                    binding.context = None
+                self._bindings.clear()
+                self._contexts.clear()
+                self._allocators.clear()  # behind the contexts that ask them
+                self._scratch = self._spare = self._handle = None
+
+    def __del__(self) -> None:
+        # Nobody can run it now. Others may be using its stream, but capture nothing while `_free` is in there.
+        self._free()
 
     def __enter__(self) -> Session:
         return self
@@ -205,6 +246,7 @@ class Session:
             outer = self._torch.cuda.current_stream(self.device)
             with self._torch.cuda.device(self.device), self._torch.cuda.stream(self.stream):
                 self.stream.wait_stream(outer)
+                self._lent.release()
                 yield outer
 
     def _launch_arrays(self, inputs: Mapping[str, Array], events: tuple[Any, Any] | None = None) -> dict[str, Any]:
@@ -243,8 +285,7 @@ class Session:
     ) -> dict[str, Any]:
         profile = self._profile_for(_shapes_of(inputs))
         if profile not in self._contexts:
-            with _MAKING:
-                self._contexts[profile] = self._new_context(profile)
+            self._contexts[profile] = self._new_context(profile)
         context = self._contexts[profile]
         self._set_inputs(context, inputs)
         # The caller will free what it is given while its own stream may still read it: that memory has to be that
@@ -272,12 +313,13 @@ class Session:
         while len(self._bindings) >= self._most_shapes:
             self.stream.synchronize()
             _, oldest = self._bindings.popitem(last=False)
-            oldest.graph = oldest.context = None
+            with MAKING:
+                oldest.graph = oldest.context = None
         inputs = {
             info.name: torch.zeros(shapes[info.name], dtype=torch_dtype(info.dtype), device=self.device)
             for info in self.inputs
         }
-        with _MAKING:
+        with MAKING:
             context = self._new_context(profile)
             self._set_inputs(context, inputs)
             binding = Binding(context, inputs, self._set_outputs(context, self.stream))
@@ -292,27 +334,27 @@ class Session:
         graph = self._torch.cuda.CUDAGraph()
         try:
             # Not torch.cuda.graph(), which waits for the whole device. Other threads may use CUDA meanwhile.
-            graph.capture_begin(capture_error_mode="thread_local")
-            try:
-                self._enqueue(context)
-            finally:
-                graph.capture_end()
+            with no_collection():
+                graph.capture_begin(capture_error_mode="thread_local")
+                try:
+                    self._enqueue(context)
+                finally:
+                    graph.capture_end()
         except (RuntimeError, SnDeployError) as error:
-            # The first of them is the reason: a capture that failed can't be ended well.
-            reason = error.__context__ if isinstance(error.__context__, SnDeployError) else error
             raise SnDeployError(
-                f"can't be captured in a CUDA graph: {first_line(reason)}",
+                f"can't be captured in a CUDA graph: {_why_not_captured(error)}",
                 where=self.name,
                 mend="run it without: cuda_graphs=False, in a check --backend NAME=trt-no-graph:FILE",
             ) from error
         return graph
 
     def _new_context(self, profile: int) -> Any:
-        trt = tensorrt()
-        MESSAGES.clear()
-        context = self._handle.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
-        if context is None:
-            raise SnDeployError(f"TensorRT gives no execution context: {MESSAGES.reason()}", where=self.name)
+        with MAKING:
+            context = make_context(self._handle, self.name)
+            self._set_up(context, profile)
+        return context
+
+    def _set_up(self, context: Any, profile: int) -> None:
         context.set_device_memory(self._scratch.data_ptr(), self._scratch.numel())
         try:
             chosen = context.set_optimization_profile_async(profile, self.stream.cuda_stream)
@@ -323,28 +365,16 @@ class Session:
         for name, allocator in self._allocators.items():
             if not context.set_output_allocator(name, allocator):
                 raise SnDeployError(f"TensorRT takes no allocator for {name}: {MESSAGES.reason()}", where=self.name)
-        return context
 
     def _profile_for(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
-        """The first profile that all shapes are within."""
-        for index, profile in enumerate(self._engine.profiles):
-            if all(_is_within(shape, profile[name]) for name, shape in shapes.items()):
-                return index
-        given = ", ".join(f"{name} {_text(shape)}" for name, shape in shapes.items())
-        ranges = " or ".join(
-            ", ".join(f"{name} {_text(three.min)} to {_text(three.max)}" for name, three in profile.items())
-            for profile in self._engine.profiles
-        )
-        raise SnDeployError(
-            f"{given} is in no profile", where=self.name, expected=ranges, mend="build it with a profile for that"
-        )
+        return choose_profile(self._profiles, shapes, self._profile, self.name)
 
     def _set_inputs(self, context: Any, tensors: Mapping[str, Any]) -> None:
         MESSAGES.clear()
         for name, tensor in tensors.items():
             if not context.set_input_shape(name, tuple(tensor.shape)):
                 raise SnDeployError(
-                    f"TensorRT refuses {name} {_text(tensor.shape)}: {MESSAGES.reason()}", where=self.name
+                    f"TensorRT refuses {name} {text_of(tensor.shape)}: {MESSAGES.reason()}", where=self.name
                 )
             self._set_address(context, name, tensor)
 
@@ -353,11 +383,11 @@ class Session:
 
         Outputs whose size depends on the data aren't among them: TensorRT asks for their memory.
         """
-        torch = self._torch
+        torch, device = self._torch, self.device
 
-        def allocate(size: int) -> Any:
+        def allocate(size: int) -> Any:  # without the session in it, which holds it
             with torch.cuda.stream(owner):
-                return torch.empty(size, dtype=torch.uint8, device=self.device)
+                return torch.empty(size, dtype=torch.uint8, device=device)
 
         outputs = {}
         for info in self.outputs:
@@ -369,7 +399,7 @@ class Session:
             if any(size < 0 for size in shape):
                 raise SnDeployError(f"TensorRT tells no shape of output {info.name}: {shape}", where=self.name)
             with torch.cuda.stream(owner):
-                outputs[info.name] = torch.empty(shape, dtype=torch_dtype(info.dtype), device=self.device)
+                outputs[info.name] = torch.empty(shape, dtype=torch_dtype(info.dtype), device=device)
             self._set_address(context, info.name, outputs[info.name])
         return outputs
 
@@ -396,20 +426,24 @@ class Session:
                 f"inputs are {', '.join(given) or 'none'}", where=self.name, expected=", ".join(names) or "no input"
             )
 
-    def _checked_tensors(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        torch = self._torch
+    def _checked_tensors(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+        """All inputs as torch tensors, and those of them that came by DLPack."""
         self._check_names(inputs)
-        tensors = {}
+        tensors, lent = {}, []
         for info in self.inputs:
             value = inputs[info.name]
-            tensor = value if isinstance(value, torch.Tensor) else _from_dlpack(torch, value, info, self.name)
+            if isinstance(value, self._torch.Tensor):
+                tensor = value
+            else:
+                tensor = from_dlpack(value, info, self.name)
+                lent.append(tensor)
             problem = self._problem_of(tensor, info)
             if problem is not None:
                 raise SnDeployError(
                     f"input {info.name} {problem[0]}", where=self.name, expected=str(info), mend=problem[1]
                 )
             tensors[info.name] = tensor.detach()
-        return tensors
+        return tensors, lent
 
     def _problem_of(self, tensor: Any, info: TensorInfo) -> tuple[str, str | None] | None:
         """What is wrong with a tensor, and how to mend it."""
@@ -424,15 +458,15 @@ class Session:
         return None
 
 
-def _check_linear(engine: Engine, handle: Any) -> None:
+def _check_linear(facts: SessionFacts, handle: Any) -> None:
     """Tensors hold linear formats only; other builders' engines may have inputs and outputs in others."""
     trt = tensorrt()
-    for info in (*engine.inputs, *engine.outputs):
+    for info in (*facts.inputs, *facts.outputs):
         found = handle.get_tensor_format(info.name)
         if found != trt.TensorFormat.LINEAR:
             raise SnDeployError(
                 f"{info.name} is in the format {found.name}, not in a tensor's order",
-                where=engine.name,
+                where=facts.name,
                 expected="linear inputs and outputs",
                 mend="build it without formats of inputs and outputs",
             )
@@ -452,25 +486,11 @@ def _profiler(times: dict[str, list[float]]) -> Any:
     return Profiler()
 
 
-def _from_dlpack(torch: Any, value: Any, info: TensorInfo, where: str) -> Any:
-    if not hasattr(value, "__dlpack__"):
-        raise SnDeployError(
-            f"input {info.name} is a {type(value).__name__}",
-            where=where,
-            expected=f"a torch tensor or DLPack's, {info}",
-        )
-    return torch.from_dlpack(value)
+def _why_not_captured(error: BaseException) -> str:
+    # A function, since a variable that holds an error is in a cycle with it, and the session with both.
+    first = error.__context__ if isinstance(error.__context__, SnDeployError) else error
+    return first_line(first)  # a capture that failed can't be ended well: that comes second
 
 
 def _shapes_of(tensors: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-
-
-def _is_within(shape: Sequence[int], three: Any) -> bool:
-    return len(shape) == len(three.min) and all(
-        low <= size <= high for low, size, high in zip(three.min, shape, three.max, strict=True)
-    )
-
-
-def _text(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))

@@ -82,12 +82,13 @@ def check_weights(sidecar: Sidecar, engine: Path, weights: Path) -> None:
         )
 
 
-def without_sidecar(engine: Path) -> SnDeployError:
-    """That it isn't known which weights an engine takes."""
+def without_sidecar(engine: Path, *, in_memory: bool = False) -> SnDeployError:
+    """That it isn't known which weights an engine takes; of one that was given as bytes no sidecar is read."""
     return SnDeployError(
         "which weights the engine takes isn't known: there is no sidecar",
         where=str(engine),
         expected=f"{sidecar_path(engine).name} beside it, as build writes it",
+        mend="give the file's path in the place of its bytes" if in_memory else None,
     )
 
 

@@ -32,17 +32,27 @@ class Stream:
 
 
 class Event:
+    """An event; `reached` False is a GPU that is still at what lies before it."""
+
+    reached: ClassVar[bool] = True
+
     def __init__(self, enable_timing: bool = False) -> None:
-        assert enable_timing
-        self._time = 0.0
+        self._timed, self._time = enable_timing, 0.0
 
     def record(self, stream: Stream | None = None) -> None:
         self._time = time.perf_counter()
+
+    def query(self) -> bool:
+        assert self._time
+        assert CUDAGraph.capturing is None
+        return Event.reached
 
     def synchronize(self) -> None:
         assert self._time
 
     def elapsed_time(self, end: Event) -> float:
+        assert self._timed
+        assert end._timed
         return (end._time - self._time) * 1e3
 
 
@@ -88,6 +98,9 @@ class Cuda(types.ModuleType):
     def current_stream(self, device: Any = None) -> Stream:
         return self.current
 
+    def is_current_stream_capturing(self) -> bool:
+        return CUDAGraph.capturing is not None
+
     @contextlib.contextmanager
     def device(self, index: Any) -> Iterator[None]:
         yield
@@ -128,7 +141,7 @@ def use_host_as_gpu(monkeypatch: pytest.MonkeyPatch) -> Torch:
     made = Torch()
     # As the real ones have them.
     for own, real in ((Stream, torch.cuda.Stream), (Event, torch.cuda.Event), (CUDAGraph, torch.cuda.CUDAGraph)):
-        known = [*dir(real), "work", "capturing", "order", "name", "cuda_stream"]
+        known = [*dir(real), "work", "capturing", "order", "name", "cuda_stream", "reached"]
         assert all(name in known for name in vars(own) if not name.startswith("_"))
     assert "capture_error_mode" in inspect.signature(torch.cuda.CUDAGraph.capture_begin).parameters
     monkeypatch.setitem(sys.modules, "torch", made)
