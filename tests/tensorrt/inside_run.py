@@ -308,6 +308,7 @@ def test_whatever_makes_or_frees_contexts_waits_for_a_capture(tmp_path: Path, mo
         other = engine.session(cuda_graphs=False)
         for work in (
             lambda: Engine(path).close(),
+            engine.layers,
             lambda: other.layer_times_ms({"x": rows(2)}),
             lambda: other.run({"x": rows(2)}),
             lambda: other.close(),

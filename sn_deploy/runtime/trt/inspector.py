@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.trt.contexts import make_context
 from sn_deploy.runtime.trt.library import MESSAGES, logger, need_gpu, tensorrt
 from sn_deploy.runtime.trt.plugin import CREATORS
 
@@ -36,12 +37,14 @@ def layers_of(engine: Any) -> list[dict[str, Any]]:
 def _context_with_shapes(engine: Any) -> Any:
     """Without it the inspector gives open axes as -1, and may give no formats. None where TensorRT makes none."""
     trt = tensorrt()
-    # Without memory to run in: it only knows shapes.
-    context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+    try:
+        context = make_context(engine, "the engine")
+    except SnDeployError:
+        return None
     for name in (engine.get_tensor_name(index) for index in range(engine.num_io_tensors)):
         is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
         # A profile has values, not shapes, of an input that decides about shapes.
-        if context is not None and is_input and not engine.is_shape_inference_io(name):
+        if is_input and not engine.is_shape_inference_io(name):
             context.set_input_shape(name, tuple(engine.get_tensor_profile_shape(name, 0)[1]))
     return context
 
