@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import io
 import json
 import math
@@ -121,7 +122,8 @@ def make_files() -> None:
     Path("names.txt").write_text("\n".join(f"digit {number}" for number in range(10)), encoding="utf-8")
     write_net(Path("net.onnx"))
     Path("net.engine").write_bytes(b"engine")
-    Path("net.engine.json").write_text(json.dumps({"schema": 1, **asdict(made_sidecar())}), encoding="utf-8")
+    sidecar = made_sidecar(engine={"sha256": hashlib.sha256(b"engine").hexdigest(), "bytes": len(b"engine")})
+    Path("net.engine.json").write_text(json.dumps({"schema": 1, **asdict(sidecar)}), encoding="utf-8")
     whole(["export", "--model", "small.py:net", "--input", "1x3x8x8", "--dynamic", "batch", "-o", "sn.onnx"])
     for name in ("one.onnx", "two.onnx", "three.onnx"):
         shutil.copyfile("sn.onnx", name)

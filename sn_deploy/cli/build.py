@@ -45,8 +45,10 @@ if TYPE_CHECKING:
     show_default=True,
     help="Which other GPUs can run it.",
 )
-@click.option("--version-compatible", is_flag=True, help="Later versions of the same major TensorRT can run it.")
-@click.option("--exclude-lean-runtime", is_flag=True, help="Without the runtime for that inside.")
+@click.option("--version-compatible", is_flag=True, help="Later versions of TensorRT can run it.")
+@click.option(
+    "--exclude-lean-runtime", is_flag=True, help="Without the runtime for that inside; readers need --lean-runtime."
+)
 @click.option("--refit", is_flag=True, help="Its weights can be replaced later.")
 @click.option("--strip-weights", is_flag=True, help="Write it without its weights; the reader needs the ONNX file.")
 @click.option(

@@ -29,6 +29,7 @@ from sn_deploy.cli.check_options import (
     limits_from_options,
 )
 from sn_deploy.cli.check_output import check_outputs, command_text, console_for, raise_where_failed, write_result
+from sn_deploy.cli.engine_options import access_from_options
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
 from sn_deploy.cli.progress import progress_bar
 from sn_deploy.cli.values import parse_arguments, parse_input
@@ -189,7 +190,7 @@ def _backend_options(given: Mapping[str, Any]) -> BackendOptions:
         reference_dtype=given["reference_dtype"],
         threads=given["threads"],
         examples=[Example(spec.name, spec.value.shape, spec.value.dtype) for spec in examples],
-        allow_host_code=given["allow_host_code"],
+        access=access_from_options(given),
         served=given["served"],
     )
 

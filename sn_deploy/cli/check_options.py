@@ -10,6 +10,7 @@ import click
 
 from sn_deploy.check.layers.comparison import LAYER_LIMITS, LayerTolerance
 from sn_deploy.check.limits import EVERY_OUTPUT, PARITY_LIMITS, Limits
+from sn_deploy.cli.engine_options import ENGINES
 from sn_deploy.errors import SnDeployError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -22,7 +23,7 @@ BACKENDS: Final = (
         metavar="NAME=KIND:FILE",
         help="One more: ort, ort-native, ort-cuda, ort-cuda-native, trt or trt-no-graph; repeatable.",
     ),
-    click.option("--allow-host-code", is_flag=True, help="Load engines with code for this host in them."),
+    *ENGINES,
     click.option(
         "--triton",
         "served",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
 from sn_deploy.atomic import check_writable
+from sn_deploy.cli.engine_options import access_from_options, engine_options, given_engine_options
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.engine_file import is_engine_name
 from sn_deploy.input_file import read_head
@@ -27,14 +28,16 @@ _WIDTH_OF_A_PIPE = 400
 @click.option("--picture", type=click.Path(path_type=Path), metavar="FILE", help="Draw them: .svg, .png or .pdf.")
 @click.option("--json", "json_output", metavar="FILE|-", help="Write them as JSON; - for the standard output, alone.")
 @click.option("--statistics", is_flag=True, help="Show gamma and the statistics of the BN branch, too.")
-@click.option("--allow-host-code", is_flag=True, help="Load an engine with code for this host in it.")
+@click.option("--no-run", is_flag=True, help="Of an engine: only read what lies beside it, and load nothing.")
+@engine_options
 def command(
     model: Path,
     checkpoint_key: str | None,
     picture: Path | None,
     json_output: str | None,
     statistics: bool,
-    allow_host_code: bool,
+    no_run: bool,
+    **engine_given: Any,
 ) -> None:
     """Show the SN layers of an ONNX file or a checkpoint: how much of IN, LN and BN each one uses.
 
@@ -48,7 +51,7 @@ def command(
 
     Of a TensorRT engine (.engine, .plan or .trt): what was built, and each layer's tactic, formats and
     precision, with reformats next to an SN plugin flagged. Where a GPU is, the engine is loaded and
-    run for the layers' times: engines are executable code.
+    run for the layers' times: engines are executable code. --no-run shows what lies beside it alone.
     """
     if is_engine_name(model):
         if picture is not None or checkpoint_key is not None or statistics:
@@ -59,10 +62,11 @@ def command(
 
         if json_output not in (None, "-"):
             check_writable(json_output)
-        show_engine(model, allow_host_code=allow_host_code, json_output=json_output)
+        access = None if no_run else access_from_options(engine_given)
+        show_engine(model, access=access, json_output=json_output)
         return
-    if allow_host_code:
-        raise click.UsageError(f"--allow-host-code is for engines, and {model} is none.")
+    for option in [*given_engine_options(engine_given), *(["--no-run"] if no_run else [])]:
+        raise click.UsageError(f"{option} is for engines, and {model} is none.")
     from sn_deploy.inspection.picture import check_picture_path, write_picture
     from sn_deploy.inspection.show import (
         json_from_layers,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -11,31 +12,48 @@ from sn_deploy.cli.json_output import write_json
 from sn_deploy.engine.inspect import Inspection, inspect_engine, inspect_sidecar
 from sn_deploy.engine.profiles import text
 from sn_deploy.engine.show import json_from_engine, layer_table, layers_summary, summary_table
+from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.trt.access import Access
 
 _WIDTH_OF_A_PIPE = 400
 
 
-def show_engine(path: Path, *, allow_host_code: bool, json_output: str | None) -> None:
+_NOT_RUN = "the engine isn't loaded, with --no-run"
+
+
+def show_engine(path: Path, *, access: Access | None, json_output: str | None) -> None:
     """Prints what is known of an engine, and writes it as JSON where that is asked for.
 
+    Args:
+        access: what it may be loaded with; None not to load it.
+
     Raises:
-        SnDeployError: there is nothing to be known, or the engine doesn't fit this machine; what its sidecar says has
-            been printed then.
+        SnDeployError: there is nothing to be known, or the sidecar is another engine's.
     """
     console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE, highlight=False, markup=False)
     alone = json_output == "-"
-    found = inspect_sidecar(path)
+    found = inspect_sidecar(path, _NOT_RUN if access is None else None)
     if found.sidecar is not None and not alone:
         console.print(summary_table(found.sidecar))
-    if found.missing is None:
-        found = inspect_engine(path, allow_host_code=allow_host_code)
+    if found.missing is None and access is not None:
+        found = _asked(path, access, found)
     if not alone:
         _print_layers(console, found)
     if json_output is not None:
-        write_json(json_from_engine(path, found.sidecar, found.rows), json_output)
+        write_json(json_from_engine(path, found), json_output)
         if alone:
             return
         console.print(f"wrote {json_output}")
+
+
+def _asked(path: Path, access: Access, known: Inspection) -> Inspection:
+    """What the engine tells; where it can't be loaded or run here, what its sidecar does."""
+    try:
+        return inspect_engine(path, access)
+    except SnDeployError as error:
+        if known.sidecar is None:
+            raise
+        return replace(known, missing=str(error))
 
 
 def _print_layers(console: Console, found: Inspection) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
+
+from sn_deploy.cli.engine_options import engine_options
 
 _WIDTH_OF_A_PIPE = 400
 
@@ -15,8 +18,8 @@ _WIDTH_OF_A_PIPE = 400
 @click.argument("engine", metavar="FILE.engine", type=click.Path(path_type=Path))
 @click.argument("model", metavar="MODEL.onnx", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="NEW.engine")
-@click.option("--allow-host-code", is_flag=True, help="Load an engine with code for this host in it.")
-def command(engine: Path, model: Path, output: Path, allow_host_code: bool) -> None:
+@engine_options
+def command(engine: Path, model: Path, output: Path, **access: Any) -> None:
     """Put an ONNX file's weights into an engine that was built without any, or with others.
 
     \b
@@ -30,7 +33,7 @@ def command(engine: Path, model: Path, output: Path, allow_host_code: bool) -> N
     from sn_deploy.engine.refit import refit
     from sn_deploy.engine.show import summary_table
 
-    report = refit(engine, model, output, allow_host_code=allow_host_code)
+    report = refit(engine, model, output, **access)
     console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE, highlight=False, markup=False)
     console.print(summary_table(report.sidecar))
     console.print(f"wrote {report.path} and {report.sidecar_path.name}")

@@ -86,8 +86,9 @@ def build(
         workspace_mib: limit of a layer's working memory.
         optimization_level: 0 to 5; None for TensorRT's default.
         hardware_compatibility: ``none``, ``ampere-plus`` or ``same-compute-capability``.
-        version_compatible: later versions of the same major version can run it.
-        exclude_lean_runtime: without the runtime for that in the engine: the reader then needs to have one.
+        version_compatible: later versions of TensorRT can run it, also 11 what 10 has built, unless it needs a plugin
+            that isn't embedded.
+        exclude_lean_runtime: without the runtime for that in the engine: the reader then needs this version's.
         refit: its weights can be replaced later; strip_weights: it is written without them.
         timing_cache: keep timings in the user's cache, or in a file of this name; False for none.
         on_note: told of each note before the build begins.

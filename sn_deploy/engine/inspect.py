@@ -12,8 +12,9 @@ import numpy as np
 from sn_deploy.engine.layers import LayerRow, layer_rows
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import read_head
+from sn_deploy.runtime.trt.access import Access
 from sn_deploy.runtime.trt.library import need_gpu, tensorrt
-from sn_deploy.runtime.trt.sidecar import Sidecar, read_sidecar, sidecar_path
+from sn_deploy.runtime.trt.sidecar import Sidecar, check_hash, read_sidecar, sidecar_path
 
 _SEED: Final = 0
 
@@ -34,30 +35,33 @@ class Inspection:
     missing: str | None
 
 
-def inspect_sidecar(path: Path) -> Inspection:
+def inspect_sidecar(path: Path, missing: str | None = None) -> Inspection:
     """What can be told without TensorRT and a GPU, and why that is all.
 
+    Args:
+        missing: why the engine isn't to be asked; None where it may be, if it can be.
+
     Raises:
-        SnDeployError: there is neither a sidecar nor what it takes to ask the engine.
+        SnDeployError: there is neither a sidecar nor what it takes to ask the engine, or the sidecar is another's.
     """
     read_head(path)
     sidecar = read_sidecar(path)
-    try:
-        tensorrt()
-        need_gpu("asking an engine for its layers, and timing them,")
-    except SnDeployError as error:
-        if sidecar is None:
-            raise SnDeployError(
-                f"there is no {sidecar_path(path).name} beside it, and {error}", where=str(path)
-            ) from error
-        missing: str | None = str(error)
-    else:
-        missing = None
-    rows = None if sidecar is None or sidecar.layers is None else layer_rows(sidecar.layers)
+    if missing is None:
+        try:
+            tensorrt()
+            need_gpu("asking an engine for its layers, and timing them,")
+        except SnDeployError as error:
+            missing = str(error)
+    if sidecar is None:
+        if missing is not None:
+            raise SnDeployError(f"there is no {sidecar_path(path).name} beside it, and {missing}", where=str(path))
+        return Inspection(None, None, None, None)
+    check_hash(sidecar, path.read_bytes(), path)
+    rows = None if sidecar.layers is None else layer_rows(sidecar.layers)
     return Inspection(sidecar, rows, None, missing)
 
 
-def inspect_engine(path: Path, *, allow_host_code: bool) -> Inspection:
+def inspect_engine(path: Path, access: Access) -> Inspection:
     """Loads the engine and runs it on random inputs, at the shapes that its first profile is made fastest for.
 
     Raises:
@@ -65,7 +69,7 @@ def inspect_engine(path: Path, *, allow_host_code: bool) -> Inspection:
     """
     from sn_deploy.runtime.trt import Engine
 
-    with Engine(path, allow_host_code=allow_host_code) as engine:
+    with Engine(path, **vars(access)) as engine:
         inputs = random_inputs(engine)
         times = engine.all_layer_times_ms(inputs)
         try:

@@ -38,6 +38,8 @@ def refit(
     output: str | os.PathLike[str],
     *,
     allow_host_code: bool = False,
+    plugin_library: str | os.PathLike[str] | None = None,
+    lean_runtime: str | os.PathLike[str] | None = None,
 ) -> RefitReport:
     """Writes an engine with the weights of an ONNX file: one that was built without any, or with others.
 
@@ -49,6 +51,7 @@ def refit(
         model: the file that it was built of; with ``refit`` any file of the same graph.
         output: path of the new engine: .engine, .plan or .trt.
         allow_host_code: let code in the engine run on this host.
+        plugin_library, lean_runtime: what it needs beside it; see `Engine`, where the first is ``plugin``.
 
     Raises:
         SnDeployError: a file can't be read or written, the weights don't belong into the engine, TensorRT, torch or a
@@ -69,7 +72,13 @@ def refit(
     from sn_deploy.runtime.trt import Engine
 
     start = time.monotonic()
-    with Engine(source, weights=weights, allow_host_code=allow_host_code) as opened:
+    with Engine(
+        source,
+        weights=weights,
+        allow_host_code=allow_host_code,
+        plugin=plugin_library,
+        lean_runtime=lean_runtime,
+    ) as opened:
         plan = opened.serialize()
     made = replace(
         sidecar,

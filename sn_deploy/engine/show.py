@@ -10,6 +10,7 @@ from typing import Any, Final
 from rich.table import Table
 from rich.text import Text
 
+from sn_deploy.engine.inspect import Inspection
 from sn_deploy.engine.layers import LayerRow, layer_counts
 from sn_deploy.engine.profiles import text
 from sn_deploy.runtime.trt.sidecar import EMBEDDED, LOADED, Sidecar
@@ -70,14 +71,16 @@ def layers_summary(rows: Sequence[LayerRow]) -> str:
     return line + (f"; TensorRT doesn't tell all formats of {untold} layers" if untold else "")
 
 
-def json_from_engine(path: Path, sidecar: Sidecar | None, rows: Sequence[LayerRow] | None) -> dict[str, Any]:
+def json_from_engine(path: Path, found: Inspection) -> dict[str, Any]:
     """The document of ``inspect --json``."""
+    sidecar, rows = found.sidecar, found.rows
     plain = None if sidecar is None else {key: value for key, value in sidecar.as_json().items() if key != "layers"}
     return {
         "engine": str(path),
         "sidecar": plain,
         "counts": None if rows is None else layer_counts(rows),
         "layers": None if rows is None else [asdict(row) for row in rows],
+        "missing": found.missing,
     }
 
 

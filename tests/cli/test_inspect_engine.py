@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sn_deploy.runtime.gpu import find_gpu
-from sn_deploy.runtime.trt.sidecar import sidecar_path, write_sidecar
+from sn_deploy.runtime.trt.sidecar import Sidecar, sidecar_path, write_sidecar
 from tests.cli.test_inspect_command import run
 from tests.engine.made_sidecar import made_sidecar
 
+CONTENT = b"ftrt"
 pytestmark = pytest.mark.skipif(not isinstance(find_gpu(), str), reason="there is a GPU, which would be used")
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Path:
     path = tmp_path / "net.engine"
-    path.write_bytes(b"ftrt")
-    write_sidecar(made_sidecar(), path)
+    path.write_bytes(CONTENT)
+    write_sidecar(sidecar(), path)
     return path
+
+
+def sidecar(**changes: Any) -> Sidecar:
+    return made_sidecar(engine={"sha256": hashlib.sha256(CONTENT).hexdigest(), "bytes": 51_000_000}, **changes)
 
 
 def test_the_sidecar_is_shown_with_what_is_missing(capsys: pytest.CaptureFixture[str], engine: Path) -> None:
@@ -54,7 +61,7 @@ def test_other_names_of_engines(capsys: pytest.CaptureFixture[str], engine: Path
 
 
 def test_embedded_plugins_and_host_code_are_said(capsys: pytest.CaptureFixture[str], engine: Path) -> None:
-    write_sidecar(made_sidecar(plugin={"use": "embedded", "library": "x.so"}, layers=None), engine)
+    write_sidecar(sidecar(plugin={"use": "embedded", "library": "x.so"}, layers=None), engine)
     _, out, _ = run(capsys, "inspect", engine)
     assert "inside the engine (x.so)" in out
     assert "it is loaded with --allow-host-code only" in out
@@ -72,6 +79,24 @@ def test_json(capsys: pytest.CaptureFixture[str], engine: Path, tmp_path: Path) 
     assert json.loads((tmp_path / "out.json").read_text()) == document
 
 
+def test_nothing_has_to_be_loaded(capsys: pytest.CaptureFixture[str], engine: Path) -> None:
+    code, out, err = run(capsys, "inspect", engine, "--no-run")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "layers are the sidecar's, without times: the engine isn't loaded, with --no-run"
+    sidecar_path(engine).unlink()
+    code, out, err = run(capsys, "inspect", engine, "--no-run")
+    assert (code, out) == (2, "")
+    assert "there is no net.engine.json beside it, and the engine isn't loaded, with --no-run" in err
+
+
+def test_the_sidecar_of_another_engine_tells_nothing(capsys: pytest.CaptureFixture[str], engine: Path) -> None:
+    engine.write_bytes(CONTENT[:-1])
+    for more in ([], ["--no-run"]):
+        code, out, err = run(capsys, "inspect", engine, *more)
+        assert (code, out) == (2, "")
+        assert "net.engine: isn't the engine that net.engine.json describes" in err
+
+
 def test_without_a_sidecar_there_is_nothing_to_show(capsys: pytest.CaptureFixture[str], engine: Path) -> None:
     sidecar_path(engine).unlink()
     code, out, err = run(capsys, "inspect", engine)
@@ -81,6 +106,7 @@ def test_without_a_sidecar_there_is_nothing_to_show(capsys: pytest.CaptureFixtur
 
 def test_options_of_other_files_are_refused(capsys: pytest.CaptureFixture[str], engine: Path, tmp_path: Path) -> None:
     assert "not for engines" in run(capsys, "inspect", engine, "--picture", tmp_path / "a.svg")[2]
-    assert "is for engines" in run(capsys, "inspect", tmp_path / "a.onnx", "--allow-host-code")[2]
+    for options in (["--allow-host-code"], ["--no-run"], ["--plugin-library", engine], ["--lean-runtime", engine]):
+        assert f"{options[0]} is for engines" in run(capsys, "inspect", tmp_path / "a.onnx", *options)[2]
     code, _, err = run(capsys, "inspect", tmp_path / "none.engine")
     assert (code, "there is no such file" in err) == (2, True)

@@ -82,6 +82,7 @@ def test_names_of_tensorrt_that_are_used_exist() -> None:
         trt.Refitter: ["refit_cuda_engine"],
         trt.OnnxParserRefitter: ["refit_from_file"],
         trt.EngineInspector: ["get_engine_information", "execution_context"],
+        trt.Runtime: ["load_runtime", "get_plugin_registry"],
         trt.IPluginRegistry: ["load_library", "get_creator"],
     }.items():
         assert all(hasattr(cls, name) for name in names), cls

@@ -11,6 +11,7 @@ import json
 import os
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,7 +32,7 @@ from sn_deploy.cli import main
 from sn_deploy.engine.layers import layer_rows
 from sn_deploy.errors import SnDeployError, SnDeployWarning
 from sn_deploy.runtime.gpu import Gpu
-from sn_deploy.runtime.trt import Engine, library, plugin
+from sn_deploy.runtime.trt import Engine, library, plugin, reader
 from sn_deploy.runtime.trt.inspector import layers_from_plan
 from sn_deploy.runtime.trt.session import Session
 from sn_deploy.runtime.trt.sidecar import Sidecar, write_sidecar
@@ -613,6 +614,7 @@ def test_inputs_that_are_shapes_are_refused(tmp_path: Path) -> None:
 OTHER = f"{MAJOR}.99.0.1"
 COMPATIBLE = {"version_compatible": True, "exclude_lean_runtime": True}
 L4 = {"name": "NVIDIA L4", "compute_capability": "8.9"}
+H100 = {"name": "NVIDIA H100", "compute_capability": "9.0"}
 MISFITS: list[tuple[dict[str, Any], str]] = [
     (
         {"tensorrt": f"{MAJOR}.1.0.1"},
@@ -625,8 +627,19 @@ MISFITS: list[tuple[dict[str, Any], str]] = [
     ),
     ({"settings": COMPATIBLE, "tensorrt": OTHER}, "which is newer than"),
     (
-        {"settings": COMPATIBLE, "tensorrt": f"{21 - MAJOR}.2.0.1"},
-        "a version-compatible engine runs in later versions of TensorRT",
+        {"settings": COMPATIBLE, "tensorrt": f"{MAJOR}.1.0.1"},
+        rf"without its lean runtime, and .* is installed; give that version's: --lean-runtime libnvinfer_lean.so."
+        rf"{MAJOR} \(pip install tensorrt-lean=={MAJOR}.1.0.1 has it\), in Python lean_runtime=…; or build it here",
+    ),
+    (
+        {
+            "settings": {"version_compatible": True},
+            "tensorrt": f"{21 - MAJOR}.2.0.1",
+            "plugin": {"use": "loaded", "library": "libsn_deploy_trt10.so", "sha256": None},
+        },
+        "which is newer than"
+        if MAJOR == 10
+        else r"only engines with an embedded plugin \(--plugin embed\), or without",
     ),
     ({"settings": {"version_compatible": True}}, r"holds code that would run on this host.*--allow-host-code"),
     ({"plugin": {"use": "embedded"}}, "holds code that would run on this host"),
@@ -653,22 +666,78 @@ def test_an_engine_that_does_not_fit_is_explained_before_it_is_read(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"settings": {"version_compatible": True, "exclude_lean_runtime": True}, "tensorrt": f"{MAJOR}.1.0.1"},
+        {"settings": {"version_compatible": True}, "tensorrt": f"{MAJOR}.1.0.1"},
+        # What TensorRT 10 has built runs in 11, by the lean runtime in it.
+        {"settings": {"version_compatible": True}, "tensorrt": "10.1.0.1"},
+        {"settings": {"version_compatible": True}, "plugin": {"use": "embedded"}, "tensorrt": "10.1.0.1"},
+        {"settings": COMPATIBLE},
         {"settings": {"hardware_compatibility": "ampere-plus"}, "gpu": {"name": "A100", "compute_capability": "8.0"}},
+        {"settings": {"hardware_compatibility": "ampere-plus"}, "gpu": H100},
+        {"settings": {"hardware_compatibility": "same-compute-capability"}, "gpu": H100},
     ],
 )
 def test_compatible_engines_run_elsewhere(tmp_path: Path, changes: dict[str, Any]) -> None:
-    with Engine(engine_file(tmp_path, **changes)) as engine:
-        expect(engine.run({"x": rows(2)}), rows(2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SnDeployWarning)
+        with Engine(engine_file(tmp_path, **changes), allow_host_code=True) as engine:
+            expect(engine.run({"x": rows(2)}), rows(2))
 
 
 def test_another_gpu_of_the_same_kind_is_a_warning(tmp_path: Path) -> None:
-    path = engine_file(tmp_path, gpu={"name": "NVIDIA H100", "compute_capability": "9.0"})
+    path = engine_file(tmp_path, gpu=H100)
     with (
-        pytest.warns(SnDeployWarning, match="its kernels were chosen on NVIDIA H100, and this is Stand-in"),
+        pytest.warns(
+            SnDeployWarning,
+            match="was built on NVIDIA H100, and this is Stand-in: TensorRT supports no other model of GPU than that; "
+            "it is likely to be slower, and may fail or hang.*--hardware-compatibility same-compute-capability",
+        ),
         Engine(path),
     ):
         pass
+
+
+def test_what_tensorrt_warns_of_is_shown(tmp_path: Path) -> None:
+    path = engine_file(tmp_path, {"warns": ["Using an engine plan file across different models of devices\n"] * 2})
+    path.with_name("net.engine.json").unlink()
+    with pytest.warns(SnDeployWarning) as seen, Engine(path):
+        pass
+    (warning,) = seen
+    assert (
+        str(warning.message) == f"{path}: TensorRT warns: Using an engine plan file across different models of devices"
+    )
+    assert warning.filename == __file__
+
+
+def test_an_earlier_version_is_read_by_its_own_lean_runtime(tmp_path: Path) -> None:
+    lean, wrong = tmp_path / "libnvinfer_lean.so", tmp_path / "wrong.so"
+    lean.write_text("lean")
+    wrong.write_text("another")
+    plan, changes = {"lean": "lean"}, {"settings": COMPATIBLE, "tensorrt": f"{MAJOR}.1.0.1"}
+    path = engine_file(tmp_path, plan, **changes)
+    with Engine(path, lean_runtime=lean) as engine:
+        expect(engine.run({"x": rows(2)}), rows(2))
+    assert not fakes.Runtime.lean[-1].engine_host_code_allowed
+    with pytest.raises(
+        SnDeployError, match=r"wrong\.so: TensorRT .* takes it for no lean runtime: Could not load librar"
+    ):
+        Engine(path, lean_runtime=wrong)
+    with pytest.raises(SnDeployError, match=r"none\.so"):
+        Engine(path, lean_runtime=tmp_path / "none.so")
+    # A plugin is registered there, too; host code is allowed there.
+    path = engine_file(tmp_path, plan, **changes, plugin={"use": "loaded", "library": PLUGIN.name, "sha256": None})
+    with Engine(path, lean_runtime=lean, plugin=PLUGIN, allow_host_code=True):
+        assert fakes.Runtime.lean[-1]._registry._libraries == [str(PLUGIN.resolve())]
+        assert fakes.Runtime.lean[-1].engine_host_code_allowed
+    # An engine of this version is read by this version, whatever is given for others.
+    with Engine(engine_file(tmp_path), lean_runtime=lean) as engine:
+        expect(engine.run({"x": rows(2)}), rows(2))
+    # Without a sidecar what is given is taken.
+    path = engine_file(tmp_path, plan)
+    path.with_name("net.engine.json").unlink()
+    with Engine(path, lean_runtime=lean):
+        pass
+    fakes.Runtime.lean.clear()
+    reader._loader.cache_clear()
 
 
 def test_host_code_runs_only_where_it_is_allowed(tmp_path: Path) -> None:
@@ -692,13 +761,37 @@ def test_an_engine_that_was_replaced_is_found_out(tmp_path: Path) -> None:
 
 
 def test_the_plugin_is_loaded_for_an_engine_that_needs_it(tmp_path: Path) -> None:
-    path = engine_file(tmp_path, plugin={"use": "loaded", "library": PLUGIN.name, "sha256": "0"})
+    known = {"use": "loaded", "library": PLUGIN.name, "sha256": hashlib.sha256(PLUGIN.read_bytes()).hexdigest()}
+    path = engine_file(tmp_path, plugin=known)
     if not plugin.is_loaded():
-        with pytest.raises(SnDeployError, match=f"there is no libsn_deploy_trt{MAJOR}.so"):
+        with pytest.raises(
+            SnDeployError,
+            match=rf"there is no libsn_deploy_trt{MAJOR}\.so.*; the engine was built with libsn_deploy_trt{MAJOR}\.so: "
+            "--plugin-library FILE.so, in Python plugin=…; or build it with",
+        ):
             Engine(path)
-    with Engine(path, plugin=PLUGIN):
-        assert plugin.is_loaded()
-    with Engine(path):  # it is there by now
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SnDeployWarning)
+        with Engine(path, plugin=PLUGIN):
+            assert plugin.is_loaded()
+        with Engine(path):  # it is there by now
+            pass
+    # Another build of it, whether it is named or there already.
+    path = engine_file(tmp_path, plugin={**known, "sha256": "2" * 64})
+    for given in ({"plugin": PLUGIN}, {}):
+        with (
+            pytest.warns(
+                SnDeployWarning, match=r"was built with another libsn_deploy_trt.*\(SHA-256 222222222222…\) than"
+            ),
+            Engine(path, **given),
+        ):
+            pass
+    copy = tmp_path / PLUGIN.name
+    copy.write_bytes(PLUGIN.read_bytes())
+    with (
+        pytest.warns(SnDeployWarning, match=rf"is {PLUGIN} already, and {copy} isn't loaded"),
+        Engine(path, plugin=copy),
+    ):
         pass
 
 
@@ -888,15 +981,69 @@ def test_an_engine_that_cannot_be_looked_into(tmp_path: Path, capsys: pytest.Cap
     assert "3 layers, 0 of them SN plugins" in capsys.readouterr().out
 
 
-def test_inspect_shows_the_sidecar_before_it_says_what_is_wrong(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("traits", "changes", "why"),
+    [
+        ({}, {"tensorrt": OTHER}, "an engine runs in its own version"),
+        ({}, {"gpu": L4}, "was built for NVIDIA L4"),
+        ({}, {"settings": {"strip_weights": True}}, "was built without its weights"),
+        ({}, {"settings": {"version_compatible": True}}, "holds code that would run on this host"),
+        ({"fails": True}, {}, "TensorRT failed"),
+    ],
+)
+def test_inspect_shows_the_sidecars_layers_of_what_cannot_run_here(
+    tmp_path: Path,
+    traits: dict[str, Any],
+    changes: dict[str, Any],
+    why: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        main(["inspect", str(engine_file(tmp_path, tensorrt=OTHER))])
+    path = str(engine_file(tmp_path, traits, **changes))
+    main(["inspect", path])
     said = capsys.readouterr()
-    assert exit_.value.code == 2
-    assert OTHER in said.out
-    assert "an engine runs in its own version" in said.err
+    assert said.err == ""
+    assert "3 layers, 1 of them SN plugins" in said.out
+    assert said.out.splitlines()[-1].startswith("layers are the sidecar's, without times: ")
+    assert why in said.out.splitlines()[-1]
+    main(["inspect", path, "--json", "-"])
+    document = json.loads(capsys.readouterr().out)
+    assert document["counts"]["plugins"] == 1
+    assert why in document["missing"]
+    # There is nothing to fall back to.
+    Path(path + ".json").unlink()
+    if traits:
+        with pytest.raises(SystemExit) as exit_:
+            main(["inspect", path])
+        assert exit_.value.code == 2
+
+
+def test_inspect_loads_nothing_where_it_is_told_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = engine_file(tmp_path)
+    monkeypatch.setattr(trt, "Runtime", None)  # not even made
+    main(["inspect", str(path), "--no-run"])
+    assert capsys.readouterr().out.splitlines()[-1].endswith("times: the engine isn't loaded, with --no-run")
+
+
+def test_commands_take_what_an_engine_needs_beside_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lean, net = tmp_path / "libnvinfer_lean.so", write_net(tmp_path / "net.onnx")
+    lean.write_text("lean")
+    settings = {**COMPATIBLE, "refit": True}
+    changes = {"settings": settings, "tensorrt": f"{MAJOR}.1.0.1", "onnx": onnx_fields(net)}
+    known = {"use": "loaded", "library": PLUGIN.name, "sha256": None}
+    path = engine_file(tmp_path, {"lean": "lean"}, **changes, plugin=known)
+    given = ["--plugin-library", str(PLUGIN), "--lean-runtime", str(lean)]
+    main(["inspect", str(path), *given])
+    assert "times: median over" in capsys.readouterr().out
+    main(["refit", str(path), str(net), "-o", str(tmp_path / "new.engine"), *given])
+    assert "wrote" in capsys.readouterr().out
+    main(["check", str(path), *given, "--limit", "2", "--batch-size", "2", "--no-latency"])
+    assert capsys.readouterr().err == ""
+    assert {len(runtime._registry._libraries) for runtime in fakes.Runtime.lean} == {1}
+    assert len(fakes.Runtime.lean) == 4  # check opens two
+    fakes.Runtime.lean.clear()
+    reader._loader.cache_clear()
 
 
 def test_the_engines_of_the_gpus_tests_are_these() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from sn_deploy.check.tolerances import TOLERANCES
 from sn_deploy.runtime.tensors import Array
 from sn_deploy.runtime.trt import Engine
+from sn_deploy.runtime.trt.access import Access
 from sn_deploy.runtime.trt.library import tensorrt
 
 
@@ -18,14 +19,14 @@ class EngineRunner:
     Args:
         file: the engine; what it was built of comes from its sidecar.
         cuda_graphs: launch it as CUDA graphs.
-        allow_host_code: load it even if there is code for this host in it.
+        access: what it may be loaded with.
 
     Raises:
         SnDeployError: it can't be loaded here.
     """
 
-    def __init__(self, file: Path, *, cuda_graphs: bool, allow_host_code: bool) -> None:
-        self._engine = Engine(file, allow_host_code=allow_host_code)
+    def __init__(self, file: Path, *, cuda_graphs: bool, access: Access) -> None:
+        self._engine = Engine(file, **vars(access))
         self._session = self._engine.session(cuda_graphs=cuda_graphs)
         self.inputs, self.outputs = self._engine.inputs, self._engine.outputs
         self.settings = {"cuda_graphs": self._session.cuda_graphs, **_settings(self._engine)}

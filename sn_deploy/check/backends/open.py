@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -28,6 +28,7 @@ from sn_deploy.check.result import BackendInfo
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.native import ort_library
 from sn_deploy.runtime.tensors import TensorInfo
+from sn_deploy.runtime.trt.access import Access
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class BackendOptions:
         reference_dtype: ``float64`` for a reference of PyTorch in float64.
         threads: within an operator; None for each runtime's own choice.
         examples: of inputs, for axes that the files leave open.
-        allow_host_code: load engines with code for this host in them.
+        access: what engines may be loaded with.
         served: addresses of served models.
     """
 
@@ -52,7 +53,7 @@ class BackendOptions:
     reference_dtype: str | None = None
     threads: int | None = None
     examples: Sequence[Example] = ()
-    allow_host_code: bool = False
+    access: Access = field(default_factory=Access)
     served: Sequence[str] = ()
 
 
@@ -91,7 +92,7 @@ def open_backends(options: BackendOptions) -> Backends:
         SnDeployError: a file, the model or an option is wrong, their inputs don't match, or there is nothing to
             compare.
     """
-    facts = _Facts(options.allow_host_code)
+    facts = _Facts(options.access)
     specs = _specs(options, facts)
     opened = [_OPENERS[spec.kind](spec, options.threads, facts) for spec in specs]
     opened += [_Opened(*open_served(spec)) for spec in served_backends(options.served)]
@@ -159,9 +160,9 @@ def _reference(options: BackendOptions, names: Sequence[str]) -> str:
 class _Facts(dict[Path, OnnxFacts]):
     """What is known of each ONNX file, read once, and what the user allows engines."""
 
-    def __init__(self, allow_host_code: bool) -> None:
+    def __init__(self, access: Access) -> None:
         super().__init__()
-        self.allow_host_code = allow_host_code
+        self.access = access
 
     def __missing__(self, path: Path) -> OnnxFacts:
         self[path] = read_facts(path)
@@ -213,7 +214,7 @@ def _open_trt(spec: FileBackend, threads: int | None, facts: _Facts) -> _Opened:
     from sn_deploy.check.backends.engine_file import EngineRunner, tensorrt_version
 
     graphs = spec.kind == "trt"
-    reopen = partial(EngineRunner, spec.file, cuda_graphs=graphs, allow_host_code=facts.allow_host_code)
+    reopen = partial(EngineRunner, spec.file, cuda_graphs=graphs, access=facts.access)
     runner = reopen()
     versions = {"tensorrt": tensorrt_version()}
     info = BackendInfo(spec.name, spec.kind, str(spec.file), sha256_of_file(spec.file), versions, runner.settings)

@@ -21,10 +21,11 @@ from sn_deploy.runtime.tensors import Array, TensorInfo
 from sn_deploy.runtime.trt.builder import Shapes
 from sn_deploy.runtime.trt.contexts import make_context
 from sn_deploy.runtime.trt.inspector import is_switch_norm, layers_of
-from sn_deploy.runtime.trt.library import MESSAGES, logger, need_gpu, tensorrt, version_of
-from sn_deploy.runtime.trt.plugin import find_plugin, is_loaded, load_plugin
+from sn_deploy.runtime.trt.library import MESSAGES, logger, need_gpu, tensorrt
+from sn_deploy.runtime.trt.plugin import is_loaded, load_plugin_for
+from sn_deploy.runtime.trt.reader import make_runtime, read_plan
 from sn_deploy.runtime.trt.session import Session, SessionFacts
-from sn_deploy.runtime.trt.sidecar import LOADED, Here, Sidecar, check_fits, check_hash, read_sidecar
+from sn_deploy.runtime.trt.sidecar import Here, Sidecar, check_fits, check_hash, read_sidecar
 from sn_deploy.runtime.trt.types import dtype_from_tensorrt
 from sn_deploy.runtime.trt.weights import check_weights, without_sidecar
 
@@ -38,6 +39,8 @@ class Engine:
         allow_host_code: let code in the engine run on this host: what a version-compatible engine with TensorRT's lean
             runtime or an embedded plugin asks for.
         plugin: the plugin library to load for it; None for the package's own, where the engine needs it.
+        lean_runtime: ``libnvinfer_lean.so`` of the TensorRT that built it: what an engine without its lean runtime
+            (``exclude_lean_runtime``) needs in a later version. It is loaded into this process, where it is needed.
         weights: the ONNX file whose weights an engine gets that was built without (``strip_weights``: the file that it
             was built of), or that is to have others (``refit``: any file of the same graph). Held against the sidecar,
             without which it isn't known what the engine takes.
@@ -60,12 +63,14 @@ class Engine:
         plan: bytes | None = None,
         allow_host_code: bool = False,
         plugin: str | os.PathLike[str] | None = None,
+        lean_runtime: str | os.PathLike[str] | None = None,
         weights: str | os.PathLike[str] | None = None,
         device: int = 0,
     ) -> None:
         self._path, self.device = Path(path), device
         self.name = str(self._path)
         self.sidecar = None
+        doubts: list[str] = []
         if plan is None:
             read_head(self._path)
             self.sidecar = read_sidecar(self._path)
@@ -74,26 +79,29 @@ class Engine:
         trt = tensorrt()
         gpu = need_gpu("running an engine", device)
         if self.sidecar is not None:
-            here = Here(str(trt.__version__), gpu, allow_host_code, weights is not None)
+            here = Here(str(trt.__version__), gpu, allow_host_code, weights is not None, lean_runtime is not None)
             if weights is not None:
                 check_weights(self.sidecar, self._path, Path(weights))
-            for doubt in check_fits(self.sidecar, here, self._path):
-                warnings.warn(f"{self.name}: {doubt}", SnDeployWarning, stacklevel=2)
+            doubts += check_fits(self.sidecar, here, self._path)
         if plan is None:
             plan = self._path.read_bytes()
             if self.sidecar is not None:
                 check_hash(self.sidecar, plan, self._path)
-        _load_plugin_for(self.sidecar, version_of(trt)[0], None if plugin is None else Path(plugin))
+        library, doubt = load_plugin_for(self.sidecar, None if plugin is None else Path(plugin))
+        doubts += [] if doubt is None else [doubt]
         torch = need_torch()
         self._lock = threading.Lock()
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self._own_session: Session | None = None
         with torch.cuda.device(device):
-            self._runtime: Any = trt.Runtime(logger())
-            self._runtime.engine_host_code_allowed = allow_host_code
-            self._engine: Any = self._read(trt, plan)
+            self._runtime: Any = make_runtime(
+                allow_host_code=allow_host_code, lean_runtime=self._lean(trt, lean_runtime), plugin=library
+            )
+            self._engine, warned = self._read(trt, plan)
             if weights is not None:
                 self._refit(trt, Path(weights))
+        for doubt in (*doubts, *(f"TensorRT warns: {warning}" for warning in warned)):
+            warnings.warn(f"{self.name}: {doubt}", SnDeployWarning, stacklevel=2)
         infos = [self._info(trt, self._engine.get_tensor_name(i)) for i in range(self._engine.num_io_tensors)]
         self.inputs = tuple(info for info in infos if self._is_input(trt, info.name))
         self.outputs = tuple(info for info in infos if not self._is_input(trt, info.name))
@@ -213,16 +221,23 @@ class Engine:
                 self._own_session = self.session()
             return self._own_session
 
-    def _read(self, trt: Any, plan: bytes) -> Any:
-        MESSAGES.clear()
-        engine = self._runtime.deserialize_cuda_engine(plan)
+    def _lean(self, trt: Any, named: str | os.PathLike[str] | None) -> Path | None:
+        """The lean runtime, where it is needed, or nothing tells whether it is."""
+        needed = self.sidecar is None or self.sidecar.needs_lean_runtime(str(trt.__version__))
+        if named is None or not needed:
+            return None
+        read_head(Path(named))
+        return Path(named)
+
+    def _read(self, trt: Any, plan: bytes) -> tuple[Any, list[str]]:
+        engine, warned = read_plan(self._runtime, plan)
         if engine is None:
             raise SnDeployError(
                 f"TensorRT {trt.__version__} can't read it: {MESSAGES.reason()}",
                 where=self.name,
-                mend=None if is_loaded() else "it may need the plugin, which isn't loaded: see sn-deploy doctor",
+                mend=None if is_loaded() else "it may need the plugin, which isn't loaded: --plugin-library FILE.so",
             )
-        return engine
+        return engine, warned
 
     def _refit(self, trt: Any, weights: Path) -> None:
         read_head(weights)
@@ -288,21 +303,6 @@ def need_torch() -> Any:
             mend="install a PyTorch for the driver's CUDA version (sn-deploy doctor tells the reason)",
         )
     return torch
-
-
-def _load_plugin_for(sidecar: Sidecar | None, major: int, named: Path | None) -> None:
-    """Loads the plugin where the engine needs it, and where nothing tells whether it does if it is at hand."""
-    if named is not None:
-        load_plugin(find_plugin(major, named))
-    elif sidecar is not None:
-        if sidecar.plugin["use"] == LOADED and not is_loaded():
-            load_plugin(find_plugin(major))
-    elif not is_loaded():
-        try:
-            library = find_plugin(major)
-        except SnDeployError:
-            return
-        load_plugin(library)
 
 
 def _shape_in(sidecar: Sidecar | None, name: str) -> Sequence[Any] | None:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from sn_deploy.errors import SnDeployError
-from sn_deploy.runtime.trt.contexts import make_context
-from sn_deploy.runtime.trt.library import MESSAGES, logger, need_gpu, tensorrt
+from sn_deploy.runtime.trt.contexts import MAKING, make_context
+from sn_deploy.runtime.trt.library import MESSAGES, need_gpu, tensorrt
 from sn_deploy.runtime.trt.plugin import CREATORS
+from sn_deploy.runtime.trt.reader import make_runtime, read_plan
 
 
 def is_switch_norm(layer: Mapping[str, Any]) -> bool:
@@ -29,7 +30,8 @@ def layers_of(engine: Any) -> list[dict[str, Any]]:
         SnDeployError: TensorRT tells none: not all version-compatible engines can be looked into.
     """
     MESSAGES.clear()
-    said = _told(engine, _context_with_shapes(engine))
+    with MAKING:  # until the context is free again
+        said = _told(engine, _context_with_shapes(engine))
     # With less verbosity than `build` asks for, layers are plain names.
     return [layer if isinstance(layer, dict) else {"Name": str(layer)} for layer in said.get("Layers", [])]
 
@@ -70,14 +72,12 @@ def layers_from_plan(plan: bytes, *, allow_host_code: bool) -> list[dict[str, An
     Raises:
         SnDeployError: TensorRT can't read it.
     """
-    trt = tensorrt()
     need_gpu("reading an engine")
-    MESSAGES.clear()
-    runtime = trt.Runtime(logger())
-    runtime.engine_host_code_allowed = allow_host_code
-    engine = runtime.deserialize_cuda_engine(plan)
+    runtime = make_runtime(allow_host_code=allow_host_code)
+    engine, _ = read_plan(runtime, plan)
     if engine is None:
-        raise SnDeployError(f"TensorRT {trt.__version__} can't read it: {MESSAGES.reason()}", where="the engine")
+        version = tensorrt().__version__
+        raise SnDeployError(f"TensorRT {version} can't read it: {MESSAGES.reason()}", where="the engine")
     try:
         return layers_of(engine)
     finally:

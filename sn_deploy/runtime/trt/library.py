@@ -93,11 +93,14 @@ class Messages:
         with self._lock:
             return [message for severity, message in self._messages if severity != "WARNING"]
 
+    def warnings(self) -> list[str]:
+        """The warnings, in order, each once."""
+        with self._lock:
+            return list(dict.fromkeys(message for severity, message in self._messages if severity == "WARNING"))
+
     def reason(self) -> str:
         """Why the last call failed, as far as the log tells: the last errors, else the last warning."""
-        with self._lock:
-            warnings = [message for severity, message in self._messages if severity == "WARNING"]
-        last = self.errors()[-3:] or warnings[-1:]
+        last = self.errors()[-3:] or self.warnings()[-1:]
         return "; ".join(dict.fromkeys(last)) or "TensorRT gives no reason"
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.native import SWITCH, find_library
 from sn_deploy.runtime.trt.library import MAJORS, MESSAGES, logger, tensorrt, version_of
+from sn_deploy.runtime.trt.sidecar import LOADED, Sidecar
 
 _BUILD_IT: Final = "build it with: pip install . -C cmake.define.SN_WITH_TENSORRT=ON (docs/guides/tensorrt-plugin.md)"
 # The runtime may not import the graph part of the package: the names in sn_deploy.graph.op.
 CREATORS: Final = ("SwitchNorm", "SwitchNormRelu", "SwitchNormAddRelu")
 _CREATOR_VERSION: Final = "1"
 _ELF_HEADER_BYTES: Final = 64
+# The library whose operators are registered: one at most, and for good.
+_LOADED: Final[list[Path]] = []
 
 
 def find_plugin(major: int, named: Path | None = None) -> Path:
@@ -43,8 +48,11 @@ def find_plugin(major: int, named: Path | None = None) -> Path:
     raise SnDeployError(what, where="TensorRT plugin", mend=_BUILD_IT)
 
 
-def load_plugin(library: Path) -> None:
+def load_plugin(library: Path) -> Path | None:
     """Registers the three operators; a second call, or operators that came another way, change nothing.
+
+    Returns:
+        The library that they are of; None where they came another way.
 
     Raises:
         SnDeployError: it is for another version of TensorRT, or TensorRT refuses it.
@@ -53,7 +61,7 @@ def load_plugin(library: Path) -> None:
     _check_major(library, version_of(trt)[0])
     trt.init_libnvinfer_plugins(logger(), "")
     if is_loaded():
-        return
+        return loaded_library()
     MESSAGES.clear()
     # Absolute: TensorRT says nothing of a bare file name, and finds nothing.
     if trt.get_plugin_registry().load_library(str(library.resolve())) is None or not is_loaded():
@@ -62,6 +70,62 @@ def load_plugin(library: Path) -> None:
             where=str(library),
             mend="see what sn-deploy doctor says of it",
         )
+    _LOADED.append(library)
+    return library
+
+
+def loaded_library() -> Path | None:
+    """What `load_plugin` has registered in this process."""
+    return next(iter(_LOADED), None)
+
+
+def load_plugin_for(sidecar: Sidecar | None, named: Path | None) -> tuple[Path | None, str | None]:
+    """Loads the plugin where the engine needs it, and where nothing tells whether it does if it is at hand.
+
+    Args:
+        sidecar: of the engine.
+        named: a file to take in place of the package's own.
+
+    Returns:
+        The library, None where none is needed or it isn't known; and what speaks against it, a sentence.
+
+    Raises:
+        SnDeployError: the engine needs it and it isn't there, or the one that is named isn't fit.
+    """
+    built_with = sidecar.plugin if sidecar is not None and sidecar.plugin["use"] == LOADED else None
+    if named is None and sidecar is not None and built_with is None:
+        return None, None
+    library = loaded_library()
+    if named is not None or not is_loaded():
+        try:
+            library = load_plugin(find_plugin(version_of(tensorrt())[0], named))
+        except SnDeployError as error:
+            if named is None and built_with is None:
+                return None, None
+            if built_with is None:
+                raise
+            raise _with_library(error, built_with) from error
+    if library is None:
+        return None, None
+    if named is not None and not library.samefile(named):
+        return library, f"the plugin of this process is {library} already, and {named} isn't loaded"
+    return library, None if built_with is None else _other_build(built_with, library)
+
+
+def _with_library(error: SnDeployError, built_with: Mapping[str, Any]) -> SnDeployError:
+    own = f"the engine was built with {built_with.get('library')}: --plugin-library FILE.so, in Python plugin=…"
+    mend = own if error.mend is None else f"{own}; or {error.mend}"
+    return SnDeployError(error.what, where=error.where, expected=error.expected, mend=mend)
+
+
+def _other_build(built_with: Mapping[str, Any], library: Path) -> str | None:
+    own, found = built_with.get("sha256"), hashlib.sha256(library.read_bytes()).hexdigest()
+    if own in (None, found):
+        return None
+    return (
+        f"was built with another {built_with.get('library')} (SHA-256 {str(own)[:12]}…) than {library} "
+        f"({found[:12]}…): if it fails or is wrong, build it anew, or give that library: --plugin-library FILE.so"
+    )
 
 
 def is_loaded() -> bool:

@@ -23,6 +23,8 @@ EMBEDDED: Final = "embedded"
 LOADED: Final = "loaded"
 NO_PLUGIN: Final = "none"
 _OLDEST_AMPERE: Final = (8, 0)
+# What `--hardware-compatibility` may be where another model of GPU is meant to run the engine.
+_ANY_MODEL: Final = ("ampere-plus", "same-compute-capability")
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,10 @@ class Sidecar:
         """Whether a reader has to allow code of the engine to run on the host."""
         lean = self.settings.get("version_compatible") and not self.settings.get("exclude_lean_runtime")
         return bool(lean) or self.plugin["use"] == EMBEDDED
+
+    def needs_lean_runtime(self, installed: str) -> bool:
+        """Whether this version of TensorRT reads it by the lean runtime of its own, which isn't in it."""
+        return self.tensorrt != installed and bool(self.settings.get("exclude_lean_runtime"))
 
     @property
     def needs_weights(self) -> bool:
@@ -150,22 +156,30 @@ class Here:
     gpu: Gpu
     allow_host_code: bool = False
     has_weights: bool = False
+    has_lean_runtime: bool = False
 
 
 def check_fits(sidecar: Sidecar, here: Here, engine: Path) -> list[str]:
     """Holds the sidecar against this machine.
 
     Returns:
-        What may cost speed, one sentence each.
+        What TensorRT doesn't support and doesn't refuse either, one sentence each.
 
     Raises:
         SnDeployError: the engine can't run here, in words.
     """
     again = f"build it here: sn-deploy build {sidecar.onnx['file']} -o {engine.name}"
-    version = _version_problem(sidecar, here.tensorrt)
+    version = _version_problem(sidecar, here)
     if version:
         mend = f"{again}; or install TensorRT {sidecar.tensorrt}"
         raise SnDeployError(version, where=str(engine), mend=mend)
+    if sidecar.needs_lean_runtime(here.tensorrt) and not here.has_lean_runtime:
+        raise SnDeployError(
+            f"was built by TensorRT {sidecar.tensorrt} without its lean runtime, and {here.tensorrt} is installed",
+            where=str(engine),
+            mend=f"give that version's: --lean-runtime libnvinfer_lean.so.{sidecar.tensorrt.partition('.')[0]} (pip "
+            f"install tensorrt-lean=={sidecar.tensorrt} has it), in Python lean_runtime=…; or {again}",
+        )
     gpu = _gpu_problem(sidecar, here.gpu)
     if gpu:
         raise SnDeployError(gpu, where=str(engine), mend=again)
@@ -199,19 +213,22 @@ def check_hash(sidecar: Sidecar, plan: bytes, engine: Path) -> None:
         )
 
 
-def _version_problem(sidecar: Sidecar, here: str) -> str | None:
-    if sidecar.tensorrt == here:
+def _version_problem(sidecar: Sidecar, here: Here) -> str | None:
+    if sidecar.tensorrt == here.tensorrt:
         return None
-    own, installed = _numbers(sidecar.tensorrt), _numbers(here)
+    own, installed = _numbers(sidecar.tensorrt), _numbers(here.tensorrt)
+    built = f"was built by TensorRT {sidecar.tensorrt}"
     if not (sidecar.settings.get("version_compatible") or sidecar.plugin["use"] == EMBEDDED):
-        return f"was built by TensorRT {sidecar.tensorrt}, and {here} is installed: an engine runs in its own version"
-    if own[0] != installed[0]:
-        return (
-            f"was built by TensorRT {sidecar.tensorrt}, and {here} is installed: a version-compatible engine runs in "
-            f"later versions of TensorRT {own[0]}"
-        )
+        return f"{built}, and {here.tensorrt} is installed: an engine runs in its own version"
     if installed < own:
-        return f"was built by TensorRT {sidecar.tensorrt}, which is newer than {here}, which is installed"
+        return f"{built}, which is newer than {here.tensorrt}, which is installed"
+    # TensorRT 11 runs what 10 has built. An embedded plugin is called by the lean runtime of its own version; one that
+    # is loaded beside the engine comes from this process, which has a library for one major version alone.
+    if own[:1] != installed[:1] and sidecar.plugin["use"] == LOADED:
+        return (
+            f"{built} with its plugin in a library beside it, which is for one major version, and {here.tensorrt} is "
+            "installed: only engines with an embedded plugin (--plugin embed), or without one, run in the next"
+        )
     return None
 
 
@@ -229,8 +246,13 @@ def _gpu_problem(sidecar: Sidecar, gpu: Gpu) -> str | None:
 
 def _doubts(sidecar: Sidecar, gpu: Gpu) -> Iterator[str]:
     same = sidecar.gpu["compute_capability"] == gpu.compute_capability
-    if same and sidecar.gpu["name"] != gpu.name:
-        yield f"its kernels were chosen on {sidecar.gpu['name']}, and this is {gpu.name}: others may be faster here"
+    meant = sidecar.settings.get("hardware_compatibility") in _ANY_MODEL
+    if same and sidecar.gpu["name"] != gpu.name and not meant:
+        yield (
+            f"was built on {sidecar.gpu['name']}, and this is {gpu.name}: TensorRT supports no other model of GPU than "
+            "that; it is likely to be slower, and may fail or hang. Build it here, or for both: "
+            "--hardware-compatibility same-compute-capability"
+        )
 
 
 def _numbers(version: str) -> tuple[int, ...]:
