@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import TaskID, TextColumn, TimeElapsedColumn
 
+from sn_deploy.cli.log import print_log
 from sn_deploy.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     "--timing-cache", type=click.Path(path_type=Path), metavar="FILE", help="Instead of the user's own cache."
 )
 @click.option("--no-timing-cache", is_flag=True, help="Time every kernel anew, and keep nothing.")
+@click.option("--verbose", is_flag=True, help="Show TensorRT's log, from infos up, in the place of a progress bar.")
 def command(
     model: Path,
     output: Path,
@@ -64,6 +66,7 @@ def command(
     timing_cache: Path | None,
     no_timing_cache: bool,
     workspace: int | None,
+    verbose: bool,
     **options: Any,
 ) -> None:
     """Build a TensorRT engine of an ONNX file, for this machine's GPU.
@@ -87,7 +90,7 @@ def command(
         names = [info.name for info in read_model_file(model).inputs]
         profiles = list(given_shapes({"min": smallest, "opt": best, "max": largest}, names, model))
     console = Console(width=None if sys.stdout.isatty() else 400, highlight=False, markup=False)
-    with _progress() as on_progress:
+    with contextlib.nullcontext() if verbose else _progress() as on_progress:
         report = build(
             model,
             output,
@@ -96,6 +99,7 @@ def command(
             timing_cache=not no_timing_cache if timing_cache is None else timing_cache,
             on_note=lambda note: console.print(f"note: {note}", style="yellow", soft_wrap=True),
             on_progress=on_progress,
+            on_log=print_log if verbose else None,
             **options,
         )
     print_report(console, report)

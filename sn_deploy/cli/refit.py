@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 from sn_deploy.cli.engine_options import engine_options
+from sn_deploy.cli.log import print_log
 
 _WIDTH_OF_A_PIPE = 400
 
@@ -19,7 +20,8 @@ _WIDTH_OF_A_PIPE = 400
 @click.argument("model", metavar="MODEL.onnx", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="NEW.engine")
 @engine_options
-def command(engine: Path, model: Path, output: Path, **access: Any) -> None:
+@click.option("--verbose", is_flag=True, help="Show TensorRT's log, from infos up.")
+def command(engine: Path, model: Path, output: Path, verbose: bool, **access: Any) -> None:
     """Put an ONNX file's weights into an engine that was built without any, or with others.
 
     \b
@@ -33,7 +35,7 @@ def command(engine: Path, model: Path, output: Path, **access: Any) -> None:
     from sn_deploy.engine.refit import refit
     from sn_deploy.engine.show import summary_table
 
-    report = refit(engine, model, output, **access)
+    report = refit(engine, model, output, on_log=print_log if verbose else None, **access)
     console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE, highlight=False, markup=False)
     console.print(summary_table(report.sidecar))
     console.print(f"wrote {report.path} and {report.sidecar_path.name}")

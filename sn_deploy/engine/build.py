@@ -15,16 +15,17 @@ import sn_deploy
 from sn_deploy.atomic import check_writable
 from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.engine.given import ShapeRange, given_profiles, whole_number
+from sn_deploy.engine.heard import Heard
 from sn_deploy.engine.model_file import ModelFile, inlined, read_model_file, without_functions
 from sn_deploy.engine.profiles import KINDS, Resolved, resolve_profiles
 from sn_deploy.engine.timing_cache import timing_cache_file
 from sn_deploy.engine_file import check_engine_name
 from sn_deploy.errors import SnDeployError
-from sn_deploy.runtime.gpu import Gpu
+from sn_deploy.runtime.gpu import Gpu, on_gpu
 from sn_deploy.runtime.tensors import TensorInfo
 from sn_deploy.runtime.trt.builder import HARDWARE_COMPATIBILITY, BuildSettings, Source, build_plan
 from sn_deploy.runtime.trt.inspector import layers_from_plan
-from sn_deploy.runtime.trt.library import need_gpu, tensorrt, version_of
+from sn_deploy.runtime.trt.library import MESSAGES, OnLog, need_gpu, tensorrt, version_of
 from sn_deploy.runtime.trt.plugin import find_plugin, load_plugin
 from sn_deploy.runtime.trt.progress import OnProgress
 from sn_deploy.runtime.trt.sidecar import EMBEDDED, LOADED, NO_PLUGIN, Sidecar, sidecar_path, write_engine
@@ -66,10 +67,12 @@ def build(
     refit: bool = False,
     strip_weights: bool = False,
     timing_cache: bool | str | os.PathLike[str] = True,
+    device: int = 0,
     on_note: Callable[[str], None] | None = None,
     on_progress: OnProgress | None = None,
+    on_log: OnLog | None = None,
 ) -> BuildReport:
-    """Builds a TensorRT engine for this machine's GPU, in the precisions that the file is in.
+    """Builds a TensorRT engine for a GPU of this machine, in the precisions that the file is in.
 
     The engine is written whole or not at all. Beside it comes ``OUTPUT.json``, which `Engine` and ``sn-deploy inspect``
     read. The network is strongly typed, in both major versions of TensorRT.
@@ -91,8 +94,10 @@ def build(
         exclude_lean_runtime: without the runtime for that in the engine: the reader then needs this version's.
         refit: its weights can be replaced later; strip_weights: it is written without them.
         timing_cache: keep timings in the user's cache, or in a file of this name; False for none.
-        on_note: told of each note before the build begins.
+        device: index of the GPU, among those that CUDA_VISIBLE_DEVICES leaves.
+        on_note: told of each note: before the build begins, and after it what TensorRT warned of.
         on_progress: told of the build's phases.
+        on_log: told of what TensorRT logs, from infos up (``"INFO"``, ``"WARNING"`` …), in any thread.
 
     Raises:
         SnDeployError: a file or an option is wrong, TensorRT, the plugin or a GPU is missing, or TensorRT refuses.
@@ -125,11 +130,16 @@ def build(
     resolved = resolve_profiles(file.inputs, given)
     trt = tensorrt()
     library = _loaded_plugin(file, plugin, version_of(trt)[0], plugin_library)
-    gpu = need_gpu("building an engine")
-    notes = [*resolved.notes, *_notes(file, plugin, library)]
-    for note in notes:
+    gpu = need_gpu("building an engine", device)
+    notes: list[str] = []
+
+    def tell(note: str) -> None:
+        notes.append(note)
         if on_note is not None:
             on_note(note)
+
+    for note in (*resolved.notes, *_notes(file, plugin, library)):
+        tell(note)
     settings = BuildSettings(
         profiles=resolved.profiles,
         tf32=tf32,
@@ -146,14 +156,18 @@ def build(
     content = None
     if file.facts.switch_norm_nodes:
         content = inlined(source) if library is None else without_functions(source)
-    start = time.monotonic()
-    plan = build_plan(Source(source, content), settings, on_progress=on_progress)
-    seconds = time.monotonic() - start
-    sidecar = _sidecar(file, resolved, settings, library, gpu, plan, seconds)
-    try:
-        sidecar = replace(sidecar, layers=layers_from_plan(plan, allow_host_code=sidecar.holds_host_code))
-    except SnDeployError as error:
-        notes.append(f"its layers can't be listed: {error}")
+    start, heard = time.monotonic(), Heard()
+    with on_gpu(device):
+        with MESSAGES.told_to(heard, on_log):
+            plan = build_plan(Source(source, content), settings, on_progress=on_progress, on_note=tell)
+        seconds = time.monotonic() - start
+        for note in heard.notes():
+            tell(note)
+        sidecar = _sidecar(file, resolved, settings, library, gpu, plan, seconds)
+        try:
+            sidecar = replace(sidecar, layers=layers_from_plan(plan, allow_host_code=sidecar.holds_host_code))
+        except SnDeployError as error:
+            tell(f"its layers can't be listed: {error}")
     return BuildReport(target, write_engine(plan, sidecar, target), sidecar, tuple(notes))
 
 

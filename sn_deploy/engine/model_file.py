@@ -14,6 +14,7 @@ from sn_deploy.check.backends.onnx_file import OnnxFacts, read_facts
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import op
 from sn_deploy.graph.inline import inline
+from sn_deploy.input_file import utf8_path
 from sn_deploy.onnx_file import read_model, read_proto
 from sn_deploy.runtime.tensors import TensorInfo
 
@@ -41,6 +42,7 @@ def read_model_file(path: Path) -> ModelFile:
     Raises:
         SnDeployError: it can't be read, is no ONNX file, its data isn't beside it, or ONNX Runtime alone can run it.
     """
+    utf8_path(path)  # for TensorRT, and for the sidecar
     facts = read_facts(path)
     if not facts.portable:
         raise SnDeployError(

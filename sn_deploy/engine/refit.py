@@ -15,6 +15,7 @@ from sn_deploy.engine.model_file import read_model_file
 from sn_deploy.engine_file import check_engine_name
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import read_head
+from sn_deploy.runtime.trt.library import MESSAGES, OnLog
 from sn_deploy.runtime.trt.sidecar import Sidecar, read_sidecar, sidecar_path, write_engine
 from sn_deploy.runtime.trt.weights import check_weights, structure_sha256, without_sidecar
 
@@ -40,6 +41,8 @@ def refit(
     allow_host_code: bool = False,
     plugin_library: str | os.PathLike[str] | None = None,
     lean_runtime: str | os.PathLike[str] | None = None,
+    device: int = 0,
+    on_log: OnLog | None = None,
 ) -> RefitReport:
     """Writes an engine with the weights of an ONNX file: one that was built without any, or with others.
 
@@ -52,6 +55,8 @@ def refit(
         output: path of the new engine: .engine, .plan or .trt.
         allow_host_code: let code in the engine run on this host.
         plugin_library, lean_runtime: what it needs beside it; see `Engine`, where the first is ``plugin``.
+        device: index of the GPU, among those that CUDA_VISIBLE_DEVICES leaves.
+        on_log: told of what TensorRT logs, as of `sn_deploy.build`.
 
     Raises:
         SnDeployError: a file can't be read or written, the weights don't belong into the engine, TensorRT, torch or a
@@ -72,13 +77,17 @@ def refit(
     from sn_deploy.runtime.trt import Engine
 
     start = time.monotonic()
-    with Engine(
-        source,
-        weights=weights,
-        allow_host_code=allow_host_code,
-        plugin=plugin_library,
-        lean_runtime=lean_runtime,
-    ) as opened:
+    with (
+        MESSAGES.told_to(on_log),
+        Engine(
+            source,
+            weights=weights,
+            allow_host_code=allow_host_code,
+            plugin=plugin_library,
+            lean_runtime=lean_runtime,
+            device=device,
+        ) as opened,
+    ):
         plan = opened.serialize()
     made = replace(
         sidecar,

@@ -6,11 +6,14 @@ the other takes the process down.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final
+
+from sn_deploy.errors import SnDeployError
 
 _DRIVER: Final = "libcuda.so.1"
 _NO_DEVICE: Final = 100  # CUDA_ERROR_NO_DEVICE
@@ -47,6 +50,39 @@ def find_gpu(index: int = 0) -> Gpu | str:
     return _find(index)
 
 
+@contextlib.contextmanager
+def on_gpu(index: int) -> Iterator[None]:
+    """Within it a GPU is the thread's current one, for TensorRT and everything else that uses CUDA in this process.
+
+    Args:
+        index: as `find_gpu` has it, of a GPU that it found.
+
+    Raises:
+        SnDeployError: CUDA can't use it.
+    """
+    driver, context = _primary_context(index)
+    _check(driver, driver.cuCtxPushCurrent_v2(context), index)
+    try:
+        yield
+    finally:
+        driver.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
+
+
+@functools.cache
+def _primary_context(index: int) -> tuple[Any, ctypes.c_void_p]:
+    """The driver, and the context that CUDA's runtime shares. It is kept: libraries hold what they made in it."""
+    driver = ctypes.CDLL(_DRIVER)
+    device, context = ctypes.c_int(), ctypes.c_void_p()
+    _check(driver, driver.cuDeviceGet(ctypes.byref(device), index), index)
+    _check(driver, driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device), index)
+    return driver, context
+
+
+def _check(driver: Any, status: int, index: int) -> None:
+    if status:
+        raise SnDeployError(f"GPU {index} can't be used: {_reason(driver, status)}", where="CUDA")
+
+
 @functools.cache
 def _find(index: int) -> Gpu | str:
     try:
@@ -60,7 +96,7 @@ def _find(index: int) -> Gpu | str:
         return f"the NVIDIA driver can't be used: {_reason(driver, status)}"
     count = ctypes.c_int()
     status = driver.cuDeviceGetCount(ctypes.byref(count))
-    if status or count.value <= index:
+    if status or not 0 <= index < count.value:
         return f"there are {count.value} GPUs, and number {index} was asked for (they count from 0)"
     return _describe(driver, index)
 

@@ -423,6 +423,46 @@ def test_refitted_engines_need_no_file(net: Net, tmp_path: Path) -> None:
         assert error_of(only(engine.run({net.input: x})), expected) > 1e-3
 
 
+@pytest.mark.parametrize("content", [b"no timings at all" * 100, b"x"])
+def test_a_file_that_holds_no_timings_is_told_and_left_alone(net: Net, tmp_path: Path, content: bytes) -> None:
+    cache = tmp_path / "own.timings"
+    cache.write_bytes(content)
+    report = sn_deploy.build(
+        net.file(), tmp_path / "net.engine", profiles=[{net.input: SHAPES}], plugin_library=net.library,
+        timing_cache=cache, optimization_level=1,
+    )  # fmt: skip
+    assert any("own.timings holds no timings that TensorRT takes here" in note for note in report.notes), report.notes
+    assert cache.read_bytes() == content
+    with opened(report.path) as engine:
+        assert error_of(only(engine.run({net.input: images(4)})), net.exact(images(4))) <= ALLOWED["fp32"]
+
+
+def test_the_log_of_a_build(net: Net, tmp_path: Path) -> None:
+    said: list[tuple[str, str]] = []
+    sn_deploy.build(
+        net.file(), tmp_path / "net.engine", profiles=[{net.input: SHAPES}], plugin_library=net.library,
+        optimization_level=1, on_log=lambda *message: said.append(message),
+    )  # fmt: skip
+    assert any(severity == "INFO" for severity, _ in said)
+    assert all(message == " ".join(message.split()) for _, message in said)
+
+
+def test_another_gpu_than_the_first(net: Net, tmp_path: Path) -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("there is one GPU")
+    path = tmp_path / "net.engine"
+    for current, device in ((0, 1), (1, 0)):
+        with torch.cuda.device(current):
+            report = sn_deploy.build(
+                net.file(), path, profiles=[{net.input: SHAPES}], plugin_library=net.library, device=device,
+                timing_cache=False, optimization_level=1,
+            )  # fmt: skip
+            assert torch.cuda.current_device() == current
+        assert report.sidecar.gpu["name"] == torch.cuda.get_device_name(device)
+        with opened(path, device=device) as engine:
+            assert error_of(only(engine.run({net.input: images(4)})), net.exact(images(4))) <= ALLOWED["fp32"]
+
+
 def test_the_timing_cache_is_kept_and_taken(net: Net) -> None:
     cache = net.folder / "own.timings"
     first = net.engine("fp16", "first", timing_cache=cache)

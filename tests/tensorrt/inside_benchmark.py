@@ -4,6 +4,7 @@ and the GPU; run by `test_build.py`, in a process for each version of TensorRT.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
@@ -49,6 +50,7 @@ def device(files: Files, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(trt, "OnnxParser", fakes_parser())
     monkeypatch.setattr(trt, "Runtime", onnx_engine.Runtime)
     monkeypatch.setattr(library, "find_gpu", lambda index=0: GPU)
+    monkeypatch.setattr("sn_deploy.engine.build.on_gpu", contextlib.nullcontext)
     host = use_host_as_gpu(monkeypatch)
     for module in (gpu_machines, gpu_timing):
         monkeypatch.setattr(module, "torch", host)

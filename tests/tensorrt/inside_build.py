@@ -5,13 +5,18 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import errno
 import hashlib
 import json
 import os
+import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +30,36 @@ from sn_deploy.engine import timing_cache
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.gpu import Gpu
 from sn_deploy.runtime.trt import builder, inspector, library, plugin
-from sn_deploy.runtime.trt.sidecar import read_sidecar
+from sn_deploy.runtime.trt.sidecar import Sidecar, read_sidecar
 from tests.check.small_net import write_net
 from tests.tensorrt.stand_in.builder import Builder, Config, Parser
 from tests.tensorrt.stand_in.names import standing_in_for
 
 MAJOR = int(trt.__version__.split(".")[0])
 PLUGIN = Path(os.environ["SN_PLUGIN_BUILD"]) / "tensorrt" / f"libsn_deploy_trt{MAJOR}.so"
-GPU = Gpu("Stand-in", "9.0", 141_000, "13.0")
+GPU = Gpu("Stand-in", "9.0", 141_000, "13.0")  # and its index behind the name
 LAYERS = [{"Name": "sn1", "LayerType": "PluginV3"}]
+
+
+current_gpu: list[int] = []
+
+
+@contextlib.contextmanager
+def on_gpu(index: int) -> Iterator[None]:
+    """In the place of the driver's: tests/runtime/test_gpu.py."""
+    current_gpu.append(index)
+    try:
+        yield
+    finally:
+        current_gpu.remove(index)
 
 
 @pytest.fixture(autouse=True)
 def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr(trt, "Builder", Builder)
     monkeypatch.setattr(trt, "OnnxParser", Parser)
-    monkeypatch.setattr(library, "find_gpu", lambda index=0: GPU)
+    monkeypatch.setattr(library, "find_gpu", lambda index=0: replace(GPU, name=f"{GPU.name} {index}"))
+    monkeypatch.setattr("sn_deploy.engine.build.on_gpu", on_gpu)
     monkeypatch.setattr("sn_deploy.engine.build.layers_from_plan", lambda plan, allow_host_code: LAYERS)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     Builder.built.clear()
@@ -108,7 +127,7 @@ def test_the_sidecar_tells_all_of_it(model: Path) -> None:
     assert sidecar == report.sidecar
     assert sidecar is not None
     assert sidecar.tensorrt == trt.__version__
-    assert sidecar.gpu == GPU.as_json()
+    assert sidecar.gpu == {**GPU.as_json(), "name": "Stand-in 0"}
     assert sidecar.engine["sha256"] == hashlib.sha256(report.path.read_bytes()).hexdigest()
     assert sidecar.onnx["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
     assert (sidecar.onnx["file"], sidecar.onnx["switch_norm_nodes"]) == ("net.onnx", 2)
@@ -175,16 +194,163 @@ def test_without_the_plugin_no_node_of_ours_is_parsed(model: Path) -> None:
 def test_timings_are_kept_from_build_to_build(model: Path, tmp_path: Path) -> None:
     assert build(model)[1]["timings"] == ""
     assert build(model)[1]["timings"] == "+timed"
-    file = timing_cache.timing_cache_file(trt.__version__, GPU)
+    file = timing_cache.timing_cache_file(trt.__version__, replace(GPU, name="Stand-in 0"))
     assert file.is_file()
     assert file.is_relative_to(tmp_path / "cache" / "sn-deploy")
-    assert file.name == f"{trt.__version__}-Stand_in-9.0.timings"
+    assert file.name == f"{trt.__version__}-Stand_in_0-9.0.timings"
     own = tmp_path / "own.timings"
     assert build(model, timing_cache=own)[1]["timings"] == ""
     assert own.is_file()
     before = file.read_bytes()
     assert build(model, timing_cache=False)[1]["timings"] == ""
     assert file.read_bytes() == before
+
+
+def test_timings_are_replaced_as_a_whole_and_merged(model: Path, tmp_path: Path) -> None:
+    own, before = tmp_path / "own.timings", tmp_path / "before"
+    own.write_bytes(b"known")
+    before.hardlink_to(own)
+    other = tmp_path / "of another build"
+    other.write_bytes(b"theirs")
+    Builder.during = staticmethod(lambda: other.replace(own))
+    report, asked = build(model, timing_cache=own)
+    assert asked["timings"] == "known"
+    assert own.read_bytes() == b"known+timedtheirs"
+    assert before.read_bytes() == b"known"  # nothing was written into it
+    assert not any("timings" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("content", [b"damaged", b"of another GPU", b"logged"])
+def test_timings_that_tensorrt_does_not_take_are_left_alone(model: Path, tmp_path: Path, content: bytes) -> None:
+    own = tmp_path / "own.timings"
+    own.write_bytes(content)
+    report, asked = build(model, timing_cache=own)
+    assert asked["timings"] == ""
+    assert report.path.is_file()
+    assert own.read_bytes() == content
+    (note,) = [note for note in report.notes if "own.timings holds no timings that TensorRT takes here" in note]
+    assert note.endswith("every kernel is timed, and nothing is kept; delete it to begin anew")
+    own.unlink()
+    assert not any("timings" in note for note in build(model, timing_cache=own)[0].notes)
+    assert own.read_bytes() == b"+timed"
+
+
+def test_timings_that_cannot_be_kept_do_not_cost_the_engine(model: Path, tmp_path: Path) -> None:
+    own = tmp_path / "folder" / "own.timings"
+    own.parent.mkdir()
+    for spoil, why in (
+        (own.mkdir, "Is a directory"),
+        (lambda: own.write_bytes(b"damaged"), "was replaced by what TensorRT doesn't take"),
+        (lambda: shutil.rmtree(own.parent), "No such file or directory"),
+    ):
+        Builder.during = staticmethod(spoil)
+        report, _ = build(model, timing_cache=own)
+        assert report.path.is_file()
+        assert report.notes[-1].startswith("the timings weren't kept: ")
+        assert why in report.notes[-1]
+        shutil.rmtree(own, ignore_errors=True)
+        own.unlink(missing_ok=True)
+
+
+def test_timings_that_cannot_be_locked_are_refused_before_the_build(model: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.timings"
+    own.with_name("own.timings.lock").mkdir()
+    with pytest.raises(SnDeployError, match=r"own\.timings\.lock: the timings can't be read: Is a directory; name an"):
+        build(model, timing_cache=own)
+    assert Builder.built == []
+
+
+def test_a_full_disk_leaves_the_old_engine_and_its_sidecar(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report, _ = build(model)
+    before = report.path.read_bytes(), report.sidecar_path.read_bytes()
+
+    def fail(self: Sidecar) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Sidecar, "text", fail)
+    with pytest.raises(SnDeployError, match=r"net\.engine: can't be written: No space left on device"):
+        build(model, profiles=[{"image": (2, 3, 8, 8)}])
+    assert (report.path.read_bytes(), report.sidecar_path.read_bytes()) == before
+
+
+def test_another_gpu_is_built_on_and_described(model: Path) -> None:
+    seen = []
+    Builder.during = staticmethod(lambda: seen.append(list(current_gpu)))
+    report, _ = build(model, device=1)
+    assert seen == [[1]]
+    assert current_gpu == []
+    assert report.sidecar.gpu["name"] == "Stand-in 1"
+    assert timing_cache.timing_cache_file(trt.__version__, replace(GPU, name="Stand-in 1")).is_file()
+    with pytest.raises(SnDeployError, match=r"device: is 'cuda:1' .expected the index of a GPU"):
+        build(model, device="cuda:1")
+
+
+@pytest.mark.skipif(sys.getfilesystemencoding() != "utf-8", reason="names are no UTF-8 in this locale")
+def test_a_file_whose_name_is_no_text_is_refused(model: Path) -> None:
+    model = model.rename(os.fsdecode(os.fsencode(model.parent) + b"/n\xff.onnx"))
+    with pytest.raises(SnDeployError, match="its path is no UTF-8"):
+        sn_deploy.build(model, model.with_name("net.engine"), plugin_library=PLUGIN)
+
+
+def log(severity: str, message: str) -> None:
+    """As TensorRT does."""
+    library.logger().log(getattr(trt.ILogger.Severity, severity), message)
+
+
+def test_what_tensorrt_warns_of_is_in_the_notes_once(model: Path) -> None:
+    def warn() -> None:
+        log("VERBOSE", "a detail")
+        log("INFO", "a fact")
+        for _ in range(3):
+            log("WARNING", "subnormal\n  weights")
+        log("ERROR", "skipping a tactic: " + "x" * 1000)
+
+    Builder.during = staticmethod(warn)
+    told: list[str] = []
+    report, _ = build(model, on_note=told.append)
+    assert list(report.notes) == told
+    (first, second) = [note for note in told if note.startswith("TensorRT ")]
+    assert first == "TensorRT warning: subnormal weights"
+    assert second.startswith("TensorRT error: skipping a tactic: xxx")
+    assert len(second) < 310
+    Builder.during = staticmethod(lambda: [log("WARNING", f"layer {index}") for index in range(100)])
+    notes = [note for note in build(model)[0].notes if note.startswith("TensorRT ")]
+    assert notes[:5] == [f"TensorRT warning: layer {index}" for index in range(5)]
+    assert notes[5:] == ["TensorRT warned of 95 more things: --verbose shows all of them"]
+
+
+def test_the_log_is_told_in_python_and_no_listener_ends_the_build(model: Path) -> None:
+    said: list[tuple[str, str]] = []
+
+    def listen(severity: str, message: str) -> None:
+        said.append((severity, message))
+        raise ZeroDivisionError
+
+    Builder.during = staticmethod(
+        lambda: (log("VERBOSE", "a detail"), log("INFO", "a fact"), log("WARNING", "a doubt"))
+    )
+    report, _ = build(model, on_log=listen)
+    assert said == [("INFO", "a fact"), ("WARNING", "a doubt")]
+    assert "TensorRT warning: a doubt" in report.notes
+    log("WARNING", "later")
+    assert len(said) == 2
+
+
+def test_verbose_shows_the_log(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    Builder.during = staticmethod(
+        lambda: (log("VERBOSE", "a detail"), log("INFO", "a fact"), log("WARNING", "a doubt"))
+    )
+    line = ["build", str(model), "-o", str(model.with_suffix(".engine")), "--plugin-library", str(PLUGIN)]
+    main([*line, "--verbose"])
+    assert capsys.readouterr().err.splitlines() == ["TensorRT info: a fact", "TensorRT warning: a doubt"]
+    monkeypatch.delenv("FORCE_COLOR")
+    main(line)
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert "note: TensorRT warning: a doubt" in said.out
 
 
 def test_progress_is_told_with_its_hierarchy(model: Path) -> None:

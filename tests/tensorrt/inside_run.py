@@ -902,6 +902,11 @@ def test_refits_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixtur
             main(["refit", *map(str, arguments)])
         assert exit_.value.code == 2
         assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["refit", str(path), str(variant(net, "other.onnx", with_other_weights)), "-o", str(new), "--verbose"])
+    logged, error = capsys.readouterr().err.splitlines()
+    assert logged == "TensorRT error: Could not refit weights: conv1.weight"
+    assert "its weights don't go into" in error
     path.with_name("net.engine.json").unlink()
     with pytest.raises(SystemExit):
         main(["refit", str(path), str(net), "-o", str(new)])

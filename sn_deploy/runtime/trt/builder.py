@@ -1,4 +1,4 @@
-"""From an ONNX file to an engine's bytes. Polygraphy sets TensorRT's builder up and keeps its timings."""
+"""From an ONNX file to an engine's bytes. Polygraphy sets TensorRT's builder up."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.trt.library import MESSAGES, logger, need_gpu, tensorrt
 from sn_deploy.runtime.trt.progress import OnProgress, Watch, interrupts, monitor
+from sn_deploy.runtime.trt.timings import load_timings, save_timings
 
 HARDWARE_COMPATIBILITY: Final = {
     "none": "NONE",
@@ -81,11 +82,19 @@ Adjust = Callable[[Any, Any], None]  # given the network and the config, before 
 
 
 def build_plan(
-    source: Source, settings: BuildSettings, *, on_progress: OnProgress | None = None, adjust: Adjust | None = None
+    source: Source,
+    settings: BuildSettings,
+    *,
+    on_progress: OnProgress | None = None,
+    on_note: Callable[[str], None] = lambda note: None,
+    adjust: Adjust | None = None,
 ) -> bytes:
     """Builds an engine on this machine's GPU: the one that CUDA has as the thread's current device.
 
     Ctrl-C ends the build at its next step, and is raised when TensorRT has come back.
+
+    Args:
+        on_note: told what became of the timings, where that isn't as it should be.
 
     Raises:
         SnDeployError: TensorRT or a GPU is missing, or the parser or the builder refuses.
@@ -107,7 +116,7 @@ def build_plan(
     with interrupts() as stopped:
         watch = Watch(on_progress, stopped)
         seen = monitor(watch)  # must outlive the build
-        plan = _build(polygraphy, builder, network, settings, seen, adjust)
+        plan = _build(polygraphy, builder, network, settings, _Calls(seen, on_note, adjust))
         watch.check()
     if plan is None:
         raise SnDeployError(
@@ -147,14 +156,18 @@ def config_options(settings: BuildSettings, progress_monitor: Any) -> dict[str, 
         options["hardware_compatibility_level"] = known[level]
     if settings.workspace_mib is not None:
         options["memory_pool_limits"] = {trt.MemoryPoolType.WORKSPACE: settings.workspace_mib * _MIB}
-    if settings.timing_cache is not None:
-        options["load_timing_cache"] = os.fspath(settings.timing_cache)
     return options
 
 
-def _build(
-    polygraphy: Any, builder: Any, network: Any, settings: BuildSettings, progress_monitor: Any, adjust: Adjust | None
-) -> Any:
+class _Calls(NamedTuple):
+    """What is called in a build; see `build_plan`."""
+
+    monitor: Any
+    on_note: Callable[[str], None]
+    adjust: Adjust | None
+
+
+def _build(polygraphy: Any, builder: Any, network: Any, settings: BuildSettings, calls: _Calls) -> Any:
     """The serialized engine; None where the builder gives none."""
     trt = tensorrt()
     backend, log = polygraphy.backend.trt, polygraphy.logger.G_LOGGER
@@ -163,26 +176,35 @@ def _build(
         for name, shapes in profile.items():
             made.add(name, shapes.min, shapes.opt, shapes.max)
 
-    def with_more(builder: Any, network: Any, config: Any) -> None:
-        if settings.embed is not None:
-            config.plugins_to_serialize = [str(settings.embed.resolve())]
-        if settings.strip_weights and not settings.refit:
-            # The weights come back from the same file: TensorRT may build as if they never changed.
-            config.set_flag(trt.BuilderFlag.REFIT_IDENTICAL)
-        if adjust is not None:
-            adjust(network, config)
-
-    cache = None if settings.timing_cache is None else os.fspath(settings.timing_cache)
+    timings = settings.timing_cache
     # What Polygraphy would print is in our errors; what TensorRT logs is in MESSAGES.
     with log.verbosity(_SILENT):
         try:
-            config = backend.CreateConfig(profiles=profiles, **config_options(settings, progress_monitor))
-            config = backend.PostprocessConfig(config, with_more)
-            return backend.engine_bytes_from_network((builder, network), config, save_timing_cache=cache)
+            config = backend.create_config(
+                builder, network, profiles=profiles, **config_options(settings, calls.monitor)
+            )
+            if settings.embed is not None:
+                config.plugins_to_serialize = [str(settings.embed.resolve())]
+            if settings.strip_weights and not settings.refit:
+                # The weights come back from the same file: TensorRT may build as if they never changed.
+                config.set_flag(trt.BuilderFlag.REFIT_IDENTICAL)
+            if timings is not None and not load_timings(config, timings):
+                calls.on_note(
+                    f"{timings} holds no timings that TensorRT takes here (damaged, or of another version or kind of "
+                    "GPU): every kernel is timed, and nothing is kept; delete it to begin anew"
+                )
+                timings = None
+            if calls.adjust is not None:
+                calls.adjust(network, config)
+            plan = backend.engine_bytes_from_network((builder, network), config)
         except polygraphy.exception.PolygraphyException as error:
             if str(error).startswith("Invalid Engine"):
                 return None
             raise SnDeployError(f"{error}; {MESSAGES.reason()}", where=f"TensorRT {trt.__version__}") from error
+    lost = None if timings is None else save_timings(config, timings)
+    if lost is not None:
+        calls.on_note(lost)
+    return plan
 
 
 def _parse(parser: Any, source: Source) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import importlib
+import operator
 import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from sn_deploy.errors import SnDeployError, first_line
@@ -16,6 +19,10 @@ _OLDEST: Final = (10, 6)
 # What is kept of the log: the end of it is the reason of a failure.
 _KEPT: Final = 200
 _SEVERITIES: Final = ("INTERNAL_ERROR", "ERROR", "WARNING")
+_TOLD: Final = (*_SEVERITIES, "INFO")
+
+# Given a severity by TensorRT's name for it, and a message in one line.
+OnLog = Callable[[str, str], None]
 
 
 def tensorrt() -> Any:
@@ -58,9 +65,12 @@ def need_gpu(purpose: str, index: int = 0) -> Gpu:
         index: among the GPUs that CUDA_VISIBLE_DEVICES leaves.
 
     Raises:
-        SnDeployError: there is none.
+        SnDeployError: there is none, or the index is no number.
     """
-    gpu = find_gpu(index)
+    try:
+        gpu = find_gpu(operator.index(index))
+    except TypeError:
+        raise SnDeployError(f"is {index!r}", where="device", expected="the index of a GPU, from 0 on") from None
     if isinstance(gpu, str):
         raise SnDeployError(
             f"{purpose} needs an NVIDIA GPU, and {gpu}",
@@ -76,12 +86,31 @@ class Messages:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._messages: collections.deque[tuple[str, str]] = collections.deque(maxlen=_KEPT)
+        self._listeners: list[Sequence[OnLog]] = []
 
     def add(self, severity: str, message: str) -> None:
         """Called by the logger."""
-        if severity in _SEVERITIES:
+        if severity not in _TOLD:
+            return
+        line = " ".join(message.split())
+        with self._lock:
+            if severity in _SEVERITIES:
+                self._messages.append((severity, line))
+            listeners = [listener for group in self._listeners for listener in group]
+        for listener in listeners:
+            listener(severity, line)
+
+    @contextlib.contextmanager
+    def told_to(self, *listeners: OnLog | None) -> Iterator[None]:
+        """Within it they are told of all messages from infos up, in whatever thread. What they raise is lost."""
+        group = [listener for listener in listeners if listener is not None]
+        with self._lock:
+            self._listeners.append(group)
+        try:
+            yield
+        finally:
             with self._lock:
-                self._messages.append((severity, " ".join(message.split())))
+                self._listeners = [other for other in self._listeners if other is not group]
 
     def clear(self) -> None:
         """Forgets what came before."""

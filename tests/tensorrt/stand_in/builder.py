@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import onnx
 import tensorrt as trt
 
+from sn_deploy.runtime.trt.library import logger
 from tests.tensorrt.stand_in.names import standing_in_for
 
 
@@ -105,12 +106,15 @@ class Config:
     def get_preview_feature(self, feature: Any) -> bool:
         return False
 
-    def create_timing_cache(self, content: bytes) -> TimingCache:
-        return TimingCache(bytes(content))
+    def create_timing_cache(self, content: bytes) -> TimingCache | None:
+        return None if content == b"damaged" else TimingCache(bytes(content))
 
     def set_timing_cache(self, cache: TimingCache, ignore_mismatch: bool) -> bool:
+        assert not ignore_mismatch
         self._cache = cache
-        return True
+        if cache._content == b"logged":
+            logger().log(trt.ILogger.Severity.ERROR, "The timing cache will not be used!")
+        return cache._content != b"of another GPU"
 
     def get_timing_cache(self) -> TimingCache | None:
         return self._cache
