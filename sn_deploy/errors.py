@@ -41,7 +41,9 @@ class CheckFailedError(SnDeployError):
 
 
 class SnDeployWarning(UserWarning):
-    """Something was done in another way than it was asked for, and the result is right all the same."""
+    """Something was done in another way than it was asked for, and the result is right all the same; or something is
+    used in a way that its maker doesn't support.
+    """
 
 
 def first_line(error: BaseException) -> str:

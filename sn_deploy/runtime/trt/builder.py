@@ -44,7 +44,7 @@ class BuildSettings:
         workspace_mib: limit of the memory that a layer may work in; None for all of the GPU's.
         optimization_level: 0 to 5, how long TensorRT looks for something faster; None for its default.
         hardware_compatibility: a key of `HARDWARE_COMPATIBILITY`.
-        version_compatible: whether later versions of the same major version can run it.
+        version_compatible: whether later versions of TensorRT can run it.
         exclude_lean_runtime: leave the runtime out of a version-compatible engine.
         refit: whether its weights can be replaced by others later.
         strip_weights: leave the weights out of the file; the ONNX file has to be there when it is loaded.
