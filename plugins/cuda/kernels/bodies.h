@@ -181,6 +181,8 @@ SN_HOST_DEVICE void normalize_slice(Team& team, const Arguments& a, const Exchan
   if (e.cluster) team.cluster_wait();
 }
 
+// Samples go from the last to the first: what is before this kernel, a convolution, wrote the last one last, and what
+// is behind it reads the first one first. So both find more in the L2 cache where it doesn't hold all of X and Y.
 template <typename T, Layout kLayout, Epilogue kEpilogue, Form kForm, int V, typename Team>
 SN_HOST_DEVICE void fused(Team& team, const Arguments& a) {
   const bool by_positions = is_by_positions<kForm>(a);
@@ -196,7 +198,7 @@ SN_HOST_DEVICE void fused(Team& team, const Arguments& a) {
     auto* kept = reinterpret_cast<T*>(team.shared() + a.slice_offset);
     typename Team::Fetch fetch(team, team.shared() + a.scratch_offset + kFetchOffset);
     team.wait_for_earlier();
-    for (std::int64_t sample = group; sample < a.batch; sample += a.groups, ++exchange.turn) {
+    for (std::int64_t sample = a.batch - 1 - group; sample >= 0; sample -= a.groups, ++exchange.turn) {
       const Slice<T> slice = slice_of<kLayout, T>(a, sample, channels, positions);
       if (exchange.turn > 0) team.sync();
       fetch_slice<kLayout, V>(fetch, kept, slice);
@@ -209,7 +211,7 @@ SN_HOST_DEVICE void fused(Team& team, const Arguments& a) {
   } else {
     team.wait_for_earlier();
     if (team.thread() < channels.count) parameters = parameters_of(a, channels.first + team.thread());
-    for (std::int64_t sample = group; sample < a.batch; sample += a.groups, ++exchange.turn) {
+    for (std::int64_t sample = a.batch - 1 - group; sample >= 0; sample -= a.groups, ++exchange.turn) {
       const Slice<T> slice = slice_of<kLayout, T>(a, sample, channels, positions);
       if (exchange.turn > 0) team.sync();
       NoFetch fetch;
