@@ -155,8 +155,9 @@ ATHERIS := build/atheris
 SOAK = TENSORRT_TEST_ROOT=$(TENSORRT)/root SN_PLUGIN_BUILD=$(TENSORRT)/plugin TRITON_TEST_ROOT=$(CURDIR)/$(TRITON) \
 	PYTHONPATH=$(CURDIR)/$(ATHERIS) $(BIN)/python tools/soak.py
 
-test-fuzz: .venv/.installed-test fuzzers
-	$(SOAK) build/fuzz-short --short --again --only fuzz-node fuzz-plugin-11 creators kills
+test-fuzz: .venv/.installed-test fuzzers $(ATHERIS)/.complete
+	$(SOAK) build/fuzz-short --short --again \
+		--only fuzz-node fuzz-plugin-11 fuzz-fuse fuzz-checkpoints creators kills
 
 $(ATHERIS)/.complete: requirements/fuzz.in
 	rm -rf $(ATHERIS)

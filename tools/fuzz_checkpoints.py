@@ -16,8 +16,11 @@ from typing import Final
 
 import atheris
 
+from tools.guided import check_guided, instrumented
+
 _READERS: Final = ["sn_deploy", "safetensors", "torch._weights_only_unpickler", "numpy.lib", "zipfile"]
-with atheris.instrument_imports(include=_READERS):
+with instrumented(_READERS):
+    from sn_deploy.checkpoint import read_checkpoint
     from tools.checkpoint_readers import another, forbid, take, whole_cases
 
 import torch  # noqa: E402
@@ -43,6 +46,7 @@ def one_input(data: bytes) -> None:
 def main() -> None:
     """The command."""
     warnings.simplefilter("ignore")
+    check_guided(read_checkpoint)
     folder = Path(sys.argv[-1])
     for name, case in whole_cases().items():
         (folder / name).write_bytes(case)

@@ -20,7 +20,9 @@ from typing import Final
 
 import atheris
 
-with atheris.instrument_imports(include=["sn_deploy"]):
+from tools.guided import check_guided, instrumented
+
+with instrumented(["sn_deploy"]):
     from sn_deploy.errors import SnDeployError
     from sn_deploy.fuse import fuse
 
@@ -101,6 +103,7 @@ def write_corpus(folder: Path) -> None:
 def main() -> None:
     """The command."""
     warnings.simplefilter("ignore")
+    check_guided(fuse)
     write_corpus(Path(sys.argv[-1]))
     atheris.Setup(sys.argv, one_input, custom_mutator=mutate, custom_crossover=cross)
     atheris.Fuzz()

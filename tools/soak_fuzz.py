@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if done.returncode != 0 or not all(found.values()):
         kept = sorted({file.name for file in folder.parent.iterdir()} - before)
         print("\n".join(done.stdout.splitlines()[-40:]))
-        print(f"{Path(name).name}: exit code {done.returncode}; input: {', '.join(kept) or 'none was kept'}")
+        untold = "".join(f"; it didn't tell {key}" for key, values in found.items() if not values)
+        print(f"{Path(name).name}: exit code {done.returncode}{untold}; input: {', '.join(kept) or 'none was kept'}")
         return 1
     executed, memory, edges = (found[key][-1] for key in found)
     print(f"{executed} runs, no crash, no hang; {edges} branches seen, at most {memory} MiB")
