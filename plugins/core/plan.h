@@ -115,12 +115,15 @@ namespace detail {
 
 // Eight accesses or more a thread, eight warps at least, which wait for memory in turns; and no more than half of a
 // multiprocessor's threads where two blocks' slices fit in its memory, so that one of them works while the other waits.
+// A power of two, as rows and columns are in most nets: else some of the threads have none.
 inline std::int32_t choose_threads(std::int64_t elements, std::int32_t vector, std::int64_t slice_bytes) {
   constexpr std::int64_t kAlone = 110 * 1024;
+  constexpr std::int32_t kLeast = 256;
   const std::int64_t accesses = divide_up(elements, vector);
-  const std::int64_t most = slice_bytes > kAlone ? kMaxThreads : kMaxThreads / 2;
-  const std::int64_t wanted = std::min<std::int64_t>(accesses, 8 * kMaxThreads) / 8;
-  return static_cast<std::int32_t>(std::clamp<std::int64_t>(divide_up(wanted, 32) * 32, 256, most));
+  const std::int32_t most = slice_bytes > kAlone ? kMaxThreads : kMaxThreads / 2;
+  std::int32_t threads = kLeast;
+  while (threads < most && accesses > std::int64_t{8} * threads) threads *= 2;
+  return threads;
 }
 
 // Two sums for each channel of each thread's column, of two channels where it can be; or four of a channel, where the
@@ -171,7 +174,12 @@ inline Status size_shared_memory(const Problem& problem, const Storage& storage,
   }
   if (!add(plan->constants_bytes, kScratchBytes + plan->fold_bytes, &plan->shared_bytes)) return Status::kTooLarge;
   if (plan->shared_bytes > limits.shared_bytes) return Status::kTactic;
-  plan->resident = slice <= limits.shared_bytes - plan->shared_bytes;
+  // Kernels for slices that are kept have offsets of 32 bits, in Y too, where positions may lie far apart.
+  std::int64_t extent = 0;
+  const bool near = multiply(plan->spatial_per_block, std::max(storage.stored_channels, std::int64_t{1}), &extent) &&
+                    extent <= INT32_MAX;
+  // Rank 2 keeps nothing: a row of one sample is read from the caches again.
+  plan->resident = problem.has_in && near && slice <= limits.shared_bytes - plan->shared_bytes;
   // What is read twice, and in single elements, two kernels read as well.
   if (!plan->resident && plan->vector_elements == 1 && problem.has_in) return Status::kTactic;
   plan->slice_bytes = plan->resident ? slice : 0;

@@ -22,6 +22,15 @@ Status status_from_cuda(cudaError_t error) {
   return Status::kDevice;
 }
 
+// As status_from_cuda for what a device may refuse: kTactic then, and kDevice only for what every call fails with from
+// now on.
+Status status_of_offer(cudaError_t error) {
+  const Status status = status_from_cuda(error);
+  return status == Status::kDevice && cudaGetLastError() == cudaSuccess ? Status::kTactic : status;
+}
+
+const void* address_of(Kernel kernel) { return reinterpret_cast<const void*>(kernel); }
+
 // --- The device ---------------------------------------------------------------------------------------------------
 
 struct CachedLimits {
@@ -46,12 +55,17 @@ Status ask(int device, DeviceLimits* limits) {
     const Status status = status_from_cuda(cudaDeviceGetAttribute(&one.value, one.attribute, device));
     if (status != Status::kOk) return status;
   }
+  // What the kernels have code for goes by what they were compiled for, which may be older than the device: code that
+  // the driver makes of PTX has neither clusters nor the wait for what is before them (device_team.h).
+  cudaFuncAttributes compiled = {};
+  const Status status = status_from_cuda(cudaFuncGetAttributes(&compiled, address_of(float32_kernels().row[0])));
+  if (status != Status::kOk) return status;
+  const bool clusters = asked[2].value != 0 && compiled.ptxVersion >= 90;
   constexpr int kLargestCluster = 16;  // above 8, occupancy is asked for each kernel
   limits->multiprocessors = std::min(asked[0].value, kMostMultiprocessors);
   limits->shared_bytes = std::min<std::int64_t>(asked[1].value, widest_limits().shared_bytes);
-  limits->max_cluster = asked[2].value != 0 ? kLargestCluster : 1;
-  // Where there are clusters, kernels have no code for the other (device_team.h).
-  limits->cooperative = asked[3].value != 0 && limits->max_cluster == 1;
+  limits->max_cluster = clusters ? kLargestCluster : 1;
+  limits->cooperative = asked[3].value != 0 && compiled.ptxVersion < 90;
   return Status::kOk;
 }
 
@@ -82,8 +96,6 @@ Kernel kernel_of(const Launch& launch) {
   return nullptr;
 }
 
-const void* address_of(Kernel kernel) { return reinterpret_cast<const void*>(kernel); }
-
 // The attributes belong to the function and not to the launch, and other threads may be about to launch it too: so they
 // are only ever set to the most that the device has.
 Status allow(Kernel kernel, const Launch& launch) {
@@ -97,7 +109,7 @@ Status allow(Kernel kernel, const Launch& launch) {
   }
   if (status == Status::kOk && launch.cluster > kPortableCluster) {
     status =
-        status_from_cuda(cudaFuncSetAttribute(address_of(kernel), cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
+        status_of_offer(cudaFuncSetAttribute(address_of(kernel), cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
   }
   return status;
 }
@@ -138,7 +150,7 @@ struct Config {
 Status check_cluster(Kernel kernel, const Launch& launch) {
   const Config config(launch, nullptr);
   int clusters = 0;
-  const Status status = status_from_cuda(cudaOccupancyMaxActiveClusters(&clusters, address_of(kernel), &config.config));
+  const Status status = status_of_offer(cudaOccupancyMaxActiveClusters(&clusters, address_of(kernel), &config.config));
   if (status != Status::kOk) return status;
   return clusters > 0 ? Status::kOk : Status::kTactic;
 }

@@ -47,7 +47,7 @@ void expect_sound(const Problem& problem, const DeviceLimits& limits, const Plan
   EXPECT_GE(plan.groups, problem.batch == 0 ? 0 : 1);
   EXPECT_LE(plan.groups, problem.batch);
   EXPECT_LE(plan.grid_blocks(), kMaxGridBlocks);
-  EXPECT_EQ(plan.threads % 32, 0);
+  EXPECT_EQ(plan.threads & (plan.threads - 1), 0);
   EXPECT_GE(plan.threads, 32);
   EXPECT_LE(plan.threads, kMaxThreads);
   EXPECT_EQ(plan.slice_bytes % kVectorBytes, 0);
@@ -176,6 +176,16 @@ TEST(Plan, ASampleThatDoesNotFitIsReadTwice) {
   EXPECT_EQ(plan.slice_bytes, 0);
 }
 
+TEST(Plan, ASliceWhosePositionsLieTooFarApartIsReadTwice) {
+  Plan plan;
+  Storage storage = {Layout::kChannelsLast, 8, true};
+  ASSERT_EQ(make_plan(problem_of(1, 8, 4096), storage, hopper(), Tactic::kCluster, 2, &plan), Status::kOk);
+  EXPECT_TRUE(plan.resident);
+  storage.stored_channels = 1 << 20;
+  ASSERT_EQ(make_plan(problem_of(1, 8, 4096), storage, hopper(), Tactic::kCluster, 2, &plan), Status::kOk);
+  EXPECT_FALSE(plan.resident);
+}
+
 TEST(Plan, TacticsThatTheDeviceLacksAreRefused) {
   Plan plan;
   const Problem problem = problem_of(1, 64, 3136);
@@ -196,6 +206,7 @@ TEST(Plan, Rank2IsOneBlock) {
   Plan plan;
   ASSERT_EQ(choose_plan(problem, {}, turing(), &plan), Status::kOk);
   EXPECT_EQ(plan.tactic, Tactic::kOneBlock);
+  EXPECT_EQ(plan.slice_bytes, 0);  // its kernel keeps nothing
   EXPECT_EQ(make_plan(problem, {}, turing(), Tactic::kTwoKernels, 1, &plan), Status::kTactic);
   problem.channels = std::int64_t{1} << 30;
   ASSERT_EQ(choose_plan(problem, {}, turing(), &plan), Status::kOk);

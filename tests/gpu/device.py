@@ -154,6 +154,12 @@ class Prepared:
         assert other.workspace_bytes >= self.workspace_bytes
         self._workspace = other._workspace
 
+    def use_tensors_of(self, other: Prepared, *, swapped: bool) -> None:
+        """Reads and writes where another of the same shape does; swapped: reads what that one writes, and writes where
+        that one reads."""
+        assert (self.form, self._stored_shape) == (other.form, other._stored_shape)
+        self._x, self._y = (other._y, other._x) if swapped else (other._x, other._y)
+
     def x_on_device(self) -> torch.Tensor:
         """X's bytes."""
         return self._x.on_device()

@@ -115,3 +115,34 @@ def test_a_graph_of_many_layers(gpu: Device) -> None:
         graph.replay()
     torch.cuda.synchronize()
     assert [bits(own) for own in prepared] == expected
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.layout)
+def test_layers_that_begin_before_the_one_before_them_ends(device: Device, form: Form) -> None:
+    # A launch may begin early. Each layer reads what the one before it wrote, and writes over what that one read; all
+    # share a workspace. Waiting for each must give the same bits as waiting for the last.
+    case = chosen_case((2, 96, 30, 30) if device.is_gpu else (2, 16, 6, 6), "float16")
+    layers = [Prepared(device, case, form, tactic) for tactic in tactics_of(device, case, form) * 3]
+    first, widest = layers[0], max(layers, key=lambda layer: layer.workspace_bytes)
+    begin = first.x_on_device().clone()
+    for place, layer in enumerate(layers):
+        layer.use_tensors_of(first, swapped=place % 2 == 1)
+        layer.use_workspace_of(widest)
+        layer.launch()
+        if device.is_gpu:
+            torch.cuda.synchronize()
+    expected = [first.x_on_device().clone(), first.y_on_device().clone()]
+    assert not torch.equal(expected[0], begin)
+    assert torch.isfinite(expected[0].view(torch.float16)).all()
+    if not device.is_gpu:
+        return
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for layer in layers:
+            layer.launch()
+    differing = torch.zeros((), dtype=torch.int64, device=device.torch_device)
+    for _ in range(1000):
+        first.x_on_device().copy_(begin)
+        graph.replay()
+        differing += (first.x_on_device() != expected[0]).any() | (first.y_on_device() != expected[1]).any()
+    assert int(differing) == 0, f"{int(differing)} of 1000 runs differ"

@@ -29,18 +29,19 @@ SN_HOST_DEVICE ColumnShare column_share(Team& team, int channels) {
   return {columns, width, team.threads() / width, team.thread() % width, team.thread() / width};
 }
 
-// This thread's positions of one column. I is what the slice's offsets fit in.
+// This thread's positions of one column from `row` on and below `last`: those that fill whole rounds, or, where there
+// are no more behind them, all. Returns the first that it left. I is what the slice's offsets fit in.
 template <int W, typename I, typename T>
-SN_HOST_DEVICE void column_sums(const T* x, I pitch, I positions, const ColumnShare& share, const float (&pivot)[W],
-                                Sums (&sums)[W]) {
+SN_HOST_DEVICE I column_sums(const T* x, I pitch, I row, I last, bool no_more, const ColumnShare& share,
+                             const float (&pivot)[W], Sums (&sums)[W]) {
   constexpr int kUnroll = 8;
   const I step = share.rows * pitch;
-  const T* at = x + share.row * pitch;
-  I left = (positions - share.row + share.rows - 1) / share.rows;
-  while (left >= kUnroll) {
+  const I whole = last - (kUnroll - 1) * share.rows;  // from which on a whole round doesn't fit
+  const T* at = x + row * pitch;
+  while (row < whole) {
     Sums branch[W] = {};
     SN_NO_UNROLL
-    for (int round = 0; round < kBranches && left >= kUnroll; ++round, left -= kUnroll, at += kUnroll * step) {
+    for (int round = 0; round < kBranches && row < whole; ++round, row += kUnroll * share.rows, at += kUnroll * step) {
       Vector<T, W> loaded[kUnroll];
       SN_UNROLL
       for (int u = 0; u < kUnroll; ++u) loaded[u] = load<W>(at + u * step);
@@ -56,26 +57,28 @@ SN_HOST_DEVICE void column_sums(const T* x, I pitch, I positions, const ColumnSh
     SN_UNROLL
     for (int k = 0; k < W; ++k) add_sums(sums[k], branch[k]);
   }
+  if (!no_more) return row;
   // The rest: from memory asked for at once as well; from shared memory that would be more code than waiting.
   constexpr int kRest = kIsFar<I> ? kUnroll - 1 : 1;
   Sums rest[W] = {};
   SN_NO_UNROLL
-  for (; left > 0; left -= kRest, at += kRest * step) {
+  for (; row < last; row += kRest * share.rows, at += kRest * step) {
     Vector<T, W> loaded[kRest] = {};
     SN_UNROLL
     for (int u = 0; u < kRest; ++u) {
-      if (u < left) loaded[u] = load<W>(at + u * step);
+      if (row + u * share.rows < last) loaded[u] = load<W>(at + u * step);
     }
     SN_UNROLL
     for (int u = 0; u < kRest; ++u) {
       SN_UNROLL
       for (int k = 0; k < W; ++k) {
-        if (u < left) add_value(rest[k], to_float(loaded[u].values[k]) - pivot[k]);
+        if (row + u * share.rows < last) add_value(rest[k], to_float(loaded[u].values[k]) - pivot[k]);
       }
     }
   }
   SN_UNROLL
   for (int k = 0; k < W; ++k) add_sums(sums[k], rest[k]);
+  return row;
 }
 
 // As collect_linear. `fold` has room for two floats for each thread and channel of its column.
@@ -105,12 +108,13 @@ SN_HOST_DEVICE bool collect_last(Team& team, const Slice<T>& slice, const T* x, 
       }
     }
     if (channels > 0) {
+      I row = share.row;  // goes on from piece to piece, which few threads could fill a round of
       SN_NO_UNROLL
       for (int piece = 0; piece < fetch.pieces(); ++piece) {
         if (piece > 0) fetch.wait(piece);
-        const I first = piece * at_once;
-        const I last = first + at_once < slice.positions ? first + at_once : static_cast<I>(slice.positions);
-        column_sums<W, I>(x + (column * W + first * pitch), pitch, last - first, share, pivot, sums);
+        const bool no_more = piece + 1 == fetch.pieces();
+        const I last = no_more ? static_cast<I>(slice.positions) : (piece + 1) * at_once;
+        row = column_sums<W, I>(x + column * W, pitch, row, last, no_more, share, pivot, sums);
       }
     }
     if (shuffles) {
@@ -152,30 +156,45 @@ SN_HOST_DEVICE bool collect_last(Team& team, const Slice<T>& slice, const T* x, 
   return bad;
 }
 
-// `count` positions of one column, kUnroll at most, one step apart in each tensor. All are asked for at once.
-template <Epilogue kEpilogue, int kUnroll, int V, typename I, typename T>
-SN_HOST_DEVICE void apply_positions(const T* x, I step, const T* residual, T* y, I y_step, const Line<T> (&lines)[V],
-                                    int valid, I count) {
-  Vector<T, V> values[kUnroll] = {};
-  Vector<T, V> added[kUnroll] = {};
-  SN_UNROLL
-  for (int u = 0; u < kUnroll; ++u) {
-    if (u >= count) break;
-    values[u] = load<V>(x + u * step);
-    if constexpr (kEpilogue == Epilogue::kAddRelu) added[u] = load<V>(residual + u * y_step);
-  }
-  SN_UNROLL
-  for (int u = 0; u < kUnroll; ++u) {
-    if (u >= count) break;
-    Vector<T, V> result = finished<kEpilogue>(lines, values[u], added[u]);
-    if (valid < V) {  // not computed from the padding, which may hold a NaN
-      SN_UNROLL
-      for (int k = 0; k < V; ++k) {
-        if (k >= valid) result.values[k] = from_float<T>(0.0F);
-      }
+// Where one thread reads and writes a column: steps go from one of its positions to the next.
+template <typename I, typename T>
+struct ColumnPlace {
+  const T* x;
+  const T* residual;  // any address without one: it isn't read
+  T* y;
+  I step, y_step;  // of X, and of Y and the residual
+  I left;          // positions
+};
+
+// The positions of one column by kCount, then what is left by half as many. All of a round are asked for at once,
+// without a condition: behind one, the compiler puts each value together before it asks for the next.
+template <Epilogue kEpilogue, int kCount, int V, typename I, typename T>
+SN_HOST_DEVICE void apply_rounds(ColumnPlace<I, T>& at, const Line<T> (&lines)[V], int valid) {
+  SN_NO_UNROLL
+  for (; at.left >= kCount; at.left -= kCount) {
+    Vector<T, V> values[kCount];
+    Vector<T, V> added[kCount];
+    SN_UNROLL
+    for (int u = 0; u < kCount; ++u) {
+      values[u] = load<V>(at.x + u * at.step);
+      if constexpr (kEpilogue == Epilogue::kAddRelu) added[u] = load<V>(at.residual + u * at.y_step);
     }
-    store<V>(y + u * y_step, result);
+    SN_UNROLL
+    for (int u = 0; u < kCount; ++u) {
+      Vector<T, V> result = finished<kEpilogue>(lines, values[u], added[u]);
+      if (valid < V) {  // not computed from the padding, which may hold a NaN
+        SN_UNROLL
+        for (int k = 0; k < V; ++k) {
+          if (k >= valid) result.values[k] = from_float<T>(0.0F);
+        }
+      }
+      store<V>(at.y + u * at.y_step, result);
+    }
+    at.x += kCount * at.step;
+    if constexpr (kEpilogue == Epilogue::kAddRelu) at.residual += kCount * at.y_step;
+    at.y += kCount * at.y_step;
   }
+  if constexpr (kCount > 1) apply_rounds<kEpilogue, kCount / 2, V>(at, lines, valid);
 }
 
 // Y's padding behind the last vector that holds a channel.
@@ -196,24 +215,19 @@ SN_HOST_DEVICE void apply_last(Team& team, const Slice<T>& slice, const T* x, I 
   const auto channels = static_cast<int>(slice.channels);
   const ColumnShare share = column_share<V>(team, channels);
   const auto y_pitch = static_cast<I>(slice.pitch);
-  const I step = share.rows * pitch;
-  const I y_step = share.rows * y_pitch;
   for (int column = share.first_column; column < share.columns && share.row < share.rows; column += share.width) {
     const int valid = channels - column * V < V ? channels - column * V : V;
     Line<T> lines[V];
     constants(column * V, valid, lines);
     const T* from = x + (column * V + share.row * pitch);
     const I offset = static_cast<I>(column) * V + share.row * y_pitch;
-    const T* residual = kEpilogue == Epilogue::kAddRelu ? slice.residual + offset : from;
-    T* y = slice.y + offset;
-    I left = (static_cast<I>(slice.positions) - share.row + share.rows - 1) / share.rows;
-    SN_NO_UNROLL
-    for (; left > 0; left -= kUnroll) {
-      apply_positions<kEpilogue, kUnroll, V, I>(from, step, residual, y, y_step, lines, valid, left);
-      from += kUnroll * step;
-      if constexpr (kEpilogue == Epilogue::kAddRelu) residual += kUnroll * y_step;
-      y += kUnroll * y_step;
-    }
+    ColumnPlace<I, T> at = {from,
+                            kEpilogue == Epilogue::kAddRelu ? slice.residual + offset : from,
+                            slice.y + offset,
+                            share.rows * pitch,
+                            share.rows * y_pitch,
+                            (static_cast<I>(slice.positions) - share.row + share.rows - 1) / share.rows};
+    apply_rounds<kEpilogue, kUnroll, V>(at, lines, valid);
   }
   zero_padding<V>(team, slice, share);
 }

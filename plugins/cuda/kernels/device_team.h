@@ -62,9 +62,12 @@ class DeviceTeam {
 
   // --- Clusters ---
 
+  // What this thread stored in its block's shared memory before is seen by the cluster's blocks behind `cluster_wait`;
+  // nothing else: the barrier's own release waits for all of the GPU's memory.
   SN_DEVICE void cluster_arrive() const {
 #if __CUDA_ARCH__ >= 900
-    cooperative_groups::this_cluster().barrier_arrive();
+    asm volatile("fence.release.sync_restrict::shared::cta.cluster;" ::: "memory");
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
 #else
     __trap();
 #endif

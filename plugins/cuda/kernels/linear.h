@@ -124,37 +124,35 @@ SN_HOST_DEVICE RowShare row_share(Team& team, int rows) {
   return {team.warp() / parts, step, (team.warp() % parts) * 32 + team.lane(), parts * 32};
 }
 
-// Of the `left` vectors from the first on each `step`th, kUnroll at most: y = finish(apply(x)). All are asked for
-// at once.
-template <Epilogue kEpilogue, int kUnroll, int V, typename I, typename T>
-SN_HOST_DEVICE void apply_vectors(const T* x, const T* residual, T* y, I step, const Line<T> (&lines)[V], I left) {
-  Vector<T, V> values[kUnroll] = {};
-  Vector<T, V> added[kUnroll] = {};
-  SN_UNROLL
-  for (int u = 0; u < kUnroll; ++u) {
-    if (u * step >= left) break;
-    values[u] = load<V>(x + u * step * V);
-    if constexpr (kEpilogue == Epilogue::kAddRelu) added[u] = load<V>(residual + u * step * V);
+// This thread's vectors of one row from j on: y = finish(apply(x)), by kCount, then what is left by half as many. All
+// of a round are asked for at once, without a condition: behind one, the compiler puts each value together before it
+// asks for the next.
+template <Epilogue kEpilogue, int kCount, int V, typename I, typename T>
+SN_HOST_DEVICE void apply_rounds(const T* x, const T* residual, T* y, I j, I vectors, I step,
+                                 const Line<T> (&lines)[V]) {
+  const I whole = vectors - (kCount - 1) * step;  // from which on a whole round doesn't fit
+  SN_NO_UNROLL
+  for (; j < whole; j += kCount * step) {
+    Vector<T, V> values[kCount];
+    Vector<T, V> added[kCount];
+    SN_UNROLL
+    for (int u = 0; u < kCount; ++u) {
+      values[u] = load<V>(x + (j + u * step) * V);
+      if constexpr (kEpilogue == Epilogue::kAddRelu) added[u] = load<V>(residual + (j + u * step) * V);
+    }
+    SN_UNROLL
+    for (int u = 0; u < kCount; ++u) store<V>(y + (j + u * step) * V, finished<kEpilogue>(lines, values[u], added[u]));
   }
-  SN_UNROLL
-  for (int u = 0; u < kUnroll; ++u) {
-    if (u * step >= left) break;
-    store<V>(y + u * step * V, finished<kEpilogue>(lines, values[u], added[u]));
-  }
+  if constexpr (kCount > 1) apply_rounds<kEpilogue, kCount / 2, V, I>(x, residual, y, j, vectors, step, lines);
 }
 
 // This thread's part of one row.
 template <Epilogue kEpilogue, int kUnroll, int V, typename I, typename T>
 SN_HOST_DEVICE void apply_row(const T* x, const T* residual, T* y, I elements, RowShare share, const Line<T>& line) {
-  const I vectors = elements / V;
-  const I step = share.step;
   Line<T> lines[V];
   SN_UNROLL
   for (int k = 0; k < V; ++k) lines[k] = line;
-  SN_NO_UNROLL
-  for (I j = share.first; j < vectors; j += kUnroll * step) {
-    apply_vectors<kEpilogue, kUnroll, V, I>(x + j * V, residual + j * V, y + j * V, step, lines, vectors - j);
-  }
+  apply_rounds<kEpilogue, kUnroll, V, I>(x, residual, y, share.first, elements / V, share.step, lines);
 }
 
 // The slice, read at x; constants(channel in the slice, 1, lines) gives a channel's affine map.
@@ -166,7 +164,7 @@ SN_HOST_DEVICE void apply_linear(Team& team, const Slice<T>& slice, const T* x, 
   SN_NO_UNROLL
   for (int c = share.first_row; c < channels; c += share.row_step) {
     const T* row = x + c * pitch;
-    // Without a residual, any address that may be moved along: it isn't read.
+    // Without a residual, any address: it isn't read.
     const T* residual = kEpilogue == Epilogue::kAddRelu ? slice.residual + c * y_pitch : row;
     Line<T> line[1];
     constants(c, 1, line);
