@@ -15,6 +15,7 @@ import pytest
 import tensorrt as trt
 import torch
 
+from sn_deploy.engine.heard import Heard
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import TensorInfo
 from sn_deploy.runtime.trt import library, session
@@ -132,3 +133,23 @@ def test_layer_times_and_messages(cpp: ctypes.CDLL, messages: library.Messages) 
         cpp.sn_log(address(library.logger()), int(kind), text)
     assert messages.errors() == ["first"]
     assert messages.reason() == "first"
+
+
+def test_listeners_are_told_in_tensorrt_s_own_thread(cpp: ctypes.CDLL, messages: library.Messages) -> None:
+    severity, told, heard = trt.ILogger.Severity, [], Heard()
+
+    def fail(kind: str, message: str) -> None:
+        told.append((kind, message))
+        raise KeyboardInterrupt  # must not get further
+
+    def log() -> None:
+        for kind, text in ((severity.VERBOSE, b"detail"), (severity.INFO, b"fact"), (severity.WARNING, b"a\n  doubt")):
+            cpp.sn_log(address(library.logger()), int(kind), text)
+
+    log()
+    with messages.told_to(heard, fail, None):
+        log()
+        log()
+    log()
+    assert told == [("INFO", "fact"), ("WARNING", "a doubt")] * 2
+    assert heard.notes() == ["TensorRT warning: a doubt"]
