@@ -101,6 +101,29 @@ def test_other_integers_are_another_structure(tmp_path: Path, data: str | None, 
     assert structure_sha256(first) != structure_sha256(second)
 
 
+def test_floats_that_are_a_layers_settings_are_no_weights(tmp_path: Path) -> None:
+    def net(scale: float, bound: float, weight: float, shared: float) -> Path:
+        settings = {"scales": [1, 1, scale, scale], "bound": bound, "w": [[[[weight]]]], "shared": shared}
+        nodes = [
+            helper.make_node("Conv", ["x", "w"], ["a"]),
+            helper.make_node("Resize", ["a", "", "scales"], ["b"]),
+            helper.make_node("Clip", ["b", "", "bound"], ["c"]),
+            helper.make_node("Mul", ["c", "shared"], ["d"]),
+            helper.make_node("Clip", ["d", "shared"], ["y"]),
+        ]
+        tensors = [numpy_helper.from_array(np.array(value, np.float32), name) for name, value in settings.items()]
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 8, 8]) for name in "xy"]
+        graph = helper.make_graph(nodes, "net", ends[:1], ends[1:], tensors)
+        path = tmp_path / "net.onnx"
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), path)
+        return path
+
+    known = structure_sha256(net(1, 6, 2, 0))
+    assert structure_sha256(net(1, 6, 3, 0)) == known
+    for other in ((2, 6, 2, 0), (1, 5, 2, 0), (1, 6, 2, 1)):
+        assert structure_sha256(net(*other)) != known
+
+
 def test_data_that_is_cut_off_is_no_traceback(tmp_path: Path) -> None:
     path = written(quantized(), tmp_path / "net")
     data = path.with_name("data.bin")

@@ -15,15 +15,16 @@ import onnx
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.onnx_file import external_files, load_external_data, read_proto, tensors_of
+from sn_deploy.runtime.trt.replaceable import replaceable
 from sn_deploy.runtime.trt.sidecar import Sidecar, sidecar_path
 
-# The types that the refitter replaces; of all others the values decide what is computed.
-_REPLACEABLE: Final = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
 _CHUNK: Final = 1 << 20
 
 
 def structure_sha256(path: Path) -> str:
     """A hash of all that an engine can't get from another file: the graph and its functions without float weights.
+
+    Floats that are settings of a layer, such as the scales of a Resize, are no weights (`replaceable`).
 
     Where a file keeps its data, inside or beside it and under which name, makes no difference.
 
@@ -32,8 +33,9 @@ def structure_sha256(path: Path) -> str:
     """
     proto = read_proto(path)
     graph = proto.graph
+    weights = replaceable(graph)
     for tensor in graph.initializer:
-        if tensor.data_type in _REPLACEABLE:
+        if tensor.name in weights:
             kept = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
             tensor.CopyFrom(kept)
     for tensor in tensors_of(proto):
