@@ -184,6 +184,24 @@ def test_buffers_are_filled_in_place(tmp_path: Path) -> None:
             plain.buffers({"x": (4, 3)})
 
 
+@pytest.mark.parametrize(
+    ("shapes", "words"),
+    [
+        ({"x": 8}, r"input x can't have the shape 8 \(expected x: float32"),
+        ({"x": (4.0, 3)}, r"can't have the shape \(4\.0, 3\)"),
+        ({"x": (4, 5)}, r"can't have the shape \(4, 5\)"),
+        ({"x": "43"}, "can't have the shape '43'"),
+        ({"z": (4, 3)}, r"inputs are z \(expected x"),
+        ({}, r"inputs are none \(expected x"),
+    ],
+)
+def test_buffers_of_no_shape_are_refused(tmp_path: Path, shapes: dict[str, Any], words: str) -> None:
+    with Engine(engine_file(tmp_path)) as engine, engine.session() as session:
+        with pytest.raises(SnDeployError, match=words):
+            session.buffers(shapes)
+        assert session.buffers({"x": tuple(np.array([4, 3]))}).inputs["x"].shape == (4, 3)
+
+
 def test_streams_wait_for_each_other(tmp_path: Path, device: Torch) -> None:
     with Engine(engine_file(tmp_path)) as engine, engine.session() as session:
         session.run({"x": rows(2)})

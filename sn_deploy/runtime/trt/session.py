@@ -26,9 +26,10 @@ from sn_deploy.runtime.torch import array_from_tensor, tensor_from_array
 from sn_deploy.runtime.trt.allocator import OutputMemory, output_allocator
 from sn_deploy.runtime.trt.builder import Profile
 from sn_deploy.runtime.trt.contexts import MAKING, make_context, no_collection
-from sn_deploy.runtime.trt.lent import Lent, from_dlpack
+from sn_deploy.runtime.trt.lent import Lent
 from sn_deploy.runtime.trt.library import MESSAGES, tensorrt
 from sn_deploy.runtime.trt.profile_choice import check_profile, choose_profile, text_of
+from sn_deploy.runtime.trt.session_inputs import given_shapes, given_tensors
 from sn_deploy.runtime.trt.stream_locks import lock_of
 from sn_deploy.runtime.trt.types import torch_dtype
 
@@ -140,7 +141,7 @@ class Session:
             SnDeployError: as `run`.
         """
         with self._active() as outer:
-            tensors, lent = self._checked_tensors(inputs)
+            tensors, lent = given_tensors(self.inputs, inputs, self.device, self.name)
             try:
                 outputs = self._launch_tensors(tensors, outer)
             finally:  # part of it may have been enqueued
@@ -154,7 +155,7 @@ class Session:
         Given to `run_tensors`, such inputs aren't copied. They go when `most_shapes` others have been used.
 
         Raises:
-            SnDeployError: no profile has these shapes, or the session has no CUDA graphs.
+            SnDeployError: these are no shapes of the inputs, no profile has them, or the session has no CUDA graphs.
         """
         if not self._cuda_graphs:
             why = f": the size of output {next(iter(self._own_memory))} depends on the data" if self._own_memory else ""
@@ -164,7 +165,7 @@ class Session:
                 mend="give it your tensors",
             )
         with self._active() as outer:
-            binding = self._binding({name: tuple(shape) for name, shape in shapes.items()})
+            binding = self._binding(given_shapes(self.inputs, shapes, self.name))
             outer.wait_stream(self.stream)
             return binding
 
@@ -308,7 +309,6 @@ class Session:
             self._bindings.move_to_end(key)
             return self._bindings[key]
         torch = self._torch
-        self._check_names(shapes)
         profile = self._profile_for(shapes)
         while len(self._bindings) >= self._most_shapes:
             self.stream.synchronize()
@@ -418,44 +418,6 @@ class Session:
 
     def _to_device(self, array: Array) -> Any:
         return tensor_from_array(array).to(self.device, non_blocking=True)
-
-    def _check_names(self, given: Mapping[str, Any]) -> None:
-        names = [info.name for info in self.inputs]
-        if sorted(given) != sorted(names):
-            raise SnDeployError(
-                f"inputs are {', '.join(given) or 'none'}", where=self.name, expected=", ".join(names) or "no input"
-            )
-
-    def _checked_tensors(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
-        """All inputs as torch tensors, and those of them that came by DLPack."""
-        self._check_names(inputs)
-        tensors, lent = {}, []
-        for info in self.inputs:
-            value = inputs[info.name]
-            if isinstance(value, self._torch.Tensor):
-                tensor = value
-            else:
-                tensor = from_dlpack(value, info, self.name)
-                lent.append(tensor)
-            problem = self._problem_of(tensor, info)
-            if problem is not None:
-                raise SnDeployError(
-                    f"input {info.name} {problem[0]}", where=self.name, expected=str(info), mend=problem[1]
-                )
-            tensors[info.name] = tensor.detach()
-        return tensors, lent
-
-    def _problem_of(self, tensor: Any, info: TensorInfo) -> tuple[str, str | None] | None:
-        """What is wrong with a tensor, and how to mend it."""
-        if tensor.device != self.device:
-            return f"is on {tensor.device}", f"move it with .to({str(self.device)!r}), or give arrays to run()"
-        if tensor.dtype != torch_dtype(info.dtype):
-            return f"has dtype {str(tensor.dtype).removeprefix('torch.')}", f"convert it to {info.dtype}"
-        if not info.accepts_shape(tuple(tensor.shape)):
-            return f"has shape {tuple(tensor.shape)}", None
-        if not tensor.is_contiguous():
-            return "isn't contiguous", "give .contiguous()"
-        return None
 
 
 def _check_linear(facts: SessionFacts, handle: Any) -> None:
