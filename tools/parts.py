@@ -106,8 +106,14 @@ class State:
         draft.replace(self._file)
 
 
-def run(command: Sequence[str], place: Place, log: Path) -> tuple[int | None, str]:
-    """Runs a command in the project's root; its exit code, None where its time was up, and what it said."""
+def run(
+    command: Sequence[str], place: Place, log: Path, *, end_with: signal.Signals = signal.SIGTERM
+) -> tuple[int | None, str]:
+    """Runs a command in the project's root; its exit code, None where its time was up, and what it said.
+
+    Args:
+        end_with: what it is ended with first, when its time is up.
+    """
     carried = [str(place.prepared / "site")] if place.prepared is not None else []
     paths = [str(ROOT), *carried, *filter(None, [os.environ.get("PYTHONPATH")])]
     own = {"PYTHONPATH": os.pathsep.join(paths), "SN_PLUGIN_BUILD": str(place.build), "PYTHONUNBUFFERED": "1"}
@@ -132,14 +138,14 @@ def run(command: Sequence[str], place: Place, log: Path) -> tuple[int | None, st
         except subprocess.TimeoutExpired:
             code = None
         finally:
-            _end(process)
+            _end(process, end_with)
         sink.seek(begin)
         return code, sink.read()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], first: signal.Signals) -> None:
     """Ends it and all that it started."""
-    for order in (signal.SIGTERM, signal.SIGKILL):
+    for order in dict.fromkeys((first, signal.SIGTERM, signal.SIGKILL)):
         if process.poll() is not None:
             return
         os.killpg(process.pid, order)
@@ -155,35 +161,50 @@ def last_line(said: str) -> str:
     return next(filter(None, lines), "it said nothing")
 
 
-def pytest_result(code: int | None, place: Place, said: str) -> tuple[str, str]:
-    """Status and reason from pytest's own file."""
+@dataclass(frozen=True)
+class Counts:
+    """What pytest has counted."""
+
+    passed: int
+    bad: int
+    skipped: int
+    why_skipped: str  # the first of them
+
+    def __str__(self) -> str:
+        why = f" ({self.why_skipped})" if self.why_skipped else ""
+        return f"{self.passed} passed, {self.bad} failed, {self.skipped} skipped{why}"
+
+
+def pytest_counts(place: Place) -> Counts | None:
+    """From pytest's own file, which is removed; None where it wrote none."""
     try:
         suites = ElementTree.parse(junit(place)).getroot()
     except (OSError, ElementTree.ParseError):
-        return ("timed out" if code is None else "failed"), last_line(said)
+        return None
     finally:
         junit(place).unlink(missing_ok=True)
     counts = {
         key: sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "failures", "errors", "skipped")
     }
-    bad = counts["failures"] + counts["errors"]
-    passed = counts["tests"] - bad - counts["skipped"]
+    bad, skipped = counts["failures"] + counts["errors"], counts["skipped"]
     reasons = [skip.get("message", "") for skip in suites.iter("skipped")]
-    text = f"{passed} passed, {bad} failed, {counts['skipped']} skipped" + (f" ({reasons[0]})" if reasons else "")
-    if bad or code not in (0, 5):
-        return "failed", text
-    return ("passed" if passed else "left out"), text
+    return Counts(counts["tests"] - bad - skipped, bad, skipped, reasons[0] if reasons else "")
 
 
 def result_of(part: Part, code: int | None, place: Place, said: str) -> tuple[str, str]:
     """Status and reason of a part that has ended."""
-    if code is None and place.seconds < part.limit_s:
-        junit(place).unlink(missing_ok=True)
-        return "unfinished", f"the time for all parts was up {place.seconds:.0f} s into it"
-    if part.is_pytest:
-        return pytest_result(code, place, said)
+    counts = pytest_counts(place) if part.is_pytest else None
     if code is None:
-        return "timed out", f"after {place.seconds:.0f} s; {last_line(said)}"
+        early = place.seconds < part.limit_s
+        reached = f"; {counts or last_line(said)}" if counts or not early else ""
+        if early:
+            return "unfinished", f"the time for all parts was up {place.seconds:.0f} s into it{reached}"
+        return "timed out", f"after {place.seconds:.0f} s{reached}"
+    if counts is not None:
+        status = "failed" if counts.bad or code not in (0, 5) else "passed" if counts.passed else "left out"
+        return status, str(counts)
+    if part.is_pytest:
+        return "failed", last_line(said)
     # Ours give 2 where something that they need isn't there.
     status = {0: "passed", 2: "left out", UNFINISHED: "unfinished"}.get(code, "failed")
     return status, last_line(said) if status != "failed" else f"exit code {code}: {last_line(said)}"
@@ -196,7 +217,9 @@ def take(part: Part, place: Place, state: State) -> Result:
         return Result("left out", reason=missing)
     state.record(part, Result("running"))
     start = time.monotonic()
-    code, said = run(part.command(place), place, place.output / "log.txt")
+    # Of pytest Ctrl-C is the way to have what has failed until then.
+    gently = signal.SIGINT if part.is_pytest else signal.SIGTERM
+    code, said = run(part.command(place), place, place.output / "log.txt", end_with=gently)
     seconds = time.monotonic() - start
     status, reason = result_of(part, code, place, said)
     if status in ("failed", "timed out"):

@@ -181,11 +181,29 @@ def test_without_a_gpu_nothing_else_is_tried(place: Place) -> None:
     assert code == 2
 
 
-def pytest_part(place: Place, body: str) -> Part:
+def pytest_part(place: Place, body: str, limit_s: int = 60) -> Part:
     test = place.output / "test_it.py"
     test.write_text(body)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test), f"--junitxml={junit(place)}"]
-    return Part("tests", "", 60, lambda _: command, is_pytest=True)
+    return Part("tests", "", limit_s, lambda _: command, is_pytest=True)
+
+
+@pytest.mark.parametrize(
+    ("limit_s", "budget", "status", "reason"),
+    [(6, 100, "timed out", "after 6 s; "), (60, 7, "unfinished", "the time for all parts was up ")],
+)
+def test_what_pytest_has_found_until_its_time_is_up(
+    place: Place, limit_s: int, budget: float, status: str, reason: str
+) -> None:
+    body = "import time\ndef test_a(): pass\ndef test_b(): assert False, 'so'\ndef test_c(): time.sleep(60)"
+    facts = replace(FACTS, least_s=0)
+    part = replace(pytest_part(place, body, limit_s), least_s=0)
+    results, _ = taken(place, facts, part, budget=budget)
+    assert results["tests"].status == status
+    assert results["tests"].reason.startswith(reason)
+    assert "1 passed, 1 failed, 0 skipped" in results["tests"].reason
+    assert "AssertionError: so" in (place.output / "log.txt").read_text()
+    assert not junit(place).exists()
 
 
 @pytest.mark.parametrize(
