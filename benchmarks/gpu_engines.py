@@ -35,6 +35,7 @@ import onnx
 import torch
 from gpu_machines import (
     BODY,
+    COMPILED,
     Machine,
     Make,
     Opened,
@@ -64,6 +65,7 @@ GRACE_S = 20  # after the budget, for what was begun within it
 # Guesses of how long a group of measurements takes, until one like it has been timed on this machine.
 SECONDS: Final = {STATIC: 90.0, DYNAMIC: 150.0, SLOW: 180.0}
 SECONDS_OF_DIGITS: Final = 40.0
+SECONDS_TO_COMPILE: Final = 120.0
 
 
 @dataclass(frozen=True, order=True)
@@ -103,27 +105,29 @@ class Group:
 
     def is_like(self, key: str) -> bool:
         """Whether a group with this key takes about as long."""
-        return key.split("/")[::2] == self.key.split("/")[::2]
+        return key.split("/")[:3:2] == self.key.split("/")[:3:2]
 
     @property
     def key(self) -> str:
         """For what is known of its time."""
-        return "/".join((self.net.split()[0], self.precision, self.kind))
+        own = (self.net.split()[0], self.precision, self.kind)
+        # The builder takes three times as long for a batch of 128 as for one of 8.
+        return "/".join((*own, str(self.batches[0])) if self.kind == STATIC else own)
 
 
 def groups(nets: Sequence[str], precisions: Sequence[str], batches: Sequence[int]) -> list[Group]:
-    """All, those that goals are set for first."""
+    """All, those that goals are set for first, and of these what is slow last: it may take the time of all others."""
     found: list[Group] = []
+    larger = [net for net in nets if net != "digits"]
     for precision in precisions:
-        for net in nets:
-            found += [Group(net, precision, STATIC, (batch,)) for batch in batches if net != "digits"]
-            if net != "digits" and SLOW_BATCH in batches:
-                found.append(Group(net, precision, SLOW, (SLOW_BATCH,)))
+        found += [Group(net, precision, STATIC, (batch,)) for net in larger for batch in batches]
         if "digits" in nets:
             found.append(Group("digits", precision, DYNAMIC, tuple(batches)))
+        if SLOW_BATCH in batches:
+            found += [Group(net, precision, SLOW, (SLOW_BATCH,)) for net in larger]
     for precision in precisions:
         found += [Group("digits", precision, STATIC, (batch,)) for batch in batches if "digits" in nets]
-        found += [Group(net, precision, DYNAMIC, tuple(batches)) for net in nets if net != "digits"]
+        found += [Group(net, precision, DYNAMIC, tuple(batches)) for net in larger]
     return found
 
 
@@ -246,19 +250,36 @@ def measure_cell(bench: Bench, group: Group, cell: Cell, engines: Mapping[str, O
     if wrong:
         return {"engines": facts, "failed": "; ".join(f"{form}: {why}" for form, why in wrong.items())}
     makers: dict[str, Make] = {form: lambda engine=engine: engine.timed(x) for form, engine in engines.items()}
-    if group.kind == SLOW:
-        makers |= bench.machine.compiled(module, x, cell.precision)
-    elif group.kind == STATIC:
+    if group.kind == STATIC:
         model = bench.files.model(net, PLUGIN, cell.precision)
         makers |= bench.machine.beside(module, x, cell.precision, model)
     timed, left_out = _made(makers)
     if not timed:
         return {"engines": facts, "left_out": left_out}
+    row = _row_of(bench, facts, timed, left_out)
+    compiled = bench.machine.compiled(module, x, cell.precision) if group.kind == SLOW else {}
+    if not compiled:
+        return row
+    # No clock ends a compiler, so what is there is kept before it begins.
+    ended = {COMPILED: "the time was up before it was compiled"}
+    early = {**row, "left_out": {**left_out, **ended}}
+    bench.keep(cell, {**bench.row(cell), "slow": early})
+    if bench.left_s() < SECONDS_TO_COMPILE:
+        return early
+    more, why_not = _made(compiled)
+    left_out |= why_not
+    return _row_of(bench, facts, {**timed, **more}, left_out) if more else {**row, "left_out": left_out}
+
+
+def _row_of(
+    bench: Bench, facts: Mapping[str, Any], timed: Mapping[str, Timed], left_out: Mapping[str, str]
+) -> dict[str, Any]:
+    """All that can be timed, in turns."""
     times = in_turns(timed, bench.rounds)
     row: dict[str, Any] = {"engines": facts, "us": summary(times)}
     if FLOOR in times:
         row["ratio_to_floor"] = {key: round(float(np.median(own / times[FLOOR])), 4) for key, own in times.items()}
-    return {**row, "left_out": left_out} if left_out else row
+    return {**row, "left_out": dict(left_out)} if left_out else row
 
 
 def _made(makers: Mapping[str, Make]) -> tuple[dict[str, Timed], dict[str, str]]:

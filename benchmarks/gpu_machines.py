@@ -98,6 +98,7 @@ class TensorRtMachine:
             path,
             profiles=[shapes] if shapes else (),
             timing_cache=self._timings,
+            on_note=lambda note: print(f"  {form}: {note}", flush=True),
             on_progress=self._check_time,
             **given,
         )

@@ -6,6 +6,7 @@ import importlib
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -117,6 +118,57 @@ def test_a_rehearsal_of_engines_goes_on_where_it_was_ended(
     assert "2 of 2 don't agree with torch, digits/fp16/dynamic/128 first" in capsys.readouterr().err
     row = json.loads(output.read_text())["nets"]["digits"]["fp16"]["static"]["128"]
     assert "relative L2 to torch is" in row["failed"]
+
+
+def test_goals_come_before_what_is_slow_and_each_batch_has_a_time_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    engines = importlib.import_module("gpu_engines")
+    goals = [group for group in engines.groups(engines.NETS, ["fp16"], engines.BATCHES) if engines.is_goal(group)]
+    assert [(group.net, group.kind, *group.batches) for group in goals] == [
+        *(("resnet50 v1", "static", batch) for batch in (32, 1, 8, 128)),
+        *(("resnet50 v2", "static", batch) for batch in (32, 1, 8, 128)),
+        ("digits", "dynamic", 32, 1, 8, 128),
+        ("resnet50 v1", "slow", 32),
+        ("resnet50 v2", "slow", 32),
+    ]
+    bench = engines.Bench(None, None, rounds=1, deadline=0.0)
+    bench.took(goals[0], 30)
+    assert bench.expected_s(goals[3]) == pytest.approx(39)  # nothing else is known
+    bench.took(goals[3], 100)
+    # Of the other net: as long as the first took at that batch.
+    assert [bench.expected_s(group) for group in goals[4:8]] == pytest.approx([36, 130, 130, 120])
+    assert bench.expected_s(goals[8]) == 40
+    assert bench.expected_s(goals[9]) == 180
+
+
+def test_what_is_timed_before_torch_compiles_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    engines = importlib.import_module("gpu_engines")
+    machine = engines.RehearsalMachine(tmp_path)
+    asked: list[str] = []
+
+    def compiled(*_: object) -> dict[str, object]:
+        def make() -> None:
+            asked.append("compile")
+            raise KeyboardInterrupt  # as if the process were ended
+
+        return {"torch.compile": make}
+
+    machine.compiled = compiled
+    files = engines.Files(tmp_path, tmp_path)
+    group = engines.Group("digits", "fp16", "slow", (8,))
+    for left_s, ends in ((1000, True), (60, False)):
+        output = tmp_path / f"{left_s}.json"
+        bench = engines.Bench(machine, files, 1, time.monotonic() + left_s, {"nets": {}}, output)
+        if ends:
+            with pytest.raises(KeyboardInterrupt):
+                engines.measure_group(bench, group)
+        else:
+            engines.measure_group(bench, group)
+        slow = json.loads(output.read_text())["nets"]["digits"]["fp16"]["static"]["8"]["slow"]
+        assert set(slow["us"]) == {"plugin", "floor", "function body"}
+        assert slow["left_out"] == {"torch.compile": "the time was up before it was compiled"}
+    assert asked == ["compile"]
 
 
 def test_engines_begin_with_the_timings_of_the_same_version_and_gpu(
