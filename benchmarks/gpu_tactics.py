@@ -3,8 +3,12 @@
     python benchmarks/gpu_tactics.py --library build/gpu/cuda/libsn_deploy_cuda.so [--output gpu_tactics.json]
 
 Layers with what follows them (ReLU; the residual and ReLU), from CUDA graphs of 8 launches, in turns, beside copies of
-X to Y; X is mostly not in the cache. `benchmarks/gpu_kernels.py` takes its time, holds each tactic against torch first,
-and has torch beside it: what is to be known of a release comes from there. Without a GPU the exit code is 2.
+X to Y. At most four sets of tensors go round: at batch 32 and 128 mostly more than the cache holds; at batch 1 X is in
+an H200's cache, as it is behind a convolution. `benchmarks/gpu_kernels.py` takes its time, goes round outside the
+cache, holds each tactic against torch first, and has torch beside it: what is to be known of a release comes from
+there.
+
+A tactic that fails is noted, and the rest goes on; the exit code is 1 then. Without a GPU it is 2.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +24,56 @@ import numpy as np
 import torch
 from gpu_kernels import repeated
 from gpu_layers import Layer, OnDevice, resnet50_layers
-from gpu_timing import GpuClock, command_line, in_turns
+from gpu_timing import FAILURES, Clock, GpuClock, Timed, command_line, in_turns, reason_of
 from interleaved import write_results
 
-from sn_deploy.runtime.cuda import CudaKernels
+from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.cuda import WORKSPACE_ALIGNMENT, CudaKernels, Layout
 
 LAUNCHES = 8
 ROUNDS = 3
-CACHE_BYTES = 180e6  # of tensors to go round; an H200's cache is a third of it
+CACHE_BYTES = 180e6  # of tensors to go round, where four sets are as many; an H200's cache is a third of it
 WORKSPACE_BYTES = 64 << 20
+LAYOUTS: Mapping[str, Layout] = {"last": "channels last", "linear": "linear"}
 
 
-def time_layer(kernels: CudaKernels, clock: GpuClock, layer: Layer, batch: int, layout: str) -> dict[str, Any]:
-    """µs of each tactic, of a copy, and the tactic that is chosen where nothing is timed."""
+def time_layer(kernels: CudaKernels, clock: Clock, layer: Layer, batch: int, layout: str) -> dict[str, Any]:
+    """µs of each tactic, of a copy, and the tactic that is chosen where nothing is timed.
+
+    Raises:
+        SnDeployError: nothing runs.
+    """
     sets = int(np.clip(np.ceil(CACHE_BYTES / layer.moved_bytes(batch)), 1, 4))
-    tensors = OnDevice(layer, batch, "cuda", layout="channels last" if layout == "last" else "linear", sets=sets)
-    workspace = torch.empty(WORKSPACE_BYTES, dtype=torch.uint8, device="cuda")
+    tensors = OnDevice(layer, batch, clock.device, layout=LAYOUTS[layout], sets=sets)
+    room = torch.empty(WORKSPACE_BYTES + WORKSPACE_ALIGNMENT, dtype=torch.uint8, device=clock.device)
+    workspace = room[-room.data_ptr() % WORKSPACE_ALIGNMENT :][:WORKSPACE_BYTES]
 
     def stream() -> int:
-        return int(torch.cuda.current_stream().cuda_stream)
+        return int(torch.cuda.current_stream().cuda_stream) if clock.device == "cuda" else 0
 
     calls: dict[str, Callable[[int], object]] = {
         tactic.name: tensors.launcher(kernels, tactic, workspace, stream) for tactic in kernels.tactics(tensors.problem)
     }
     calls["copy"] = lambda index: tensors.y[index % sets].copy_(tensors.x[index % sets])
-    timed = {name: clock.graph(repeated(call, LAUNCHES)) for name, call in calls.items()}
+    timed, failed = graphs(clock, calls)
+    if "copy" in failed or len(timed) < 2:
+        raise SnDeployError(next(iter(failed.values()), "there are no tactics"), where=f"{batch} x {layer.name}")
     times = in_turns(timed, ROUNDS, warmup=1)
     us = {name: round(float(np.median(values)) / LAUNCHES, 2) for name, values in times.items()}
-    return {"copy_us": us.pop("copy"), "us": us, "chosen": kernels.choose(tensors.problem).name}
+    row = {"copy_us": us.pop("copy"), "us": us, "chosen": kernels.choose(tensors.problem).name}
+    return {**row, "failed": failed} if failed else row
+
+
+def graphs(clock: Clock, calls: Mapping[str, Callable[[int], object]]) -> tuple[dict[str, Timed], dict[str, str]]:
+    """A graph of each call's launches, and why the rest can't be captured."""
+    timed: dict[str, Timed] = {}
+    failed: dict[str, str] = {}
+    for name, call in calls.items():
+        try:
+            timed[name] = clock.graph(repeated(call, LAUNCHES))
+        except FAILURES as error:
+            failed[name] = reason_of(error)
+    return timed, failed
 
 
 def totals(layers: dict[Layer, int], rows: dict[str, dict[str, Any]]) -> dict[str, float]:
@@ -67,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--library", type=Path, help="libsn_deploy_cuda.so; the package's own if none is named")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32, 128])
-    parser.add_argument("--layouts", nargs="+", choices=["last", "linear"], default=["last"])
+    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=["last"])
     options = parser.parse_args(arguments)
     if not torch.cuda.is_available():
         print("no GPU: not measured", file=sys.stderr)
@@ -75,11 +101,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kernels, clock = CudaKernels(options.library), GpuClock()
     layers = dict(Counter(resnet50_layers()))
     results: dict[str, Any] = {"command": command_line(sys.argv), "machine": clock.facts(), "layouts": {}}
+    failures = 0
     for layout in options.layouts:
         for batch in options.batches:
             rows = {layer.name: time_layer(kernels, clock, layer, batch, layout) for layer in layers}
             for layer, count in layers.items():
                 row = rows[layer.name]
+                failures += len(row.get("failed", {}))
+                for name, why in row.get("failed", {}).items():
+                    print(f"{layout:6s} batch {batch:3d}  {layer.name}: {name} failed: {why}", flush=True)
                 best = min(row["us"], key=row["us"].get)
                 print(
                     f"{layout:6s} batch {batch:3d}  {count:2d} x {layer.name:28s} copy {row['copy_us']:6.1f}  "
@@ -90,8 +120,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results["layouts"].setdefault(layout, {})[str(batch)] = {"total": total, "layers": rows}
             print(f"{layout:6s} batch {batch:3d}  all layers: {total}", flush=True)
             write_results(results, options.output)
-    return 0
+    if failures:
+        print(f"{failures} tactics failed", file=sys.stderr)
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except SnDeployError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)  # 2 is for what is missing

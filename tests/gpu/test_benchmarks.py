@@ -15,6 +15,8 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.cuda import Tactic
 from tests.gpu.device import library_of
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -56,6 +58,34 @@ def test_a_rehearsal_takes_every_step_and_goes_on_where_it_was_ended(tmp_path: P
     assert run(*arguments, "--budget", "0").returncode == 0
     again = json.loads(output.read_text())
     assert all(again[key] == figures[key] for key in ("large", "tactics", "resnet50"))
+
+
+def test_a_tactic_that_fails_is_noted_and_the_rest_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = library_of("host")
+    if library is None:
+        pytest.skip("the kernels' stand-in on the host was not built (see SN_PLUGIN_BUILD)")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    tactics, layers, timing = map(importlib.import_module, ("gpu_tactics", "gpu_layers", "gpu_timing"))
+    monkeypatch.setattr(tactics, "LAUNCHES", 1)  # the host is slow
+    monkeypatch.setattr(tactics, "ROUNDS", 1)
+    kernels, layer = tactics.CudaKernels(library), layers.Layer(16, 4, 4, "add relu")
+    row = tactics.time_layer(kernels, timing.RehearsalClock(), layer, 2, "last")
+    assert "failed" not in row
+    assert row["chosen"] in row["us"]
+    assert {"one block", "two kernels"} <= set(row["us"])
+    assert min(row["us"].values()) > 0
+
+    launch = kernels.launch
+
+    def one_is_refused(problem: object, addresses: object, tactic: Tactic, **more: int) -> None:
+        if tactic.name == "two kernels":
+            raise SnDeployError("out of order", where="CUDA kernels")
+        launch(problem, addresses, tactic, **more)
+
+    kernels.launch = one_is_refused
+    found = tactics.time_layer(kernels, timing.RehearsalClock(), layer, 2, "last")
+    assert found["failed"] == {"two kernels": "CUDA kernels: out of order"}
+    assert set(found["us"]) == set(row["us"]) - {"two kernels"}
 
 
 @pytest.fixture
