@@ -21,6 +21,7 @@
 #include <thread>
 
 #include "core/blocked.h"
+#include "cpu/half.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -179,7 +180,7 @@ void project(const Wave& wave, std::int64_t i) {
 void centre_on_the_mean(const Wave& wave, std::int64_t i) {
   const Sample sample = wave.sample(i);
   for (std::int64_t channel = 0; channel < wave.problem.channels; ++channel) {
-    sample.mean[channel] = static_cast<double>(wave.tensors.mean_offset[channel]);
+    sample.mean[channel] = static_cast<double>(read_from(wave.tensors.mean_offset + channel));
     sample.m2[channel] = 0.0;
   }
   for (std::int64_t task = 0; task < wave.cut.tasks; ++task) sample.measure[task].store(1, std::memory_order_relaxed);
@@ -320,7 +321,7 @@ Status switch_norm_blocked_with(const Kernels& kernels, const Problem& problem, 
     status = check_weights(weights.mean_in, weights.mean_ln, weights.var_in, weights.var_ln);
   }
   if (status != Status::kOk || problem.batch == 0) return status;
-  status = check_tensors(problem, epilogue, tensors);
+  status = check_tensors(epilogue, tensors);
   if (status != Status::kOk) return status;
   if (workspace == nullptr || workspace_size < blocked_workspace_bytes(problem, block)) return Status::kWorkspace;
   if (reinterpret_cast<std::uintptr_t>(workspace) % sizeof(double) != 0) return Status::kMisaligned;

@@ -28,16 +28,31 @@ SN_HOST_DEVICE float float_of(std::uint32_t bits) {
   return value;
 }
 
+// From any address, and to any: a tensor that ONNX Runtime maps from a file begins wherever its bytes do.
+template <typename T>
+SN_HOST_DEVICE T read_from(const T* address) {
+  T value;
+  std::memcpy(&value, address, sizeof value);
+  return value;
+}
+
+template <typename T>
+SN_HOST_DEVICE void write_to(T* address, T value) {
+  std::memcpy(address, &value, sizeof value);
+}
+
 SN_HOST_DEVICE float to_float(float value) { return value; }
 
 SN_HOST_DEVICE float to_float(Bfloat16 value) { return float_of(static_cast<std::uint32_t>(value.bits) << 16); }
 
-// Rescaling by a power of two turns the half's exponent, subnormal or not, into a float's.
+// Rescaling by a power of two turns the half's exponent into a float's. A subnormal half would be a subnormal float
+// before, which a thread may be told to take for 0 (ONNX Runtime's session.set_denormal_as_zero); it is no such float.
 SN_HOST_DEVICE float to_float(Half value) {
   const std::uint32_t sign = static_cast<std::uint32_t>(value.bits & 0x8000U) << 16;
   const std::uint32_t rest = value.bits & 0x7FFFU;
   if (rest >= 0x7C00U) return float_of(sign | 0x7F800000U | (rest << 13));  // infinity and NaN
-  return float_of(sign | bits_of(float_of(rest << 13) * 0x1p112F));
+  const float magnitude = rest < 0x400U ? static_cast<float>(rest) * 0x1p-24F : float_of(rest << 13) * 0x1p112F;
+  return float_of(sign | bits_of(magnitude));
 }
 
 SN_HOST_DEVICE void from_float(float value, float* out) { *out = value; }

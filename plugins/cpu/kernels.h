@@ -88,8 +88,8 @@ const Kernels& best_kernels();
 // The widest whose vectors fit a block of 8 or 16 channels.
 const Kernels& best_kernels(std::int64_t block);
 
-// What every call is checked for after its problem: null and misaligned tensors.
-Status check_tensors(const Problem& problem, Epilogue epilogue, const Tensors& tensors);
+// What every call is checked for after its problem: tensors that are null.
+Status check_tensors(Epilogue epilogue, const Tensors& tensors);
 
 // `switch_norm` with kernels of the caller's choice: so tests reach every instruction set.
 Status switch_norm_with(const Kernels& kernels, const Problem& problem, const Weights& weights, Epilogue epilogue,

@@ -1,7 +1,7 @@
 // The work of one operator: waves of samples, each in three steps.
 //
 //     measure   moments of every row                     in parallel
-//     project   LN of every sample from its rows         (a two-hundredth of the work of the others, or less)
+//     project   LN of a sample, by whoever measured the last of its rows
 //     apply     constants of every row, and y            in parallel
 //
 // Where no statistic has a weight the first two are left out.
@@ -11,8 +11,11 @@
 #include "cpu/switch_norm.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
+#include <new>
 
+#include "cpu/half.h"
 #include "cpu/kernels.h"
 
 namespace sn_deploy::cpu {
@@ -49,7 +52,7 @@ struct Cut {
 
 // The workspace of a wave, in doubles.
 struct Memory {
-  std::int64_t row_mean, row_m2, unit_mean, unit_m2, layer, total;
+  std::int64_t row_mean, row_m2, unit_mean, unit_m2, layer, measured, total;
 
   explicit Memory(const Cut& cut) {
     const std::int64_t rows = cut.samples_in_wave * cut.rows_per_sample;
@@ -59,9 +62,13 @@ struct Memory {
     unit_mean = row_m2 + rows;
     unit_m2 = unit_mean + units;
     layer = unit_m2 + units;
-    total = layer + 2 * cut.samples_in_wave;
+    measured = layer + 2 * cut.samples_in_wave;
+    total = measured + cut.samples_in_wave;
   }
 };
+
+using Count = std::atomic<std::int64_t>;
+static_assert(sizeof(Count) == sizeof(double) && alignof(Count) == alignof(double) && Count::is_always_lock_free);
 
 struct Wave {
   const Problem& problem;
@@ -74,7 +81,8 @@ struct Wave {
   double* row_m2;  // and the variance, once projected
   double* unit_mean;
   double* unit_m2;
-  double* layer;  // mean and variance of each sample
+  double* layer;    // mean and variance of each sample
+  Count* measured;  // units of each sample
   std::int64_t first_sample = 0;
   std::int64_t samples = 0;
 
@@ -105,7 +113,7 @@ struct Wave {
 
 // --- Measure ------------------------------------------------------------------------------------------------------
 
-void measure(const Wave& wave, std::int64_t begin, std::int64_t end) {
+void measure_units(const Wave& wave, std::int64_t begin, std::int64_t end) {
   const auto moments = wave.kernels.moments[wave.type()];
   if (wave.cut.segments == 1) {
     const void* x = wave.at(wave.tensors.x, wave.offset_of(begin));
@@ -131,19 +139,29 @@ void merge_segments(const Wave& wave, std::int64_t row) {
   wave.row_m2[row] = merged.m2;
 }
 
-void project(const Wave& wave) {
+void project(const Wave& wave, std::int64_t sample) {
   const Problem& problem = wave.problem;
   const std::int64_t rows = wave.cut.rows_per_sample;
   const auto divisor = static_cast<double>(problem.count() - problem.ddof);
-  for (std::int64_t row = 0; row < wave.samples * rows && wave.cut.segments > 1; ++row) merge_segments(wave, row);
-  for (std::int64_t sample = 0; sample < wave.samples; ++sample) {
-    double* mean = wave.row_mean + sample * rows;
-    double* m2 = wave.row_m2 + sample * rows;
-    const auto count = static_cast<double>(wave.cut.row_length);
-    const Statistics<double> ln = problem.has_in ? wave.kernels.layer(mean, m2, rows, divisor)
-                                                 : row_statistics(Moments<double>{count, *mean, *m2}, divisor);
-    wave.layer[2 * sample] = ln.mean;
-    wave.layer[2 * sample + 1] = ln.var;
+  for (std::int64_t row = 0; row < rows && wave.cut.segments > 1; ++row) merge_segments(wave, sample * rows + row);
+  double* mean = wave.row_mean + sample * rows;
+  double* m2 = wave.row_m2 + sample * rows;
+  const auto count = static_cast<double>(wave.cut.row_length);
+  const Statistics<double> ln = problem.has_in ? wave.kernels.layer(mean, m2, rows, divisor)
+                                               : row_statistics(Moments<double>{count, *mean, *m2}, divisor);
+  wave.layer[2 * sample] = ln.mean;
+  wave.layer[2 * sample + 1] = ln.var;
+}
+
+// Of tiny samples it is as much work as the other steps, so it must not wait for one thread.
+void measure(const Wave& wave, std::int64_t begin, std::int64_t end) {
+  measure_units(wave, begin, end);
+  const std::int64_t units = wave.cut.units_of(1);
+  for (std::int64_t sample = begin / units; sample * units < end; ++sample) {
+    const std::int64_t own = std::min(end, (sample + 1) * units) - std::max(begin, sample * units);
+    if (own == units || wave.measured[sample].fetch_add(own, std::memory_order_acq_rel) + own == units) {
+      project(wave, sample);
+    }
   }
 }
 
@@ -151,7 +169,8 @@ void project(const Wave& wave) {
 void centre_on_the_mean(const Wave& wave) {
   const std::int64_t rows = wave.cut.rows_per_sample;
   for (std::int64_t row = 0; row < wave.samples * rows; ++row) {
-    wave.row_mean[row] = wave.problem.has_in ? static_cast<double>(wave.tensors.mean_offset[row % rows]) : 0.0;
+    wave.row_mean[row] =
+        wave.problem.has_in ? static_cast<double>(read_from(wave.tensors.mean_offset + row % rows)) : 0.0;
     wave.row_m2[row] = 0.0;
   }
   std::fill_n(wave.layer, 2 * wave.samples, 0.0);
@@ -239,21 +258,15 @@ bool spread(const Wave& wave, Step step, const Parallel& parallel) {
   return used.run(used.pool, task, &context, static_cast<std::size_t>(tasks));
 }
 
-bool misaligned(const void* pointer, std::int64_t bytes) {
-  return reinterpret_cast<std::uintptr_t>(pointer) % static_cast<std::uintptr_t>(bytes) != 0;
-}
-
 }  // namespace
 
-Status check_tensors(const Problem& problem, Epilogue epilogue, const Tensors& tensors) {
+Status check_tensors(Epilogue epilogue, const Tensors& tensors) {
   const bool adds = epilogue == Epilogue::kAddRelu;
   for (const void* each : {tensors.x, static_cast<const void*>(tensors.y), adds ? tensors.residual : tensors.x}) {
     if (each == nullptr) return Status::kNullPointer;
-    if (misaligned(each, bytes_of(problem.type))) return Status::kMisaligned;
   }
   for (const float* each : {tensors.scale, tensors.bias, tensors.mean_offset, tensors.var_offset}) {
     if (each == nullptr) return Status::kNullPointer;
-    if (misaligned(each, sizeof(float))) return Status::kMisaligned;
   }
   return Status::kOk;
 }
@@ -279,10 +292,10 @@ Status switch_norm_with(const Kernels& kernels, const Problem& problem, const We
     status = check_weights(weights.mean_in, weights.mean_ln, weights.var_in, weights.var_ln);
   }
   if (status != Status::kOk || problem.batch == 0) return status;
-  status = check_tensors(problem, epilogue, tensors);
+  status = check_tensors(epilogue, tensors);
   if (status != Status::kOk) return status;
   if (workspace == nullptr || workspace_size < workspace_bytes(problem)) return Status::kWorkspace;
-  if (misaligned(workspace, sizeof(double))) return Status::kMisaligned;
+  if (reinterpret_cast<std::uintptr_t>(workspace) % sizeof(double) != 0) return Status::kMisaligned;
 
   const Cut cut(problem);
   const Memory memory(cut);
@@ -297,12 +310,13 @@ Status switch_norm_with(const Kernels& kernels, const Problem& problem, const We
             base + memory.row_m2,
             base + memory.unit_mean,
             base + memory.unit_m2,
-            base + memory.layer};
+            base + memory.layer,
+            reinterpret_cast<Count*>(base + memory.measured)};
   for (; wave.first_sample < problem.batch; wave.first_sample += wave.samples) {
     wave.samples = std::min(cut.samples_in_wave, problem.batch - wave.first_sample);
     if (takes_statistics(wave.weights)) {
+      for (std::int64_t sample = 0; sample < wave.samples; ++sample) new (wave.measured + sample) Count(0);
       if (!spread(wave, &measure, parallel)) return Status::kThreads;
-      project(wave);
     } else {
       centre_on_the_mean(wave);
     }

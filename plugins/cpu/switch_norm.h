@@ -16,7 +16,8 @@ struct Weights {
   float mean_in, mean_ln, var_in, var_ln;
 };
 
-// Tensors in row-major order. `y` may be `x`, and may be `residual`; it may overlap neither in any other way.
+// Tensors in row-major order, at any address: no alignment is needed. `y` may be `x`, and may be `residual`; it may
+// overlap neither in any other way.
 struct Tensors {
   const void* x;             // (N, C, HW), of the problem's type
   const float* scale;        // (C), and so are the next three
@@ -37,13 +38,14 @@ struct Parallel {
 // Every task on the calling thread.
 Parallel no_threads();
 
-// Bytes that `switch_norm` needs for a problem that passed `check`. At most a few MB, whatever the problem.
+// Bytes that `switch_norm` needs for a problem that passed `check`. At most a few MB, or what one sample of very many
+// channels needs.
 std::int64_t workspace_bytes(const Problem& problem);
 
 // Computes y. `workspace` is aligned to 8 bytes and not shared by calls at the same time; it needs no initialising.
 //
-// Returns a status of `check` and `check_weights`, or kNullPointer, kMisaligned, kWorkspace, or kThreads; y is whole
-// only with kOk.
+// Returns a status of `check` and `check_weights`, or kNullPointer, kWorkspace, kMisaligned (the workspace), or
+// kThreads; y is whole only with kOk.
 Status switch_norm(const Problem& problem, const Weights& weights, Epilogue epilogue, const Tensors& tensors,
                    void* workspace, std::int64_t workspace_size, const Parallel& parallel);
 

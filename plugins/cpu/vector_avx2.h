@@ -56,7 +56,7 @@ SN_HOST_DEVICE Vector load(const T* x) {
 template <typename T>
 SN_HOST_DEVICE Vector load(const T* x, std::int64_t count) {
   T copy[kWidth] = {};
-  for (std::int64_t i = 0; i < count; ++i) copy[i] = x[i];
+  for (std::int64_t i = 0; i < count; ++i) copy[i] = read_from(x + i);
   return load(copy);
 }
 template <typename T>
@@ -67,7 +67,7 @@ template <typename T>
 SN_HOST_DEVICE void store(Vector value, T* y, std::int64_t count) {
   T copy[kWidth];
   store(value, copy);
-  for (std::int64_t i = 0; i < count; ++i) y[i] = copy[i];
+  for (std::int64_t i = 0; i < count; ++i) write_to(y + i, copy[i]);
 }
 
 SN_HOST_DEVICE __m128 halves(Vector a) { return _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1)); }

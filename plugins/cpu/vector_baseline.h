@@ -57,13 +57,14 @@ SN_HOST_DEVICE Vector load(const float* x) {
 
 template <typename T>
 SN_HOST_DEVICE Vector load(const T* x) {
-  return Vector{to_float(x[0]), to_float(x[1]), to_float(x[2]), to_float(x[3])};
+  return Vector{to_float(read_from(x)), to_float(read_from(x + 1)), to_float(read_from(x + 2)),
+                to_float(read_from(x + 3))};
 }
 
 template <typename T>
 SN_HOST_DEVICE Vector load(const T* x, std::int64_t count) {
   Vector value = zero();
-  for (std::int64_t i = 0; i < count; ++i) value[i] = to_float(x[i]);
+  for (std::int64_t i = 0; i < count; ++i) value[i] = to_float(read_from(x + i));
   return value;
 }
 
@@ -71,7 +72,11 @@ SN_HOST_DEVICE void store(Vector value, float* y) { std::memcpy(y, &value, sizeo
 
 template <typename T>
 SN_HOST_DEVICE void store(Vector value, T* y, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i) from_float(value[i], &y[i]);
+  for (std::int64_t i = 0; i < count; ++i) {
+    T converted;
+    from_float(value[i], &converted);
+    write_to(y + i, converted);
+  }
 }
 
 template <typename T>

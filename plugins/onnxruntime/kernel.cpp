@@ -1,5 +1,6 @@
 #include "onnxruntime/kernel.h"
 
+#include <cinttypes>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -52,6 +53,9 @@ OrtStatus* Kernel::compute(OrtKernelContext* context) const {
   const std::int64_t bytes =
       a.block == 0 ? cpu::workspace_bytes(problem) : cpu::blocked_workspace_bytes(problem, a.block);
   const std::unique_ptr<void, Freed> workspace(std::malloc(static_cast<std::size_t>(bytes)));
+  if (workspace == nullptr && bytes > 0) {
+    return invalid(node_.where(), "out of memory: %" PRId64 " bytes of workspace", bytes);
+  }
   Pool pool{node_.api(), context};
   const cpu::Parallel parallel{&Pool::run, &pool};
   const Epilogue epilogue = node_.epilogue();

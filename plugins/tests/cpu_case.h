@@ -128,6 +128,43 @@ inline Parallel broken() {
 
 enum class Place { kSeparate, kInX, kInResidual };
 
+// A copy that begins one byte past any alignment.
+template <typename T>
+class Shifted {
+ public:
+  explicit Shifted(const std::vector<T>& values) : bytes_(values.size() * sizeof(T) + 64 + 1) {
+    const auto address = reinterpret_cast<std::uintptr_t>(bytes_.data());
+    start_ = bytes_.data() + (64 - address % 64) % 64 + 1;
+    if (!values.empty()) std::memcpy(start_, values.data(), values.size() * sizeof(T));
+    size_ = values.size();
+  }
+  Shifted(const Shifted&) = delete;
+  Shifted& operator=(const Shifted&) = delete;
+
+  T* data() { return reinterpret_cast<T*>(start_); }
+  std::vector<T> values() const {
+    std::vector<T> copy(size_);
+    if (size_ != 0) std::memcpy(copy.data(), start_, size_ * sizeof(T));
+    return copy;
+  }
+
+ private:
+  Bytes bytes_;
+  std::uint8_t* start_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+// Status and Y of `call(tensors)` with every tensor at an odd address; x and residual as they are stored.
+template <typename T, typename CallWith>
+std::vector<T> at_odd_addresses(const Layer& layer, const std::vector<T>& x, const std::vector<T>& residual,
+                                CallWith call) {
+  Shifted<T> shifted_x(x), shifted_residual(residual), y(std::vector<T>(x.size()));
+  Shifted<float> scale(layer.scale), bias(layer.bias), mean(layer.mean_offset), var(layer.var_offset);
+  call(
+      Tensors{shifted_x.data(), scale.data(), bias.data(), mean.data(), var.data(), shifted_residual.data(), y.data()});
+  return y.values();
+}
+
 // Half the spacing of the type's numbers, relative to them.
 inline double roundoff(DataType type) {
   if (type == DataType::kFloat32) return 0x1p-24;

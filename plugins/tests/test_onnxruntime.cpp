@@ -83,6 +83,18 @@ TEST(Node, BadTensorsAreRefusedWithTheLayersName) {
   }
 }
 
+// Sanitizers end the process where malloc gives null.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(__clang__)
+TEST(Node, WithoutMemoryItSaysSo) {
+  Node node("SwitchNorm");
+  node.info.ints["ddof"] = 0;
+  node.context.inputs[kX].extents = {1, std::int64_t{1} << 56, 1};  // nothing reads so far
+  for (std::size_t i = kScale; i <= kVarOffset; ++i) node.context.inputs[i].extents = {std::int64_t{1} << 56};
+  EXPECT_NE(node.run().find("'layer1.sn': out of memory"), std::string::npos);
+  EXPECT_EQ(node.fake.alive, 0);
+}
+#endif
+
 TEST(Node, AMissingInputIsRefused) {
   Node node("SwitchNormAddRelu");
   node.context.inputs.pop_back();
