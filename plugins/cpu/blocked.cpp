@@ -176,10 +176,11 @@ void project(const Wave& wave, std::int64_t i) {
   sample.progress->layer = wave.kernels.layer(sample.mean, sample.m2, wave.problem.channels, divisor);
 }
 
-// What takes the place of statistics that don't count: the sample is measured and projected.
+// What takes the place of statistics that don't count: the sample is measured and projected. The first one's are there
+// for all samples of the wave.
 void centre_on_the_mean(const Wave& wave, std::int64_t i) {
   const Sample sample = wave.sample(i);
-  for (std::int64_t channel = 0; channel < wave.problem.channels; ++channel) {
+  for (std::int64_t channel = 0; channel < wave.problem.channels && i == 0; ++channel) {
     sample.mean[channel] = static_cast<double>(read_from(wave.tensors.mean_offset + channel));
     sample.m2[channel] = 0.0;
   }
@@ -188,7 +189,7 @@ void centre_on_the_mean(const Wave& wave, std::int64_t i) {
 }
 
 void apply(const Wave& wave, std::int64_t i, std::int64_t task) {
-  const Sample sample = wave.sample(i);
+  const Sample sample = wave.sample(takes_statistics(wave.weights) ? i : 0);
   const Cut& cut = wave.cut;
   const auto kernel = wave.blocked.apply[static_cast<int>(wave.epilogue)];
   float centre[kMixed];

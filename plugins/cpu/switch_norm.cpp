@@ -101,8 +101,9 @@ struct Wave {
     return {at(tensors.x, offset), at(tensors.residual, offset), y, rows, length};
   }
   ChannelArrays channels_at(std::int64_t row, std::int64_t channel) const {
-    return {row_mean + row,
-            row_m2 + row,
+    const std::int64_t own = takes_statistics(weights) ? row : row % cut.rows_per_sample;
+    return {row_mean + own,
+            row_m2 + own,
             tensors.scale + channel,
             tensors.bias + channel,
             tensors.mean_offset + channel,
@@ -165,15 +166,13 @@ void measure(const Wave& wave, std::int64_t begin, std::int64_t end) {
   }
 }
 
-// What takes the place of statistics that don't count.
+// What takes the place of statistics that don't count: the same rows for all samples of all waves.
 void centre_on_the_mean(const Wave& wave) {
-  const std::int64_t rows = wave.cut.rows_per_sample;
-  for (std::int64_t row = 0; row < wave.samples * rows; ++row) {
-    wave.row_mean[row] =
-        wave.problem.has_in ? static_cast<double>(read_from(wave.tensors.mean_offset + row % rows)) : 0.0;
+  for (std::int64_t row = 0; row < wave.cut.rows_per_sample; ++row) {
+    wave.row_mean[row] = wave.problem.has_in ? static_cast<double>(read_from(wave.tensors.mean_offset + row)) : 0.0;
     wave.row_m2[row] = 0.0;
   }
-  std::fill_n(wave.layer, 2 * wave.samples, 0.0);
+  std::fill_n(wave.layer, 2 * wave.cut.samples_in_wave, 0.0);
 }
 
 // --- Apply --------------------------------------------------------------------------------------------------------
@@ -312,13 +311,12 @@ Status switch_norm_with(const Kernels& kernels, const Problem& problem, const We
             base + memory.unit_m2,
             base + memory.layer,
             reinterpret_cast<Count*>(base + memory.measured)};
+  if (!takes_statistics(wave.weights)) centre_on_the_mean(wave);
   for (; wave.first_sample < problem.batch; wave.first_sample += wave.samples) {
     wave.samples = std::min(cut.samples_in_wave, problem.batch - wave.first_sample);
     if (takes_statistics(wave.weights)) {
       for (std::int64_t sample = 0; sample < wave.samples; ++sample) new (wave.measured + sample) Count(0);
       if (!spread(wave, &measure, parallel)) return Status::kThreads;
-    } else {
-      centre_on_the_mean(wave);
     }
     if (!spread(wave, &apply, parallel)) return Status::kThreads;
   }
