@@ -19,7 +19,7 @@ from onnx.external_data_helper import load_external_data_for_tensor
 
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.input_file import COPY_AGAIN, read_head
-from sn_deploy.onnx_sizes import check_sizes
+from sn_deploy.onnx_sizes import byte_count, check_sizes
 
 _EXPECTED: Final = "a plain file in its folder, or below"
 
@@ -49,6 +49,9 @@ def read_proto(path: Path, *, data_may_be_missing: bool = False) -> onnx.ModelPr
         raise SnDeployError(
             f"its external data {missing[0]} is missing", where=str(path), mend="copy it beside the file"
         )
+    for tensor in tensors_of(proto):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            _check_bounds(tensor, path)
     return proto
 
 
@@ -113,6 +116,33 @@ def external_files(proto: onnx.ModelProto, path: Path) -> dict[str, Path]:
         if entry.key == "location"
     }
     return {name: _inside(name, path) for name in names}
+
+
+def _check_bounds(tensor: onnx.TensorProto, path: Path) -> None:
+    """Refuses a tensor that has less in its file than its shape and type say, or more; a missing file has none to hold
+    it against.
+    """
+    said = {entry.key: entry.value for entry in tensor.external_data}
+    where = f"weight {tensor.name!r}"
+    try:
+        offset, length = (int(said[key]) if key in said else None for key in ("offset", "length"))
+    except ValueError:
+        raise SnDeployError(f"{where} lies at {said!r:.120}", where=str(path), mend=COPY_AGAIN) from None
+    needed = byte_count(tensor)
+    if "location" not in said or needed is None:
+        what = "lies in no file" if needed is not None else f"is of type {tensor.data_type} and shape {tensor.dims!r}"
+        raise SnDeployError(f"{where} {what}", where=str(path), mend=COPY_AGAIN)
+    if length not in (None, needed):
+        raise SnDeployError(f"{where} has {length} bytes", where=str(path), expected=str(needed), mend=COPY_AGAIN)
+    file = path.parent / said["location"]
+    there = file.stat().st_size if file.is_file() else None
+    if (offset or 0) < 0 or (there is not None and (offset or 0) + needed > there):
+        raise SnDeployError(
+            f"{where} begins at byte {offset or 0} of {said['location']} and has {needed} bytes",
+            where=str(path),
+            expected=f"no more than the file's {there}",
+            mend=COPY_AGAIN,
+        )
 
 
 def load_external_data(tensor: onnx.TensorProto, path: Path) -> None:

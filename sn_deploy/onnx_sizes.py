@@ -6,7 +6,8 @@ trip over or allocate memory for: sizes that lie.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -52,10 +53,29 @@ def check_sizes(proto: onnx.ModelProto, path: Path) -> None:
     Raises:
         SnDeployError: with the tensor's or the node's name.
     """
+    _check_doubles(proto, path)
     _check_graphs([proto.graph], path)
     for function in proto.functions:
         _check_nodes(function.node, path, in_function=True)
         _check_graphs(list(_inner(function.node)), path, in_function=True)
+
+
+def _check_doubles(proto: onnx.ModelProto, path: Path) -> None:
+    """Refuses what is there twice under one name, and not the same: who reads it takes the first or the last."""
+    opsets = (("ai.onnx" if one.domain == "" else one.domain, one) for one in proto.opset_import)
+    _check_once(((domain, one.version) for domain, one in opsets), "opset of", path)
+    functions = (((one.domain, one.name, one.overload), one.SerializeToString()) for one in proto.functions)
+    _check_once(functions, "function", path)
+
+
+def _check_once(named: Iterable[tuple[Hashable, object]], what: str, path: Path) -> None:
+    found: dict[Hashable, object] = {}
+    for name, content in named:
+        if found.setdefault(name, content) != content:
+            shown = "::".join(filter(None, name)) if isinstance(name, tuple) else name
+            raise SnDeployError(
+                f"has the {what} {shown!r} twice, and not the same", where=str(path), expected="one", mend=COPY_AGAIN
+            )
 
 
 def _check_graphs(waiting: list[onnx.GraphProto], path: Path, *, in_function: bool = False) -> None:
@@ -63,6 +83,8 @@ def _check_graphs(waiting: list[onnx.GraphProto], path: Path, *, in_function: bo
         graph = waiting.pop()
         for tensor in graph.initializer:
             _check_tensor(tensor, f"weight {tensor.name!r}", path)
+        if len({tensor.name for tensor in graph.initializer}) < len(graph.initializer):
+            _check_once(((tensor.name, tensor.SerializeToString()) for tensor in graph.initializer), "weight", path)
         for value in (*graph.input, *graph.output, *graph.value_info):
             for dim in value.type.tensor_type.shape.dim:
                 if dim.dim_value < 0:
@@ -88,6 +110,9 @@ def _check_nodes(nodes: Iterable[onnx.NodeProto], path: Path, *, in_function: bo
             raise SnDeployError(
                 f"the value of Constant {node.name!r} is of another type", where=str(path), mend=COPY_AGAIN
             )
+        if len({one.name for one in node.attribute}) < len(node.attribute):
+            attributes = ((one.name, one.SerializeToString()) for one in node.attribute)
+            _check_once(attributes, f"attribute of {node.op_type} {node.name!r}", path)
         for attribute in node.attribute:
             where = f"attribute {attribute.name!r} of {node.op_type} {node.name!r}"
             if attribute.type == _ATTRIBUTE.UNDEFINED:
@@ -116,17 +141,29 @@ def _check_tensor(tensor: onnx.TensorProto, where: str, path: Path) -> None:
         )
 
 
+def byte_count(tensor: onnx.TensorProto) -> int | None:
+    """How many bytes the values take; None where there is no such shape or type, or none that has a size."""
+    kind = tensor.data_type
+    per_byte = 2 if kind in _HALF_BYTES else 4 if kind in _QUARTER_BYTES else 1
+    if kind == _TYPES.STRING or any(size < 0 for size in tensor.dims):
+        return None
+    try:
+        item = int(onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize)
+    except (KeyError, ValueError, TypeError):
+        return None
+    count: int = math.prod(tensor.dims)
+    return -(-count // per_byte) if per_byte > 1 else count * item
+
+
 def _lengths(tensor: onnx.TensorProto, count: int) -> tuple[str, str]:
     """How much data a tensor has, and how much it should have."""
     kind = tensor.data_type
     parts = 2 if kind in _COMPLEX else 1
     per_byte = 2 if kind in _HALF_BYTES else 4 if kind in _QUARTER_BYTES else 1
     if tensor.HasField("raw_data"):
-        try:
-            item = onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize
-        except (KeyError, ValueError, TypeError):
+        bytes_ = byte_count(tensor)
+        if bytes_ is None:
             return f"the type {kind}", "a type of ONNX"
-        bytes_ = -(-count // per_byte) if per_byte > 1 else count * item
         return f"{len(tensor.raw_data)} bytes", f"{bytes_} bytes"
     if kind not in onnx.TensorProto.DataType.values() or kind == _TYPES.UNDEFINED:
         return f"the type {kind}", "a type of ONNX"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -195,3 +196,28 @@ def test_missing_data_is_named_and_inspect_does_without(folder: Path, capsys: py
     assert "its external data weights.bin is missing" in refuse(line_of("fuse", "net.onnx"), capsys)
     cli.main(["inspect", "net.onnx"])
     assert "SN2d" in capsys.readouterr().out
+
+
+# What an entry of a weight's place in its file of 4096 bytes may say, and what it is told.
+WRONG_PLACES = {
+    "offset": {"4096": "begins at byte 4096", "-4": "begins at byte -4", "1" + "0" * 30: "begins at byte 1", "x": "x"},
+    "length": {"4092": "has 4092 bytes", "9" * 30: "bytes (expected 4096)", "": "lies at"},
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG_PLACES.items() for value in values])
+def test_a_place_that_the_file_does_not_have(key: str, value: str, folder: Path) -> None:
+    tensor = external("weights.bin")
+    next(entry for entry in tensor.external_data if entry.key == key).value = value
+    (folder / "weights.bin").write_bytes(bytes(4096))
+    (folder / "net.onnx").write_bytes(model_with(tensor).SerializeToString())
+    with pytest.raises(SnDeployError, match=re.escape(WRONG_PLACES[key][value])):
+        read_proto(folder / "net.onnx")
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "diff"])
+def test_data_that_was_cut_off(command: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "net.onnx").write_bytes(model_with(external("weights.bin")).SerializeToString())
+    (folder / "weights.bin").write_bytes(bytes(4095))
+    line = ["diff", "net.onnx", "net.onnx"] if command == "diff" else line_of(command, "net.onnx")
+    assert "weight 'w' begins at byte 0 of weights.bin and has 4096 bytes" in refuse(line, capsys)

@@ -18,10 +18,11 @@ import onnx
 import onnx_ir as ir
 
 from sn_deploy.errors import SnDeployError, first_line
-from sn_deploy.graph import onnx_process, op
+from sn_deploy.graph import onnx_process
 from sn_deploy.graph.function_body import MAX_OPSET, MIN_OPSET
 from sn_deploy.graph.inference import check_inference, infer_shapes
 from sn_deploy.graph.order import check_order
+from sn_deploy.graph.own_functions import is_ours
 from sn_deploy.input_file import COPY_AGAIN
 from sn_deploy.onnx_file import external_files, read_proto
 from sn_deploy.onnx_sizes import check_sizes
@@ -155,8 +156,10 @@ def _converted(proto: onnx.ModelProto, opset: int, path: Path) -> onnx.ModelProt
 
 
 def _inlined(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
-    """The functions of others in the place of their calls: a layer may be written as several."""
-    functions = [(function.domain, function.name) for function in proto.functions if function.domain != op.DOMAIN]
+    """The functions of others in the place of their calls: a layer may be written as several. Those that only bear the
+    names of ours, too: what they compute has to stay.
+    """
+    functions = [(function.domain, function.name) for function in proto.functions if not is_ours(function)]
     if not functions:
         return proto
     try:

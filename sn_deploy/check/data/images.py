@@ -16,6 +16,9 @@ from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.runtime.tensors import Array
 
 SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+# Pillow's names of what these suffixes stand for. It goes by a file's content, whatever its name, and for some formats
+# runs other programs: Ghostscript, for PostScript.
+_FORMATS: Final = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM")
 _MOST_THREADS: Final = 4
 
 
@@ -84,7 +87,7 @@ class ImageSamples:
 
         path = self._folder / name
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=_FORMATS) as image:
                 return self._transform(image)
         except Exception as error:
             # Pillow raises whatever its decoders stumble over in a damaged file.

@@ -240,3 +240,17 @@ def test_a_transform_says_what_it_does() -> None:
         "channel_order": "rgb",
         "interpolation": "bilinear",
     }
+
+
+def test_a_picture_is_no_program(tmp_path: Path) -> None:
+    # Pillow hands PostScript to Ghostscript, an interpreter, whatever the file is called.
+    save(tmp_path / "a.png", picture())
+    (tmp_path / "b.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n")
+    with pytest.raises(SnDeployError, match=r"b\.png: can't be read as an image: cannot identify"):
+        list(opened(tmp_path))
+
+
+def test_a_picture_may_be_of_another_kind_than_its_suffix(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", picture())
+    (tmp_path / "a.png").rename(tmp_path / "a.jpg")  # ImageNet has such ones
+    assert sum(batch.samples for batch in opened(tmp_path)) == 1
