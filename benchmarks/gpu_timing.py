@@ -19,8 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 Work = Callable[[], object]
 Timed = Callable[[], float]  # does the work once, and gives its time in µs
 
-# Long enough for a graph and two events to be queued behind it, so that no launch shows in what is timed.
-_HEAD_START_CYCLES = 400_000
+# A millisecond: long enough for two events and a graph of some thousand kernels, as torch eager's are, to be queued
+# behind it, so that no launch shows in what is timed.
+_HEAD_START_CYCLES = 2_000_000
 UNFINISHED = 3  # the exit code of a benchmark whose time was up
 # Of a capture: the first runs of a library allocate, and choose kernels.
 _WARM_RUNS = 3
