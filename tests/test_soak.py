@@ -54,6 +54,31 @@ def test_a_report_is_laid_to_whoever_made_the_access(writer: str, reader: str, o
     assert soak_stress.is_ours(report) == ours
 
 
+def test_the_loaders_own_memory_is_its_own() -> None:
+    report = """WARNING: ThreadSanitizer: data race (pid=3884)
+  Write of size 8 at 0x7b8c00494800 by thread T20:
+    #0 free ../../../../src/libsanitizer/tsan/tsan_interceptors_posix.cpp:706 (libtsan.so.2+0x47e82)
+    #1 free ../include/rtld-malloc.h:50 (ld-linux-x86-64.so.2+0x11785)
+    #2 __GI__dl_deallocate_tls ../elf/dl-tls.c:682 (ld-linux-x86-64.so.2+0x11785)
+
+  Previous write of size 8 at 0x7b8c00494800 by thread T2:
+    #0 malloc ../../../../src/libsanitizer/tsan/tsan_interceptors_posix.cpp:647 (libtsan.so.2+0x3ebb8)
+    #1 malloc ../include/rtld-malloc.h:56 (ld-linux-x86-64.so.2+0x10d35)
+    #2 tls_get_addr_tail ../elf/dl-tls.c:961 (ld-linux-x86-64.so.2+0x10d35)
+
+  Thread T2 (tid=5837, finished) created by thread T72 at:
+    #0 pthread_create ../../../../src/libsanitizer/tsan/tsan_interceptors_posix.cpp:1001 (libtsan.so.2+0x5e686)
+    #1 <null> <null> (libonnxruntime.so.1.32.0+0x1411168)
+    #2 work /plugins/onnxruntime/tests/stress.cpp:264 (stress_onnxruntime+0x4418)
+"""
+    assert not soak_stress.is_ours(report)
+    assert soak_stress.is_ours(
+        report.replace("tls_get_addr_tail ../elf/dl-tls.c:961 (ld-linux", "f (libsn_deploy_ort.so").replace(
+            "rtld-malloc.h:56 (ld-linux-x86-64.so.2", "x.h:1 (libc.so.6"
+        )
+    )
+
+
 def test_a_report_that_cant_be_read_is_ours() -> None:
     assert soak_stress.is_ours("WARNING: ThreadSanitizer: something new (pid=1)\n")
 
