@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sn_deploy.check.batch import Batch
 from sn_deploy.check.layers.comparison import LayerComparison
-from sn_deploy.check.limits import Limits, holds, of_parity, parity_value
+from sn_deploy.check.limits import COMPARED, Limits, holds, of_parity, parity_value
 from sn_deploy.check.metrics.metric import Metric, Outputs
 from sn_deploy.check.parity import Differences
 from sn_deploy.check.result import Assertion, BackendInfo, OutputParity, TaskMetric
@@ -83,16 +83,22 @@ class Comparison:
             SnDeployError: a type without a tolerance.
         """
         return {
-            name: [self._output_parity(name, output, difference) for output, difference in differences.items()]
+            name: [
+                self._output_parity(name, output, difference, alone=not _compared(differences.values()))
+                for output, difference in differences.items()
+            ]
             for name, differences in self._differences.items()
         }
 
-    def _output_parity(self, name: str, output: str, difference: Differences) -> OutputParity:
+    def _output_parity(self, name: str, output: str, difference: Differences, *, alone: bool) -> OutputParity:
+        """``alone``: no output of the backend has an element that was compared."""
         figures = difference.parity()
         dtype = difference.dtype or ""
         precisions = (self.backends[one].settings.get("precision") for one in (name, self.reference))
         dtypes = [dtype, self._reference_dtypes[output], *(one for one in precisions if one)]
         tolerance = self.limits.tolerance(output, dtypes)
+        if not figures.elements and (alone or figures.reference_nonfinite or figures.nonfinite):
+            tolerance[COMPARED] = 1.0  # an output without elements shows nothing, nor one that is infinite everywhere
         return OutputParity(
             output=output,
             dtype=dtype,
@@ -157,3 +163,8 @@ class Comparison:
             self.layers.merge(state["layers"])
         self.samples += int(state["samples"])
         self.batches += int(state["batches"])
+
+
+def _compared(differences: Iterable[Differences]) -> bool:
+    """Whether one of them has an element that was compared."""
+    return any(difference.histogram.total for difference in differences)

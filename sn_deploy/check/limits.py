@@ -25,6 +25,9 @@ PARITY_LIMITS: Final = {
     "cosine": True,
     "snr_db": True,
 }
+# Not for the user: an output of which nothing was compared has to have a first element.
+COMPARED: Final = "elements"
+_MINIMA: Final = {**PARITY_LIMITS, COMPARED: True}
 
 
 @dataclass(frozen=True)
@@ -127,15 +130,15 @@ _EXACT: Final = frozenset({"bool", "int8", "int16", "int32", "int64", "uint8", "
 
 
 def parity_value(parity: Any, metric: str) -> float:
-    """The figure of an `OutputParity` or `Parity` that a limit of `PARITY_LIMITS` is about."""
+    """The figure of an `OutputParity` or `Parity` that a limit is about."""
     if metric[1:] in PERCENTS:
         return float(parity.percentiles[metric[1:]])
     return float(getattr(parity, metric))
 
 
 def holds(metric: str, value: float, limit: float) -> bool:
-    """Whether a figure of `PARITY_LIMITS` keeps its limit. NaN doesn't."""
-    return value >= limit if PARITY_LIMITS[metric] else value <= limit
+    """Whether a figure of `PARITY_LIMITS`, or `COMPARED`, keeps its limit. NaN doesn't."""
+    return value >= limit if _MINIMA[metric] else value <= limit
 
 
 def of_parity(backend: str, parity: OutputParity) -> list[Assertion]:
@@ -143,7 +146,7 @@ def of_parity(backend: str, parity: OutputParity) -> list[Assertion]:
     made = []
     for metric, limit in parity.tolerance.items():
         value = parity_value(parity, metric)
-        sign = ">=" if PARITY_LIMITS[metric] else "<="
+        sign = ">=" if _MINIMA[metric] else "<="
         text = f"{backend}: {parity.output}: {metric} {_compared(value, sign, limit)}"
         made.append(Assertion(text, metric, backend, value, limit, holds(metric, value, limit)))
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -14,12 +15,14 @@ from sn_deploy.diff.summary import Array, Summary
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.inference import check_openable
 from sn_deploy.runtime.ort import OrtSession
+from sn_deploy.runtime.stamp import read_stamp
 from sn_deploy.runtime.tensors import TensorInfo
 
 # What a dynamic axis is taken to be: the first of an input, and any other.
 _BATCH: Final = 2
 _EXTENT: Final = 64
 
+_USUAL_INPUT: Final = "give a usual input: --input NAME=FILE.npy"
 _INPUT_OPTION: Final = "give its shape: --input NAME=1x3x224x224"
 
 
@@ -40,8 +43,7 @@ def compare_outputs(
     """
     for one in (before, after):
         check_openable(one.path)
-    # By the function inside the file, as any runtime has it.
-    with OrtSession(before.path, native=False) as first, OrtSession(after.path, native=False) as second:
+    with _open(before.path) as first, _open(after.path) as second:
         inputs = _matched(first.inputs, second.inputs, "inputs", before, after)
         unknown = [name for name in given if name not in {info.name for pair in inputs for info in pair}]
         if unknown:
@@ -52,9 +54,23 @@ def compare_outputs(
         results = [
             _run(session, [pair[place] for pair in inputs], values) for place, session in enumerate((first, second))
         ]
+    if not any(value.size for result in results for value in result.values()):
+        raise SnDeployError("no output has an element for this input, so nothing can be compared", mend=_USUAL_INPUT)
     diffs = tuple(_output_diff(pair, results[0][pair[0].name], results[1][pair[1].name], tolerance) for pair in outputs)
     run_on = {one.name: "×".join(map(str, value.shape)) for (one, _), value in zip(inputs, values, strict=True)}
     return diffs, run_on
+
+
+def _open(path: Path) -> OrtSession:
+    """By the function inside the file, as any runtime has it; what was optimised for a machine has none."""
+    session = OrtSession(path, native=read_stamp(path) is not None)
+    if session.instead is not None:
+        raise SnDeployError(
+            f"isn't for this machine, and {session.instead.name} would run in its place",
+            where=str(path),
+            mend="compare the files with --no-run, or where it was made",
+        )
+    return session
 
 
 def _run(session: OrtSession, infos: Sequence[TensorInfo], values: Sequence[Array]) -> dict[str, Array]:
@@ -117,6 +133,12 @@ def _output_diff(
             f"output {pair[0].name!r} has shape {before.shape} in one and {after.shape} in the other"
         )
     parity = compare(before, after)
+    if before.size and not parity.elements and not parity.nonfinite_mismatch:
+        raise SnDeployError(
+            "is infinite everywhere for this input, in both files, so nothing can be compared",
+            where=f"output {pair[0].name!r}",
+            mend=_USUAL_INPUT,
+        )
     floats = [str(info.dtype) for info in pair if str(info.dtype) in TOLERANCES]
     default = TOLERANCES[coarsest(floats)].rel_l2 if floats else 0.0
     return OutputDiff(

@@ -68,6 +68,12 @@ def prove(source: Path, candidate: Path, inputs: Mapping[str, Array]) -> Proof:
         if session.instead is not None:  # then nothing would be proved
             raise SnDeployError("doesn't run here, where it was made", where=str(candidate), mend="please report this")
         actual = session.run(given)
+    if not any(reference.size for reference in expected.values()):
+        raise SnDeployError(
+            "no output has an element for the input that the graph was tried with, so nothing can be compared",
+            where=str(source),
+            mend="give a usual input: --input NAME=FILE.npy",
+        )
     worst = 0.0
     for name, reference in expected.items():
         worst = max(worst, _checked(name, reference, actual[name], source))

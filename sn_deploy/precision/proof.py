@@ -57,11 +57,11 @@ def compare_files(
 
     Raises:
         CheckFailedError: an output has another shape, isn't finite where the source's is, or is no float and differs.
-        SnDeployError: one of the files doesn't run, or the source's outputs aren't finite.
+        SnDeployError: one of the files doesn't run, or the source's outputs aren't finite, or have no elements.
     """
     differences: dict[str, Differences] = {}
     agreement: dict[str, list[tuple[int, float]]] = {}
-    samples = 0
+    samples = compared = 0
     with OrtSession(source, native=False) as first, OrtSession(candidate, native=False) as second:
         dtypes = {info.name: info.dtype for info in second.inputs}
         for batch in batches:
@@ -70,6 +70,7 @@ def compare_files(
             for name, reference in expected.items():
                 where = f"{candidate.name}, output {name}"
                 _check(reference, actual[name], where)
+                compared += reference.size
                 if np.issubdtype(reference.dtype, np.integer) or reference.dtype == np.bool_:
                     continue
                 difference = differences.setdefault(name, Differences())
@@ -79,6 +80,12 @@ def compare_files(
                     agreement.setdefault(name, []).append((batch.samples, share))
             samples += batch.samples
             on_batch()
+    if not compared:
+        raise SnDeployError(
+            f"no output has an element for any of {samples} samples, so nothing can be compared",
+            where=str(source),
+            mend="give usual samples with --data",
+        )
     shares = {name: sum(n * share for n, share in each) / samples for name, each in agreement.items()}
     return Proof(samples, data or {}, {name: each.parity() for name, each in differences.items()}, shares)
 

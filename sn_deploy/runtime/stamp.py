@@ -27,6 +27,8 @@ _PREFIX: Final = "sn_deploy.optimised."
 _METADATA_PROPS: Final = 14
 _LENGTH_DELIMITED: Final = 2
 
+_LONGEST_NAME: Final = 255  # in bytes, of a file
+
 
 @dataclass(frozen=True)
 class Stamp:
@@ -98,6 +100,8 @@ def stamp_from_metadata(entries: Mapping[str, str], *, where: str) -> Stamp | No
     if not own:
         return None
     try:
+        if not _is_name(own["source"]):
+            raise ValueError(f"source is {own['source']!r:.80}")
         return Stamp(
             own["target"],
             own["onnxruntime"],
@@ -112,6 +116,12 @@ def stamp_from_metadata(entries: Mapping[str, str], *, where: str) -> Stamp | No
             where=where,
             mend="make it anew with: sn-deploy optimise",
         ) from error
+
+
+def _is_name(source: str) -> bool:
+    """Whether a file can have it; what leads to it is left out by `portable_source`."""
+    name = Path(source).name
+    return name not in ("", "..") and "\0" not in name and len(os.fsencode(name)) <= _LONGEST_NAME
 
 
 def misfit(stamp: Stamp, here: Here) -> str | None:

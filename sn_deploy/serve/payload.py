@@ -82,7 +82,14 @@ def read_payload(model: Path, engines: Sequence[str], options: ServeOptions) -> 
         return _of_engines(read_engines(engines, model), interface, facts.precision, model, options)
     files = {MODEL_FILE: model}
     for name in facts.data_sha256:
-        files[str(PurePosixPath(name))] = model.parent / name
+        own = PurePosixPath(name)
+        if own.parts[0] == MODEL_FILE:  # it would lie where the model has to, and be served in its place
+            raise SnDeployError(
+                f"its external data is called {MODEL_FILE}, as the model itself is in a repository",
+                where=str(model),
+                mend="write it anew, with its weights inside: sn-deploy fuse, or onnx.save",
+            )
+        files[str(own)] = model.parent / name
     libraries, notes = _onnx_runtime_libraries(facts.switch_norm_nodes, options)
     return Payload(ONNX_RUNTIME, interface, facts.precision, files, model, libraries, notes, {})
 

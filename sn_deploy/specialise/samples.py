@@ -24,6 +24,9 @@ _MOST_BYTES_KEPT: Final = 2 << 30
 # nearer to a border than these.
 SAFETY: Final = 2.0
 
+# Sums of squares below it have lost digits, or all of them: float64 ends at 5e-324.
+_SMALLEST_SQUARES: Final = 1e-290
+
 
 @dataclass(frozen=True)
 class Error:
@@ -98,6 +101,12 @@ class Yardstick:
             classes.add(batch, expected, actual)
         if not sums:
             raise SnDeployError("has no floating-point output to compare", where="the file")
+        if not any(one.elements for one in sums.values()):
+            raise SnDeployError(
+                "no floating-point output has an element on these samples, so nothing can be compared",
+                where="the file",
+                mend="give usual samples with --data",
+            )
         worst = max(sums.values(), key=lambda one: one.rel_l2)
         return Error(self.samples, worst.rel_l2, max(one.bound for one in sums.values()), *classes.figures())
 
@@ -124,6 +133,8 @@ class _Sums:
     """Squares of an output and of its error, sample by sample."""
 
     def __init__(self) -> None:
+        self.elements = 0
+        self._differ = False
         self._squares: list[np.ndarray] = []
         self._errors: list[np.ndarray] = []
 
@@ -132,6 +143,8 @@ class _Sums:
         expected = reference.astype(np.float64).reshape(rows, -1)
         with np.errstate(invalid="ignore"):
             difference = actual.astype(np.float64).reshape(rows, -1) - expected
+        self.elements += expected.size
+        self._differ |= bool(difference.any())
         self._squares.append((expected**2).sum(axis=1))
         self._errors.append((difference**2).sum(axis=1))
 
@@ -147,6 +160,8 @@ class _Sums:
 
     def _ratio(self, error: float) -> float:
         total = float(np.concatenate(self._squares).sum())
+        if self._differ and total < _SMALLEST_SQUARES and error < _SMALLEST_SQUARES:
+            return math.nan  # they are too small to have squares
         return math.sqrt(error / total) if total > 0 else (0.0 if error == 0 else math.inf)
 
 

@@ -215,3 +215,10 @@ def test_parity_has_the_fields_of_the_document() -> None:
 
     names = {field.name for field in fields(OutputParity)}
     assert names == {field.name for field in fields(Parity)} | {"output", "dtype", "shape", "tolerance", "passed"}
+
+
+def test_numbers_too_small_for_squares_are_no_agreement() -> None:
+    small = np.full((2, 3), 1e-200)
+    assert compare(small, small).rel_l2 == 0
+    assert math.isnan(compare(small, 2 * small).rel_l2)
+    assert compare(small + 1, 2 * small + 1).rel_l2 == 0

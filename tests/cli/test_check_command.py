@@ -10,6 +10,8 @@ from typing import Any
 
 import jsonschema
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
 
 from sn_deploy.check.document import json_schema
@@ -402,3 +404,19 @@ def test_an_optimised_file_is_run_as_it_is_or_not_at_all(
     monkeypatch.setattr("sn_deploy.runtime.ort.block_size", lambda: None)
     assert check("net.onnx", "fast.onnx") == 2
     assert "fast.onnx: isn't for this machine, and net.onnx would run in its place" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("nothing", ["infinite", "empty"])
+def test_outputs_of_which_nothing_is_compared_fail(
+    nothing: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    infinite = """x = Mul (x0, factor)  y = Mul (x, x)  z0 = Mul (y, big)  z = Mul (z0, big)"""
+    empty = """y = Mul (x0, factor)  nine = Constant <value_ints = [9]> ()  z = Slice (y, nine, nine, one)"""
+    for name, factor in (("a", 1e3), ("b", 7e5)):
+        text = f"""<ir_version: 8, opset_import: ["": 17]> g (float[n, 8] x0) => (float[n, m] z)
+            <float factor = {{{factor}}}, float big = {{3e38}}, int64[1] one = {{1}}>
+            {{ {infinite if nothing == "infinite" else empty} }}"""
+        onnx.save(onnx.parser.parse_model(text), f"{name}.onnx")
+    assert check("a.onnx", "b.onnx", "--json", "check.json") == 1
+    assert "z: elements 0 >= 1" in capsys.readouterr().err
+    assert document()["parity"]["ort-b"][0]["tolerance"]["elements"] == 1

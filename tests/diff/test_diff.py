@@ -10,8 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sn_deploy.diff import FileDiff, diff
-from sn_deploy.errors import SnDeployError
+from sn_deploy.errors import SnDeployError, SnDeployWarning
 from sn_deploy.fuse import fuse
+from sn_deploy.runtime.stamp import Stamp, sha256_of
 from tests.fuse.test_files import net
 
 
@@ -116,3 +117,75 @@ def test_values_that_are_not_finite_are_a_difference(tmp_path: Path) -> None:
 def test_a_file_that_cannot_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SnDeployError, match="ONNX Runtime can't load it"):
         compared(tmp_path, model(), model(op="NoSuchOp"))
+
+
+def test_a_file_whose_stand_in_would_run_is_not_compared(tmp_path: Path) -> None:
+    # It says that it is the other one, optimised elsewhere: OrtSession then runs that one.
+    onnx.save(model(), tmp_path / "a.onnx")
+    other = model(weight=-7)
+    stamp = Stamp("ort-cpu", "0.1", 8, "another", "a.onnx", sha256_of(tmp_path / "a.onnx"))
+    helper.set_model_props(other, stamp.as_metadata())
+    onnx.save(other, tmp_path / "b.onnx")
+    with (
+        pytest.warns(SnDeployWarning, match="runs instead"),
+        pytest.raises(SnDeployError, match=r"a\.onnx would run in its place"),
+    ):
+        diff(tmp_path / "a.onnx", tmp_path / "b.onnx")
+
+
+@pytest.mark.parametrize("source", ["", ".", "..", "a/..", "n" * 300, "a\0b"])
+def test_a_stand_in_that_has_no_name(source: str, tmp_path: Path) -> None:
+    onnx.save(model(), tmp_path / "a.onnx")
+    other = model()
+    helper.set_model_props(other, Stamp("ort-cpu", "0.1", 8, "another", source, "0" * 64).as_metadata())
+    onnx.save(other, tmp_path / "b.onnx")
+    with pytest.raises(SnDeployError, match="its metadata says that it is optimised, but not for what"):
+        diff(tmp_path / "a.onnx", tmp_path / "b.onnx")
+
+
+def scaled(factor: float, op: str, power: str) -> onnx.ModelProto:
+    """y = op(x · factor · power) in float64."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["wide"], to=TensorProto.DOUBLE),
+        helper.make_node("Mul", ["wide", "factor"], ["z"]),
+        helper.make_node("Mul", ["z", "power"], ["product"]),
+        helper.make_node(op, ["product"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.DOUBLE, None)],
+        [
+            numpy_helper.from_array(np.array(value), name)
+            for name, value in (("factor", factor), ("power", float(power)))
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_what_is_infinite_everywhere_is_not_the_same(tmp_path: Path) -> None:
+    before, after = (scaled(factor, "Reciprocal", "0") for factor in (1.0, 5.0))
+    for net_ in (before, after):
+        net_.graph.node.append(helper.make_node("Abs", ["y"], ["positive"]))
+        net_.graph.output[0].name = "positive"
+    with pytest.raises(SnDeployError, match="infinite everywhere"):
+        compared(tmp_path, before, after)
+
+
+def test_what_has_no_elements_is_not_the_same(tmp_path: Path) -> None:
+    nets = [model(), model(weight=3)]
+    for net_ in nets:
+        net_.graph.node[0].output[0] = "z"
+        net_.graph.initializer.extend(
+            numpy_helper.from_array(np.array([value], np.int64), name) for name, value in (("start", 9), ("end", 9))
+        )
+        net_.graph.node.append(helper.make_node("Slice", ["z", "start", "end"], ["y"]))
+        net_.graph.output[0].type.tensor_type.ClearField("shape")
+    with pytest.raises(SnDeployError, match="no output has an element"):
+        compared(tmp_path, *nets)
+
+
+def test_numbers_too_small_for_squares_differ(tmp_path: Path) -> None:
+    assert compared(tmp_path, scaled(1.0, "Identity", "1e-200"), scaled(2.0, "Identity", "1e-200")).different
+    assert not compared(tmp_path, scaled(1.0, "Identity", "1e-200"), scaled(1.0, "Identity", "1e-200")).different

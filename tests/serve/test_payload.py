@@ -1,0 +1,37 @@
+"""The files of a version: what is proved is what is served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sn_deploy.errors import SnDeployError
+from sn_deploy.serve.options import ServeOptions
+from sn_deploy.serve.payload import read_payload
+from tests.test_external_data import external, model_with
+
+
+def net(location: str) -> bytes:
+    made = model_with(external(location))
+    output = made.graph.output[0].type.tensor_type
+    for size in (1, 4, 16, 16):
+        output.shape.dim.add(dim_value=size)
+    content: bytes = made.SerializeToString()
+    return content
+
+
+@pytest.mark.parametrize("location", ["model.onnx", "./model.onnx"])
+def test_data_that_would_lie_where_the_model_has_to(location: str, tmp_path: Path) -> None:
+    # Another network, which would be served in the place of the one that is looked at and tried.
+    (tmp_path / "model.onnx").write_bytes(bytes(4096))
+    (tmp_path / "net.onnx").write_bytes(net(location))
+    with pytest.raises(SnDeployError, match="as the model itself is in a repository"):
+        read_payload(tmp_path / "net.onnx", [], ServeOptions("net"))
+
+
+def test_other_data_is_served_with_it(tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").write_bytes(bytes(4096))
+    (tmp_path / "net.onnx").write_bytes(net("weights.bin"))
+    files = read_payload(tmp_path / "net.onnx", [], ServeOptions("net")).files
+    assert files == {"model.onnx": tmp_path / "net.onnx", "weights.bin": tmp_path / "weights.bin"}
