@@ -1,4 +1,4 @@
-// float16 and bfloat16 as bits, one at a time: for instruction sets that can't convert vectors of them, and for tests.
+// float16 and bfloat16 as bits, one at a time: what the conversions of vectors are held against.
 #pragma once
 
 #include <cstdint>

@@ -25,6 +25,8 @@ namespace sn_deploy::cpu::baseline {
 
 using Vector = float __attribute__((vector_size(16)));
 using Mask = std::int32_t __attribute__((vector_size(16)));
+using Bits = std::uint32_t __attribute__((vector_size(16)));
+using HalfBits = std::uint16_t __attribute__((vector_size(8)));
 constexpr int kWidth = 4;
 
 SN_HOST_DEVICE Vector zero() { return Vector{0, 0, 0, 0}; }
@@ -49,6 +51,41 @@ SN_HOST_DEVICE Vector first(Vector a, std::int64_t count) {
   return reinterpret_cast<Vector>(reinterpret_cast<Mask>(a) & kept);
 }
 
+// Four at a time what half.h does to one; every pattern is below 2^31, so signed comparisons do.
+SN_HOST_DEVICE Vector from_bits(Bits bits, Half) {
+  const Bits rest = bits & 0x7FFFU;
+  const auto size = reinterpret_cast<Mask>(rest);
+  const auto subnormal = reinterpret_cast<Bits>(__builtin_convertvector(size, Vector) * 0x1p-24F);
+  const Bits normal = (rest << 13) + (112U << 23);
+  const Bits special = (rest << 13) | 0x7F800000U;  // infinity and NaN
+  const Bits magnitude = size < 0x400 ? subnormal : (size < 0x7C00 ? normal : special);
+  return reinterpret_cast<Vector>(((bits & 0x8000U) << 16) | magnitude);
+}
+
+SN_HOST_DEVICE Vector from_bits(Bits bits, Bfloat16) { return reinterpret_cast<Vector>(bits << 16); }
+
+SN_HOST_DEVICE Bits to_bits(Vector value, Half) {
+  const auto bits = reinterpret_cast<Bits>(value);
+  const Bits magnitude = bits & 0x7FFFFFFFU;
+  const auto size = reinterpret_cast<Mask>(magnitude);
+  const Vector half = broadcast(0.5F);
+  const Bits subnormal = reinterpret_cast<Bits>(reinterpret_cast<Vector>(magnitude) + half) - bits_of(0.5F);
+  const Bits normal = (magnitude - 0x38000000U + 0xFFFU + ((magnitude >> 13) & 1U)) >> 13;
+  const Bits infinity = Bits{} + 0x7C00U;
+  const Bits nan = ((magnitude >> 13) & 0x3FFU) | 0x7E00U;
+  const Bits finite = size < 0x38800000 ? subnormal : normal;
+  const Bits rounded = size < 0x477FF000 ? finite : (size <= 0x7F800000 ? infinity : nan);
+  return ((bits >> 16) & 0x8000U) | rounded;
+}
+
+SN_HOST_DEVICE Bits to_bits(Vector value, Bfloat16) {
+  const auto bits = reinterpret_cast<Bits>(value);
+  const auto size = reinterpret_cast<Mask>(bits & 0x7FFFFFFFU);
+  const Bits rounded = bits + 0x7FFFU + ((bits >> 16) & 1U);
+  const Bits quiet = bits | 0x400000U;
+  return (size > 0x7F800000 ? quiet : rounded) >> 16;
+}
+
 SN_HOST_DEVICE Vector load(const float* x) {
   Vector value;
   std::memcpy(&value, x, sizeof value);
@@ -57,31 +94,31 @@ SN_HOST_DEVICE Vector load(const float* x) {
 
 template <typename T>
 SN_HOST_DEVICE Vector load(const T* x) {
-  return Vector{to_float(read_from(x)), to_float(read_from(x + 1)), to_float(read_from(x + 2)),
-                to_float(read_from(x + 3))};
+  HalfBits bits;
+  std::memcpy(&bits, x, sizeof bits);
+  return from_bits(__builtin_convertvector(bits, Bits), T{});
 }
 
 template <typename T>
 SN_HOST_DEVICE Vector load(const T* x, std::int64_t count) {
-  Vector value = zero();
-  for (std::int64_t i = 0; i < count; ++i) value[i] = to_float(read_from(x + i));
-  return value;
+  T copy[kWidth] = {};
+  for (std::int64_t i = 0; i < count; ++i) copy[i] = read_from(x + i);
+  return load(copy);
 }
 
 SN_HOST_DEVICE void store(Vector value, float* y) { std::memcpy(y, &value, sizeof value); }
 
 template <typename T>
-SN_HOST_DEVICE void store(Vector value, T* y, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i) {
-    T converted;
-    from_float(value[i], &converted);
-    write_to(y + i, converted);
-  }
+SN_HOST_DEVICE void store(Vector value, T* y) {
+  const auto bits = __builtin_convertvector(to_bits(value, T{}), HalfBits);
+  std::memcpy(y, &bits, sizeof bits);
 }
 
 template <typename T>
-SN_HOST_DEVICE void store(Vector value, T* y) {
-  store(value, y, kWidth);
+SN_HOST_DEVICE void store(Vector value, T* y, std::int64_t count) {
+  T copy[kWidth];
+  store(value, copy);
+  for (std::int64_t i = 0; i < count; ++i) write_to(y + i, copy[i]);
 }
 
 SN_HOST_DEVICE void sums(Vector a, Vector b, Vector c, Vector d, float* out) {
