@@ -48,26 +48,50 @@ SN_HOST_DEVICE Vector load(const float* x, std::int64_t count) { return _mm256_m
 SN_HOST_DEVICE void store(Vector value, float* y) { _mm256_storeu_ps(y, value); }
 SN_HOST_DEVICE void store(Vector value, float* y, std::int64_t count) { _mm256_maskstore_ps(y, lanes(count), value); }
 
-// AVX2 has no masks for 16 bits: the end of a row goes through a copy.
 template <typename T>
 SN_HOST_DEVICE Vector load(const T* x) {
   return from_bits(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)), T{});
 }
 template <typename T>
-SN_HOST_DEVICE Vector load(const T* x, std::int64_t count) {
-  T copy[kWidth] = {};
-  for (std::int64_t i = 0; i < count; ++i) copy[i] = read_from(x + i);
-  return load(copy);
-}
-template <typename T>
 SN_HOST_DEVICE void store(Vector value, T* y) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(y), to_bits(value, T{}));
 }
+
+// AVX2 has no masks for 16 bits: the end of a row goes in pieces of 8, 4 and 2 bytes. (Through memory, a wide load
+// would wait for the narrow stores before it.)
+template <typename T>
+SN_HOST_DEVICE std::uint64_t load_below_four(const T* x, std::int64_t count) {
+  std::uint32_t pair = 0;
+  std::uint16_t last = 0;
+  if (count & 2) std::memcpy(&pair, x, sizeof pair);
+  if (count & 1) std::memcpy(&last, x + (count & 2), sizeof last);
+  return pair | static_cast<std::uint64_t>(last) << (8 * sizeof last * static_cast<unsigned>(count & 2));
+}
+template <typename T>
+SN_HOST_DEVICE Vector load(const T* x, std::int64_t count) {
+  if (count >= kWidth) return load(x);
+  std::uint64_t four = 0;
+  if (count & 4) std::memcpy(&four, x, sizeof four);
+  const auto rest = static_cast<std::int64_t>(load_below_four(x + (count & 4), count & 3));
+  const auto first = static_cast<std::int64_t>(four);
+  return from_bits(count & 4 ? _mm_set_epi64x(rest, first) : _mm_cvtsi64_si128(rest), T{});
+}
 template <typename T>
 SN_HOST_DEVICE void store(Vector value, T* y, std::int64_t count) {
-  T copy[kWidth];
-  store(value, copy);
-  for (std::int64_t i = 0; i < count; ++i) write_to(y + i, copy[i]);
+  if (count >= kWidth) return store(value, y);
+  __m128i bits = to_bits(value, T{});
+  if (count & 4) {
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(y), bits);
+    bits = _mm_unpackhi_epi64(bits, bits);
+    y += 4;
+  }
+  auto rest = static_cast<std::uint64_t>(_mm_cvtsi128_si64(bits));
+  if (count & 2) {
+    std::memcpy(y, &rest, 4);
+    rest >>= 32;
+    y += 2;
+  }
+  if (count & 1) std::memcpy(y, &rest, 2);
 }
 
 SN_HOST_DEVICE __m128 halves(Vector a) { return _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1)); }

@@ -77,6 +77,19 @@ TEST_P(OnCpu, EveryTypeAndEpilogueAgreesWithTheReference) {
   }
 }
 
+// Each end that a row can have behind its last whole vector; the sanitizers see what is touched beyond it.
+TEST_P(OnCpu, EveryLengthOfARowAgreesWithTheReference) {
+  for (std::int64_t length = 1; length <= 40; ++length) {
+    for (const DataType type : kEveryType) {
+      for (const Problem& problem : {Problem{1, 5, length, true, 0, type}, Problem{2, length, 1, false, 0, type}}) {
+        const Case made = make_case(problem, 0.5);
+        EXPECT_LE(error(made, Epilogue::kAddRelu, run(*GetParam(), made, Epilogue::kAddRelu)), 1.0)
+            << length << " type " << static_cast<int>(type) << (problem.has_in ? "" : " of rank 2");
+      }
+    }
+  }
+}
+
 TEST_P(OnCpu, ALargeMeanKeepsItsDigits) {
   for (const double mean : {1000.0, -1000.0}) {
     for (const std::int64_t spatial : {49, 196, 3136, 20000}) {
