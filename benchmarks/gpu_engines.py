@@ -183,11 +183,11 @@ class Bench:
         write_results(self.results, self.output)
 
     def state(self, group: Group) -> str:
-        """measured, open, or tried: it failed or was left out."""
+        """measured, open, or tried: it failed or was left out, or the engine or its floor was."""
         rows = [self.row(cell) for cell in group.cells]
         if group.kind == SLOW:
             rows = [row.get("slow", {}) for row in rows]
-        if all("us" in row for row in rows):
+        if all({PLUGIN, FLOOR} <= set(row.get("us", {})) for row in rows):
             return "measured"
         return "tried" if all(row for row in rows) else "open"
 
@@ -500,9 +500,19 @@ def _verdict(bench: Bench, wanted: Sequence[Group]) -> int:
     if "measured" not in states:
         print("nothing could be measured", file=sys.stderr)
         return 1
-    left = states.count("tried")
-    print(f"{states.count('measured')} of {len(states)} groups measured" + (f", {left} left out" if left else ""))
+    left = [group for group, state in zip(wanted, states, strict=True) if state == "tried"]
+    why = f", {len(left)} left out, {_why_left_out(bench, left[0])}" if left else ""
+    print(f"{states.count('measured')} of {len(states)} groups measured{why}")
     return 0
+
+
+def _why_left_out(bench: Bench, group: Group) -> str:
+    for cell in group.cells:
+        row = bench.row(cell)
+        for form, why in (row.get("slow", {}) if group.kind == SLOW else row).get("left_out", {}).items():
+            if form in ("all", *FORMS):
+                return f"{'/'.join(cell.path)} first: {form}: {why}"
+    return group.key
 
 
 def _tensorrt_version(rehearsal: bool) -> str | None:

@@ -171,6 +171,28 @@ def test_goals_come_before_what_is_slow_and_each_batch_has_a_time_of_its_own(mon
     assert bench.expected_s(goals[9]) == 180
 
 
+def test_an_engine_that_cannot_be_built_is_named_and_tried_again(
+    rehearse: Callable[..., int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = importlib.import_module("gpu_engines").RehearsalMachine
+    opened = machine.open
+
+    def refuse(self: object, model: Path, form: str, shapes: object) -> object:
+        if form == "plugin" and shapes:
+            raise SnDeployError("no room", where="the builder")
+        return opened(self, model, form, shapes)
+
+    with monkeypatch.context() as own:
+        own.setattr(machine, "open", refuse)
+        assert rehearse("--precisions", "fp16") == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == "1 of 2 groups measured, 1 left out, digits/fp16/dynamic/128 first: plugin: the builder: no room"
+    row = json.loads((tmp_path / "figures.json").read_text())["nets"]["digits"]["fp16"]["dynamic"]["128"]
+    assert "floor" in row["us"]
+    assert rehearse("--precisions", "fp16") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "2 of 2 groups measured"
+
+
 def test_what_is_timed_before_torch_compiles_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     engines = importlib.import_module("gpu_engines")

@@ -128,7 +128,7 @@ def test_an_engine_that_cannot_be_built_costs_its_own_row(files: Files, tmp_path
     row = own.row(Cell("digits", "fp16", STATIC, 1))
     assert set(row["us"]) == {"floor"}
     assert "nowhere.so: can't be read" in row["left_out"]["plugin"]
-    assert own.state(Group("digits", "fp16", STATIC, (1,))) == "measured"
+    assert own.state(Group("digits", "fp16", STATIC, (1,))) == "tried"
 
 
 def test_a_build_is_ended_when_the_time_is_up(files: Files, tmp_path: Path) -> None:
