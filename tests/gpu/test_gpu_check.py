@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -198,7 +199,12 @@ def test_what_pytest_has_found_until_its_time_is_up(
     body = "import time\ndef test_a(): pass\ndef test_b(): assert False, 'so'\ndef test_c(): time.sleep(60)"
     facts = replace(FACTS, least_s=0)
     part = replace(pytest_part(place, body, limit_s), least_s=0)
-    results, _ = taken(place, facts, part, budget=budget)
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a shell
+    try:
+        results, _ = taken(place, facts, part, budget=budget)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, usual)
     assert results["tests"].status == status
     assert results["tests"].reason.startswith(reason)
     assert "1 passed, 1 failed, 0 skipped" in results["tests"].reason
