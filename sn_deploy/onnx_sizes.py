@@ -83,8 +83,11 @@ def _check_graphs(waiting: list[onnx.GraphProto], path: Path, *, in_function: bo
         graph = waiting.pop()
         for tensor in graph.initializer:
             _check_tensor(tensor, f"weight {tensor.name!r}", path)
-        if len({tensor.name for tensor in graph.initializer}) < len(graph.initializer):
-            _check_once(((tensor.name, tensor.SerializeToString()) for tensor in graph.initializer), "weight", path)
+        weights = [(one.name, one) for one in graph.initializer] + [
+            (one.values.name, one) for one in graph.sparse_initializer
+        ]
+        if len(dict(weights)) < len(weights):
+            _check_once(((name, one.SerializeToString()) for name, one in weights), "weight", path)
         for value in (*graph.input, *graph.output, *graph.value_info):
             for dim in value.type.tensor_type.shape.dim:
                 if dim.dim_value < 0:

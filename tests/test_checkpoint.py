@@ -368,3 +368,36 @@ def test_torchscript_is_refused_and_its_mend_works(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "script.pt")
     run_mend(error.value)
     assert sorted(read_checkpoint(tmp_path / "script-weights.pth")) == ["bias", "weight"]
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"": 5},
+        {"features.1": "text"},
+        {"features.1": {"version": "text"}},
+        {"features.1": {"version": [1]}},
+        {5: {"version": 2}, b"x": 1},
+        {"features.0": {"assign_to_params_buffers": True}},
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_what_a_file_says_of_versions_is_no_danger(
+    metadata: dict[object, object], prefix: str, save: Callable[..., Path]
+) -> None:
+    state = OrderedDict(
+        (prefix + name, tensor.half() if tensor.is_floating_point() else tensor) for name, tensor in STATE.items()
+    )
+    state._metadata = OrderedDict(
+        (prefix + name if isinstance(name, str) else name, says) for name, says in metadata.items()
+    )
+    net = Net()
+    load_into(net, save(state))
+    assert net.features[0].weight.dtype is torch.float32
+    assert torch.equal(net.fc.weight, SOURCE.fc.weight.half().float())
+
+
+def test_complex_numbers_do_not_lose_half_of_what_they_are(save: Callable[..., Path]) -> None:
+    path = save({**STATE, "fc.bias": STATE["fc.bias"].to(torch.complex64)})
+    with pytest.raises(SnDeployError, match=r"fc\.bias is complex"):
+        load_into(Net(), path)

@@ -64,3 +64,13 @@ def test_read_where_they_are_the_same(double: Callable[..., None], tmp_path: Pat
     double(net, same=True)
     onnx.save(net, tmp_path / "net.onnx")
     read_model(tmp_path / "net.onnx")
+
+
+def test_a_weight_that_is_dense_and_sparse(tmp_path: Path) -> None:
+    net = plain()
+    sparse = net.graph.sparse_initializer.add(dims=[4])
+    sparse.values.CopyFrom(numpy_helper.from_array(np.ones(1, np.float32), "scale"))
+    sparse.indices.CopyFrom(numpy_helper.from_array(np.zeros(1, np.int64)))
+    onnx.save(net, tmp_path / "net.onnx")
+    with pytest.raises(SnDeployError, match="'scale' twice"):
+        read_model(tmp_path / "net.onnx")

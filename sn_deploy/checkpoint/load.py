@@ -82,8 +82,8 @@ def load_into(
         strict: refuse names that only one of the two has.
 
     Raises:
-        SnDeployError: what `read_checkpoint` raises; a shape that differs, whether strict or not; with ``strict``,
-            names that are missing or unexpected (the others have been copied then).
+        SnDeployError: what `read_checkpoint` raises; a shape that differs, or complex numbers, whether strict or
+            not; with ``strict``, names that are missing or unexpected (the others have been copied then).
     """
     own = model.state_dict()
     state = select(read_file(Path(path)), where=str(path), key=key, match=own.keys())
@@ -111,6 +111,8 @@ def _check_shapes(own: Mapping[str, torch.Tensor], state: StateDict, where: str)
             raise SnDeployError(
                 f"the model's {name} is on the meta device and can't take values", mend="build the model on the CPU"
             )
+        if tensor.is_complex() and not target.is_complex():
+            raise SnDeployError(f"{name} is complex", where=where, expected=f"{target.dtype}, as in the model")
         if tensor.shape != target.shape and not (target.ndim == 0 and tensor.shape == (1,)):
             wrong.append(f"{name} is {tuple(tensor.shape)} in the checkpoint and {tuple(target.shape)} in the model")
     if wrong:

@@ -70,10 +70,25 @@ def _walk(
     tensors = {name: value for name, value in tree.items() if isinstance(value, torch.Tensor)}
     if tensors:
         metadata = getattr(tree, "_metadata", None)
-        versions = dict(metadata) if isinstance(metadata, Mapping) else {}
+        versions = _versions(metadata) if isinstance(metadata, Mapping) else {}
         yield StateDict(".".join(path), tensors, versions, path=path, names={name: name for name in tensors})
     for name, value in tree.items():
         yield from _walk(value, (*path, name), above | {id(tree)}, visits, where)
+
+
+def _versions(metadata: Mapping[object, object]) -> dict[str, object]:
+    """What ``load_state_dict`` may be told of modules: it believes anything, and lets a file take the place of a
+    parameter, in the file's own type, if that asks for it.
+    """
+    found: dict[str, object] = {}
+    for module, says in metadata.items():
+        if isinstance(module, str) and isinstance(says, Mapping):
+            found[module] = {
+                key: value
+                for key, value in says.items()
+                if key != "assign_to_params_buffers" and (key != "version" or isinstance(value, int))
+            }
+    return found
 
 
 def select(

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import click
-from rich.console import Console
 
 import sn_deploy
+from sn_deploy.cli.console import Console
 from sn_deploy.cli.streams import discard_output, prepare_streams
 from sn_deploy.errors import SnDeployError, SnDeployWarning, first_line
 

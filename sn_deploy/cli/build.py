@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.progress import TaskID, TextColumn, TimeElapsedColumn
 
+from sn_deploy.cli.console import Console
 from sn_deploy.cli.log import print_log
 from sn_deploy.cli.progress import progress_bar
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.calibrate_options import DATA, HOW, OUTPUT, PARTS, way_from_options
 from sn_deploy.cli.check_options import IMAGES, add_options
 from sn_deploy.cli.check_output import command_text, console_for
+from sn_deploy.cli.console import Console
 from sn_deploy.cli.json_output import write_json
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
 from sn_deploy.cli.progress import progress_bar

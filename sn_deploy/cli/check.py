@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-from rich.console import Console
 from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
 from sn_deploy.atomic import check_writable
@@ -29,6 +28,7 @@ from sn_deploy.cli.check_options import (
     limits_from_options,
 )
 from sn_deploy.cli.check_output import check_outputs, command_text, console_for, raise_where_failed, write_result
+from sn_deploy.cli.console import Console
 from sn_deploy.cli.engine_options import access_from_options
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
 from sn_deploy.cli.progress import progress_bar

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
-from rich.console import Console
 
 from sn_deploy.atomic import check_writable
+from sn_deploy.cli.console import Console
 from sn_deploy.errors import CheckFailedError
 
 if TYPE_CHECKING:

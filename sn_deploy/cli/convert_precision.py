@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.check_options import add_options
+from sn_deploy.cli.console import Console
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.sample_options import SAMPLES, samples_from_options
 from sn_deploy.cli.summary import Summary, opsets, sizes

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from sn_deploy.check.metrics.classification import accuracy, top1_agreement
 from sn_deploy.check.parity import Parity, compare
 from sn_deploy.check.tolerances import TOLERANCES
+from sn_deploy.cli.console import Console
 from sn_deploy.runtime.tensors import Array
 
 if TYPE_CHECKING:

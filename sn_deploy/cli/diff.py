@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from sn_deploy.atomic import check_writable
+from sn_deploy.cli.console import Console
 from sn_deploy.cli.json_output import write_json
 from sn_deploy.cli.values import parse_input
 from sn_deploy.errors import SnDeployError

@@ -7,10 +7,10 @@ import json
 import sys
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sn_deploy.cli.console import Console
 from sn_deploy.doctor.diagnose import diagnose
 from sn_deploy.doctor.finding import Finding
 from sn_deploy.errors import CheckFailedError

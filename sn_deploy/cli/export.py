@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
+from sn_deploy.cli.console import Console
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
 from sn_deploy.cli.specialise import draft_beside
 from sn_deploy.cli.specialise import print_report as print_specialised

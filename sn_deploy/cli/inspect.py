@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from sn_deploy.atomic import check_writable
+from sn_deploy.cli.console import Console
 from sn_deploy.cli.engine_options import access_from_options, engine_options, given_engine_options
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.engine_file import is_engine_name

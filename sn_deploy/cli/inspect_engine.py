@@ -6,8 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
+from sn_deploy.cli.console import Console
 from sn_deploy.cli.json_output import write_json
 from sn_deploy.engine.inspect import Inspection, inspect_engine, inspect_sidecar
 from sn_deploy.engine.profiles import text

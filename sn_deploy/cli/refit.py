@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
+from sn_deploy.cli.console import Console
 from sn_deploy.cli.engine_options import engine_options
 from sn_deploy.cli.log import print_log
 

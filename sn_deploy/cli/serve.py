@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
+from sn_deploy.cli.console import Console
 from sn_deploy.cli.summary import Summary
 from sn_deploy.cli.values import parse_input
 from sn_deploy.errors import SnDeployError

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
 from rich.table import Table
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.check_options import DATA, add_options
+from sn_deploy.cli.console import Console
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.summary import Summary
 from sn_deploy.cli.values import parse_input

@@ -6,8 +6,9 @@ from collections.abc import Collection
 from itertools import islice
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
+
+from sn_deploy.cli.console import Console
 
 
 class Summary:

@@ -21,7 +21,7 @@ from sn_deploy.fuse.report import FusedLayer, FuseReport
 from sn_deploy.fuse.tidy import tidy
 from sn_deploy.graph.epilogue import fuse_epilogues
 from sn_deploy.graph.inference import infer_shapes
-from sn_deploy.graph.layers import count_nodes, switch_norm_nodes, write_functions
+from sn_deploy.graph.layers import check_nodes, count_nodes, switch_norm_nodes, write_functions
 from sn_deploy.graph.own_functions import check_functions
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
 
@@ -77,6 +77,7 @@ def _fuse(
     # A layer that nothing needs would be replaced and then be gone.
     common_passes.RemoveUnusedNodesPass()(model)
     present = len(switch_norm_nodes(model))
+    check_nodes(model, str(source))
     check_functions(model, str(source))
     found = find(model)
     _check_found(found, present, source, strict)

@@ -33,6 +33,11 @@ MOST_AXES: Final = 1 << 24
 # Nodes, those of a function counted wherever it is called.
 MOST_NODES: Final = 1 << 21
 
+# Of these, what functions may make of a file: ONNX Runtime takes minutes for 2^17 (1.5 s for 2^14), which twenty
+# functions of two nodes each are. What a file holds itself, or calls some times, is its own business.
+MOST_CALLED: Final = 1 << 14
+MOST_TIMES: Final = 16
+
 # Functions that call functions: inference goes into each other by recursion.
 DEEPEST: Final = 64
 
@@ -76,7 +81,8 @@ class InferenceSize:
         self.unbounded: set[ir.Node] = set()
         self._functions = model.functions
         self._counts: dict[ir.OperatorIdentifier, int] = {}
-        if self._count(model.graph.all_nodes(), 0) > MOST_NODES:
+        nodes = self._count(model.graph.all_nodes(), 0)
+        if nodes > MOST_NODES or (nodes > MOST_CALLED and nodes > MOST_TIMES * _held(model)):
             raise EndlessError("nodes")
         self._scope = _Scope(model.opset_imports)
         self._ranks: dict[ir.Value, int] = {}
@@ -208,6 +214,12 @@ class InferenceSize:
 
     def _length(self, value: ir.Value) -> int:
         return max(self._scope.lengths.get(value.name or "", 0), declared_length(value))
+
+
+def _held(model: ir.Model) -> int:
+    """Nodes that the file holds."""
+    in_functions = sum(1 for function in model.functions.values() for _ in function.all_nodes())
+    return in_functions + sum(1 for _ in model.graph.all_nodes())
 
 
 @dataclasses.dataclass

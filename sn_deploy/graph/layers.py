@@ -23,6 +23,23 @@ def switch_norm_nodes(model: ir.Model) -> list[ir.Node]:
     return [node for node in model.graph.all_nodes() if node.domain == op.DOMAIN and node.op_type in op.OP_TYPES]
 
 
+def check_nodes(model: ir.Model, where: str) -> None:
+    """Refuses nodes of our operators without what the operators read or make.
+
+    Raises:
+        SnDeployError: with the first such node.
+    """
+    for node in switch_norm_nodes(model):
+        wanted = op.input_names(node.op_type)
+        if len(node.inputs) != len(wanted) or None in node.inputs or len(node.outputs) != 1 or not node.outputs[0].name:
+            raise SnDeployError(
+                f"has {sum(value is not None for value in node.inputs)} inputs and {len(node.outputs)} outputs",
+                where=f"{where}, node {node.name}",
+                expected=f"{node.op_type} of {', '.join(wanted)}, with one output",
+                mend="export it again",
+            )
+
+
 def folded_from_node(node: ir.Node, name: str) -> FoldedSwitchNorm:
     """The meaning of a node of our operators, or of their blocked forms.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
+import mmap
 import os
 import tempfile
 from pathlib import Path
@@ -103,11 +105,33 @@ def _check(model: onnx.ModelProto | Path, target: Path) -> None:
 
 
 def _remove_stale_data(target: Path, keep: Path | None) -> None:
-    """Data files of earlier exports to the same path, which nothing refers to any more."""
+    """Data files of earlier exports to the same path, which no model beside it refers to any more."""
     for stale in target.parent.glob(f"{glob.escape(target.name)}.*.data"):
         digest = stale.name[len(target.name) + 1 : -len(".data")]
-        if stale != keep and len(digest) == 16 and set(digest) <= set("0123456789abcdef"):
-            stale.unlink(missing_ok=True)
+        ours = len(digest) == 16 and set(digest) <= set("0123456789abcdef")
+        if stale != keep and ours and stale.is_file() and not _is_named(stale, target):
+            with contextlib.suppress(OSError):  # the model itself is written by now
+                stale.unlink()
+
+
+def _is_named(data: Path, target: Path) -> bool:
+    """Whether another model in the folder names this file: one that was renamed, or copied, keeps its data.
+
+    The name is looked for in all of the file; what can't be read may name it.
+    """
+    name = os.fsencode(data.name)
+    for other in target.parent.glob("*.onnx"):
+        if other == target or not other.is_file():
+            continue
+        try:
+            with other.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                if content.find(name) >= 0:
+                    return True
+        except ValueError:
+            continue  # an empty file, which can't be mapped
+        except OSError:
+            return True
+    return False
 
 
 def _hash(path: Path) -> str:

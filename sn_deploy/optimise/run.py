@@ -17,7 +17,7 @@ from sn_deploy.atomic import check_writable
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.epilogue import fuse_epilogues
 from sn_deploy.graph.inference import check_openable, infer_shapes
-from sn_deploy.graph.layers import count_nodes
+from sn_deploy.graph.layers import check_nodes, count_nodes
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
 from sn_deploy.input_file import read_head
 from sn_deploy.onnx_file import read_model
@@ -229,6 +229,7 @@ def _load(source: Path) -> ir.Model:
 
     def read() -> ir.Model:
         model = read_model(source)
+        check_nodes(model, str(source))
         infer_shapes(model, str(source))
         return model
 

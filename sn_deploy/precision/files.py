@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.errors import SnDeployError
+from sn_deploy.graph.layers import check_nodes
 from sn_deploy.input_file import read_head
 from sn_deploy.onnx_file import read_model
 from sn_deploy.runtime.stamp import read_stamp
@@ -36,11 +37,12 @@ def load_model(source: Path) -> ir.Model:
     """The model of an ONNX file; weights outside it are read when they are needed.
 
     Raises:
-        SnDeployError: it is no valid ONNX file, or imports no standard operators.
+        SnDeployError: it is no valid ONNX file, imports no standard operators, or has an SN layer without its inputs.
     """
     model = read_model(source)
     if "" not in model.opset_imports:
         raise SnDeployError("imports no standard operators", where=str(source), expected="an ONNX model of a network")
+    check_nodes(model, str(source))
     return model
 
 

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.inference import check_openable, infer_shapes
-from sn_deploy.graph.layers import switch_norm_nodes
+from sn_deploy.graph.layers import check_nodes, switch_norm_nodes
 from sn_deploy.graph.order import check_order
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, weight_bytes
 from sn_deploy.input_file import read_head
@@ -42,6 +42,7 @@ def load(path: Path) -> ir.Model:
             expected="a file written by `sn-deploy export` without --inline, or by `sn-deploy fuse`",
             mend="find the layers of other files with: sn-deploy fuse",
         )
+    check_nodes(model, str(path))
     infer_shapes(model, str(path))
     check_openable(path)
     return model

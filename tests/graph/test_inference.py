@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sn_deploy.errors import SnDeployError
-from sn_deploy.graph.inference import infer_shapes
+from sn_deploy.graph.inference import check_openable, infer_shapes
 from sn_deploy.graph.inference_size import InferenceSize
 from sn_deploy.inspection.onnx_file import layers_from_onnx
 from sn_deploy.specialise.load import load
@@ -262,3 +262,25 @@ def test_places_that_are_no_whole_numbers(kind: str) -> None:
             helper.make_node(kind, inputs, ["y"], **({} if kind == "Slice" else {"keepdims": 0})),
         ]
         inferred(nodes, {"x": (2, 3)})
+
+
+def test_functions_that_double_each_other_are_not_given_to_onnx_runtime(tmp_path: Path) -> None:
+    # 17 functions of two calls each are 2^17 nodes, which ONNX Runtime takes minutes for.
+    def net(count: int) -> onnx.ModelProto:
+        opsets = [helper.make_opsetid("", 18), helper.make_opsetid("theirs", 1)]
+        functions = []
+        for index in range(count):
+            domain, inner = ("theirs", f"F{index - 1}") if index else ("", "Relu")
+            body = [helper.make_node(inner, [x], [y], domain=domain) for x, y in (("x", "t"), ("t", "y"))]
+            functions.append(helper.make_function("theirs", f"F{index}", ["x"], ["y"], body, opsets))
+        value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xy"]
+        graph = helper.make_graph(
+            [helper.make_node(f"F{count - 1}", ["x"], ["y"], domain="theirs")], "g", value[:1], value[1:]
+        )
+        return helper.make_model(graph, functions=functions, opset_imports=opsets, ir_version=10)
+
+    onnx.save(net(17), tmp_path / "many.onnx")
+    with pytest.raises(SnDeployError, match=r"many\.onnx: its nodes have no end"):
+        check_openable(tmp_path / "many.onnx")
+    onnx.save(net(8), tmp_path / "some.onnx")
+    check_openable(tmp_path / "some.onnx")

@@ -75,6 +75,26 @@ def test_shapes_that_disagree_are_found(tmp_path: Path) -> None:
         save(stale, tmp_path / "m.onnx")
 
 
+@pytest.mark.parametrize("external", [False, True])
+def test_a_renamed_model_keeps_its_data(external: bool, tmp_path: Path) -> None:
+    # The file names its data, so only the file itself can be renamed.
+    data = save(model(0.5), tmp_path / "m.onnx", external_data=True)
+    assert data is not None
+    (tmp_path / "m.onnx").rename(tmp_path / "renamed.onnx")
+    (tmp_path / "empty.onnx").touch()
+    save(model(0.25), tmp_path / "m.onnx", external_data=external)
+    assert data.is_file()
+    (tmp_path / "renamed.onnx").unlink()
+    save(model(0.25), tmp_path / "m.onnx", external_data=external)
+    assert not data.is_file()
+
+
+def test_a_folder_of_such_a_name_stays(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx.0123456789abcdef.data").mkdir()
+    save(model(), tmp_path / "m.onnx")
+    assert names(tmp_path) == {"m.onnx", "m.onnx.0123456789abcdef.data"}
+
+
 def test_the_limit_leaves_room_for_the_graph() -> None:
     assert weight_bytes(model()) == 40_000
     assert EXTERNAL_DATA_FROM_BYTES < 2**31 - 100_000_000

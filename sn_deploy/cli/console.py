@@ -1,0 +1,40 @@
+"""rich's console, for text from strangers' files: a terminal obeys control characters, whoever wrote them.
+
+A name in a file could otherwise clear the screen, write another verdict, or set the clipboard.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import rich.console
+from rich.console import ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+# Control characters but tab and end of line, the separators of lines that some terminals take, and marks that turn the
+# direction of what follows.
+_OBEYED: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+class Console(rich.console.Console):
+    """Prints control characters as Python writes them: ``\\x1b``."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """See rich. Most texts come by here, before it is known how wide a table gets."""
+        return super().render_str(shown(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """See rich. All that is printed comes by here; what moves the cursor is rich's own, and marked as such."""
+        for segment in super().render(renderable, options):
+            if segment.control or _OBEYED.search(segment.text) is None:
+                yield segment
+            else:
+                yield Segment(shown(segment.text), segment.style)
+
+
+def shown(text: str) -> str:
+    """The text without characters that a terminal obeys."""
+    return _OBEYED.sub(lambda found: ascii(found.group())[1:-1], text)
