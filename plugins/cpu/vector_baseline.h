@@ -26,7 +26,6 @@ namespace sn_deploy::cpu::baseline {
 using Vector = float __attribute__((vector_size(16)));
 using Mask = std::int32_t __attribute__((vector_size(16)));
 using Bits = std::uint32_t __attribute__((vector_size(16)));
-using HalfBits = std::uint16_t __attribute__((vector_size(8)));
 constexpr int kWidth = 4;
 
 SN_HOST_DEVICE Vector zero() { return Vector{0, 0, 0, 0}; }
@@ -55,7 +54,8 @@ SN_HOST_DEVICE Vector first(Vector a, std::int64_t count) {
 SN_HOST_DEVICE Vector from_bits(Bits bits, Half) {
   const Bits rest = bits & 0x7FFFU;
   const auto size = reinterpret_cast<Mask>(rest);
-  const auto subnormal = reinterpret_cast<Bits>(__builtin_convertvector(size, Vector) * 0x1p-24F);
+  // 0.5 is 2^23 of the smallest subnormal: these bits at its end are a number of them on top of it.
+  const auto subnormal = reinterpret_cast<Bits>(reinterpret_cast<Vector>(rest | bits_of(0.5F)) - broadcast(0.5F));
   const Bits normal = (rest << 13) + (112U << 23);
   const Bits special = (rest << 13) | 0x7F800000U;  // infinity and NaN
   const Bits magnitude = size < 0x400 ? subnormal : (size < 0x7C00 ? normal : special);
@@ -94,9 +94,9 @@ SN_HOST_DEVICE Vector load(const float* x) {
 
 template <typename T>
 SN_HOST_DEVICE Vector load(const T* x) {
-  HalfBits bits;
-  std::memcpy(&bits, x, sizeof bits);
-  return from_bits(__builtin_convertvector(bits, Bits), T{});
+  std::uint16_t bits[kWidth];
+  std::memcpy(bits, x, sizeof bits);
+  return from_bits(Bits{bits[0], bits[1], bits[2], bits[3]}, T{});
 }
 
 template <typename T>
@@ -110,8 +110,10 @@ SN_HOST_DEVICE void store(Vector value, float* y) { std::memcpy(y, &value, sizeo
 
 template <typename T>
 SN_HOST_DEVICE void store(Vector value, T* y) {
-  const auto bits = __builtin_convertvector(to_bits(value, T{}), HalfBits);
-  std::memcpy(y, &bits, sizeof bits);
+  const Bits wide = to_bits(value, T{});
+  const std::uint16_t bits[kWidth] = {static_cast<std::uint16_t>(wide[0]), static_cast<std::uint16_t>(wide[1]),
+                                      static_cast<std::uint16_t>(wide[2]), static_cast<std::uint16_t>(wide[3])};
+  std::memcpy(y, bits, sizeof bits);
 }
 
 template <typename T>
