@@ -68,7 +68,7 @@ struct Memory {
 };
 
 using Count = std::atomic<std::int64_t>;
-static_assert(sizeof(Count) == sizeof(double) && alignof(Count) == alignof(double) && Count::is_always_lock_free);
+static_assert(sizeof(Count) == 8 && alignof(Count) <= 8 && Count::is_always_lock_free);
 
 struct Wave {
   const Problem& problem;
