@@ -42,6 +42,10 @@ _VALUES: Final[dict[str, int]] = {
     },
 }
 _GRAPHS: Final = frozenset({_ATTRIBUTE.GRAPH, _ATTRIBUTE.GRAPHS})
+# What NumPy's arrays end at, sizes of 0 left out.
+_MOST_AXES: Final = 32  # 64 from NumPy 2 on
+_MOST_NUMBERS: Final = 1 << 59
+
 _COMPLEX: Final = frozenset({_TYPES.COMPLEX64, _TYPES.COMPLEX128})
 
 
@@ -131,9 +135,11 @@ def _check_nodes(nodes: Iterable[onnx.NodeProto], path: Path, *, in_function: bo
 def _check_tensor(tensor: onnx.TensorProto, where: str, path: Path) -> None:
     if any(size < 0 for size in tensor.dims):
         raise SnDeployError(f"{where} has the shape {list(tensor.dims)}", where=str(path), mend=COPY_AGAIN)
-    count = 1
-    for size in tensor.dims:
-        count *= size
+    if len(tensor.dims) > _MOST_AXES or math.prod(filter(None, tensor.dims)) >= _MOST_NUMBERS:
+        raise SnDeployError(
+            f"{where} has the shape {list(tensor.dims)!s:.80}, which no array has", where=str(path), mend=COPY_AGAIN
+        )
+    count = math.prod(tensor.dims)
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return
     found, expected = _lengths(tensor, count)

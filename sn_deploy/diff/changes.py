@@ -20,7 +20,7 @@ class WeightChange:
 
     Attributes:
         what: ``values``, or the shapes and types where these differ.
-        max_abs, rel_l2: of the difference; None where the shapes differ.
+        max_abs, rel_l2: of the difference; None where the shapes differ, and of text.
     """
 
     what: str

@@ -10,7 +10,7 @@ import numpy as np
 
 from sn_deploy.diff.changes import Change, FileDiff, OutputDiff, WeightChange, WeightsDiff
 from sn_deploy.diff.run import OtherInterfaceError, compare_outputs
-from sn_deploy.diff.summary import Array, Summary, Weight, summarise
+from sn_deploy.diff.summary import Array, Summary, Weight, content_of, summarise
 
 
 def diff(
@@ -119,9 +119,12 @@ def _weight_change(before: Weight, after: Weight) -> WeightChange | None:
     what = "values" if before.kind == after.kind else f"{before.kind} → {after.kind}"
     if old.shape != new.shape:
         return WeightChange(what, None, None)
-    if before.kind == after.kind and old.tobytes() == new.tobytes():
+    if before.kind == after.kind and content_of(old) == content_of(new):
         return None
-    old, new = old.astype(np.float64), new.astype(np.float64)
+    if object in (old.dtype, new.dtype):
+        return WeightChange(what, None, None)
+    wide = np.complex128 if np.iscomplexobj(old) or np.iscomplexobj(new) else np.float64
+    old, new = old.astype(wide), new.astype(wide)
     size = float(np.linalg.norm(old))
     gap = float(np.linalg.norm(new - old))
     return WeightChange(what, float(np.abs(new - old).max(initial=0.0)), gap / size if size else float(gap > 0))

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from sn_deploy.check.data.size import check_size
 from sn_deploy.check.parity import compare
 from sn_deploy.check.tolerances import TOLERANCES, coarsest
 from sn_deploy.diff.changes import OutputDiff
@@ -120,6 +121,7 @@ def _shape(first: TensorInfo, second: TensorInfo, symbols: dict[str, int]) -> tu
 
 def _random(info: TensorInfo, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
     """Standard normal; 0 and 1 for integers and booleans, which any embedding takes."""
+    check_size(shape, info.name)
     if info.dtype == np.bool_ or np.issubdtype(info.dtype, np.integer):
         return generator.integers(0, 2, shape).astype(info.dtype)
     return generator.standard_normal(shape, dtype=np.float32)

@@ -39,14 +39,21 @@ class Weight:
         return int(np.prod(self.tensor.dims, dtype=np.int64)) * each
 
     def values(self) -> Array:
-        """The tensor itself."""
+        """The tensor itself; text as bytes, which need be no characters."""
+        if self.tensor.data_type == onnx.TensorProto.STRING:
+            return np.array(list(self.tensor.string_data), dtype=object).reshape(tuple(self.tensor.dims))
         return np.asarray(numpy_helper.to_array(self.tensor, base_dir=str(self.folder)))
 
     def digest(self) -> bytes:
         """A hash of shape, type and values."""
         found = hashlib.blake2b(self.kind.encode(), digest_size=16)
-        found.update(np.ascontiguousarray(self.values()).tobytes())
+        found.update(content_of(self.values()))
         return found.digest()
+
+
+def content_of(values: Array) -> bytes:
+    """Bytes that are the same where the values are."""
+    return repr(values.tolist()).encode() if values.dtype == object else np.ascontiguousarray(values).tobytes()
 
 
 @dataclass(frozen=True)

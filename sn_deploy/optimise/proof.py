@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from sn_deploy.check.data.size import check_size
 from sn_deploy.check.parity import compare
 from sn_deploy.check.tolerances import TOLERANCES
 from sn_deploy.errors import CheckFailedError, SnDeployError
@@ -146,6 +147,7 @@ def _random(info: TensorInfo, sizes: dict[str, int], generator: np.random.Genera
         guess = _BATCH if axis == 0 else _EXTENT
         # A name stands for one size, wherever it is.
         shape.append(size if isinstance(size, int) else guess if size is None else sizes.setdefault(size, guess))
+    check_size(shape, info.name)
     if np.issubdtype(info.dtype, np.floating) or not np.issubdtype(info.dtype, np.integer):
         normal: np.ndarray[Any, Any] = generator.standard_normal(shape, dtype=np.float32)
         return normal.astype(info.dtype) if info.dtype != np.bool_ else normal > 0

@@ -6,6 +6,7 @@ import ctypes
 import functools
 import importlib
 import os
+import shlex
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -307,7 +308,7 @@ def _instead(
     source = portable_source(path, stamp, why)
     warnings.warn(
         f"{path}: made for {stamp.made_for()}, but {why}: {source.name} runs instead; make it anew with: "
-        f"sn-deploy optimise {source.name} --for {stamp.target}",
+        f"{shlex.join(['sn-deploy', 'optimise', source.name, '--for', stamp.target])}",
         SnDeployWarning,
         stacklevel=3,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -157,7 +158,7 @@ def portable_source(path: Path | None, stamp: Stamp, why: str) -> Path:
     raise SnDeployError(
         f"it was made for {stamp.made_for()}, but {why}; and {problem}",
         where="the model in memory" if path is None else str(path),
-        mend=f"make it anew here: sn-deploy optimise {name} --for {stamp.target} -o {output}",
+        mend=f"make it anew here: {shlex.join(['sn-deploy', 'optimise', name, '--for', stamp.target, '-o', output])}",
     )
 
 

@@ -9,10 +9,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from sn_deploy.check.data.size import check_size
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import Array, TensorInfo
 
 DEFAULT_SAMPLES: Final = 64
+_MOST_SAMPLES: Final = 1 << 20  # in a batch; a file may fix any size, and each is drawn by itself
 _FORM: Final = "random[:seed=0,distribution=normal|uniform,mean=0,std=1,low=0,high=1]"
 
 
@@ -83,7 +85,15 @@ class RandomSamples:
         return self._count
 
     def load(self, first: int, last: int) -> tuple[dict[str, Array], Array | None]:
-        """See `Samples`."""
+        """See `Samples`.
+
+        Raises:
+            SnDeployError: more than can be drawn.
+        """
+        if last - first > _MOST_SAMPLES:
+            raise SnDeployError(
+                f"batches are of {last - first} samples", where="--data random", expected=f"at most {_MOST_SAMPLES}"
+            )
         rows = [[self._draw(index, place) for place in range(len(self._inputs))] for index in range(first, last)]
         columns = zip(self._inputs, zip(*rows, strict=True), strict=True)
         return {info.name: np.stack(column) for info, column in columns}, None
@@ -91,6 +101,7 @@ class RandomSamples:
     def _draw(self, sample: int, place: int) -> Array:
         info, wanted = self._inputs[place], self._distribution
         shape = [int(size) for size in (info.shape or ())[1:] if size is not None]
+        check_size(shape, info.name)
         generator = np.random.default_rng([wanted.seed, sample, place])
         if info.dtype == np.bool_:
             return generator.integers(0, 2, shape).astype(np.bool_)

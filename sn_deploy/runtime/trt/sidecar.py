@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -168,7 +169,7 @@ def check_fits(sidecar: Sidecar, here: Here, engine: Path) -> list[str]:
     Raises:
         SnDeployError: the engine can't run here, in words.
     """
-    again = f"build it here: sn-deploy build {sidecar.onnx['file']} -o {engine.name}"
+    again = f"build it here: {shlex.join(['sn-deploy', 'build', sidecar.onnx['file'], '-o', engine.name])}"
     version = _version_problem(sidecar, here)
     if version:
         mend = f"{again}; or install TensorRT {sidecar.tensorrt}"
@@ -190,11 +191,11 @@ def check_fits(sidecar: Sidecar, here: Here, engine: Path) -> list[str]:
             mend="if you built it, or trust who did: --allow-host-code, in Python allow_host_code=True",
         )
     if sidecar.needs_weights and not here.has_weights:
+        put_in = ["sn-deploy", "refit", engine.name, sidecar.onnx["file"], "-o", "NEW.engine"]
         raise SnDeployError(
             "was built without its weights",
             where=str(engine),
-            mend=f"put them in: sn-deploy refit {engine.name} {sidecar.onnx['file']} -o NEW.engine, or in Python "
-            f"weights={str(sidecar.onnx['file'])!r}",
+            mend=f"put them in: {shlex.join(put_in)}, or in Python weights={str(sidecar.onnx['file'])!r}",
         )
     return list(_doubts(sidecar, here.gpu))
 
