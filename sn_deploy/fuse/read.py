@@ -35,6 +35,9 @@ from sn_deploy.fuse.solve import (
 # Of each channel's largest output. float64 rounding is near 1e-15; the published var_ln loses up to four digits of it.
 TOLERANCE: Final = 1e-9
 
+# A size that no activation has: squared, it is still far from float64's end.
+_FAR: Final = 1e12
+
 # A branch with less isn't in use.
 _NO_SHARE: Final = 1e-9
 
@@ -250,8 +253,12 @@ def _mismatch(reading: _Reading, function: RegionFunction, settings: Sequence[Se
     for turn, setting in enumerate(settings):
         rng = np.random.default_rng(100 + turn)
         probes = ((0.0, 1.0), (0.0, 0.01), (20.0, 1.0), (recorded[1], recorded[0]))
-        for mean, deviation in probes if turn == 0 else probes[:1]:
-            x = mean + structured(rng, setting.shape, np.full(setting.shape[0], deviation))
+        inputs = [
+            mean + structured(rng, setting.shape, np.full(setting.shape[0], deviation))
+            for mean, deviation in (probes if turn == 0 else probes[:1])
+        ]
+        # Clamps at what activations may reach are no part of the layer, whatever their sign.
+        for x in (*inputs, *((_FAR * inputs[0], -_FAR * inputs[0]) if turn == 0 else ())):
             run = function(x, setting.foreign)
             x, y = reading.arrays(run)
             try:

@@ -409,6 +409,22 @@ def _clamped_mean(g: Graph, layer: Layer, means: dict[str, str], variances: dict
     return divided(g, "x", mean, mix(g, layer.v, variances), layer.eps)
 
 
+def _mean_below_a_limit(g: Graph, layer: Layer, means: dict[str, str], variances: dict[str, str]) -> str:
+    # A limit that no input reaches which layers are solved from.
+    mean = g("Min", mix(g, layer.w, means), g.constant(3e4))
+    return divided(g, "x", mean, mix(g, layer.v, variances), layer.eps)
+
+
+def _mean_above_a_limit(g: Graph, layer: Layer, means: dict[str, str], variances: dict[str, str]) -> str:
+    mean = g("Max", mix(g, layer.w, means), g.constant(-3e4))
+    return divided(g, "x", mean, mix(g, layer.v, variances), layer.eps)
+
+
+def _variance_below_a_limit(g: Graph, layer: Layer, means: dict[str, str], variances: dict[str, str]) -> str:
+    variance = g("Clip", mix(g, layer.v, variances), g.constant(0.0), g.constant(1e9))
+    return divided(g, "x", mix(g, layer.w, means), variance, layer.eps)
+
+
 def _other_mean(g: Graph, layer: Layer, means: dict[str, str], variances: dict[str, str]) -> str:
     means["in"] = g.mean("x", [3])
     return divided(g, "x", mix(g, layer.w, means), mix(g, layer.v, variances), layer.eps)
@@ -476,6 +492,9 @@ DEVIANTS = {
     "layer_variance_with_squared_mean": (_squared_spread, "isn't a mix of instance and layer variance"),
     "mixed_deviations": (_mixed_deviations, "what it divides by isn't the root of one mixed variance"),
     "clamped_mean": (_clamped_mean, "the mean that it subtracts isn't a mix"),
+    "mean_below_a_limit": (_mean_below_a_limit, "it differs from Switchable Normalization"),
+    "mean_above_a_limit": (_mean_above_a_limit, "it differs from Switchable Normalization"),
+    "variance_below_a_limit": (_variance_below_a_limit, "it differs from Switchable Normalization"),
     "mean_over_another_axis": (_other_mean, "its output isn't linear in x"),
     "squared_difference": (_squared_x, "its output isn't linear in x"),
     "batch_statistics": (_batch_statistics, "depends on the rest of its batch"),
