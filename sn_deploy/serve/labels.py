@@ -18,9 +18,19 @@ def read_labels(given: Mapping[str, Path], interface: Interface) -> dict[str, li
         given: output ("" for the only one with classes) -> file.
 
     Raises:
-        SnDeployError: no such output, or not as many lines as it has classes.
+        SnDeployError: no such output, not as many lines as it has classes, or two outputs whose names differ by signs
+            that no file's name has.
     """
-    return dict(_labels(output, path, interface) for output, path in given.items())
+    found = dict(_labels(output, path, interface) for output, path in given.items())
+    by_file: dict[str, str] = {}
+    for output in found:
+        if (other := by_file.setdefault(labels_file(output), output)) != output:
+            raise SnDeployError(
+                f"outputs {other!r} and {output!r} would have one file, {labels_file(output)}",
+                where="--labels",
+                mend="give the labels of one of them",
+            )
+    return found
 
 
 def labels_file(output: str) -> str:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.tensors import TensorInfo
+from sn_deploy.serve.interface import Interface
+from sn_deploy.serve.labels import read_labels
 from sn_deploy.serve.options import ServeOptions
 from sn_deploy.serve.payload import read_payload
 from tests.test_external_data import external, model_with
@@ -35,3 +39,14 @@ def test_other_data_is_served_with_it(tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(net("weights.bin"))
     files = read_payload(tmp_path / "net.onnx", [], ServeOptions("net")).files
     assert files == {"model.onnx": tmp_path / "net.onnx", "weights.bin": tmp_path / "weights.bin"}
+
+
+def test_labels_of_two_outputs_are_two_files(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).write_text(f"{name} cat\n{name} dog\n")
+    outputs = tuple(TensorInfo(name, ("N", 2), np.dtype(np.float32)) for name in ("a/b", "a_b", "c"))
+    interface = Interface(outputs[:1], outputs, None)
+    given = {"a/b": tmp_path / "first", "c": tmp_path / "second"}
+    assert read_labels(given, interface) == {"a/b": ["first cat", "first dog"], "c": ["second cat", "second dog"]}
+    with pytest.raises(SnDeployError, match="would have one file"):
+        read_labels({"a/b": tmp_path / "first", "a_b": tmp_path / "second"}, interface)
