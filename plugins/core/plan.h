@@ -5,7 +5,8 @@
 // blocks). A slice that fits in shared memory is read from global memory once; else it is read twice.
 //
 // For one tactic and K nothing but `groups` depends on the batch, so a sample's result has the same bits whatever batch
-// it comes in, and the workspace of a smaller batch or extent fits in the workspace of a larger one.
+// it comes in, and the workspace of a smaller batch or spatial extent fits in the workspace of a larger one. That of
+// fewer channels needn't: they may be split by positions, with moments of every channel.
 #pragma once
 
 #include <algorithm>

@@ -60,7 +60,7 @@ SN_CUDA_API int32_t sn_cuda_choose_tactic(const SnCudaProblem* problem, SnCudaTa
 SN_CUDA_API int32_t sn_cuda_fallback_tactic(const SnCudaProblem* problem, SnCudaTactic* tactic);
 
 /* Bytes of workspace with which every tactic runs on every device, for this problem and any with a smaller batch or
- * extent. Needs no device. */
+ * spatial extent; fewer channels may need more. Needs no device. */
 SN_CUDA_API int32_t sn_cuda_workspace_bytes(const SnCudaProblem* problem, int64_t* bytes);
 
 /* Bytes of workspace that one tactic needs on the current device; 0 for most. kTactic where it can't run there. */

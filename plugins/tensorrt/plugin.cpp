@@ -42,6 +42,14 @@ bool problem_at(const Op& op, const Attributes& attributes, const DynamicPluginT
   return problem_from_tensors(op, attributes, tensors, input_count, problem);
 }
 
+// The workspace of C channels may be too small for fewer (core/plan.h), and enqueue isn't told what it was given.
+bool has_one_length(const Op& op, const DynamicPluginTensorDesc& parameter) {
+  if (parameter.min.d[0] == parameter.max.d[0]) return true;
+  log_error("%s: the parameters' length goes from %lld to %lld in one profile; C has to be the same throughout",
+            op.name, static_cast<long long>(parameter.min.d[0]), static_cast<long long>(parameter.max.d[0]));
+  return false;
+}
+
 bool check_count(const Op& op, const char* what, std::int32_t count, std::int32_t expected) {
   if (count == expected) return true;
   log_error("%s: %d %s; expected %d", op.name, count, what, expected);
@@ -115,7 +123,8 @@ std::int32_t SwitchNormPlugin::configurePlugin(const DynamicPluginTensorDesc* in
                                                const DynamicPluginTensorDesc*, std::int32_t) noexcept {
   SnCudaProblem largest;
   const bool valid = problem_at(op_, attributes_, inputs, input_count, &DynamicPluginTensorDesc::max, &largest) &&
-                     problem_at(op_, attributes_, inputs, input_count, &DynamicPluginTensorDesc::opt, &configured_);
+                     problem_at(op_, attributes_, inputs, input_count, &DynamicPluginTensorDesc::opt, &configured_) &&
+                     has_one_length(op_, inputs[kFirstParameter]);
   return valid ? kSuccess : kFailure;
 }
 

@@ -16,11 +16,12 @@ constexpr const char* kLibraries[] = {
     "libnvinfer_dispatch.so." SN_TRT_MAJOR_TEXT,
 };
 
+// `keep` is RTLD_NODELETE where the result is kept, for its library then has to stay as well.
 template <typename Result>
-Result* call(const char* symbol) noexcept {
+Result* call(const char* symbol, int keep = 0) noexcept {
   using Function = Result* (*)();
   for (const char* name : kLibraries) {
-    void* library = dlopen(name, RTLD_LAZY | RTLD_NOLOAD);
+    void* library = dlopen(name, RTLD_LAZY | RTLD_NOLOAD | keep);
     if (library == nullptr) continue;
     const auto function = reinterpret_cast<Function>(dlsym(library, symbol));
     Result* result = function != nullptr ? function() : nullptr;
@@ -32,7 +33,9 @@ Result* call(const char* symbol) noexcept {
 
 }  // namespace
 
-nvinfer1::IPluginRegistry* process_registry() noexcept { return call<nvinfer1::IPluginRegistry>("getPluginRegistry"); }
+nvinfer1::IPluginRegistry* process_registry() noexcept {
+  return call<nvinfer1::IPluginRegistry>("getPluginRegistry", RTLD_NODELETE);
+}
 
 nvinfer1::ILogger* process_logger() noexcept { return call<nvinfer1::ILogger>("getLogger"); }
 

@@ -221,5 +221,19 @@ TEST_F(Build, RefusesToBeConfiguredForShapesWithoutAValue) {
   EXPECT_NE(fused_.build->configurePlugin(nullptr, 6, nullptr, 1), 0);
 }
 
+// With fewer channels more may have to be written down (core/plan.h): enqueue would write behind the workspace.
+TEST_F(Build, RefusesAProfileWithSeveralNumbersOfChannels) {
+  auto profile = profile_of(tensors_of("SwitchNorm", {1, 64, 23, 23}), 2, 6);
+  for (std::size_t i = 0; i < 5; ++i) {
+    profile[i].desc.dims.d[i == 0 ? 1 : 0] = -1;
+    profile[i].min.d[i == 0 ? 1 : 0] = 60;
+  }
+  EXPECT_NE(plain_.build->configurePlugin(profile.data(), 5, &profile[5], 1), 0);
+  EXPECT_EQ(logged(),
+            "SwitchNorm: the parameters' length goes from 60 to 64 in one profile; C has to be the same throughout\n");
+  for (std::size_t i = 1; i < 5; ++i) profile[i].min.d[0] = 64;  // X alone says less than the parameters
+  EXPECT_EQ(plain_.build->configurePlugin(profile.data(), 5, &profile[5], 1), 0);
+}
+
 }  // namespace
 }  // namespace sn_deploy::tensorrt::test

@@ -52,6 +52,17 @@ TEST_F(BesideTensorRt, LeavesTheRegistryToTensorRtWhenThatLoadsIt) {
   EXPECT_EQ(registered_(), 0);
 }
 
+// Triton unloads its backend, the only one to hold libnvinfer, and never the plugins that it loaded.
+TEST_F(BesideTensorRt, KeepsTensorRtForAsLongAsItIsRegistered) {
+  void* plugin = dlopen(SN_PLUGIN, RTLD_NOW | RTLD_LOCAL);
+  ASSERT_NE(plugin, nullptr) << dlerror();
+  dlclose(nvinfer_);
+  EXPECT_EQ(dlclose(plugin), 0);
+  nvinfer_ = dlopen(SN_FAKE_NVINFER, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
+  ASSERT_NE(nvinfer_, nullptr) << "the registry that the plugin asks at its end was gone";
+  EXPECT_EQ(registered_(), 0);
+}
+
 TEST_F(BesideTensorRt, ASecondCopyLeavesTheFirstAlone) {
   void* first = dlopen(SN_PLUGIN, RTLD_NOW | RTLD_LOCAL);
   void* second = dlopen(SN_PLUGIN_FAKE, RTLD_NOW | RTLD_LOCAL);
