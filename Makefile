@@ -137,7 +137,7 @@ test-tensorrt: .venv/.installed-test $(TENSORRT)/root/.complete
 	cmake -S plugins -B $(TENSORRT)/sanitized $(WITH_TENSORRT) $(SANITIZED) -DCMAKE_CUDA_ARCHITECTURES=90 \
 		-DSN_SANITIZE=address,undefined
 	cmake --build $(TENSORRT)/sanitized \
-		--target test_trt10 test_trt11 test_cuda check_launches_host test_onnxruntime_cuda
+		--target test_trt10 test_trt11 test_cuda test_device check_launches_host test_onnxruntime_cuda
 	ctest --test-dir $(TENSORRT)/sanitized --output-on-failure --parallel 2 --no-tests=error \
 		--tests-regex '^(trt10|trt11|cuda|test_onnxruntime_cuda)\.'
 	TENSORRT_TEST_ROOT=$(TENSORRT)/root SN_PLUGIN_BUILD=$(TENSORRT)/plugin $(BIN)/python -m pytest $(IN_PARALLEL) \

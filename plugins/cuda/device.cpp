@@ -197,7 +197,10 @@ Status put(const Launch& launch, void* to) {
   const Config config(launch, stream, limits.max_cluster > 1);
   Arguments arguments = launch.arguments;
   void* parameters[] = {&arguments};
-  return status_from_cuda(cudaLaunchKernelExC(&config.config, address_of(kernel), parameters));
+  const cudaError_t launched = cudaLaunchKernelExC(&config.config, address_of(kernel), parameters);
+  // Blocks that have to run at once may find no room in a part of a device (MPS, a green context), whose limits tell
+  // nothing of it.
+  return launch.cluster > 1 || launch.cooperative ? status_of_offer(launched) : status_from_cuda(launched);
 }
 
 const char* device_error() { return last_error; }
