@@ -120,7 +120,7 @@ def _check_shapes(own: Mapping[str, torch.Tensor], state: StateDict, where: str)
         raise SnDeployError(
             f"{_plural(len(wrong), 'shape')} differ{'' if len(wrong) > 1 else 's'}: {', '.join(wrong[:_SHOWN])}{more}",
             where=where,
-            mend="build the model as it was trained, for example with --model-arg num_classes=…",
+            mend="build the model as it was trained, with --model-arg such as num_classes=… or using_bn=False",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import importlib
 import sys
@@ -49,12 +50,26 @@ _COMMANDS: Final = {
 }
 
 
+# What Americans, or the other half of the commands, would write.
+_OTHER_SPELLINGS: Final = {
+    "optimize": "optimise",
+    "specialize": "specialise",
+    "quantise": "quantize",
+    "convert": "convert-precision",
+    "triton": "serve",
+}
+
+
 class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
+            near = difflib.get_close_matches(cmd_name, [*_COMMANDS, *_OTHER_SPELLINGS], n=1)
+            if near and not ctx.resilient_parsing:
+                meant = _OTHER_SPELLINGS.get(near[0], near[0])
+                ctx.fail(f"No such command {cmd_name!r}. Did you mean {meant!r}?")
             return None
         command = importlib.import_module(_COMMANDS[cmd_name][0]).command
         assert isinstance(command, click.Command)

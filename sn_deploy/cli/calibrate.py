@@ -17,6 +17,7 @@ from sn_deploy.cli.check_output import command_text, console_for
 from sn_deploy.cli.console import Console
 from sn_deploy.cli.json_output import write_json
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
+from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.progress import progress_bar
 from sn_deploy.cli.values import parse_arguments, parse_input
 from sn_deploy.errors import SnDeployError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from sn_deploy.checkpoint import Base
 
 
-@click.command(name="calibrate")
+@click.command(cls=OutputCommand, name="calibrate", may_be=("checkpoint",))
 @click.argument("parts", nargs=-1, metavar="[PARTS]…", type=click.Path(path_type=Path))
 @model_options(required=False)
 @add_options(DATA, IMAGES, HOW, PARTS)

@@ -31,6 +31,7 @@ from sn_deploy.cli.check_output import check_outputs, command_text, console_for,
 from sn_deploy.cli.console import Console
 from sn_deploy.cli.engine_options import access_from_options
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
+from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.progress import progress_bar
 from sn_deploy.cli.values import parse_arguments, parse_input
 from sn_deploy.errors import SnDeployError
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 DEFAULT_BATCH: Final = 8
 
 
-@click.command(name="check")
+@click.command(cls=OutputCommand, name="check")
 @click.argument("files", nargs=-1, metavar="[FILES]…", type=click.Path(path_type=Path))
 @model_options(required=False)
 @finalize_option

@@ -12,6 +12,7 @@ from sn_deploy.atomic import check_writable
 from sn_deploy.cli.check_options import add_options
 from sn_deploy.cli.console import Console
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
+from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.sample_options import SAMPLES, samples_from_options
 from sn_deploy.cli.summary import Summary, opsets, sizes
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _MOST_LINES = 8
 
 
-@click.command(name="convert-precision")
+@click.command(cls=OutputCommand, name="convert-precision", may_be=("model",))
 @click.argument("model", metavar="MODEL.onnx", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE.onnx")
 @click.option("--precision", type=click.Choice(["fp16", "bf16"]), required=True)
@@ -96,8 +97,18 @@ def print_report(console: Console, report: PrecisionReport, data: str) -> None:
     if report.ranges:
         first = report.ranges[0]
         summary.add("range", f"no activation is beyond {first.largest:.3g} on this data ({first.node})")
+    if not report.layers:
+        summary.add("note", no_layers_text(report.precision))
     summary.add("proof", f"{proof_text(report.proof)} on {report.proof.samples} samples of {data}")
     summary.print(console)
+
+
+def no_layers_text(precision: str) -> str:
+    """Of a file without SwitchNorm nodes: that SN in standard operators isn't spared."""
+    return (
+        f"no SwitchNorm node; SN layers in standard operators take their statistics in {precision}, too: "
+        "make them nodes first, with sn-deploy fuse"
+    )
 
 
 def proof_text(proof: Proof) -> str:

@@ -14,6 +14,7 @@ from rich.table import Table
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.console import Console
 from sn_deploy.cli.json_output import write_json
+from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.values import parse_input
 from sn_deploy.errors import SnDeployError
 
@@ -25,7 +26,7 @@ _WIDTH_OF_A_PIPE = 400
 _MOST_WEIGHTS = 10
 
 
-@click.command(name="diff")
+@click.command(cls=OutputCommand, name="diff")
 @click.argument("before", metavar="A.onnx", type=click.Path(path_type=Path))
 @click.argument("after", metavar="B.onnx", type=click.Path(path_type=Path))
 @click.option(

@@ -11,6 +11,7 @@ import click
 
 from sn_deploy.cli.console import Console
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
+from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.specialise import draft_beside
 from sn_deploy.cli.specialise import print_report as print_specialised
 from sn_deploy.cli.summary import Summary, sizes
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _MOST_APART_SHOWN = 5
 
 
-@click.command(name="export")
+@click.command(cls=OutputCommand, name="export")
 @model_options(required=True)
 @click.option(
     "--input",
@@ -47,7 +48,11 @@ _MOST_APART_SHOWN = 5
     is_flag=True,
     help="Then make layers cheaper that need less, exactly: sn-deploy specialise.",
 )
-@click.option("--keep-unrecognised", is_flag=True, help="Leave layers that aren't expressible in standard operators.")
+@click.option(
+    "--keep-unrecognised",
+    is_flag=True,
+    help="Export layers that look like SN and compute something else as torch does, in standard operators.",
+)
 @finalize_option
 @click.option("--trust-statistics", is_flag=True, help="Take running statistics for averages whatever their size.")
 @click.option("--external-data/--no-external-data", default=None, help="Weights in a file beside it; default: >2 GB.")
@@ -103,6 +108,8 @@ def command(
     console = Console(markup=False, highlight=False)
     if checkpoint is not None:
         print_loaded(console, checkpoint, load_into(model, checkpoint, key=checkpoint_key, strict=strict))
+    else:
+        console.print(f"no --checkpoint: the weights are those that {reference} gives")
     specialised = None
     with draft_beside(output) if exact else contextlib.nullcontext(output) as path:
         report = export(
@@ -196,5 +203,6 @@ def _nodes_text(report: ExportReport) -> str:
 def _folded_text(report: ExportReport) -> str:
     with_bn = [layer for layer in report.layers if layer.folded.mean_bn or layer.folded.var_bn]
     biased = sum(layer.folded.ddof == 0 for layer in report.layers)
-    text = f"softmax weights and epsilon of {len(report.layers)} layers, the BN statistics of {len(with_bn)}"
+    layers = f"{len(report.layers)} layer{'' if len(report.layers) == 1 else 's'}"
+    text = f"softmax weights and epsilon of {layers}, the BN statistics of {len(with_bn)}"
     return text + (f"; {biased} with a biased variance" if biased else "")

@@ -12,6 +12,7 @@ import click
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.console import Console
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
+from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.specialise import draft_beside
 from sn_deploy.cli.specialise import json_from_report as json_from_specialised
 from sn_deploy.cli.specialise import print_report as print_specialised
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from sn_deploy.fuse import FusedLayer, FuseReport
 
 
-@click.command(name="fuse")
+@click.command(cls=OutputCommand, name="fuse", may_be=("source",))
 @click.argument("source", metavar="MODEL.onnx", type=click.Path(path_type=Path))
 @click.option(
     "-o",

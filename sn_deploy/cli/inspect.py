@@ -12,6 +12,7 @@ from sn_deploy.atomic import check_writable
 from sn_deploy.cli.console import Console
 from sn_deploy.cli.engine_options import access_from_options, engine_options, given_engine_options
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
+from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.engine_file import is_engine_name
 from sn_deploy.input_file import read_head
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _WIDTH_OF_A_PIPE = 400
 
 
-@click.command(name="inspect")
+@click.command(cls=OutputCommand, name="inspect")
 @click.argument("model", metavar="MODEL.onnx|CHECKPOINT|FILE.engine", type=click.Path(path_type=Path))
 @click.option("--checkpoint-key", metavar="KEY", help="Where the weights are in a checkpoint, dotted.")
 @click.option("--picture", type=click.Path(path_type=Path), metavar="FILE", help="Draw them: .svg, .png or .pdf.")

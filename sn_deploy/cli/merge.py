@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 
 from sn_deploy.cli.check_output import check_outputs, command_text, console_for, raise_where_failed, write_result
+from sn_deploy.cli.outputs import OutputCommand
 
 
-@click.command(name="merge")
+@click.command(cls=OutputCommand, name="merge")
 @click.argument("parts", nargs=-1, required=True, metavar="PARTS…", type=click.Path(path_type=Path))
 @click.option(
     "-o", "--output", "json_output", metavar="FILE|-", help="Write the result; - for the standard output, alone."

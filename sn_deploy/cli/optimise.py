@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sn_deploy.cli.console import Console
+from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.summary import Summary
 from sn_deploy.cli.values import parse_input
 from sn_deploy.errors import SnDeployError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _MOST_LAYERS = 8
 
 
-@click.command(name="optimise")
+@click.command(cls=OutputCommand, name="optimise", may_be=("model",))
 @click.argument("model", metavar="MODEL.onnx", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE.onnx")
 @click.option("--for", "target", type=click.Choice(["ort-cpu"]), required=True, help="What it is to be faster in.")

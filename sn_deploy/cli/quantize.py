@@ -10,8 +10,9 @@ import click
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.check_options import add_options
 from sn_deploy.cli.console import Console
-from sn_deploy.cli.convert_precision import json_from_proof, proof_text
+from sn_deploy.cli.convert_precision import json_from_proof, no_layers_text, proof_text
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
+from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.sample_options import SAMPLES, samples_from_options
 from sn_deploy.cli.summary import Summary, opsets, sizes
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _MOST_LINES = 8
 
 
-@click.command(name="quantize")
+@click.command(cls=OutputCommand, name="quantize", may_be=("model",))
 @click.argument("model", metavar="MODEL.onnx", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE.onnx")
 @click.option("--precision", type=click.Choice(["int8", "fp8"]), required=True)
@@ -98,7 +99,12 @@ def print_report(console: Console, report: QuantizeReport, data: str) -> None:
     count = len(quantized.nodes) + len(quantized.left)
     summary.add("quantized", f"{len(quantized.nodes)} of {count} convolutions and classifiers, {report.precision}")
     summary.add_first("as before", [f"{node}: {reason}" for node, reason in quantized.left.items()], _MOST_LINES)
-    summary.add("the rest", f"{report.float_type}; parameters and statistics of SN layers float32")
+    if report.layers:
+        summary.add("the rest", f"{report.float_type}; parameters and statistics of SN layers float32")
+    elif report.float_type == "fp32":
+        summary.add("the rest", "fp32")
+    else:
+        summary.add("the rest", f"{report.float_type}; {no_layers_text(report.float_type)}")
     summary.add("ranges", f"{report.method} of {report.proof.samples} samples of {data}")
     summary.add("proof", f"{proof_text(report.proof)} on the same samples")
     summary.print(console)

@@ -15,6 +15,7 @@ from sn_deploy.atomic import check_writable
 from sn_deploy.cli.check_options import DATA, add_options
 from sn_deploy.cli.console import Console
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
+from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.summary import Summary
 from sn_deploy.cli.values import parse_input
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 _BRANCHES = {"in": "IN", "ln": "LN"}
 
 
-@click.command(name="specialise")
+@click.command(cls=OutputCommand, name="specialise", may_be=("source",))
 @click.argument("source", metavar="MODEL.onnx", type=click.Path(path_type=Path))
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE.onnx", help="The file to write."

@@ -41,8 +41,9 @@ class Summary:
 
 def sizes(now: int, before: int | None = None) -> str:
     """Bytes of the file, and of the one that it was made of, as `Summary.add_file`'s ``more``."""
-    was = f", was {before / 1e6:.1f}" if before is not None else ""
-    return f"  ({now / 1e6:.1f} MB{was})"
+    unit, one = ("MB", 1e6) if max(now, before or 0) >= 1e6 else ("kB", 1e3)
+    was = f", was {before / one:.1f}" if before is not None else ""
+    return f"  ({now / one:.1f} {unit}{was})"
 
 
 def opsets(now: int, before: int) -> str:

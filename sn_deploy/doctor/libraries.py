@@ -41,6 +41,7 @@ LIBRARIES: Final = (
     Library("onnxscript", "sn-deploy[torch]", True, "torch's exporter"),
     Library("onnxruntime", "sn-deploy[ort]", True, "running exported files", "onnxruntime"),
     Library("matplotlib", "matplotlib", False, "inspect --picture"),
+    Library("tritonclient", "sn-deploy[triton]", False, "serve triton, and check --triton"),
     Library("openvino", "openvino", False, "running files exported with --inline"),
     Library("tensorrt", "sn-deploy[tensorrt]", False, "engines, on a machine with an NVIDIA GPU", "tensorrt"),
     Library("polygraphy", "sn-deploy[tensorrt]", False, "building engines"),

@@ -19,7 +19,8 @@ def declared_ranges() -> dict[str, tuple[str, str]]:
     for requirement in requirements:
         specifiers = requirement.partition(";")[0]
         name = re.match(r"[A-Za-z0-9._-]+", specifiers)
-        if name is not None and "[" not in specifiers:
+        # An extra of ours asks for others of ours: not a library.
+        if name is not None and normalised(name.group()) != "sn-deploy":
             lowest, below = (re.search(rf"{sign}\s*([0-9.]+)", specifiers) for sign in (">=", "<"))
             ranges[normalised(name.group())] = (lowest.group(1) if lowest else "", below.group(1) if below else "")
     return ranges

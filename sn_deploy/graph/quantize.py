@@ -91,7 +91,7 @@ def quantize_convolutions(
     nodes: list[str] = []
     left: dict[str, str] = {}
     for node in convolutions(model):
-        reason = "kept by --keep" if node in keep else work.why_not(node)
+        reason = "kept by --keep, --keep-first or --keep-last" if node in keep else work.why_not(node)
         if reason is not None:
             left[node.name or node.op_type] = reason
             continue

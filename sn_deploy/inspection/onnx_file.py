@@ -41,8 +41,8 @@ def layers_from_onnx(path: Path) -> list[LayerWeights]:
         raise SnDeployError(
             f"has no SwitchNorm node among its {count_nodes(model)} nodes",
             where=str(path),
-            expected="a file written by `sn-deploy export` without --inline",
-            mend="inspect the checkpoint: files exported with --inline or by other tools hold SN as standard operators",
+            expected="a file written by `sn-deploy export` without --inline, or by `sn-deploy fuse`",
+            mend="find the layers that --inline or other tools wrote in standard operators with: sn-deploy fuse",
         )
     return layers
 

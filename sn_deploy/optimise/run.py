@@ -199,8 +199,8 @@ def _on_blocks(source: Path, block: int, folder: Path) -> _Made:
         raise SnDeployError(
             "has no SwitchNorm node",
             where=str(source),
-            expected="a file written by `sn-deploy export` without --inline",
-            mend="without SN, ONNX Runtime makes the best of it by itself",
+            expected="a file written by `sn-deploy export` without --inline, or by `sn-deploy fuse`",
+            mend="find the layers of other files with: sn-deploy fuse; without SN, ONNX Runtime does all by itself",
         )
     wanted = {layer.tag for layer in layers if layer.unfit is None}
     while wanted:

@@ -16,7 +16,7 @@ from sn_deploy.check.batch import Source
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.graph import keep as keeping
 from sn_deploy.graph.inference import check_openable, infer_shapes
-from sn_deploy.graph.layers import write_functions
+from sn_deploy.graph.layers import switch_norm_nodes, write_functions
 from sn_deploy.graph.precision import convert_precision as convert_graph
 from sn_deploy.graph.precision import raise_opset
 from sn_deploy.graph.quantize import FORMATS, QUANTIZED_OPS, Quantized, convolutions, quantize_convolutions
@@ -50,6 +50,7 @@ class QuantizeReport:
         float_type: what computes everything else.
         proof: how near the result is to the source's, with every rounding that a GPU does.
         bytes, bytes_before: of the files, with external data.
+        layers: SwitchNorm nodes, whose statistics stay float32. SN in standard operators is none of them.
     """
 
     path: Path
@@ -63,6 +64,7 @@ class QuantizeReport:
     opset_before: int
     bytes: int
     bytes_before: int
+    layers: int
 
 
 def quantize(
@@ -143,6 +145,7 @@ def quantize(
         opset_before,
         file_bytes(path),
         file_bytes(source),
+        len(switch_norm_nodes(graph)),
     )
 
 

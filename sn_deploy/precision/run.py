@@ -16,6 +16,7 @@ from sn_deploy.check.tolerances import TOLERANCES
 from sn_deploy.errors import CheckFailedError
 from sn_deploy.graph import keep as keeping
 from sn_deploy.graph.inference import check_openable
+from sn_deploy.graph.layers import switch_norm_nodes
 from sn_deploy.graph.precision import Conversion, RoundedWeight
 from sn_deploy.graph.precision import convert_precision as convert_graph
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
@@ -41,6 +42,7 @@ class PrecisionReport:
         proof: how near the result is to the source's, with every rounding that a GPU does.
         ranges: the largest absolute value of each node's outputs, the largest first; empty unless asked for.
         bytes, bytes_before: of the files, with external data.
+        layers: SwitchNorm nodes, whose statistics stay float32. SN in standard operators is none of them.
     """
 
     path: Path
@@ -51,6 +53,7 @@ class PrecisionReport:
     ranges: Sequence[Range]
     bytes: int
     bytes_before: int
+    layers: int
 
 
 def convert_precision(
@@ -115,6 +118,7 @@ def convert_precision(
         ranges,
         file_bytes(path),
         file_bytes(source),
+        len(switch_norm_nodes(graph)),
     )
 
 

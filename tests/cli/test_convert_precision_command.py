@@ -6,7 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from sn_deploy.graph.export import export
+from sn_deploy.nn import SwitchNorm2d
+from sn_deploy.precision import quantize
 from tests.cli import command
 from tests.precision.nets import residual_net
 
@@ -44,6 +48,19 @@ def test_the_report_as_json(capsys: pytest.CaptureFixture[str], source: Path) ->
     assert report["proof"]["samples"] == 3
     (figures,) = report["proof"]["outputs"].values()
     assert 0 < figures["rel_l2"] < 1e-3
+
+
+def test_a_file_without_nodes_is_told_that_its_statistics_are_half(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    inlined = tmp_path / "inlined.onnx"
+    export(
+        torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), SwitchNorm2d(4)), torch.zeros(1, 3, 8, 8), inlined, inline=True
+    )
+    code, out, _ = run(capsys, inlined, "-o", tmp_path / "half.onnx", "--precision", "fp16")
+    assert code == 0
+    assert "no SwitchNorm node; SN layers in standard operators take their statistics in fp16" in out
+    assert quantize(inlined, tmp_path / "int8.onnx", precision="int8").layers == 0
 
 
 @pytest.mark.parametrize(

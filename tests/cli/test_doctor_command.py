@@ -25,6 +25,7 @@ NAMES = [
     "onnxscript",
     "onnxruntime",
     "matplotlib",
+    "tritonclient",
     "openvino",
     "tensorrt",
     "polygraphy",
@@ -35,7 +36,7 @@ NAMES = [
     "TensorRT 11 plugin",
     "GPU",
 ]
-PLUGINS = NAMES[14:19]  # which have no version of their own
+PLUGINS = NAMES[15:20]  # which have no version of their own
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -90,6 +90,13 @@ def test_a_checkpoint_becomes_a_file_and_a_summary(project: Path, capsys: pytest
     assert files(project) == {"net.onnx"}
 
 
+def test_weights_that_no_checkpoint_gave_are_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export(project, "--input", "1x3x9x9") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "no --checkpoint: the weights are those that" in printed
+    assert "of 1 layer, the BN statistics of 1" in printed
+
+
 def test_fusion_is_told_and_can_be_turned_off(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export(project, "--input", "1x3x9x9", "--no-fuse") == 0
     assert "operators 1 SwitchNorm; each form with" in " ".join(capsys.readouterr().out.split())

@@ -72,6 +72,14 @@ def test_version_help_and_unknown_commands(capsys: pytest.CaptureFixture[str]) -
     assert "No such command" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("exprot", "export"), ("optimize", "optimise"), ("quantise", "quantize"), ("triton", "serve")]
+)
+def test_a_command_that_was_nearly_named_is_told(typed: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of(typed) == 2
+    assert f"No such command '{typed}'. Did you mean '{meant}'?" in capsys.readouterr().err
+
+
 def test_help_names_every_command_and_imports_nothing_heavy() -> None:
     code = (
         "import sys\n"

@@ -74,7 +74,7 @@ def no_convolution(net: Net) -> str:
 @pytest.mark.parametrize(
     ("build", "dtype", "message"),
     [
-        (no_layer, TensorProto.FLOAT, "has no SwitchNorm node"),
+        (no_layer, TensorProto.FLOAT, "find the layers of other files with: sn-deploy fuse"),
         (no_convolution, TensorProto.FLOAT, "layer_1: ONNX Runtime doesn't keep what it reads on blocks"),
         (no_convolution, TensorProto.FLOAT16, "layer_1: its input is float16, and blocks are float32"),
     ],

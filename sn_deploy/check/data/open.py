@@ -102,13 +102,22 @@ def _refuse_unused(options: DataOptions, kind: str) -> None:
         raise SnDeployError("is for files and folders", where="--labels", mend=mend)
 
 
+def _example(info: TensorInfo) -> str:
+    """A shape as --input takes it, with the input's own number of axes where that is known."""
+    open_sizes = {0: 1, 1: 3}
+    sizes = info.shape or (1, 3, 224, 224)
+    return "x".join(
+        str(s if isinstance(s, int) else open_sizes.get(k, 224 if len(sizes) == 4 else 32)) for k, s in enumerate(sizes)
+    )
+
+
 def _with_sizes(inputs: Sequence[TensorInfo]) -> Sequence[TensorInfo]:
     for info in inputs:
         if info.shape is None or not info.shape or any(not isinstance(size, int) for size in info.shape[1:]):
             raise SnDeployError(
                 f"input {info} has no fixed size to draw samples of",
                 where="--data random",
-                mend=f"give it: --input {info.name}=1x3x224x224",
+                mend=f"give it: --input {info.name}={_example(info)}",
             )
     return inputs
 

@@ -304,3 +304,17 @@ def test_bfloat16_tensors_of_the_users_own() -> None:
     (batch,) = user_source("data = [torch.ones(2, 3, 4, 4, dtype=torch.bfloat16)]")
     assert str(batch.inputs["image"].dtype) == "bfloat16"
     assert torch.ones(1).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("shape", "example"),
+    [
+        (("N", 1, "d", "h", "w"), "v=1x1x32x32x32"),
+        (("N", None, "h", "w"), "v=1x3x224x224"),
+        ((None, 12, "l"), "v=1x12x32"),
+        (None, "v=1x3x224x224"),
+    ],
+)
+def test_open_axes_are_refused_with_a_shape_that_fits(shape: tuple[int | str | None, ...] | None, example: str) -> None:
+    with pytest.raises(SnDeployError, match=rf"give it: --input {example}$"):
+        open_data(DataOptions("random"), [TensorInfo("v", shape, np.dtype(np.float32))])

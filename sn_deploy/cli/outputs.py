@@ -1,0 +1,79 @@
+"""Commands that write files, and never over one that they were given to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from sn_deploy.errors import SnDeployError
+
+# Parameters that name a file to be written.
+_OUTPUTS: Final = frozenset({"output", "json_output", "html", "picture", "bisect_output"})
+_ONNX_FILE: Final = "FILE.onnx"
+_CHECKPOINT_SUFFIXES: Final = frozenset({".pth", ".pt", ".ckpt", ".safetensors"})
+
+
+class OutputCommand(click.Command):
+    """A command that refuses, before any work is done, an output that is one of its inputs.
+
+    A slip of the shell's history (``-o best.pth`` for ``-o best.onnx``) would cost a trained checkpoint.
+
+    Args:
+        may_be: parameters whose file ``--output`` may be: the command works in place, or says by itself why not.
+    """
+
+    def __init__(self, *args: Any, may_be: tuple[str, ...] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._may_be = may_be
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command.
+
+        Raises:
+            SnDeployError: an output is an input, or another output, or an ONNX file would get a checkpoint's name.
+        """
+        outputs = {name: path for name, path in ctx.params.items() if name in _OUTPUTS and path not in (None, "-")}
+        options = {param.name: param for param in self.params if param.name is not None}
+        for name, path in outputs.items():
+            where = f"{_label(options[name])} {path}"
+            if options[name].metavar == _ONNX_FILE and Path(path).suffix.lower() in _CHECKPOINT_SUFFIXES:
+                raise SnDeployError("is a checkpoint's name", where=where, expected="FILE.onnx")
+            for other, value in ctx.params.items():
+                if other == name or (name == "output" and other in self._may_be):
+                    continue
+                if any(_same(Path(path), file) for file in _files(value)) or (
+                    other in outputs and Path(value) == Path(path)
+                ):
+                    raise SnDeployError(
+                        f"is also what {_label(options[other])} names, and would be overwritten",
+                        where=where,
+                        mend="name another file",
+                    )
+        return super().invoke(ctx)
+
+
+def _label(param: click.Parameter) -> str:
+    return param.opts[-1] if isinstance(param, click.Option) else (param.metavar or str(param.name)).strip("[]…")
+
+
+def _files(value: object) -> Iterator[Path]:
+    """What may be files in a parameter's value: paths, and parts of NAME=FILE, KIND:FILE and FILE.py:CALLABLE."""
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, str):
+        after_name = value.partition("=")[2]
+        parts = {value, after_name, value.rpartition(":")[0], value.rpartition(":")[2], after_name.partition(":")[2]}
+        yield from (Path(part) for part in parts if part)
+    elif isinstance(value, tuple):
+        for one in value:
+            yield from _files(one)
+
+
+def _same(output: Path, other: Path) -> bool:
+    try:
+        return output.is_file() and output.samefile(other)
+    except (OSError, ValueError):  # a text that is no file's name
+        return False
