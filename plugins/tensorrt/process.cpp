@@ -16,12 +16,13 @@ constexpr const char* kLibraries[] = {
     "libnvinfer_dispatch.so." SN_TRT_MAJOR_TEXT,
 };
 
-// `keep` is RTLD_NODELETE where the result is kept, for its library then has to stay as well.
+// With `keep` the full library stays loaded to the end of the process. The others never do: an engine brings a lean
+// runtime of its own, and would leave it behind.
 template <typename Result>
-Result* call(const char* symbol, int keep = 0) noexcept {
+Result* call(const char* symbol, bool keep = false) noexcept {
   using Function = Result* (*)();
   for (const char* name : kLibraries) {
-    void* library = dlopen(name, RTLD_LAZY | RTLD_NOLOAD | keep);
+    void* library = dlopen(name, RTLD_LAZY | RTLD_NOLOAD | (keep && name == kLibraries[0] ? RTLD_NODELETE : 0));
     if (library == nullptr) continue;
     const auto function = reinterpret_cast<Function>(dlsym(library, symbol));
     Result* result = function != nullptr ? function() : nullptr;
@@ -34,7 +35,7 @@ Result* call(const char* symbol, int keep = 0) noexcept {
 }  // namespace
 
 nvinfer1::IPluginRegistry* process_registry() noexcept {
-  return call<nvinfer1::IPluginRegistry>("getPluginRegistry", RTLD_NODELETE);
+  return call<nvinfer1::IPluginRegistry>("getPluginRegistry", true);
 }
 
 nvinfer1::ILogger* process_logger() noexcept { return call<nvinfer1::ILogger>("getLogger"); }

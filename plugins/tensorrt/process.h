@@ -9,8 +9,8 @@
 
 namespace sn_deploy::tensorrt {
 
-// The global plugin registry, or null. Its library then stays loaded to the end of the process: who loaded it may well
-// be unloaded before this library is (Triton's backend), and the registry is asked once more then.
+// The global plugin registry, or null. That of the full TensorRT then stays loaded to the end of the process: who
+// loaded it may be unloaded before this library is (Triton's backend), and the registry is asked once more then.
 nvinfer1::IPluginRegistry* process_registry() noexcept;
 
 // The logger of the process's last builder or runtime, or null.

@@ -21,6 +21,20 @@ TEST(Registration, ExportsNothingButItsEntries) {
   dlclose(handle);
 }
 
+// An engine that carries a lean runtime and this library unloads both. Before the tests that load a full TensorRT,
+// which would be found first.
+TEST(BesideLeanRuntime, LeavesNothingBehind) {
+  void* lean = dlopen(SN_FAKE_LEAN, RTLD_NOW | RTLD_LOCAL);
+  ASSERT_NE(lean, nullptr) << dlerror();
+  const auto registered = reinterpret_cast<int (*)()>(dlsym(lean, "sn_fake_registered"));
+  void* plugin = dlopen(SN_PLUGIN, RTLD_NOW | RTLD_LOCAL);
+  EXPECT_EQ(registered(), 3);
+  dlclose(plugin);
+  EXPECT_EQ(registered(), 0);
+  dlclose(lean);
+  EXPECT_EQ(dlopen(SN_FAKE_LEAN, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD), nullptr);
+}
+
 class BesideTensorRt : public testing::Test {
  protected:
   void SetUp() override {
