@@ -77,6 +77,17 @@ Status check_known_extents(const Attributes& attributes, const nvinfer1::DimsExp
                             attributes.ddof, &problem);
 }
 
+// Whether the residual has X's shape, as far as both are known.
+bool may_be_same(const nvinfer1::DimsExprs& x, const nvinfer1::DimsExprs& residual) {
+  bool same = residual.nbDims == x.nbDims;
+  for (std::int32_t axis = 0; same && axis < x.nbDims; ++axis) {
+    const std::int64_t own = known_extent(x, axis);
+    const std::int64_t other = known_extent(residual, axis);
+    same = own < 0 || other < 0 || own == other;
+  }
+  return same;
+}
+
 }  // namespace
 
 SwitchNormPlugin::SwitchNormPlugin(const Op& op, const Attributes& attributes) noexcept
@@ -159,7 +170,7 @@ std::int32_t SwitchNormPlugin::getOutputShapes(const nvinfer1::DimsExprs* inputs
     status = inputs[i].nbDims != 1 ? Status::kChannelMismatch
                                    : check_known_extents(attributes_, inputs[kX], known_extent(inputs[i], 0));
   }
-  if (status == Status::kOk && op_.epilogue == Epilogue::kAddRelu && inputs[kResidual].nbDims != inputs[kX].nbDims) {
+  if (status == Status::kOk && op_.epilogue == Epilogue::kAddRelu && !may_be_same(inputs[kX], inputs[kResidual])) {
     status = Status::kResidualMismatch;
   }
   if (status != Status::kOk) {

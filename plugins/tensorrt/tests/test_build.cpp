@@ -85,6 +85,7 @@ TEST_F(Build, GivesYTheShapeOfX) {
     EXPECT_EQ(shapes(plain_, x, {8}, {}, &y), 0);
     EXPECT_EQ(shapes(fused_, x, {8}, x, &y), 0);
   }
+  EXPECT_EQ(shapes(fused_, {2, 8, -1, 5}, {8}, {-1, 8, 5, 5}, &y), 0);
   EXPECT_EQ(logged(), "");
 }
 
@@ -102,6 +103,10 @@ TEST_F(Build, RefusesShapesWithoutAValue) {
   EXPECT_NE(logged().find("too few values for the variance"), std::string::npos);
   EXPECT_NE(shapes(fused_, {2, 8, 5, 5}, {8}, {2, 8, 25}, &y), 0);
   EXPECT_NE(logged().find("the residual must have X's shape"), std::string::npos);
+  for (const Shape& residual : {Shape{1, 8, 5, 5}, {2, 1, 5, 5}, {-1, 8, 5, 1}}) {  // nothing is broadcast
+    EXPECT_NE(shapes(fused_, {2, 8, 5, 5}, {8}, residual, &y), 0);
+    EXPECT_EQ(logged(), "SwitchNormAddRelu: the residual must have X's shape\n");
+  }
   EXPECT_NE(shapes(fused_, {2, 8, 5, 5}, {8}, {}, &y), 0);
   EXPECT_EQ(logged(), "SwitchNormAddRelu: 5 inputs; expected 6\n");
   const Plugin biased = make_plugin(library_, "SwitchNorm", 0);
