@@ -44,7 +44,7 @@ bool problem_at(const Op& op, const Attributes& attributes, const DynamicPluginT
 
 // The workspace of C channels may be too small for fewer (core/plan.h), and enqueue isn't told what it was given.
 bool has_one_length(const Op& op, const DynamicPluginTensorDesc& parameter) {
-  if (parameter.min.d[0] == parameter.max.d[0]) return true;
+  if (parameter.desc.dims.d[0] >= 0 || parameter.min.d[0] == parameter.max.d[0]) return true;
   log_error("%s: the parameters' length goes from %lld to %lld in one profile; C has to be the same throughout",
             op.name, static_cast<long long>(parameter.min.d[0]), static_cast<long long>(parameter.max.d[0]));
   return false;

@@ -238,6 +238,11 @@ TEST_F(Build, RefusesAProfileWithSeveralNumbersOfChannels) {
             "SwitchNorm: the parameters' length goes from 60 to 64 in one profile; C has to be the same throughout\n");
   for (std::size_t i = 1; i < 5; ++i) profile[i].min.d[0] = 64;  // X alone says less than the parameters
   EXPECT_EQ(plain_.build->configurePlugin(profile.data(), 5, &profile[5], 1), 0);
+  for (std::size_t i = 1; i < 5; ++i) {
+    profile[i].desc.dims.d[0] = 64;  // a constant's: its bounds don't matter
+    profile[i].min.d[0] = 0;
+  }
+  EXPECT_EQ(plain_.build->configurePlugin(profile.data(), 5, &profile[5], 1), 0);
 }
 
 }  // namespace
