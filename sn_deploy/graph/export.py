@@ -26,6 +26,7 @@ from sn_deploy.capture.inputs import (
 from sn_deploy.capture.precision import cast_inputs, dtype_from_precision
 from sn_deploy.capture.swap import swap
 from sn_deploy.capture.trace import LayerTrace, trace
+from sn_deploy.capture.unwrap import unwrapped
 from sn_deploy.errors import SnDeployError
 from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.graph import inline as inliner
@@ -106,7 +107,8 @@ def export(
     Each SN layer becomes one ``sn_deploy::SwitchNorm`` node with its BN branch and learned weights folded in, or one
     ``SwitchNormRelu`` or ``SwitchNormAddRelu`` node together with the ReLU, or the residual and the ReLU, that follow.
     The file carries each operator that it uses as a local function of standard operators too. The model itself is not
-    changed: a copy is put into evaluation mode, on the CPU.
+    changed: a copy is put into evaluation mode, on the CPU. Of DataParallel, DistributedDataParallel and torch.compile
+    the module inside is taken.
 
     Args:
         model: the trained model, any device, training or evaluation mode.
@@ -121,7 +123,8 @@ def export(
         keep_io_types: with fp16 or bf16, inputs and outputs stay float32.
         inline: write standard operators alone, without the local functions.
         fuse: make one node of a layer and the ReLU, or the residual and the ReLU, that follow it.
-        keep_unrecognised: leave layers that look like SN but aren't expressible in standard operators.
+        keep_unrecognised: export layers that look like SN and compute something else as torch does, in standard
+            operators, instead of refusing them.
         finalize_batch_average: the number of batches whose sums the running statistics are, for checkpoints trained
             with ``using_moving_average=False`` that were never divided.
         trust_statistics: don't refuse running statistics whose size is that of sums rather than of averages.
@@ -196,7 +199,7 @@ def _private_copy(model: torch.nn.Module) -> torch.nn.Module:
     if not isinstance(model, torch.nn.Module):
         raise SnDeployError(f"the model is a {type(model).__name__}", expected="a torch.nn.Module")
     try:
-        return copy.deepcopy(model).cpu().eval()
+        return copy.deepcopy(unwrapped(model)).cpu().eval()
     except Exception as error:
         raise SnDeployError(
             f"the model can't be copied: {type(error).__name__}: {error}",

@@ -97,6 +97,17 @@ def test_weights_that_no_checkpoint_gave_are_told(project: Path, capsys: pytest.
     assert "of 1 layer, the BN statistics of 1" in printed
 
 
+def test_a_model_in_data_parallel_takes_the_weights_and_names_of_the_one_inside(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = project.glob("*.py")
+    code.write_text(f"{MODEL}\ndef parallel(): return torch.nn.DataParallel(Net(width=6))\n")
+    assert export(project, "--checkpoint", "best.pth", "--input", "1x3x9x9", model="parallel") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "loaded 10 tensors" in printed
+    assert "image: 1×3×9×9 float32" in printed
+
+
 def test_fusion_is_told_and_can_be_turned_off(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export(project, "--input", "1x3x9x9", "--no-fuse") == 0
     assert "operators 1 SwitchNorm; each form with" in " ".join(capsys.readouterr().out.split())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -386,3 +387,21 @@ def test_unrecognised_layers_are_refused_or_kept(tmp_path: Path) -> None:
     assert [layer.folded.name for layer in report.layers] == ["2"]
     difference = compare(expected(model, image()), run(tmp_path / "net.onnx", input=image()))
     assert difference.rel_l2 < TOLERANCES["float32"].rel_l2
+
+
+def _compiled(model: nn.Module) -> nn.Module:
+    compiled = torch.compile(model, backend="eager")
+    assert isinstance(compiled, nn.Module)
+    return compiled
+
+
+@pytest.mark.parametrize(
+    "wrap", [nn.DataParallel, _compiled, lambda model: nn.DataParallel(_compiled(model))], ids=["parallel", "c", "both"]
+)
+def test_what_training_wraps_around_a_model_is_taken_off(
+    net: nn.Module, wrap: Callable[[nn.Module], nn.Module], tmp_path: Path
+) -> None:
+    report = sn_deploy.export(wrap(net), image(), tmp_path / "net.onnx", dynamic="batch")
+    assert list(report.inputs) == ["image"]
+    assert [layer.folded.name for layer in report.layers] == ["stem.1", "body.1", "head_sn"]
+    np.testing.assert_allclose(run(tmp_path / "net.onnx", image=image(3)), expected(net, image(3)), atol=1e-5)
