@@ -12,7 +12,7 @@ import click
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.console import Console
-from sn_deploy.errors import CheckFailedError
+from sn_deploy.errors import CheckFailedError, SnDeployError
 
 if TYPE_CHECKING:
     from sn_deploy.check.result import CheckResult
@@ -44,6 +44,24 @@ def check_outputs(json_output: str | None, html: Path | None) -> None:
     for path in (json_output, html, html and html.with_name(REPRODUCE)):
         if path is not None and path != "-":
             check_writable(path)
+    if html is not None:
+        check_script(html.with_name(REPRODUCE))
+
+
+def check_script(script: Path) -> None:
+    """Refuses a script beside the report that somebody else wrote: its name isn't the user's choice.
+
+    Raises:
+        SnDeployError: there is one.
+    """
+    if script.is_file():
+        with script.open("rb") as file:
+            if b"Repeats the check that sn-deploy" not in file.read(200):
+                raise SnDeployError(
+                    "isn't of sn-deploy, and would be overwritten",
+                    where=str(script),
+                    mend="move it, or write the report to another folder",
+                )
 
 
 def write_result(

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sn_deploy.atomic import atomic_output, check_writable
-from sn_deploy.cli.check_output import REPRODUCE
+from sn_deploy.cli.check_output import REPRODUCE, check_script
 from sn_deploy.errors import SnDeployError
 
 
@@ -43,6 +43,7 @@ def command(document: Path, output: Path | None) -> None:
         raise SnDeployError(f"{REPRODUCE} is the script beside it", where=f"--output {page}", expected="another name")
     check_writable(page)
     check_writable(script)
+    check_script(script)
     found = read_document(document)
     with atomic_output(page) as new_page, atomic_output(script, executable=True) as new_script:
         write_html(found, new_page)
