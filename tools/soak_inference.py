@@ -112,15 +112,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("seed", nargs="?", default="0", metavar="SEED")
     parser.add_argument("--risky", type=int, default=0, metavar="COUNT")
     options = parser.parse_args(given)
-    start, faults = time.monotonic(), []
+    start, faults, lines = time.monotonic(), [], []
     for mode, count in (("safe", options.count), ("any", options.risky)):
         counts, memory, deaths = take(count, options.seed, mode)
         faults += deaths + [what for what in counts if what.startswith("took")]
         told = ", ".join(f"{number} {what}" for what, number in counts.most_common())
-        print(f"{count} graphs of {mode} operators: {told}; {len(deaths)} ended the process; at most {memory} MiB")
+        lines.append(
+            f"{count} graphs of {mode} operators: {told}; {len(deaths)} ended the process; at most {memory} MiB"
+        )
     for fault in faults:
         print(fault)
-    print(f"onnx {onnx.__version__}, {time.monotonic() - start:.0f} s, {len(faults)} faults")
+    told = "; ".join(lines)
+    print(f"{told}; onnx {onnx.__version__}, {time.monotonic() - start:.0f} s, {len(faults)} faults")
     return 1 if faults else 0
 
 
