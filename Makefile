@@ -137,7 +137,7 @@ test-tensorrt: .venv/.installed-test $(TENSORRT)/root/.complete
 	cmake -S plugins -B $(TENSORRT)/sanitized $(WITH_TENSORRT) $(SANITIZED) -DCMAKE_CUDA_ARCHITECTURES=90 \
 		-DSN_SANITIZE=address,undefined
 	cmake --build $(TENSORRT)/sanitized \
-		--target test_trt10 test_trt11 test_cuda test_device check_launches_host test_onnxruntime_cuda
+		--target test_trt10 test_trt11 cuda_tests test_onnxruntime_cuda
 	ctest --test-dir $(TENSORRT)/sanitized --output-on-failure --parallel 2 --no-tests=error \
 		--tests-regex '^(trt10|trt11|cuda|test_onnxruntime_cuda)\.'
 	TENSORRT_TEST_ROOT=$(TENSORRT)/root SN_PLUGIN_BUILD=$(TENSORRT)/plugin $(BIN)/python -m pytest $(IN_PARALLEL) \
@@ -170,7 +170,7 @@ soak soak-long: .venv/.installed-test sanitized fuzzers $(TRITON)/.complete $(AT
 	cmake -S plugins -B $(TENSORRT)/plugin $(WITH_TENSORRT)
 	cmake --build $(TENSORRT)/plugin
 	cmake -S plugins -B $(TENSORRT)/threads $(WITH_TENSORRT) $(SANITIZED) -DCMAKE_CUDA_ARCHITECTURES=90 -DSN_SANITIZE=thread
-	cmake --build $(TENSORRT)/threads --target test_cuda check_launches_host
+	cmake --build $(TENSORRT)/threads --target cuda_tests
 	$(SOAK) build/$@ $(if $(findstring long,$@),--long)
 
 # A real Triton, its clients, Ray and the schemas of Kubernetes, for tests; fetched once. HAProxy's test wants haproxy.
