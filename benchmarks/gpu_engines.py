@@ -37,14 +37,13 @@ from gpu_machines import (
     BODY,
     COMPILED,
     Machine,
-    Make,
     Opened,
     RehearsalMachine,
     TensorRtMachine,
     TimeUpError,
 )
 from gpu_nets import FLOAT_OF, FLOOR, FORMS, NETS, PLUGIN, PRECISIONS, Files, Net, at_batch, pack
-from gpu_timing import FAILURES, UNFINISHED, Timed, command_line, in_turns, reason_of, summary
+from gpu_timing import FAILURES, UNFINISHED, Make, Timed, all_made, command_line, in_turns, reason_of, summary
 from interleaved import write_results
 
 from sn_deploy.atomic import check_writable
@@ -253,7 +252,7 @@ def measure_cell(bench: Bench, group: Group, cell: Cell, engines: Mapping[str, O
     if group.kind == STATIC:
         model = bench.files.model(net, PLUGIN, cell.precision)
         makers |= bench.machine.beside(module, x, cell.precision, model)
-    timed, left_out = _made(makers)
+    timed, left_out = all_made(makers)
     if not timed:
         return {"engines": facts, "left_out": left_out}
     row = _row_of(bench, facts, timed, left_out)
@@ -266,7 +265,7 @@ def measure_cell(bench: Bench, group: Group, cell: Cell, engines: Mapping[str, O
     bench.keep(cell, {**bench.row(cell), "slow": early})
     if bench.left_s() < SECONDS_TO_COMPILE:
         return early
-    more, why_not = _made(compiled)
+    more, why_not = all_made(compiled)
     left_out |= why_not
     return _row_of(bench, facts, {**timed, **more}, left_out) if more else {**row, "left_out": left_out}
 
@@ -280,18 +279,6 @@ def _row_of(
     if FLOOR in times:
         row["ratio_to_floor"] = {key: round(float(np.median(own / times[FLOOR])), 4) for key, own in times.items()}
     return {**row, "left_out": dict(left_out)} if left_out else row
-
-
-def _made(makers: Mapping[str, Make]) -> tuple[dict[str, Timed], dict[str, str]]:
-    """What can be timed, and why the rest can't."""
-    timed: dict[str, Timed] = {}
-    left_out: dict[str, str] = {}
-    for name, make in makers.items():
-        try:
-            timed[name] = make()
-        except FAILURES as error:
-            left_out[name] = reason_of(error)
-    return timed, left_out
 
 
 def _open(bench: Bench, group: Group, form: str) -> Opened:

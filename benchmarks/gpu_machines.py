@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import torch
 from gpu_nets import DTYPES, FLOOR, PLUGIN
-from gpu_timing import Clock, GpuClock, RehearsalClock, Timed
+from gpu_timing import Clock, GpuClock, Make, RehearsalClock, Timed
 
 from sn_deploy.engine.layers import layer_counts as counts_of
 from sn_deploy.engine.layers import layer_rows
@@ -26,7 +26,6 @@ BODY: Final = "function body"
 EAGER, LAUNCHED, COMPILED, ORT = "torch eager", "torch eager, launched", "torch.compile", "ONNX Runtime CUDA, launched"
 
 Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
-Make = Callable[[], Timed]  # prepares what is timed; may fail alone
 
 
 class TimeUpError(Exception):

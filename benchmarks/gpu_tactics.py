@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from gpu_kernels import repeated
 from gpu_layers import Layer, OnDevice, resnet50_layers
-from gpu_timing import FAILURES, Clock, GpuClock, Timed, command_line, in_turns, reason_of
+from gpu_timing import Clock, GpuClock, all_made, command_line, in_turns
 from interleaved import write_results
 
 from sn_deploy.errors import SnDeployError
@@ -55,25 +55,15 @@ def time_layer(kernels: CudaKernels, clock: Clock, layer: Layer, batch: int, lay
         tactic.name: tensors.launcher(kernels, tactic, workspace, stream) for tactic in kernels.tactics(tensors.problem)
     }
     calls["copy"] = lambda index: tensors.y[index % sets].copy_(tensors.x[index % sets])
-    timed, failed = graphs(clock, calls)
+    timed, failed = all_made(
+        {name: lambda call=call: clock.graph(repeated(call, LAUNCHES)) for name, call in calls.items()}
+    )
     if "copy" in failed or len(timed) < 2:
         raise SnDeployError(next(iter(failed.values()), "there are no tactics"), where=f"{batch} x {layer.name}")
     times = in_turns(timed, ROUNDS, warmup=1)
     us = {name: round(float(np.median(values)) / LAUNCHES, 2) for name, values in times.items()}
     row = {"copy_us": us.pop("copy"), "us": us, "chosen": kernels.choose(tensors.problem).name}
     return {**row, "failed": failed} if failed else row
-
-
-def graphs(clock: Clock, calls: Mapping[str, Callable[[int], object]]) -> tuple[dict[str, Timed], dict[str, str]]:
-    """A graph of each call's launches, and why the rest can't be captured."""
-    timed: dict[str, Timed] = {}
-    failed: dict[str, str] = {}
-    for name, call in calls.items():
-        try:
-            timed[name] = clock.graph(repeated(call, LAUNCHES))
-        except FAILURES as error:
-            failed[name] = reason_of(error)
-    return timed, failed
 
 
 def totals(layers: dict[Layer, int], rows: dict[str, dict[str, Any]]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from sn_deploy.errors import SnDeployError
 ROOT = Path(__file__).resolve().parents[1]
 Work = Callable[[], object]
 Timed = Callable[[], float]  # does the work once, and gives its time in µs
+Make = Callable[[], Timed]  # prepares what is timed; may fail alone
 
 # A millisecond: long enough for two events and a graph of some thousand kernels, as torch eager's are, to be queued
 # behind it, so that no launch shows in what is timed.
@@ -181,3 +182,15 @@ def reason_of(error: BaseException) -> str:
 
 # What a step of a measurement may fail with, and the rest goes on: CUDA (out of memory), compilers, other libraries.
 FAILURES: Final = (SnDeployError, RuntimeError, ImportError, OSError, ValueError, TypeError, AttributeError, KeyError)
+
+
+def all_made(makers: Mapping[str, Make]) -> tuple[dict[str, Timed], dict[str, str]]:
+    """What can be timed, and why the rest can't."""
+    timed: dict[str, Timed] = {}
+    left_out: dict[str, str] = {}
+    for name, make in makers.items():
+        try:
+            timed[name] = make()
+        except FAILURES as error:
+            left_out[name] = reason_of(error)
+    return timed, left_out

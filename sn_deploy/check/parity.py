@@ -27,7 +27,7 @@ PERCENTS: Final = ("50", "90", "99", "99.9")
 _BLOCK: Final = 1 << 14
 
 # Sums of squares below it have lost digits, or all of them: float64 ends at 5e-324.
-_SMALLEST_SQUARES: Final = 1e-290
+SMALLEST_SQUARES: Final = 1e-290
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -176,7 +176,7 @@ class Differences:
         reference, squares = self.reference_squares.value, self.squares.value
         rel_l2 = float(ratio(math.sqrt(squares), math.sqrt(reference)))
         largest = self.largest.value
-        if largest > 0 and squares < _SMALLEST_SQUARES and reference < _SMALLEST_SQUARES:
+        if largest > 0 and squares < SMALLEST_SQUARES and reference < SMALLEST_SQUARES:
             rel_l2 = math.nan  # they are too small to have squares, and differ
         percentiles = {percent: min(self.histogram.percentile(float(percent)), largest) for percent in PERCENTS}
         elements = self.histogram.total

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+
+from sn_deploy.collector import no_collection
 
 Times = npt.NDArray[np.float64]
 Clock = Callable[[], int]
@@ -105,7 +105,7 @@ def take_turns(
         on_round: called between rounds with the rounds timed so far (0 during the warm-up) and ``rounds``.
     """
     turns = _Turns(calls, clock, random.Random(seed))
-    with _without_collector():
+    with no_collection():
         warmup_rounds, warm = _warm_up(turns, warmup, lambda: on_round and on_round(0, rounds))
         times: dict[str, list[int]] = {name: [] for name in calls}
         start = clock()
@@ -141,14 +141,3 @@ def is_stable(times: npt.ArrayLike, warmup: Warmup) -> bool:
     scatter = float(np.median(np.abs(values - medians[:, None])))
     error = _MEDIAN_ERROR * scatter * np.sqrt(2 / size)
     return bool(abs(medians[1] - medians[0]) <= max(warmup.tolerance * medians[0], 2 * error))
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

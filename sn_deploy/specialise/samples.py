@@ -11,6 +11,7 @@ import numpy as np
 
 from sn_deploy.check.batch import Batch
 from sn_deploy.check.metrics.classification import leaders, rivals, targets_from_labels
+from sn_deploy.check.parity import SMALLEST_SQUARES
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import Array
 from sn_deploy.specialise.budget import Budget
@@ -23,9 +24,6 @@ _MOST_BYTES_KEPT: Final = 2 << 30
 # On the samples for choosing, a class counts as another if twice the difference would make it so: other samples are
 # nearer to a border than these.
 SAFETY: Final = 2.0
-
-# Sums of squares below it have lost digits, or all of them: float64 ends at 5e-324.
-_SMALLEST_SQUARES: Final = 1e-290
 
 
 @dataclass(frozen=True)
@@ -160,7 +158,7 @@ class _Sums:
 
     def _ratio(self, error: float) -> float:
         total = float(np.concatenate(self._squares).sum())
-        if self._differ and total < _SMALLEST_SQUARES and error < _SMALLEST_SQUARES:
+        if self._differ and total < SMALLEST_SQUARES and error < SMALLEST_SQUARES:
             return math.nan  # they are too small to have squares
         return math.sqrt(error / total) if total > 0 else (0.0 if error == 0 else math.inf)
 

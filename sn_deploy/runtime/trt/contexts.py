@@ -5,10 +5,7 @@ Each of these may wait for the whole device, which breaks the capture of a CUDA 
 
 from __future__ import annotations
 
-import gc
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
 from sn_deploy.errors import SnDeployError
@@ -31,15 +28,3 @@ def make_context(handle: Any, where: str) -> Any:
     if context is None:
         raise SnDeployError(f"TensorRT gives no execution context: {MESSAGES.reason()}", where=where)
     return context
-
-
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """Python's collector waits: in the midst of a capture it might free contexts and memory that are in a cycle."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

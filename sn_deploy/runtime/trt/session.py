@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final
 
+from sn_deploy.collector import no_collection
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.runtime.tensors import Array, TensorInfo, check_inputs
 from sn_deploy.runtime.torch import array_from_tensor, tensor_from_array
 from sn_deploy.runtime.trt.allocator import OutputMemory, output_allocator
 from sn_deploy.runtime.trt.builder import Profile
-from sn_deploy.runtime.trt.contexts import MAKING, make_context, no_collection
+from sn_deploy.runtime.trt.contexts import MAKING, make_context
 from sn_deploy.runtime.trt.lent import Lent
 from sn_deploy.runtime.trt.library import MESSAGES, tensorrt
 from sn_deploy.runtime.trt.profile_choice import check_profile, choose_profile, text_of
@@ -334,6 +335,7 @@ class Session:
         graph = self._torch.cuda.CUDAGraph()
         try:
             # Not torch.cuda.graph(), which waits for the whole device. Other threads may use CUDA meanwhile.
+            # In the midst of a capture the collector might free contexts and memory that are in a cycle.
             with no_collection():
                 graph.capture_begin(capture_error_mode="thread_local")
                 try:
