@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,34 +35,10 @@ def trace(model: torch.nn.Module, inputs: BoundInputs, names: Collection[str]) -
     Raises:
         SnDeployError: the model fails on the inputs.
     """
+    running: list[str] = []
     traces: dict[str, LayerTrace] = {}
-    running: list[str] = []  # the layers that have been entered and not left, so that a failure can be placed
-
-    def record(name: str, x: torch.Tensor) -> None:
-        layer = traces.setdefault(name, LayerTrace())
-        layer.shapes.append(tuple(x.shape))
-        if layer.mean is None and x.ndim >= 2 and x.is_floating_point() and x.numel():
-            flat = x.detach().transpose(0, 1).reshape(x.shape[1], -1).double()  # (C, N·HW)
-            layer.mean = np.asarray(flat.mean(1).cpu(), dtype=np.float64)
-            layer.var = np.asarray(flat.var(1, correction=0).cpu(), dtype=np.float64)
-
-    def hook(name: str) -> Any:
-        def before(_module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
-            running.append(name)
-            if tensors:
-                record(name, tensors[0])
-
-        return before
-
-    def after(*_arguments: Any) -> None:
-        running.pop()
-
-    modules = dict(model.named_modules())
-    handles = [modules[name].register_forward_pre_hook(hook(name), with_kwargs=True) for name in names]
-    handles += [modules[name].register_forward_hook(after) for name in names]
     try:
-        with torch.no_grad():
+        with watched(model, names, running) as traces, torch.no_grad():
             inputs.call(model)
     except SnDeployError as error:
         where = f"layer {running[-1]!r}" if running else error.where
@@ -74,7 +51,46 @@ def trace(model: torch.nn.Module, inputs: BoundInputs, names: Collection[str]) -
             where=f"{type(model).__name__}.forward",
             mend="check the shapes, the types and the order of the inputs",
         ) from error
+    return traces
+
+
+@contextlib.contextmanager
+def watched(
+    model: torch.nn.Module, names: Collection[str], running: list[str] | None = None
+) -> Iterator[dict[str, LayerTrace]]:
+    """While it lasts, records the calls of the modules called ``names``, in the order of their first call.
+
+    Args:
+        running: gets the layers that have been entered and not left, so that a failure can be placed.
+    """
+    traces: dict[str, LayerTrace] = {}
+    entered = [] if running is None else running
+
+    def record(name: str, x: torch.Tensor) -> None:
+        layer = traces.setdefault(name, LayerTrace())
+        layer.shapes.append(tuple(x.shape))
+        if layer.mean is None and x.ndim >= 2 and x.is_floating_point() and x.numel():
+            flat = x.detach().transpose(0, 1).reshape(x.shape[1], -1).double()  # (C, N·HW)
+            layer.mean = np.asarray(flat.mean(1).cpu(), dtype=np.float64)
+            layer.var = np.asarray(flat.var(1, correction=0).cpu(), dtype=np.float64)
+
+    def hook(name: str) -> Any:
+        def before(_module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
+            entered.append(name)
+            if tensors:
+                record(name, tensors[0])
+
+        return before
+
+    def after(*_arguments: Any) -> None:
+        entered.pop()
+
+    modules = dict(model.named_modules())
+    handles = [modules[name].register_forward_pre_hook(hook(name), with_kwargs=True) for name in names]
+    handles += [modules[name].register_forward_hook(after) for name in names]
+    try:
+        yield traces
     finally:
         for handle in handles:
             handle.remove()
-    return traces

@@ -81,10 +81,12 @@ def command(context: click.Context, /, **given: Any) -> None:
     if not any(named):
         raise click.UsageError("Name a file, or a model with --model.", context)
     console = console_for(given["json_output"])
-    result = _check(given, request, command_text(context), start, console)
+    result, cause = _check(given, request, command_text(context), start, console)
     write_result(result, given["json_output"], given["html"], console)
     if result.shard is None:
-        raise_where_failed(result)
+        raise_where_failed(result, cause)
+    elif cause is not None:
+        console.print(cause, style="yellow")
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,10 @@ def _request(given: Mapping[str, Any]) -> _Request:
     return _Request(_backend_options(given), limits, layers, speedups, shard, with_latency)
 
 
-def _check(given: Mapping[str, Any], request: _Request, command: str, start: float, console: Console) -> CheckResult:
+def _check(
+    given: Mapping[str, Any], request: _Request, command: str, start: float, console: Console
+) -> tuple[CheckResult, str | None]:
+    """The result, and the likely cause where it fails and one is known."""
     from sn_deploy.check.assemble import Circumstances, result_from
     from sn_deploy.check.backends.open import open_backends
     from sn_deploy.check.data.open import open_data
@@ -140,6 +145,7 @@ def _check(given: Mapping[str, Any], request: _Request, command: str, start: flo
         plan = Plan(request.limits, given["task"], given["user_metrics"], classes, request.layers)
         with _progress(source.batches) as advance:
             comparison, first = run_comparison(source, backends, plan, advance)
+        cause = _cause(given, comparison, backends, first)
         bisected = _bisect(given, comparison, backends, source, plan, console) if given["bisect"] else None
         latency = _time(given, backends, first, batches, request.speedups) if request.with_latency else None
     circumstances = Circumstances(
@@ -151,7 +157,17 @@ def _check(given: Mapping[str, Any], request: _Request, command: str, start: flo
         name_of=getattr(source, "name_of", lambda sample: None),
     )
     more = of_speedups(request.speedups, latency) if latency is not None else []
-    return result_from(comparison, circumstances, shard=request.shard, bisect=bisected, latency=latency, more=more)
+    result = result_from(comparison, circumstances, shard=request.shard, bisect=bisected, latency=latency, more=more)
+    return result, cause
+
+
+def _cause(given: Mapping[str, Any], comparison: Comparison, backends: Backends, first: Batch) -> str | None:
+    """Why nothing agrees with the PyTorch model, where that can be told from it and the comparison failed."""
+    from sn_deploy.check.backends.undivided import why_undivided
+
+    if given["finalize_batch_average"] is not None or all(one.passed for one in comparison.assertions()):
+        return None
+    return next((why for one in backends.all if (why := why_undivided(one, first)) is not None), None)
 
 
 def _check_bisect(given: Mapping[str, Any], is_part: bool) -> None:

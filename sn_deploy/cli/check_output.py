@@ -100,8 +100,11 @@ def write_result(
         console.print(f"passed: all {len(result.assertions)} limits hold", style="bold green")
 
 
-def raise_where_failed(result: CheckResult) -> None:
+def raise_where_failed(result: CheckResult, cause: str | None = None) -> None:
     """Ends the command with 1 if a limit doesn't hold.
+
+    Args:
+        cause: what is likely to be behind it, and how to mend it.
 
     Raises:
         CheckFailedError: with the first that doesn't.
@@ -111,5 +114,6 @@ def raise_where_failed(result: CheckResult) -> None:
         layers = [f"{one.backend}: {one.culprit}" for one in result.layers if one.culprit is not None]
         first_off = f"; the first layer that is off: {', '.join(layers)}" if layers else ""
         raise CheckFailedError(
-            f"{len(failed)} of {len(result.assertions)} limits don't hold, the first: {failed[0].text}{first_off}"
+            f"{len(failed)} of {len(result.assertions)} limits don't hold, the first: {failed[0].text}{first_off}",
+            mend=cause,
         )

@@ -224,18 +224,16 @@ def _recognised_layers(
 
 
 def _refuse_raw_sums(model: torch.nn.Module, found: recognise.Recognition, traces: Mapping[str, LayerTrace]) -> None:
-    """Refuses statistics that look like sums in most layers: sums are never in one layer alone.
+    """Refuses statistics that look like sums.
 
     Example inputs can mislead: see `sn_deploy.recognise.raw_sums`, and ``trust_statistics`` for the way out.
     """
     observed = {
-        name: (model.get_submodule(name), layer.mean, layer.var)
+        name: (layer.mean, layer.var)
         for name, layer in traces.items()
         if layer.mean is not None and layer.var is not None and _has_bn_branch(found.layers.get(name))
     }
-    suspects = [name for name, arguments in observed.items() if recognise.suspect_raw_sums(*arguments) is not None]
-    if 2 * len(suspects) > len(observed):
-        recognise.refuse_raw_sums(suspects[0], *observed[suspects[0]])
+    recognise.refuse_raw_sums_in_most(model, observed)
 
 
 def _has_bn_branch(folded: FoldedSwitchNorm | None) -> bool:

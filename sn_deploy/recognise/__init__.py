@@ -15,7 +15,7 @@ from sn_deploy.recognise.batch_average import finalize_batch_average_
 from sn_deploy.recognise.candidates import Candidate
 from sn_deploy.recognise.cuda_check import lift_cuda_checks_
 from sn_deploy.recognise.examination import examine
-from sn_deploy.recognise.raw_sums import refuse_raw_sums, suspect_raw_sums
+from sn_deploy.recognise.raw_sums import refuse_raw_sums, refuse_raw_sums_in_most, suspect_raw_sums
 from sn_deploy.recognise.readers import Reader, Reading, examine_claim, found_layers, register, unregister
 from sn_deploy.recognise.result import Recognition, Refusal, RefusedError
 
@@ -29,6 +29,7 @@ __all__ = [
     "lift_cuda_checks_",
     "recognise",
     "refuse_raw_sums",
+    "refuse_raw_sums_in_most",
     "register",
     "suspect_raw_sums",
     "unregister",

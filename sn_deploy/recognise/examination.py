@@ -20,6 +20,7 @@ from sn_deploy.recognise.probe import (
     probe_inputs,
     run_probes,
 )
+from sn_deploy.recognise.raw_sums import why_undivided
 from sn_deploy.recognise.result import RefusedError
 from sn_deploy.recognise.solve import line_inputs, solutions
 from sn_deploy.recognise.subject import ForwardFailedError, Subject
@@ -129,19 +130,9 @@ def _check_values(candidate: Candidate) -> None:
         if bad.size:
             text = f"{name}[{bad[0]}] is {values[bad[0]]}" + (f" (and {bad.size - 1} more)" if bad.size > 1 else "")
             raise RefusedError(text, "use a checkpoint without NaN and infinity")
-    _check_never_finalized(candidate)
-
-
-def _check_never_finalized(candidate: Candidate) -> None:
-    if candidate.sums is None or candidate.running_var is None:
-        return
-    recorded, summed = candidate.values(candidate.running_var), candidate.values(candidate.sums[1])
-    if not np.any(recorded) and np.any(summed):
-        raise RefusedError(
-            f"{candidate.running_var} is all zero while {candidate.sums[1]} holds sums over batches that were never "
-            "divided",
-            "give --finalize-batch-average N, with N the number of batches that were summed",
-        )
+    undivided = why_undivided(candidate)
+    if undivided is not None:
+        raise RefusedError(undivided, "give --finalize-batch-average N, with N the number of batches that were summed")
 
 
 def _channel_count(candidate: Candidate, shape: tuple[int, ...] | None) -> int:

@@ -16,13 +16,15 @@ at most (of an all-zero image). So ask all layers before refusing a model.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.folded import Float64Array
-from sn_deploy.recognise.candidates import candidate_from_module
+from sn_deploy.recognise.candidates import Candidate, candidate_from_module
 
 # Real data of another kind than the training data change E[x²] by less; training sums hundreds of batches.
 _SUSPICIOUS = 20.0
@@ -86,3 +88,32 @@ def refuse_raw_sums(
             mend="give --finalize-batch-average N, with N the number of batches summed; if these are averages, give "
             "example inputs of the size of real data, or --trust-statistics",
         )
+
+
+def refuse_raw_sums_in_most(
+    model: torch.nn.Module, observed: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]]
+) -> None:
+    """Refuses running statistics that look like sums in most layers: sums are never in one layer alone.
+
+    Args:
+        observed: layer -> statistics of its real input; see `suspect_raw_sums`.
+
+    Raises:
+        SnDeployError: what `refuse_raw_sums` raises, of the first layer.
+    """
+    modules = {name: model.get_submodule(name) for name in observed}
+    suspects = [name for name, module in modules.items() if suspect_raw_sums(module, *observed[name]) is not None]
+    if 2 * len(suspects) > len(observed):
+        refuse_raw_sums(suspects[0], modules[suspects[0]], *observed[suspects[0]])
+
+
+def why_undivided(candidate: Candidate) -> str | None:
+    """Why sums that a layer keeps apart from its statistics (the detection code's) were never divided, if so."""
+    if candidate.sums is None or candidate.running_var is None:
+        return None
+    recorded, summed = candidate.values(candidate.running_var), candidate.values(candidate.sums[1])
+    if np.any(recorded) or not np.any(summed):
+        return None
+    return (
+        f"{candidate.running_var} is all zero while {candidate.sums[1]} holds sums over batches that were never divided"
+    )
