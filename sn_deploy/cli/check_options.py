@@ -171,7 +171,10 @@ LATENCY: Final = (
 OUTPUT: Final = (
     click.option("--json", "json_output", metavar="FILE|-", help="Write the result; - for the standard output, alone."),
     click.option(
-        "--html", type=click.Path(path_type=Path), metavar="FILE", help="Write a report, and reproduce.sh beside it."
+        "--html",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Write a report, and a script beside it that repeats it.",
     ),
 )
 

@@ -17,8 +17,6 @@ from sn_deploy.errors import CheckFailedError, SnDeployError
 if TYPE_CHECKING:
     from sn_deploy.check.result import CheckResult
 
-REPRODUCE: Final = "reproduce.sh"
-
 # Wide enough for any row: output that goes to a file or to grep is neither folded nor cut.
 _WIDTH_OF_A_PIPE: Final = 200
 
@@ -41,19 +39,23 @@ def check_outputs(json_output: str | None, html: Path | None) -> None:
     Raises:
         SnDeployError: one can't be.
     """
-    for path in (json_output, html, html and html.with_name(REPRODUCE)):
+    for path in (json_output, html):
         if path is not None and path != "-":
             check_writable(path)
     if html is not None:
-        check_script(html.with_name(REPRODUCE))
+        from sn_deploy.check.report.reproduce import script_beside
+
+        check_script(script_beside(html))
 
 
 def check_script(script: Path) -> None:
-    """Refuses a script beside the report that somebody else wrote: its name isn't the user's choice.
+    """Refuses a script beside the report that can't be written, or that somebody else wrote: its name isn't the user's
+    choice.
 
     Raises:
-        SnDeployError: there is one.
+        SnDeployError: so it is.
     """
+    check_writable(script)
     if script.is_file():
         with script.open("rb") as file:
             if b"Repeats the check that sn-deploy" not in file.read(200):
@@ -88,12 +90,12 @@ def write_result(
         console.print(f"wrote {json_output}")
     if html is not None:
         from sn_deploy.check.report.html import write_html
-        from sn_deploy.check.report.reproduce import write_reproduce
+        from sn_deploy.check.report.reproduce import script_beside, write_reproduce
 
-        written = as_json(result)
+        written, script = as_json(result), script_beside(html)
         write_html(written, html)
-        write_reproduce(written, html.with_name(REPRODUCE), commands)
-        console.print(f"wrote {html} and {html.with_name(REPRODUCE)}")
+        write_reproduce(written, script, commands)
+        console.print(f"wrote {html} and {script}")
     if result.shard is not None:
         console.print(f"part {result.shard}: its limits say little alone; put all parts together with: sn-deploy merge")
     elif result.passed:

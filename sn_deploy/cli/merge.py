@@ -16,7 +16,10 @@ from sn_deploy.cli.outputs import OutputCommand
     "-o", "--output", "json_output", metavar="FILE|-", help="Write the result; - for the standard output, alone."
 )
 @click.option(
-    "--html", type=click.Path(path_type=Path), metavar="FILE", help="Write a report, and reproduce.sh beside it."
+    "--html",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a report, and a script beside it that repeats it.",
 )
 @click.option(
     "--metric",

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sn_deploy.atomic import atomic_output, check_writable
-from sn_deploy.cli.check_output import REPRODUCE, check_script
+from sn_deploy.cli.check_output import check_script
 from sn_deploy.errors import SnDeployError
 
 
@@ -26,23 +26,20 @@ def command(document: Path, output: Path | None) -> None:
     \b
     sn-deploy report check.json -o report.html
 
-    The page holds everything in itself: it loads nothing and runs nothing. reproduce.sh is written
-    beside it: it holds versions and files against those of the check, and runs it again. Exits with 0
-    whether that check passed or failed.
+    The page holds everything in itself: it loads nothing and runs nothing. A script is written beside
+    it, reproduce.sh or NAME.reproduce.sh: it holds versions and files against those of the check, and
+    runs it again. Exits with 0 whether that check passed or failed.
     """
     from sn_deploy.check.document import read_document
     from sn_deploy.check.report.html import write_html
-    from sn_deploy.check.report.reproduce import write_reproduce
+    from sn_deploy.check.report.reproduce import script_beside, write_reproduce
 
     page = document.with_suffix(".html") if output is None else output
-    script = page.with_name(REPRODUCE)
+    script = script_beside(page)
     for path in (page, script):
         if path.absolute() == document.absolute():
             raise SnDeployError("would be overwritten", where=str(document), mend="name another file with --output")
-    if page == script:
-        raise SnDeployError(f"{REPRODUCE} is the script beside it", where=f"--output {page}", expected="another name")
     check_writable(page)
-    check_writable(script)
     check_script(script)
     found = read_document(document)
     with atomic_output(page) as new_page, atomic_output(script, executable=True) as new_script:

@@ -55,15 +55,15 @@ def test_an_output_that_is_an_input_is_refused_and_left(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("command", [("check", "net.onnx", "--html", "r.html"), ("report", "check.json")])
+@pytest.mark.parametrize("command", [("check", "net.onnx", "--html", "check.html"), ("report", "check.json")])
 def test_a_script_of_somebody_else_beside_the_report_is_left(
     command: tuple[str, ...], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (folder / "reproduce.sh").write_text("#!/bin/sh\nmake paper\n")
+    (folder / "check.reproduce.sh").write_text("#!/bin/sh\nmake paper\n")
     code, out, err = run(capsys, *command)
     assert (code, out) == (2, "")
-    assert "reproduce.sh: isn't of sn-deploy, and would be overwritten" in err
-    assert (folder / "reproduce.sh").read_text() == "#!/bin/sh\nmake paper\n"
+    assert "check.reproduce.sh: isn't of sn-deploy, and would be overwritten" in err
+    assert (folder / "check.reproduce.sh").read_text() == "#!/bin/sh\nmake paper\n"
 
 
 def test_a_file_may_be_fused_in_place(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_report_is_made_anew_from_the_json(
     capsys: pytest.CaptureFixture[str], written: Path, tmp_path: Path
 ) -> None:
-    page, script = tmp_path / "again.html", tmp_path / "reproduce.sh"
+    page, script = tmp_path / "again.html", tmp_path / "again.reproduce.sh"
     code, out, err = run(capsys, "report", written / "check.json", "-o", page)
     assert (code, err) == (0, "")
     assert out == f"wrote {page} and {script}\n"
@@ -48,7 +48,21 @@ def test_by_default_it_stands_beside_the_json(
 ) -> None:
     (tmp_path / "a.json").write_bytes((written / "check.json").read_bytes())
     assert run(capsys, "report", tmp_path / "a.json")[0] == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "a.json", "reproduce.sh"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "a.json", "a.reproduce.sh"]
+
+
+def test_reports_in_one_folder_keep_a_script_each(
+    capsys: pytest.CaptureFixture[str], written: Path, tmp_path: Path
+) -> None:
+    document = json.loads((written / "check.json").read_text(encoding="utf-8"))
+    for name in ("a", "b", "report"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(document | {"command": f"sn-deploy check {name}.onnx"}))
+        assert run(capsys, "report", tmp_path / f"{name}.json")[0] == 0
+    scripts = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.sh")}
+    assert sorted(scripts) == ["a.reproduce.sh", "b.reproduce.sh", "reproduce.sh"]
+    assert "exec sn-deploy check a.onnx\n" in scripts["a.reproduce.sh"]
+    assert "exec sn-deploy check b.onnx\n" in scripts["b.reproduce.sh"]
+    assert "exec sn-deploy check report.onnx\n" in scripts["reproduce.sh"]
 
 
 def test_a_failed_check_has_a_report_too(capsys: pytest.CaptureFixture[str], written: Path, tmp_path: Path) -> None:
@@ -97,7 +111,7 @@ def test_no_file_is_overwritten_by_mistake(capsys: pytest.CaptureFixture[str], w
     for arguments in ([file], [file, "-o", file], [file, "-o", tmp_path / "reproduce.sh"]):
         code, _, err = run(capsys, "report", *arguments)
         assert code == 2
-        assert "would be overwritten" in err or "is the script beside it" in err
+        assert "would be overwritten" in err or "is the name of a script beside a report" in err
     assert file.read_bytes() == (written / "check.json").read_bytes()
     code, _, err = run(capsys, "report", file, "-o", tmp_path / "none" / "a.html")
     assert code == 2

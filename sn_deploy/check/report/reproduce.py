@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from sn_deploy.atomic import atomic_output
@@ -28,6 +29,7 @@ _DISTRIBUTIONS: Final = frozenset(
         "tritonclient",
     }
 )
+_SCRIPT: Final = "reproduce.sh"
 _VERSION: Final = re.compile(r"[0-9][0-9A-Za-z.!_-]*")
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -35,9 +37,10 @@ _TEMPLATE: Final = """\
 #!/usr/bin/env bash
 # Repeats the check that sn-deploy {version} made on {created}. The verdict then: {verdict}.
 #
-#   ./reproduce.sh                  holds versions and files against those of the check, and runs it again
-#   ./reproduce.sh --any-version    the same, with whatever versions are installed
-#   ./reproduce.sh --requirements   prints the versions as pip requirements, and does nothing else
+# Without an option it holds versions and files against those of the check, and runs it again.
+#
+#   --any-version    the same, with whatever versions are installed
+#   --requirements   prints the versions as pip requirements, and does nothing else
 #
 # Run it in the folder in which the check was run: paths are as they were typed there. PYTHON=… names the Python to use.
 set -euo pipefail
@@ -84,12 +87,12 @@ if others:
     lines = [
         "Other versions than in the check:",
         *others,
-        "Install them with: pip install -r <(./reproduce.sh --requirements)",
-        "or go on all the same with: ./reproduce.sh --any-version",
+        f"Install them with: pip install -r <({{sys.argv[1]}} --requirements)",
+        f"or go on all the same with: {{sys.argv[1]}} --any-version",
     ]
     print(*lines, sep="\\n", file=sys.stderr)
     sys.exit(2)
-'
+' "$0"
 fi
 {hashes}
 # The commands are those of this Python, wherever it is.
@@ -98,6 +101,20 @@ export PATH
 
 {commands}
 """
+
+
+def script_beside(page: Path) -> Path:
+    """Where the script of a report goes: beside it, under a name that no other report's has.
+
+    ``reproduce.sh`` for ``report.html``, else ``NAME.reproduce.sh`` for ``NAME.html``.
+
+    Raises:
+        SnDeployError: the page has a script's name.
+    """
+    if page.name.endswith(_SCRIPT):
+        raise SnDeployError("is the name of a script beside a report", where=str(page), expected="FILE.html")
+    name = page.stem if page.suffix == ".html" else page.name
+    return page.with_name(_SCRIPT if name == "report" else f"{name}.{_SCRIPT}")
 
 
 def write_reproduce(

@@ -27,8 +27,8 @@ def setup_section(document: Mapping[str, Any]) -> Section:
     shard = f" This is part {document['shard']} of it." if document["shard"] else ""
     says = [
         f"sn-deploy {document['version']} ran this check on {moment(document['created'])}; it took "
-        f"{duration(document['seconds'])}.{shard} The script reproduce.sh beside this page holds the versions and "
-        "files against those below, and runs it again."
+        f"{duration(document['seconds'])}.{shard} The script beside this page (reproduce.sh, or this page's name and "
+        "reproduce.sh) holds the versions and files against those below, and runs it again."
     ]
     return Section("setup", "What was run", says, tables=tables, code=[("The command", document["command"])])
 
