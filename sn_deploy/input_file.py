@@ -37,6 +37,11 @@ def utf8_path(path: str | os.PathLike[str]) -> str:
         ) from None
 
 
+def begins_as_onnx(head: bytes) -> bool:
+    """Whether a file's first bytes may be an ONNX file's: its IR version, protobuf's field 1, stands first."""
+    return head[:1] == b"\x08" and head[4:8] != b"ORTM"
+
+
 def read_head(path: Path) -> bytes:
     """The first 512 bytes of a file that can be read and is no known impostor.
 

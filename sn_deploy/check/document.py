@@ -12,6 +12,7 @@ from sn_deploy.atomic import atomic_output
 from sn_deploy.check.result import SCHEMA, CheckResult, as_json
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.input_file import read_head
+from sn_deploy.output_file import check_text_name
 
 
 def text_from_result(result: CheckResult) -> str:
@@ -25,6 +26,7 @@ def write_document(result: CheckResult, path: Path) -> None:
     Raises:
         SnDeployError: it can't be written.
     """
+    check_text_name(path)
     with atomic_output(path) as temporary:
         temporary.write_text(text_from_result(result), encoding="utf-8")
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
-from sn_deploy.atomic import check_writable
 from sn_deploy.cli.check_options import (
     BACKENDS,
     DATA,
@@ -35,6 +34,7 @@ from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.progress import progress_bar
 from sn_deploy.cli.values import parse_arguments, parse_input
 from sn_deploy.errors import SnDeployError
+from sn_deploy.output_file import check_onnx_output
 
 if TYPE_CHECKING:
     from sn_deploy.check.backends.open import BackendOptions, Backends
@@ -179,7 +179,7 @@ def _check_bisect(given: Mapping[str, Any], is_part: bool) -> None:
             "can't be done on a part", where="--bisect", mend="bisect in a run without --shard, with --limit"
         )
     if output is not None:
-        check_writable(output)
+        check_onnx_output(output)
 
 
 def _with_latency(asked: bool | None, is_part: bool, speedups: Sequence[Speedup]) -> bool:

@@ -145,7 +145,10 @@ LAYERS: Final = (
         "--bisect", is_flag=True, help="Of a file in half precision that fails: which layers must stay in float32."
     ),
     click.option(
-        "--bisect-output", type=click.Path(path_type=Path), metavar="FILE", help="Write the file with these in float32."
+        "--bisect-output",
+        type=click.Path(path_type=Path),
+        metavar="FILE.onnx",
+        help="Write the file with these in float32.",
     ),
     click.option(
         "--bisect-runs", type=click.IntRange(min=1), default=50, show_default=True, help="Files that are tried at most."

@@ -34,11 +34,11 @@ def command(output: Path | None, calls: int) -> None:
     The network has SN layers with and without the BN branch; its weights come with the package, trained by
     tools/train_demo.py on the handwritten digits that scikit-learn ships (UCI).
     """
-    from sn_deploy.atomic import check_writable
+    from sn_deploy.output_file import check_onnx_output
     from sn_deploy.runtime.torch import require_torch
 
     if output is not None:
-        check_writable(output)
+        check_onnx_output(output)
     require_torch("sn-deploy demo")
     console = Console(markup=False, highlight=False)
     with tempfile.TemporaryDirectory() as folder:

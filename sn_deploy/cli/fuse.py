@@ -17,6 +17,7 @@ from sn_deploy.cli.specialise import draft_beside
 from sn_deploy.cli.specialise import json_from_report as json_from_specialised
 from sn_deploy.cli.specialise import print_report as print_specialised
 from sn_deploy.cli.summary import Summary, opsets, sizes
+from sn_deploy.output_file import check_onnx_output
 
 if TYPE_CHECKING:
     from sn_deploy.fuse import FusedLayer, FuseReport
@@ -83,7 +84,7 @@ def command(
     """
     if json_output not in (None, "-"):
         check_writable(json_output)
-    check_writable(output)
+    check_onnx_output(output)
 
     specialised = None
     with draft_beside(output) if exact else contextlib.nullcontext(output) as path:

@@ -14,7 +14,7 @@ from sn_deploy.cli.engine_options import access_from_options, engine_options, gi
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.engine_file import is_engine_name
-from sn_deploy.input_file import read_head
+from sn_deploy.input_file import begins_as_onnx, read_head
 
 if TYPE_CHECKING:
     from sn_deploy.inspection.layer import LayerWeights
@@ -99,9 +99,8 @@ def command(
 
 
 def _read(model: Path, checkpoint_key: str | None) -> list[LayerWeights]:
-    # An ONNX file begins with its IR version, protobuf's field 1; torch's formats with PK or a pickle's 0x80.
     head = read_head(model)
-    if model.suffix.lower() in (".onnx", ".ort") or (head[:1] == b"\x08" and model.suffix.lower() != ".safetensors"):
+    if model.suffix.lower() in (".onnx", ".ort") or (begins_as_onnx(head) and model.suffix.lower() != ".safetensors"):
         if checkpoint_key is not None:
             raise click.UsageError(f"--checkpoint-key is for checkpoints, and {model} is an ONNX file.")
         from sn_deploy.inspection.onnx_file import layers_from_onnx

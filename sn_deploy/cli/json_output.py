@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from sn_deploy.atomic import atomic_output
+from sn_deploy.output_file import check_text_name
 
 # The document is all that goes to the standard output, so that programs can read it.
 STANDARD_OUTPUT: Final = "-"
@@ -24,5 +25,6 @@ def write_json(document: Mapping[str, Any], target: str) -> None:
     if target == STANDARD_OUTPUT:
         click.echo(text, nl=False)
         return
+    check_text_name(target)
     with atomic_output(target) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -9,11 +9,12 @@ from typing import Any, Final
 import click
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.output_file import check_onnx_name, check_text_name
 
 # Parameters that name a file to be written.
 _OUTPUTS: Final = frozenset({"output", "json_output", "html", "picture", "bisect_output"})
 _ONNX_FILE: Final = "FILE.onnx"
-_CHECKPOINT_SUFFIXES: Final = frozenset({".pth", ".pt", ".ckpt", ".safetensors"})
+_TEXTS: Final = frozenset({"json_output", "html"})
 
 
 class OutputCommand(click.Command):
@@ -33,14 +34,12 @@ class OutputCommand(click.Command):
         """Runs the command.
 
         Raises:
-            SnDeployError: an output is an input, or another output, or an ONNX file would get a checkpoint's name.
+            SnDeployError: an output is an input, or another output, or has the name of a file of another kind.
         """
         outputs = {name: path for name, path in ctx.params.items() if name in _OUTPUTS and path not in (None, "-")}
         options = {param.name: param for param in self.params if param.name is not None}
         for name, path in outputs.items():
             where = f"{_label(options[name])} {path}"
-            if options[name].metavar == _ONNX_FILE and Path(path).suffix.lower() in _CHECKPOINT_SUFFIXES:
-                raise SnDeployError("is a checkpoint's name", where=where, expected="FILE.onnx")
             for other, value in ctx.params.items():
                 if other == name or (name == "output" and other in self._may_be):
                     continue
@@ -52,6 +51,10 @@ class OutputCommand(click.Command):
                         where=where,
                         mend="name another file",
                     )
+            if options[name].metavar == _ONNX_FILE:
+                check_onnx_name(path, where=where)
+            elif name in _TEXTS:
+                check_text_name(path, where=where)
         return super().invoke(ctx)
 
 

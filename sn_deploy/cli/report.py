@@ -9,6 +9,7 @@ import click
 from sn_deploy.atomic import atomic_output, check_writable
 from sn_deploy.cli.check_output import check_script
 from sn_deploy.errors import SnDeployError
+from sn_deploy.output_file import check_text_name
 
 
 @click.command(name="report")
@@ -39,6 +40,7 @@ def command(document: Path, output: Path | None) -> None:
     for path in (page, script):
         if path.absolute() == document.absolute():
             raise SnDeployError("would be overwritten", where=str(document), mend="name another file with --output")
+    check_text_name(page)
     check_writable(page)
     check_script(script)
     found = read_document(document)

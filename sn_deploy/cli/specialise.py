@@ -18,6 +18,7 @@ from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.summary import Summary
 from sn_deploy.cli.values import parse_input
+from sn_deploy.output_file import check_onnx_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -91,7 +92,7 @@ def command(context: click.Context, /, **given: Any) -> None:
     json_output = given["json_output"]
     if json_output not in (None, "-"):
         check_writable(json_output)
-    check_writable(given["output"])
+    check_onnx_output(given["output"])
     from sn_deploy.check.backends.interface import Example
     from sn_deploy.specialise import specialise
     from sn_deploy.specialise.budget import parse_budget

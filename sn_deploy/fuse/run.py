@@ -9,7 +9,6 @@ from pathlib import Path
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
-from sn_deploy.atomic import check_writable
 from sn_deploy.errors import CheckFailedError, SnDeployError, first_line
 from sn_deploy.fuse.axes import name_axes
 from sn_deploy.fuse.find import Found, find
@@ -24,6 +23,7 @@ from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.layers import check_nodes, count_nodes, switch_norm_nodes, write_functions
 from sn_deploy.graph.own_functions import check_functions
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
+from sn_deploy.output_file import check_onnx_output
 
 
 def fuse(
@@ -53,7 +53,7 @@ def fuse(
         CheckFailedError: the file has no SN layer, or, with ``strict``, one that can't be fused. Nothing is written.
     """
     source, path = Path(source), Path(path)
-    check_writable(path)
+    check_onnx_output(path)
     try:
         return _fuse(source, path, fuse_relu, freeze_weights, strict, external_data)
     except SnDeployError:

@@ -13,7 +13,6 @@ import onnx_ir as ir
 import torch
 
 from sn_deploy import recognise
-from sn_deploy.atomic import check_writable
 from sn_deploy.capture.capture import MAX_OPSET, MIN_OPSET, capture
 from sn_deploy.capture.inputs import (
     BoundInputs,
@@ -35,6 +34,7 @@ from sn_deploy.graph import op
 from sn_deploy.graph.epilogue import fuse_epilogues
 from sn_deploy.graph.io_types import keep_float32_io
 from sn_deploy.graph.save import save
+from sn_deploy.output_file import check_onnx_output
 
 DEFAULT_OPSET = 20
 
@@ -114,7 +114,7 @@ def export(
         model: the trained model, any device, training or evaluation mode.
         example_inputs: a tensor, a tuple of positional arguments, or a dict from parameter name to value. Values matter
             little, shapes and types do.
-        path: the ONNX file to write.
+        path: the ONNX file to write; its name ends in .onnx.
         dynamic: axes that may change: ``("batch",)``, ``("batch", "spatial")``, ``("x:2=height,3=width",)`` or
             ``{"x": {0: "batch"}}``. All others are fixed to the example's.
         opset: version of the standard operators, 18 to 23.
@@ -134,7 +134,7 @@ def export(
     Raises:
         SnDeployError: with the layer, input or option at fault; no file is left behind.
     """
-    check_writable(path)
+    check_onnx_output(path)
     dtype = dtype_from_precision(precision)
     if not MIN_OPSET <= opset <= MAX_OPSET:
         raise SnDeployError(f"opset {opset} can't be exported", where="--opset", expected=f"{MIN_OPSET} to {MAX_OPSET}")

@@ -14,10 +14,11 @@ from typing import Final
 import onnx
 import onnx_ir as ir
 
-from sn_deploy.atomic import atomic_output, check_writable
+from sn_deploy.atomic import atomic_output
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.graph.inference_guard import check_inferable
 from sn_deploy.input_file import utf8_path
+from sn_deploy.output_file import check_onnx_output
 
 # protobuf's limit is 2 GiB for the whole message; the rest of the graph gets what is left above this.
 EXTERNAL_DATA_FROM_BYTES: Final = 1_900_000_000
@@ -44,10 +45,10 @@ def save(model: ir.Model, path: str | os.PathLike[str], *, external_data: bool |
         The path of the external data, or None.
 
     Raises:
-        SnDeployError: the model isn't valid, or the path can't be written.
+        SnDeployError: the model isn't valid, the path can't be written, or it is no ONNX file's.
     """
     target = Path(path)
-    check_writable(target)
+    check_onnx_output(target)
     # The checker infers shapes, too.
     check_inferable(model, str(target))
     if external_data is None:

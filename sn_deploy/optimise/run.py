@@ -13,7 +13,6 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
 import sn_deploy
-from sn_deploy.atomic import check_writable
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.epilogue import fuse_epilogues
 from sn_deploy.graph.inference import check_openable, infer_shapes
@@ -33,6 +32,7 @@ from sn_deploy.optimise.stand_ins import (
     put_layers,
     put_stand_ins,
 )
+from sn_deploy.output_file import check_onnx_output
 from sn_deploy.runtime.native import SWITCH, ort_library
 from sn_deploy.runtime.ort import NCHWC_DOMAIN, block_size, version, write_optimised_graph
 from sn_deploy.runtime.stamp import Stamp, read_stamp, sha256_of
@@ -151,7 +151,7 @@ def optimise(
 
 def _check_paths(source: Path, path: Path) -> None:
     read_head(source)
-    check_writable(path)
+    check_onnx_output(path)
     if path.exists() and path.samefile(source):
         raise SnDeployError(
             "is the portable file, which is needed wherever the optimised one doesn't run",

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from sn_deploy.atomic import check_writable
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.layers import check_nodes
 from sn_deploy.input_file import read_head
 from sn_deploy.onnx_file import read_model
+from sn_deploy.output_file import check_onnx_output
 from sn_deploy.runtime.stamp import read_stamp
 
 
@@ -21,7 +21,7 @@ def check_paths(source: Path, output: Path) -> None:
         SnDeployError: see above, or the source was optimised for one machine.
     """
     read_head(source)
-    check_writable(output)
+    check_onnx_output(output)
     if output.exists() and output.samefile(source):
         raise SnDeployError(
             "is the file to be converted, which the result is held against", where=str(output), mend="write to another"

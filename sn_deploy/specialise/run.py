@@ -11,12 +11,12 @@ from typing import Final
 
 import onnx_ir as ir
 
-from sn_deploy.atomic import check_writable
 from sn_deploy.check.backends.interface import Example
 from sn_deploy.check.data.open import DataOptions
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.layers import count_nodes
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
+from sn_deploy.output_file import check_onnx_output
 from sn_deploy.runtime.native import ort_library
 from sn_deploy.specialise.budget import Budget
 from sn_deploy.specialise.choice import Limits, Outcome, choose_drops
@@ -73,7 +73,7 @@ def specialise(
         SnDeployError: no such file, one without SwitchNorm nodes, or data that doesn't fit.
     """
     source, path = Path(source), Path(path)
-    check_writable(path)
+    check_onnx_output(path)
     before = load(source)
     layers, unfit = layers_of(before)
     # Weights stay in files of this folder until they are written, however large they are.

@@ -29,10 +29,14 @@ _EXPORT = ("export", "--model", "nets.py:Net", "--checkpoint", "best.pth", "--in
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((*_EXPORT, "-o", "best.pth"), "--output best.pth: is a checkpoint's name (expected FILE.onnx)"),
+        ((*_EXPORT, "-o", "best.pth"), "--output best.pth: is also what --checkpoint names"),
+        ((*_EXPORT, "-o", "other.pth"), "--output other.pth: has no ONNX file's name: it ends in '.pth' (expected"),
         ((*_EXPORT, "-o", "nets.py"), "--output nets.py: is also what --model names"),
         ((*_EXPORT, "-o", "x.npy"), "--output x.npy: is also what --input names"),
-        (("fuse", "net.onnx", "-o", "other.safetensors"), "is a checkpoint's name"),
+        (("fuse", "net.onnx", "-o", "other.safetensors"), "it ends in '.safetensors'"),
+        (("check", "net.onnx", "--data", "x.npy", "--json", "other.pth"), "--json other.pth: has a model's name"),
+        (("check", "net.onnx", "--data", "x.npy", "--html", "other.plan"), "--html other.plan: has a model's name"),
+        (("report", "check.json", "-o", "best.pth"), "best.pth: has a model's name"),
         (("inspect", "net.onnx", "--json", "net.onnx"), "--json net.onnx: is also what MODEL.onnx|CHECKPOINT"),
         (("inspect", "net.onnx", "--json", "a.svg", "--picture", "a.svg"), "is also what"),
         (("diff", "x.npy", "net.onnx", "--json", "./net.onnx"), "--json ./net.onnx: is also what B.onnx names"),

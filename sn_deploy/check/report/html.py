@@ -20,6 +20,7 @@ from sn_deploy.check.report.sections.setup import setup_section
 from sn_deploy.check.report.sections.task import task_section
 from sn_deploy.check.report.summary import failures, lead_sentences, tiles, title_from_document
 from sn_deploy.check.report.text import moment
+from sn_deploy.output_file import check_text_name
 
 
 def write_html(document: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
@@ -33,6 +34,7 @@ def write_html(document: Mapping[str, Any], path: str | os.PathLike[str]) -> Non
         SnDeployError: it isn't such a document, or the file can't be written.
     """
     text = html_from_document(document)
+    check_text_name(path)
     with atomic_output(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
