@@ -55,6 +55,17 @@ def read_proto(path: Path, *, data_may_be_missing: bool = False) -> onnx.ModelPr
     return proto
 
 
+def input_names(path: Path) -> list[str]:
+    """What the file's graph is to be given, in order: its inputs but for weights, which old files list there, too.
+
+    Raises:
+        SnDeployError: as `read_proto`, but for external data, which may be missing.
+    """
+    graph = read_proto(path, data_may_be_missing=True).graph
+    weights = {tensor.name for tensor in graph.initializer}
+    return [value.name for value in graph.input if value.name not in weights]
+
+
 def read_model(path: Path) -> ir.Model:
     """The model of an ONNX file; its external data is read when it is needed.
 

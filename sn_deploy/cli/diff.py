@@ -15,8 +15,7 @@ from sn_deploy.atomic import check_writable
 from sn_deploy.cli.console import Console
 from sn_deploy.cli.json_output import write_json
 from sn_deploy.cli.outputs import OutputCommand
-from sn_deploy.cli.values import parse_input
-from sn_deploy.errors import SnDeployError
+from sn_deploy.cli.values import inputs_by_name, parse_input
 
 if TYPE_CHECKING:
     from sn_deploy.diff import Change, FileDiff
@@ -33,9 +32,9 @@ _MOST_WEIGHTS = 10
     "--input",
     "inputs",
     multiple=True,
-    metavar="NAME=SHAPE[:DTYPE]",
-    help="What to run them on: x=1x3x224x224 for random values of a shape, or x=FILE.npy; repeatable. Default: random "
-    "values of the shape in the files, open axes 2 (the first) and 64.",
+    metavar="[NAME=]SHAPE[:DTYPE]",
+    help="What to run them on: 1x3x224x224 for random values of a shape, or x=FILE.npy; repeatable, by position or by "
+    "name. Default: random values of the shape in the files, open axes 2 (the first) and 64.",
 )
 @click.option(
     "--tolerance", type=click.FloatRange(min=0), help="Relative L2 difference that is allowed, of each output."
@@ -68,14 +67,12 @@ def command(
     """
     if json_output not in (None, "-"):
         check_writable(json_output)
-    values = {}
-    for index, text in enumerate(inputs):
-        spec = parse_input(text, seed=seed + index)
-        if spec.name is None:
-            raise SnDeployError("names no input", where=f"--input {text}", expected="NAME=1x3x224x224 or NAME=FILE.npy")
-        values[spec.name] = spec.value
+    specs = [parse_input(text, seed=seed + index) for index, text in enumerate(inputs)]
 
     from sn_deploy.diff import diff
+    from sn_deploy.onnx_file import input_names
+
+    values = inputs_by_name(specs, lambda: input_names(before))
 
     found = diff(before, after, inputs=values, tolerance=tolerance, seed=seed, run=run)
     if json_output is not None:

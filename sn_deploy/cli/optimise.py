@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from sn_deploy.cli.console import Console
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.summary import Summary
-from sn_deploy.cli.values import parse_input
-from sn_deploy.errors import SnDeployError
+from sn_deploy.cli.values import inputs_by_name, parse_input
 
 if TYPE_CHECKING:
     from sn_deploy.optimise import OptimiseReport
@@ -45,26 +44,12 @@ def command(model: Path, output: Path, target: str, inputs: tuple[str, ...], ext
     file beside it: elsewhere sn-deploy runs that instead, and says so.
     """
     specs = [parse_input(text, seed=index) for index, text in enumerate(inputs)]
+    from sn_deploy.onnx_file import input_names
     from sn_deploy.optimise import optimise
 
-    given: dict[str, Any] = {}
-    for index, spec in enumerate(specs):
-        name = spec.name if spec.name is not None else _name_of_input(model, index)
-        if name in given:
-            raise SnDeployError("is given twice", where=f"--input {name}")
-        given[name] = spec.value
+    given = inputs_by_name(specs, lambda: input_names(model))
     report = optimise(model, output, target=target, inputs=given, external_data=external_data)
     print_report(Console(markup=False, highlight=False), report)
-
-
-def _name_of_input(model: Path, index: int) -> str:
-    from sn_deploy.runtime.ort import OrtSession
-
-    with OrtSession(model, threads=1) as session:
-        names = [info.name for info in session.inputs]
-    if index >= len(names):
-        raise SnDeployError(f"has {len(names)} inputs", where=str(model), expected=f"an input for each {'--input'}")
-    return names[index]
 
 
 def print_report(console: Console, report: OptimiseReport) -> None:

@@ -9,7 +9,7 @@ import click
 
 from sn_deploy.cli.console import Console
 from sn_deploy.cli.summary import Summary
-from sn_deploy.cli.values import parse_input
+from sn_deploy.cli.values import inputs_by_name, parse_input
 from sn_deploy.errors import SnDeployError
 
 if TYPE_CHECKING:
@@ -124,18 +124,10 @@ def _labels(texts: tuple[str, ...]) -> dict[str, Path]:
 
 
 def _sizes(texts: tuple[str, ...], model: Path) -> dict[str, tuple[int, ...]]:
-    from sn_deploy.serve.interface import interface_from_onnx
+    from sn_deploy.onnx_file import input_names
 
-    specs = [parse_input(text) for text in texts]
-    if not specs:
-        return {}
-    named = {spec.name for spec in specs}
-    names = [info.name for info in interface_from_onnx(model).inputs] if None in named else []
-    free = iter([name for name in names if name not in named])
-    sizes = {spec.name or next(free, ""): tuple(spec.value.shape) for spec in specs}
-    if len(sizes) < len(specs):
-        raise SnDeployError("an input is given twice", where="--input", expected="each input once")
-    return sizes
+    given = inputs_by_name([parse_input(text) for text in texts], lambda: input_names(model))
+    return {name: tuple(value.shape) for name, value in given.items()}
 
 
 def print_report(console: Console, report: ServeReport) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,8 @@ import numpy as np
 
 from sn_deploy.archive import DAMAGED_ARRAYS
 from sn_deploy.errors import SnDeployError
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 DTYPES: Final[dict[str, Any]] = {
     "float32": np.float32,
@@ -36,7 +38,7 @@ class InputSpec:
     """One ``--input``: the parameter it is for (None: by position), and its value."""
 
     name: str | None
-    value: np.ndarray[Any, np.dtype[Any]]
+    value: Array
 
 
 def parse_arguments(pairs: Sequence[str], *, option: str) -> dict[str, Any]:
@@ -68,10 +70,9 @@ def parse_input(text: str, *, seed: int = 0) -> InputSpec:
         SnDeployError: a shape or dtype that doesn't parse, or a file that can't be read.
     """
     where = f"--input {text}"
-    match = re.fullmatch(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<value>.+)", text, flags=re.DOTALL)
-    if match is None:
+    name, value = _name_and_value(text)
+    if name == "" or not value:
         raise SnDeployError("can't be read", where=where, expected=_INPUT_FORM)
-    name, value = match["name"], match["value"]
     if value.endswith(".npy"):
         return InputSpec(name, _read_array(Path(value), where))
     shape_text, _, dtype_text = value.partition(":")
@@ -91,7 +92,42 @@ def parse_input(text: str, *, seed: int = 0) -> InputSpec:
     return InputSpec(name, generator.standard_normal(shape, dtype=np.float32).astype(dtype))
 
 
-def _read_array(path: Path, where: str) -> np.ndarray[Any, np.dtype[Any]]:
+def _name_and_value(text: str) -> tuple[str | None, str]:
+    """Names of an ONNX file's inputs, and of files, may have any character in them, ``=`` too."""
+    if not text.endswith(".npy"):
+        name, equals, value = text.rpartition("=")
+        return (name if equals else None), value
+    named = [(text[:at], text[at + 1 :]) for at, sign in enumerate(text) if sign == "="]
+    splits: list[tuple[str | None, str]] = [*named, (None, text)]
+    return next((split for split in splits if Path(split[1]).is_file()), splits[0])
+
+
+def inputs_by_name(specs: Sequence[InputSpec], names: Callable[[], Sequence[str]]) -> dict[str, Array]:
+    """The value of each input that is given: by name, or by its place among those that no name is given for.
+
+    Args:
+        names: gives the names of all inputs, in order; called where a place is to be told.
+
+    Raises:
+        SnDeployError: an input is given twice, or there are more than inputs.
+    """
+    given = {spec.name for spec in specs}
+    all_names = names() if None in given else []
+    places = iter([name for name in all_names if name not in given])
+    found: dict[str, Array] = {}
+    for spec in specs:
+        name = spec.name if spec.name is not None else next(places, None)
+        if name is None:
+            raise SnDeployError(
+                "is given more often than there are inputs", where="--input", expected=", ".join(all_names)
+            )
+        if name in found:
+            raise SnDeployError("is given twice", where=f"--input {name}")
+        found[name] = spec.value
+    return found
+
+
+def _read_array(path: Path, where: str) -> Array:
     try:
         array = np.load(path, allow_pickle=False)
     except DAMAGED_ARRAYS as error:

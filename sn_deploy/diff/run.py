@@ -23,8 +23,8 @@ from sn_deploy.runtime.tensors import TensorInfo
 _BATCH: Final = 2
 _EXTENT: Final = 64
 
-_USUAL_INPUT: Final = "give a usual input: --input NAME=FILE.npy"
-_INPUT_OPTION: Final = "give its shape: --input NAME=1x3x224x224"
+_USUAL_INPUT: Final = "give a usual input: --input [NAME=]FILE.npy"
+_INPUT_OPTION: Final = "give its shape: --input [NAME=]1x3x224x224"
 
 
 class OtherInterfaceError(Exception):

@@ -57,13 +57,15 @@ def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_inputs_have_the_shape_that_is_asked_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("dynamic.onnx", "dynamic.onnx", "--input", "x=9x3") == 0
     assert "run on random input (x 9×3)" in capsys.readouterr().out
+    assert call("dynamic.onnx", "dynamic.onnx", "--input", "7x3") == 0
+    assert "run on random input (x 7×3)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["a.onnx", "none.onnx"], "none.onnx: there is no such file"),
-        (["a.onnx", "b.onnx", "--input", "2x3"], "names no input"),
+        (["a.onnx", "b.onnx", "--input", "2x3", "--input", "2x3"], "more often than there are inputs (expected x)"),
         (["a.onnx", "b.onnx", "--input", "z=2x3"], "is no input of the files (expected x)"),
         (["a.onnx", "b.onnx", "--input", "x=2x9"], "input x has shape (2, 9)"),
         (["a.onnx"], "Missing argument 'B.onnx'"),

@@ -69,8 +69,9 @@ def test_refusals_exit_with_2_and_write_nothing(
     call = ("optimise", source, "--for", "ort-cpu", "-o", here)
     for more, message in (
         (("--input", "y=1x3x16x16"), "has no input y"),
-        (("--input", "1x3x16x16", "--input", "1"), "has 1 input"),
-        (("--input", "1x3x16x16", "--input", "x=1x3x16x16"), "--input x: is given twice"),
+        (("--input", "1x3x16x16", "--input", "1"), "--input: is given more often than there are inputs (expected x)"),
+        (("--input", "1x3x16x16", "--input", "x=1x3x16x16"), "more often than there are inputs (expected x)"),
+        (("--input", "x=1x3x16x16", "--input", "x=1x3x16x16"), "--input x: is given twice"),
     ):
         code, out, err = run_folded(capsys, *call, *more)
         assert (code, out) == (2, "")

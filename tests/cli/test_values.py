@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from sn_deploy.cli.values import parse_arguments, parse_input
+from sn_deploy.cli.values import inputs_by_name, parse_arguments, parse_input
 from sn_deploy.errors import SnDeployError
 
 
@@ -45,6 +45,9 @@ def test_an_argument_given_twice_is_refused() -> None:
         ("ids=1x16:int64", "ids", (1, 16), np.int64),
         ("mask=4:bool", "mask", (4,), np.bool_),
         ("x=2x2:bfloat16", "x", (2, 2), ml_dtypes.bfloat16),
+        ("input.1=1x3", "input.1", (1, 3), np.float32),
+        ("serving/x:0=1x3:int64", "serving/x:0", (1, 3), np.int64),
+        ("a=b=1x3", "a=b", (1, 3), np.float32),
     ],
 )
 def test_inputs_are_shapes(text: str, name: str | None, shape: tuple[int, ...], dtype: type) -> None:
@@ -75,6 +78,40 @@ def test_inputs_are_files_too(tmp_path: Path) -> None:
 def test_inputs_that_do_not_parse_are_refused(text: str, message: str) -> None:
     with pytest.raises(SnDeployError, match=message):
         parse_input(text)
+
+
+@pytest.mark.parametrize("text", ["=1x3", "x=", ""])
+def test_an_input_without_a_name_or_a_value_is_refused(text: str) -> None:
+    with pytest.raises(SnDeployError, match="can't be read"):
+        parse_input(text)
+
+
+def test_names_of_inputs_and_of_files_may_have_equals_signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("lr=1.npy", "y=2.npy", "2.npy")):
+        np.save(name, np.array([number]))
+    found = {text: parse_input(text) for text in ("lr=1.npy", "x=lr=1.npy", "y=2.npy", "a=b=2.npy", "lr=1=y=2.npy")}
+    assert {text: (spec.name, spec.value[0]) for text, spec in found.items()} == {
+        "lr=1.npy": (None, 0),
+        "x=lr=1.npy": ("x", 0),
+        "y=2.npy": ("y", 2),
+        "a=b=2.npy": ("a=b", 2),
+        "lr=1=y=2.npy": ("lr=1", 1),
+    }
+
+
+def test_inputs_go_by_name_or_by_place() -> None:
+    def sizes(*texts: str) -> dict[str, int]:
+        found = inputs_by_name([parse_input(text) for text in texts], lambda: ["x", "mask", "ids"])
+        return {name: value.size for name, value in found.items()}
+
+    assert sizes("1", "2", "3") == {"x": 1, "mask": 2, "ids": 3}
+    assert sizes("1", "x=2", "3") == {"mask": 1, "x": 2, "ids": 3}
+    assert inputs_by_name([parse_input("x=1")], lambda: pytest.fail("no place is to be told")).keys() == {"x"}
+    with pytest.raises(SnDeployError, match="--input x: is given twice"):
+        sizes("x=1", "x=2")
+    with pytest.raises(SnDeployError, match=r"more often than there are inputs \(expected x, mask, ids\)"):
+        sizes("1", "2", "3", "4")
 
 
 def test_pickled_arrays_are_not_opened(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_what_a_user_types_and_sees(folder: Path, capsys: pytest.CaptureFixture[
         (["--name", "net", "--queue-target", "0"], 2, "error: --queue-target: 0us"),
         (["--name", "net", "--labels", "gone.txt"], 2, "error: --labels gone.txt: can't be read"),
         (["--name", "net", "--labels", "net.onnx", "--labels", "net.onnx"], 2, "is given twice"),
-        (["--name", "net", "--input", "image=1x3x8x8", "--input", "image=1x3x8x8"], 2, "an input is given twice"),
+        (["--name", "net", "--input", "image=1x3x8x8", "--input", "image=1x3x8x8"], 2, "--input image: is given twice"),
         (["--name", "net", "--image", "My Image"], 2, "error: --image: 'My Image' is no image"),
     ],
 )
