@@ -215,10 +215,16 @@ def _loaded_plugin(file: ModelFile, use: PluginUse, major: int, named: str | os.
 
 def _notes(file: ModelFile, use: PluginUse, library: Path | None) -> list[str]:
     if not file.facts.switch_norm_nodes:
-        return [] if use == "none" else ["the file has no SwitchNorm nodes, so the plugin isn't used"]
+        return [] if use == "none" else [_NO_NODES]
     if library is None:
         return [f"without the plugin {_cost(file)}"]
     return []
+
+
+_NO_NODES: Final = (
+    "the file has no SwitchNorm nodes, so the plugin isn't used; sn-deploy fuse makes them of SN layers in standard "
+    "operators"
+)
 
 
 def _cost(file: ModelFile) -> str:

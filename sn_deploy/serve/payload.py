@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,6 +12,7 @@ from sn_deploy.check.backends.onnx_file import read_facts
 from sn_deploy.check.backends.spec import is_engine
 from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.errors import SnDeployError
+from sn_deploy.fuse.count import unfused_layers
 from sn_deploy.runtime.native import find_library
 from sn_deploy.serve.engines import ServedEngine, files_by_gpu, interface_from_engine, read_engines
 from sn_deploy.serve.interface import Interface, interface_from_onnx
@@ -91,7 +93,19 @@ def read_payload(model: Path, engines: Sequence[str], options: ServeOptions) -> 
             )
         files[str(own)] = model.parent / name
     libraries, notes = _onnx_runtime_libraries(facts.switch_norm_nodes, options)
+    notes = [*(_unfused(model) if options.native else []), *notes]
     return Payload(ONNX_RUNTIME, interface, facts.precision, files, model, libraries, notes, {})
+
+
+def _unfused(model: Path) -> list[str]:
+    count = unfused_layers(model)
+    if not count:
+        return []
+    layers = "an SN layer is" if count == 1 else f"{count} SN layers are"
+    return [
+        f"{layers} in standard operators, some 30 nodes each, which no native operator runs: make SwitchNorm nodes of "
+        f"them first, with: sn-deploy fuse {shlex.quote(str(model))} -o FILE.onnx"
+    ]
 
 
 def _of_engines(

@@ -5,15 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx.inliner
 import pytest
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.fuse import fuse
 from sn_deploy.runtime.tensors import TensorInfo
 from sn_deploy.serve.interface import Interface
 from sn_deploy.serve.labels import read_labels
 from sn_deploy.serve.options import ServeOptions
 from sn_deploy.serve.payload import read_payload
+from tests.check.small_net import small_net
 from tests.test_external_data import external, model_with
+
+_RELU = '<ir_version: 10, opset_import: ["": 20]> g (float[n, 4] x) => (float[n, 4] y) { y = Relu(x) }'
 
 
 def net(location: str) -> bytes:
@@ -39,6 +45,25 @@ def test_other_data_is_served_with_it(tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(net("weights.bin"))
     files = read_payload(tmp_path / "net.onnx", [], ServeOptions("net")).files
     assert files == {"model.onnx": tmp_path / "net.onnx", "weights.bin": tmp_path / "weights.bin"}
+
+
+def test_layers_in_standard_operators_are_noted_once(tmp_path: Path) -> None:
+    model = onnx.inliner.inline_local_functions(small_net())
+    onnx.save(model, tmp_path / "my net.onnx")
+    told = read_payload(tmp_path / "my net.onnx", [], ServeOptions("net")).notes
+    assert len(told) == 1
+    assert told[0].startswith("2 SN layers are in standard operators")
+    assert f"sn-deploy fuse '{tmp_path / 'my net.onnx'}' -o FILE.onnx" in told[0]
+    assert read_payload(tmp_path / "my net.onnx", [], ServeOptions("net", native=False)).notes == []
+    # What the note says to do ends it.
+    fuse(tmp_path / "my net.onnx", tmp_path / "fused.onnx")
+    told = read_payload(tmp_path / "fused.onnx", [], ServeOptions("net")).notes
+    assert not any("standard operators" in note for note in told)
+
+
+def test_a_model_without_sn_has_no_note_about_it(tmp_path: Path) -> None:
+    onnx.save(onnx.parser.parse_model(_RELU), tmp_path / "net.onnx")
+    assert read_payload(tmp_path / "net.onnx", [], ServeOptions("net")).notes == []
 
 
 def test_labels_of_two_outputs_are_two_files(tmp_path: Path) -> None:
