@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,7 @@ _IMPOSTORS: Final = (
     (b"\x1f\x8b", "is compressed with gzip", "unpack it with gunzip, or tar xzf"),
     (b"\x89HDF", "is an HDF5 file, such as Keras writes", "convert it to PyTorch or ONNX first"),
 )
+_LONGEST_HEADER: Final = 100_000_000  # that safetensors itself takes
 _WEB_PAGE: Final = re.compile(rb"\s*(<!doctype html|<html|<\?xml)", re.IGNORECASE)
 
 
@@ -39,7 +41,36 @@ def utf8_path(path: str | os.PathLike[str]) -> str:
 
 def begins_as_onnx(head: bytes) -> bool:
     """Whether a file's first bytes may be an ONNX file's: its IR version, protobuf's field 1, stands first."""
-    return head[:1] == b"\x08" and head[4:8] != b"ORTM"
+    return head[:1] == b"\x08" and head[4:8] != b"ORTM" and not begins_as_checkpoint(head)
+
+
+def begins_as_checkpoint(head: bytes) -> bool:
+    """Whether a file's first bytes are a checkpoint's: torch.save's, old or new, or safetensors'."""
+    archive = head.startswith(b"PK\x03\x04") and b"/data.pkl" in head
+    pickled = head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
+    # The length of a header in JSON, then the header.
+    safetensors = head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < _LONGEST_HEADER
+    return archive or pickled or safetensors
+
+
+def refuse_checkpoint(path: Path, head: bytes, *, expected: str) -> None:
+    """Refuses a PyTorch checkpoint where a model is to be read: weights alone can't be run.
+
+    Args:
+        head: what `read_head` gave.
+        expected: what would have been taken.
+
+    Raises:
+        SnDeployError: it is one; the mend is the command that takes it.
+    """
+    if begins_as_checkpoint(head):
+        raise SnDeployError(
+            "is a PyTorch checkpoint",
+            where=str(path),
+            expected=expected,
+            mend="make an ONNX file of it with: sn-deploy export --model PACKAGE.MODULE:CALLABLE --checkpoint "
+            f"{shlex.quote(str(path))} --input SHAPE -o FILE.onnx",
+        )
 
 
 def read_head(path: Path) -> bytes:

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError, Message  # type: ignore[import-
 from onnx.external_data_helper import load_external_data_for_tensor
 
 from sn_deploy.errors import SnDeployError, first_line
-from sn_deploy.input_file import COPY_AGAIN, read_head
+from sn_deploy.input_file import COPY_AGAIN, read_head, refuse_checkpoint
 from sn_deploy.onnx_sizes import byte_count, check_sizes
 
 _EXPECTED: Final = "a plain file in its folder, or below"
@@ -34,7 +34,9 @@ def read_proto(path: Path, *, data_may_be_missing: bool = False) -> onnx.ModelPr
     Raises:
         SnDeployError: it can't be read, is no ONNX file, its external data is missing or lies elsewhere.
     """
-    if read_head(path)[4:8] == b"ORTM":
+    head = read_head(path)
+    refuse_checkpoint(path, head, expected="an ONNX file")
+    if head[4:8] == b"ORTM":
         raise SnDeployError("is in ONNX Runtime's own format", where=str(path), mend="give the ONNX file instead")
     try:
         proto = onnx.load(path, format="protobuf", load_external_data=False)

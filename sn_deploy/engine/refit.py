@@ -14,7 +14,7 @@ from sn_deploy.atomic import check_writable
 from sn_deploy.engine.model_file import read_model_file
 from sn_deploy.engine_file import check_engine_name
 from sn_deploy.errors import SnDeployError
-from sn_deploy.input_file import read_head
+from sn_deploy.input_file import read_head, refuse_checkpoint
 from sn_deploy.runtime.trt.library import MESSAGES, OnLog
 from sn_deploy.runtime.trt.sidecar import Sidecar, read_sidecar, sidecar_path, write_engine
 from sn_deploy.runtime.trt.weights import check_weights, structure_sha256, without_sidecar
@@ -66,7 +66,7 @@ def refit(
     check_engine_name(target)
     for path in (target, sidecar_path(target)):
         check_writable(path)
-    read_head(source)
+    refuse_checkpoint(source, read_head(source), expected="an engine")
     sidecar = read_sidecar(source)
     if sidecar is None:
         raise without_sidecar(source)

@@ -11,7 +11,7 @@ from typing import Final
 
 from sn_deploy.engine_file import SUFFIXES_TEXT, is_engine_name
 from sn_deploy.errors import SnDeployError
-from sn_deploy.input_file import read_head
+from sn_deploy.input_file import begins_as_onnx, read_head, refuse_checkpoint
 
 TORCH: Final = "torch"
 TORCH64: Final = "torch64"
@@ -59,11 +59,11 @@ def is_engine(file: Path) -> bool:
     """
     if is_engine_name(file):
         return True
-    # Field 1 of an ONNX file, its IR version, begins with that byte.
-    if read_head(file)[:1] != b"\x08" and file.suffix.lower() != ".onnx":
-        raise SnDeployError(
-            "is no file that can be run", where=str(file), expected=f"an ONNX file, or an engine: {SUFFIXES_TEXT}"
-        )
+    expected = f"an ONNX file, or an engine: {SUFFIXES_TEXT}"
+    head = read_head(file)
+    refuse_checkpoint(file, head, expected=expected)
+    if not begins_as_onnx(head) and file.suffix.lower() != ".onnx":
+        raise SnDeployError("is no file that can be run", where=str(file), expected=expected)
     return False
 
 
