@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import onnx
 
+from sn_deploy.check.backends.read_values import read_values
 from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.check.tolerances import TOLERANCES
 from sn_deploy.graph import op
@@ -28,7 +29,7 @@ class OnnxFacts:
     Attributes:
         sha256: of the file; data_sha256: of the files that hold its external data, by name.
         precision: the type that its weights have in the main, or a coarser one of its inputs and outputs: files whose
-            borders are float32 may compute in half precision inside.
+            borders are float32 may compute in half precision inside. What no output depends on doesn't count.
         switch_norm_nodes: how many nodes the native operator would run.
         portable: whether any runtime can run it: not so what `sn-deploy optimise` made for one machine.
     """
@@ -58,14 +59,19 @@ def read_facts(path: Path) -> OnnxFacts:
 
 
 def _precision(model: onnx.ModelProto) -> str:
+    read = read_values(model)
     elements: Counter[str] = Counter()
-    for tensor in _weights(model):
+    for tensor in _weights(model, read):
         count = 1
         for size in tensor.dims:
             count *= size
         if count >= _FEW:
             elements[_dtype_name(tensor.data_type)] += count
-    borders = [_dtype_name(value.type.tensor_type.elem_type) for value in (*model.graph.input, *model.graph.output)]
+    borders = [
+        _dtype_name(value.type.tensor_type.elem_type)
+        for value in (*model.graph.input, *model.graph.output)
+        if value.name in read
+    ]
     weights = elements.most_common(1)[0][0] if elements else None
     if weights is not None and weights not in TOLERANCES and weights not in _INDICES:
         return weights  # int8, float8 and the like: more than rounding
@@ -77,10 +83,10 @@ def _precision(model: onnx.ModelProto) -> str:
 _INDICES: Final = frozenset({"int32", "int64", "bool"})
 
 
-def _weights(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    yield from model.graph.initializer
+def _weights(model: onnx.ModelProto, read: Collection[str]) -> Iterator[onnx.TensorProto]:
+    yield from (tensor for tensor in model.graph.initializer if tensor.name in read)
     for node in model.graph.node:
-        if node.op_type == "Constant":
+        if node.op_type == "Constant" and node.output[:1] and node.output[0] in read:
             yield from (attribute.t for attribute in node.attribute if attribute.HasField("t"))
 
 
