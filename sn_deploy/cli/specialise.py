@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from sn_deploy.specialise.samples import Error
     from sn_deploy.specialise.search import Progress
 
+# Wide enough for any row: output that goes to a file or to grep is neither folded nor cut.
+_WIDTH_OF_A_PIPE = 400
 _BRANCHES = {"in": "IN", "ln": "LN"}
 
 
@@ -100,7 +103,7 @@ def command(context: click.Context, /, **given: Any) -> None:
 
     budget = parse_budget(given["budgets"]) if given["budgets"] else None
     examples = [parse_input(text) for text in given["inputs"]]
-    console = Console(markup=False, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE, markup=False, highlight=False)
     with console.status("specialising") as status:
 
         def show(text: str, share: float) -> None:

@@ -49,6 +49,14 @@ def test_where_nothing_can_be_cheaper_it_says_so(folder: Path, capsys: pytest.Ca
     assert "of what it was" not in printed
 
 
+def test_a_long_name_is_not_folded_where_it_goes_to_a_pipe(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net, name = Net(), "backbone.stage4.block2.branch.normalisation.before.downsample.1"
+    net.norm(net.conv("x", "conv", (3, 6)), name, 6, (0.5, 0.3, 0.2), (0.2, 0.3, 0.5))
+    net.save(folder / "long.onnx", ["N", 3, 8, 8], [name])
+    assert call("long.onnx", "-o", "out.onnx", "--threads", "1") == 0
+    assert name in capsys.readouterr().out
+
+
 def test_with_a_budget(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("in.onnx", "-o", "out.onnx", "--budget", "rel_l2=1%", "--data", "x.npy", "--threads", "1") == 0
     printed = " ".join(capsys.readouterr().out.split())
