@@ -18,7 +18,8 @@ def build_model(reference: str, arguments: Mapping[str, Any]) -> torch.nn.Module
     Of DataParallel and the like the module inside: that is the one whose names checkpoints have.
 
     Raises:
-        SnDeployError: the reference leads nowhere, the callable fails, or its result is no torch.nn.Module.
+        SnDeployError: the reference leads nowhere, the callable fails, or its result is no torch.nn.Module, or one of
+            TorchScript.
     """
     where = f"--model {reference}"
     model = user_code.load_object(reference, option="--model")

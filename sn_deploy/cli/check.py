@@ -163,11 +163,20 @@ def _check(
 
 def _cause(given: Mapping[str, Any], comparison: Comparison, backends: Backends, first: Batch) -> str | None:
     """Why nothing agrees with the PyTorch model, where that can be told from it and the comparison failed."""
-    from sn_deploy.check.backends.undivided import why_undivided
+    from sn_deploy.check.backends.spec import TORCH
+    from sn_deploy.check.backends.torch_model import TorchRunner
 
-    if given["finalize_batch_average"] is not None or all(one.passed for one in comparison.assertions()):
+    torch = next((one for one in backends.all if one.info.kind == TORCH), None)
+    divided = given["finalize_batch_average"] is not None
+    if torch is None or divided or all(one.passed for one in comparison.assertions()):
         return None
-    return next((why for one in backends.all if (why := why_undivided(one, first)) is not None), None)
+    from sn_deploy.capture.undivided import undivided_sums
+
+    assert isinstance(torch.runner, TorchRunner)
+    why = undivided_sums(torch.runner.model, lambda: torch.run(first.inputs))
+    if why is None:
+        return None
+    return f"{why}; give --finalize-batch-average N, with N the number of batches summed, to check as to export"
 
 
 def _check_bisect(given: Mapping[str, Any], is_part: bool) -> None:

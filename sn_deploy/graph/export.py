@@ -198,8 +198,9 @@ def export(
 def _private_copy(model: torch.nn.Module) -> torch.nn.Module:
     if not isinstance(model, torch.nn.Module):
         raise SnDeployError(f"the model is a {type(model).__name__}", expected="a torch.nn.Module")
+    model = unwrapped(model)
     try:
-        return copy.deepcopy(unwrapped(model)).cpu().eval()
+        return copy.deepcopy(model).cpu().eval()
     except Exception as error:
         raise SnDeployError(
             f"the model can't be copied: {type(error).__name__}: {error}",

@@ -106,3 +106,18 @@ def test_a_check_that_fails_for_another_reason_does_not(folder: Path, capsys: py
     code, _, error = run_folded(capsys, "check", "a.onnx", *model, *DATA)
     assert code == 1
     assert OPTION not in error
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning", "ignore::torch.jit.TracerWarning"
+)
+def test_a_layer_in_torchscript_stops_no_check(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint(apart=False)
+    model = ("--model", "net.py:net", "--checkpoint", "sums.pth")
+    export(capsys, *model, "--finalize-batch-average", str(BATCHES))
+    with (folder / "net.py").open("a") as file:
+        file.write("\n\ndef traced():\n    model = net()\n    model.load_state_dict(torch.load('sums.pth'))\n")
+        file.write("    model.eval()[1] = torch.jit.trace(model[1], torch.zeros(2, 4, 6, 6))\n    return model\n")
+    code, _, error = run_folded(capsys, "check", "a.onnx", "--model", "net.py:traced", *DATA)
+    assert code == 1
+    assert "limits don't hold" in error

@@ -405,3 +405,14 @@ def test_what_training_wraps_around_a_model_is_taken_off(
     assert list(report.inputs) == ["image"]
     assert [layer.folded.name for layer in report.layers] == ["stem.1", "body.1", "head_sn"]
     np.testing.assert_allclose(run(tmp_path / "net.onnx", image=image(3)), expected(net, image(3)), atol=1e-5)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning", "ignore::torch.jit.TracerWarning"
+)
+def test_torchscript_is_refused_in_words(net: nn.Module, tmp_path: Path) -> None:
+    traced = torch.jit.trace(net.eval(), image())
+    with pytest.raises(
+        SnDeployError, match=r"is a TorchScript module \(expected the torch.nn.Module that it was made of"
+    ):
+        sn_deploy.export(traced, image(), tmp_path / "net.onnx")
