@@ -92,6 +92,8 @@ Kernel kernel_of(const Launch& launch) {
       return kernels.normalize[epilogue][layout][vector];
     case KernelKind::kRow:
       return kernels.row[vector];
+    case KernelKind::kQueue:
+      return kernels.queue[epilogue][layout];
   }
   return nullptr;
 }
@@ -119,7 +121,8 @@ struct Config {
   cudaLaunchConfig_t config = {};
   cudaLaunchAttribute attributes[2] = {};
 
-  // `early`: the launch may begin while what is before it in the stream still runs; the kernels wait for it themselves.
+  // `early`: the launch may begin while the kernel before it in the stream still runs; the kernels wait for it
+  // themselves.
   Config(const Launch& launch, cudaStream_t stream, bool early = false) {
     config.gridDim = dim3(static_cast<unsigned>(launch.grid));
     config.blockDim = dim3(static_cast<unsigned>(launch.threads));
@@ -194,7 +197,7 @@ Status put(const Launch& launch, void* to) {
   DeviceLimits limits;
   status = current_limits(&limits);
   if (status != Status::kOk) return status;
-  const Config config(launch, stream, limits.max_cluster > 1);
+  const Config config(launch, stream, limits.max_cluster > 1 && launch.zeroed_bytes == 0);
   Arguments arguments = launch.arguments;
   void* parameters[] = {&arguments};
   const cudaError_t launched = cudaLaunchKernelExC(&config.config, address_of(kernel), parameters);

@@ -46,7 +46,7 @@ typedef struct SnCudaTensors {
   void* y;
 } SnCudaTensors;
 
-/* A tactic as one number above 0, for TensorRT and for timing tables: core/plan.h's Tactic + 256 * blocks a sample. */
+/* A tactic as one number above 0, for TensorRT and for timing tables: core/plan.h's Tactic + 256 * K. */
 typedef int32_t SnCudaTactic;
 
 /* Tactics worth timing on the current device, best guesses first; at most `capacity`. Assumes aligned addresses. */

@@ -38,7 +38,7 @@ inline Status request_from_c(const SnCudaProblem* from, bool aligned, Request* r
   return check_weights(from->mean_in, from->mean_ln, from->var_in, from->var_ln);
 }
 
-enum class KernelKind { kFused, kStatistics, kNormalize, kRow };
+enum class KernelKind { kFused, kStatistics, kNormalize, kRow, kQueue };
 
 // One kernel launch.
 struct Launch {
@@ -96,19 +96,11 @@ inline Arguments arguments_of(const Request& request, const SnCudaProblem& probl
   return a;
 }
 
-// How the second kernel slices a sample: two blocks for each multiprocessor, but no slice below 8 KiB, as each block
-// merges the moments of all channels, nor above 64 KiB, so that some blocks load while others store. Results don't
-// depend on it.
-inline void slice_normalize(const Request& request, const Plan& plan, std::int32_t multiprocessors, Arguments* a) {
-  constexpr std::int64_t kLeastBytes = 8 * 1024;
-  constexpr std::int64_t kMostBytes = 64 * 1024;
+// Cuts a sample into about so many slices to apply. Results don't depend on it.
+inline void slice_apply(const Request& request, const Plan& plan, std::int64_t slices, Arguments* a) {
   constexpr std::int64_t kMostChannels = 2048;     // whose affine maps are in shared memory
   constexpr std::int64_t kMostChannelsLast = 256;  // in half types 512 bytes in a row, a warp's access
   const Problem& problem = request.problem;
-  const std::int64_t bytes = problem.channels * problem.spatial * bytes_of(problem.type);
-  const std::int64_t wanted = divide_up(2 * std::int64_t{multiprocessors}, std::max<std::int64_t>(problem.batch, 1));
-  const std::int64_t most = std::max(std::min(wanted, bytes / kLeastBytes), bytes / kMostBytes);
-  const std::int64_t slices = std::clamp<std::int64_t>(most, 1, kMaxGridBlocks);
   if (request.storage.layout == Layout::kLinear) {
     a->apply_channels = std::min(divide_up(problem.channels, slices), kMostChannels);
   } else {
@@ -119,6 +111,38 @@ inline void slice_normalize(const Request& request, const Plan& plan, std::int32
   a->apply_spatial = divide_up(positions, plan.vector_elements) * plan.vector_elements;
   a->apply_across = divide_up(problem.channels, a->apply_channels);
   a->apply_along = divide_up(problem.spatial, a->apply_spatial);
+}
+
+// How the second kernel slices a sample: two blocks for each multiprocessor, but no slice below 8 KiB, as each block
+// merges the moments of all channels, nor above 64 KiB, so that some blocks load while others store.
+inline void slice_normalize(const Request& request, const Plan& plan, std::int32_t multiprocessors, Arguments* a) {
+  constexpr std::int64_t kLeastBytes = 8 * 1024;
+  constexpr std::int64_t kMostBytes = 64 * 1024;
+  const Problem& problem = request.problem;
+  const std::int64_t bytes = problem.channels * problem.spatial * bytes_of(problem.type);
+  const std::int64_t wanted = divide_up(2 * std::int64_t{multiprocessors}, std::max<std::int64_t>(problem.batch, 1));
+  const std::int64_t most = std::max(std::min(wanted, bytes / kLeastBytes), bytes / kMostBytes);
+  slice_apply(request, plan, std::clamp<std::int64_t>(most, 1, kMaxGridBlocks), a);
+}
+
+// kQueue's items, its workspace and its grid: as many blocks as run at a time, which go on to the queue's end.
+inline void lay_out_queue(const Request& request, const Plan& plan, std::int32_t multiprocessors, Launch* launch) {
+  Arguments& a = launch->arguments;
+  const Problem& problem = request.problem;
+  const std::int64_t bytes = elements_of_sample(problem, request.storage) * bytes_of(problem.type);
+  slice_apply(request, plan, divide_up(bytes, kQueueApplyBytes), &a);
+  a.apply_items = a.apply_across * a.apply_along;
+  a.collect_items = plan.blocks_per_sample * a.across;
+  a.lead = queue_lead(problem, request.storage, multiprocessors, plan.ahead);
+  QueueRoom room = {};
+  static_cast<void>(queue_room(problem, plan.blocks_per_sample, &room));  // the plan has seen that it can be counted
+  a.moments_offset = room.moments;
+  a.lines_offset = room.lines;
+  a.line_stride = divide_up(problem.channels, kVectorElements) * kVectorElements;
+  launch->kind = KernelKind::kQueue;
+  launch->grid =
+      std::min(problem.batch * (a.collect_items + a.apply_items), std::int64_t{kQueueBlocks} * multiprocessors);
+  launch->zeroed_bytes = room.zeroed_bytes;
 }
 
 // The second kernel's shared memory: the affine maps, scratch and folds, and the moments of a sample's parts, where
@@ -157,12 +181,13 @@ inline Launches prepare(const Request& request, const SnCudaProblem& problem, co
     launch.cooperative = true;
     launch.zeroed_bytes = plan.groups * kBarrierBytes;
   }
+  Arguments& a = launch.arguments;
+  a.across = divide_up(a.channels, a.channels_per_block);
+  if (plan.tactic == Tactic::kQueue) detail::lay_out_queue(request, plan, multiprocessors, &launch);
   if (plan.tactic != Tactic::kTwoKernels) {
     launches.list[launches.count++] = launch;
     return launches;
   }
-  Arguments& a = launch.arguments;
-  a.across = divide_up(a.channels, a.channels_per_block);
   a.items = a.batch * plan.blocks_per_sample * a.across;
   launch.kind = KernelKind::kStatistics;
   launch.grid = std::min(a.items, kMaxGridBlocks);

@@ -9,12 +9,12 @@ namespace sn_deploy::cuda {
 
 struct TacticCode {
   Tactic tactic;
-  std::int64_t blocks;  // a sample; 1 where the tactic doesn't say
+  std::int64_t blocks;  // a sample, or how far a queue is ahead; 1 where the tactic doesn't say
 };
 
 inline std::int32_t encode(const Plan& plan) {
   const bool several = plan.tactic == Tactic::kCluster || plan.tactic == Tactic::kCooperative;
-  const std::int64_t blocks = several ? plan.blocks_per_sample : 0;
+  const std::int64_t blocks = plan.tactic == Tactic::kQueue ? plan.ahead : several ? plan.blocks_per_sample : 0;
   return static_cast<std::int32_t>(plan.tactic) + static_cast<std::int32_t>(blocks * 256);
 }
 
@@ -32,6 +32,7 @@ inline bool decode(std::int32_t code, TacticCode* result) {
       return blocks == 0;
     case Tactic::kCluster:
     case Tactic::kCooperative:
+    case Tactic::kQueue:
       *result = {static_cast<Tactic>(tactic), blocks};
       return power;
   }

@@ -18,9 +18,9 @@ struct Op {
 };
 
 inline constexpr Op kOps[] = {
-    {"SwitchNorm", Epilogue::kNone, "sn_deploy.SwitchNorm.3"},
-    {"SwitchNormRelu", Epilogue::kRelu, "sn_deploy.SwitchNormRelu.3"},
-    {"SwitchNormAddRelu", Epilogue::kAddRelu, "sn_deploy.SwitchNormAddRelu.3"},
+    {"SwitchNorm", Epilogue::kNone, "sn_deploy.SwitchNorm.4"},
+    {"SwitchNormRelu", Epilogue::kRelu, "sn_deploy.SwitchNormRelu.4"},
+    {"SwitchNormAddRelu", Epilogue::kAddRelu, "sn_deploy.SwitchNormAddRelu.4"},
 };
 inline constexpr std::int32_t kOpCount = 3;
 

@@ -68,6 +68,9 @@ void expect_sound(const Problem& problem, const DeviceLimits& limits, const Plan
   if (plan.tactic == Tactic::kCluster) {
     EXPECT_LE(plan.blocks_per_sample, limits.max_cluster);
   }
+  if (plan.tactic == Tactic::kQueue) {
+    EXPECT_GT(plan.workspace_bytes, 0);
+  }
   if (plan.tactic == Tactic::kOneBlock || plan.tactic == Tactic::kCluster) {
     EXPECT_EQ(plan.workspace_bytes, 0);
   }
@@ -148,6 +151,41 @@ TEST(Plan, TwoKernelsCutASampleIntoManyItems) {
       EXPECT_GE(plan.blocks_per_sample * divide_up(c, plan.channels_per_block), 20) << c << "x" << hw;
     }
   }
+}
+
+TEST(Plan, AQueueTakesWhatItIsWorthItFor) {
+  const auto listed = [](const Problem& problem, const Storage& storage, const DeviceLimits& limits) {
+    Plan plans[16];
+    const int count = list_plans(problem, storage, limits, plans, 16);
+    std::vector<std::int64_t> ahead;
+    for (int i = 0; i < count; ++i) {
+      if (plans[i].tactic == Tactic::kQueue) ahead.push_back(plans[i].ahead);
+    }
+    return ahead;
+  };
+  using Ahead = std::vector<std::int64_t>;
+  const Storage last{Layout::kChannelsLast, 256, true};
+  EXPECT_EQ(listed(problem_of(128, 256, 3136), last, hopper()), (Ahead{2, 4, 8}));
+  EXPECT_EQ(listed(problem_of(1, 256, 3136), last, hopper()), (Ahead{2}));  // there is no further
+  EXPECT_EQ(listed(problem_of(1, 256, 49), last, hopper()), Ahead{});       // most of the device would be idle
+  EXPECT_EQ(listed(problem_of(128, 256, 49), {}, hopper()), Ahead{});       // single elements
+  EXPECT_EQ(listed(problem_of(1, 256, 1 << 24), last, turing()), Ahead{});  // items that aren't kept
+  Plan plan;
+  for (const auto& [c, hw] : std::vector<std::pair<std::int64_t, std::int64_t>>{
+           {64, 12544}, {64, 3136}, {256, 3136}, {512, 784}, {1024, 196}, {2048, 49}}) {
+    const Problem problem = problem_of(32, c, hw);
+    const Storage storage{Layout::kChannelsLast, c, true};
+    ASSERT_EQ(make_plan(problem, storage, turing(), Tactic::kQueue, 4, &plan), Status::kOk);
+    EXPECT_LE(plan.shared_bytes, 48 * 1024);
+    EXPECT_GE(plan.slice_bytes, 12 * 1024) << c << "x" << hw;  // worth a place
+    EXPECT_GE(queue_lead(problem, storage, 132, 4), 1);
+    EXPECT_LE((queue_lead(problem, storage, 132, 4) - 1) * c * hw * 2, 4 * 132 * kQueueApplyBytes);
+  }
+  EXPECT_EQ(make_plan(problem_of(1, 64, 3136), {}, hopper(), Tactic::kQueue, 1, &plan), Status::kTactic);
+  // More places than 32 bits count, and more bytes than 64.
+  EXPECT_EQ(make_plan(problem_of(1 << 25, 64, 64), {}, hopper(), Tactic::kQueue, 2, &plan), Status::kTactic);
+  EXPECT_EQ(make_plan(problem_of(std::int64_t{1} << 58, 1, 8), {}, hopper(), Tactic::kQueue, 2, &plan),
+            Status::kTooLarge);
 }
 
 TEST(Plan, FewChannelsAreSplitByPositions) {
@@ -238,7 +276,7 @@ TEST(Plan, SizesPast32BitsAreCountedRight) {
 }
 
 TEST(Plan, WorkspaceOfASmallerRequestFitsInALargerOnes) {
-  for (const Tactic tactic : {Tactic::kTwoKernels, Tactic::kCooperative}) {
+  for (const Tactic tactic : {Tactic::kTwoKernels, Tactic::kCooperative, Tactic::kQueue}) {
     std::int64_t last = 0;
     for (const std::int64_t n : {1, 2, 3, 8, 64, 1000}) {
       Plan plan;
@@ -249,6 +287,7 @@ TEST(Plan, WorkspaceOfASmallerRequestFitsInALargerOnes) {
     last = 0;
     for (const std::int64_t hw : {2, 49, 3136, 12544, 40000, 1 << 22}) {
       Plan plan;
+      if (tactic == Tactic::kQueue && hw % 8 != 0) continue;
       ASSERT_EQ(make_plan(problem_of(8, 64, hw), {}, hopper(), tactic, 16, &plan), Status::kOk);
       EXPECT_GE(plan.workspace_bytes, last);
       last = plan.workspace_bytes;
@@ -257,7 +296,8 @@ TEST(Plan, WorkspaceOfASmallerRequestFitsInALargerOnes) {
 }
 
 TEST(Plan, ASampleIsSlicedTheSameInAnyBatch) {
-  for (const Tactic tactic : {Tactic::kOneBlock, Tactic::kCluster, Tactic::kCooperative, Tactic::kTwoKernels}) {
+  for (const Tactic tactic :
+       {Tactic::kOneBlock, Tactic::kCluster, Tactic::kCooperative, Tactic::kTwoKernels, Tactic::kQueue}) {
     Plan one;
     Plan many;
     ASSERT_EQ(make_plan(problem_of(1, 64, 3136), {}, hopper(), tactic, 8, &one), Status::kOk);

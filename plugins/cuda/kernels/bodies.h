@@ -3,6 +3,7 @@
 //     fused        statistics, exchange, apply; kOneBlock, kCluster and kCooperative
 //     statistics   kTwoKernels, first: the moments of each part of each channel, (N, parts, C) in the workspace
 //     normalize    kTwoKernels, second: merges the parts, applies
+//     queue        kQueue (queue.h)
 //     row          rank 2
 #pragma once
 
@@ -230,26 +231,30 @@ struct Item {
   Planes into;
 };
 
+// `index` counts a part's items.
+template <Layout kLayout, typename T>
+SN_HOST_DEVICE Item<T> item_of(const Arguments& a, std::int64_t sample, std::int64_t part, std::int64_t index) {
+  const Range channels = piece(index, a.channels_per_block, a.channels);
+  const Range positions = piece(part, a.spatial_per_block, a.spatial);
+  return {slice_of<kLayout, T>(a, sample, channels, positions),
+          {moments_of_part(a, sample, part) + channels.first, a.channels}};
+}
+
 template <Layout kLayout, typename T>
 SN_HOST_DEVICE Item<T> item_of(const Arguments& a, std::int64_t item) {
   const std::int64_t row = quotient(item, a.across);  // of (N, parts)
   const std::int64_t sample = quotient(row, a.blocks_per_sample);
-  const Range channels = piece(item - row * a.across, a.channels_per_block, a.channels);
-  const Range positions = piece(row - sample * a.blocks_per_sample, a.spatial_per_block, a.spatial);
-  return {slice_of<kLayout, T>(a, sample, channels, positions),
-          {reinterpret_cast<float*>(a.workspace) + row * a.channels * 2 + channels.first, a.channels}};
+  return item_of<kLayout, T>(a, sample, row - sample * a.blocks_per_sample, item - row * a.across);
 }
 
-// One item, read at x.
+// One item, read at x. `near` is in shared memory, for the moments of an item's channels.
 template <Layout kLayout, int V, typename I, typename T, typename Team, typename Fetch>
-SN_HOST_DEVICE void collect_item(Team& team, const Arguments& a, const Item<T>& item, const T* x, I pitch,
-                                 Fetch& fetch) {
+SN_HOST_DEVICE void collect_item(Team& team, const Arguments& a, const Item<T>& item, const T* x, I pitch, Fetch& fetch,
+                                 const Planes& near) {
   if constexpr (kLayout == Layout::kLinear) {
     collect<kLayout, V, I>(team, a, item.slice, x, pitch, fetch, item.into);
   } else {
     // Threads read there what others of them stored, so it is first in shared memory, and not in the workspace.
-    const Planes near = {reinterpret_cast<float*>(team.shared() + a.scratch_offset + kMomentsOffset),
-                         kItemChannelsLast};
     collect<kLayout, V, I>(team, a, item.slice, x, pitch, fetch, near);
     for (int c = team.thread(); c < static_cast<int>(item.slice.channels); c += team.threads()) {
       item.into.plane(0)[c] = near.plane(0)[c];
@@ -262,6 +267,7 @@ SN_HOST_DEVICE void collect_item(Team& team, const Arguments& a, const Item<T>& 
 // Items go round the grid.
 template <typename T, Layout kLayout, bool kResident, int V, typename Team>
 SN_HOST_DEVICE void statistics(Team& team, const Arguments& a) {
+  const Planes near = {reinterpret_cast<float*>(team.shared() + a.scratch_offset + kMomentsOffset), kItemChannelsLast};
   if constexpr (kResident) {
     auto* kept = reinterpret_cast<T*>(team.shared() + a.slice_offset);
     typename Team::Fetch fetch(team, team.shared() + a.scratch_offset + kFetchOffset);
@@ -270,7 +276,7 @@ SN_HOST_DEVICE void statistics(Team& team, const Arguments& a) {
     for (std::int64_t i = team.block(); i < a.items; i += team.blocks()) {
       const Item<T> item = item_of<kLayout, T>(a, i);
       fetch_slice<kLayout, V>(fetch, kept, item.slice);
-      collect_item<kLayout, V, int>(team, a, item, kept, static_cast<int>(item.slice.kept_pitch), fetch);
+      collect_item<kLayout, V, int>(team, a, item, kept, static_cast<int>(item.slice.kept_pitch), fetch, near);
       fetch.end();
     }
   } else {
@@ -279,7 +285,7 @@ SN_HOST_DEVICE void statistics(Team& team, const Arguments& a) {
     for (std::int64_t i = team.block(); i < a.items; i += team.blocks()) {
       const Item<T> item = item_of<kLayout, T>(a, i);
       NoFetch fetch;
-      collect_item<kLayout, V, std::int64_t>(team, a, item, item.slice.x, item.slice.pitch, fetch);
+      collect_item<kLayout, V, std::int64_t>(team, a, item, item.slice.x, item.slice.pitch, fetch, near);
     }
   }
 }
@@ -355,7 +361,7 @@ SN_HOST_DEVICE void normalize(Team& team, const Arguments& a) {
     const std::int64_t sample = quotient(row, a.apply_along);
     const Range channels = piece(i - row * a.apply_across, a.apply_channels, a.channels);
     const Range positions = piece(row - sample * a.apply_along, a.apply_spatial, a.spatial);
-    const float* parts = reinterpret_cast<const float*>(a.workspace) + sample * moments;
+    const float* parts = moments_of_part(a, sample, 0);
     team.sync();  // all of the shared memory may be in use
     if (kept) {
       const auto floats = static_cast<int>(moments);

@@ -118,13 +118,31 @@ class DeviceTeam {
   SN_DEVICE void meet(unsigned* counter, unsigned target) const {
     __syncthreads();
     if (threadIdx.x == 0) {
-      __threadfence();  // what this block stored comes before its arrival
-      atomicAdd(counter, 1U);
-      const volatile unsigned* arrived = counter;
-      while (static_cast<int>(*arrived - target) < 0) __nanosleep(20);
-      __threadfence();  // and the arrivals come before what is read next
+      arrive(counter);
+      await(counter, target);
     }
     __syncthreads();
+  }
+
+  // --- Counters in global memory, by one thread of a block ---
+
+  // What it was before this block added 1.
+  SN_DEVICE unsigned take(unsigned* counter) const { return atomicAdd(counter, 1U); }
+
+  // The same, once the block's threads are synchronised: what they stored is there for all who find this arrival, and
+  // what was stored before earlier arrivals for this block, once its threads are synchronised again.
+  SN_DEVICE unsigned arrive(unsigned* counter) const {
+    __threadfence();
+    const unsigned before = atomicAdd(counter, 1U);
+    __threadfence();
+    return before;
+  }
+
+  // Until there are as many arrivals.
+  SN_DEVICE void await(const unsigned* counter, unsigned target) const {
+    const volatile unsigned* arrived = counter;
+    while (static_cast<int>(*arrived - target) < 0) __nanosleep(20);
+    __threadfence();
   }
 };
 

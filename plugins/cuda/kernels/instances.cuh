@@ -5,6 +5,7 @@
 #include "cuda/kernels/device_fetch.h"
 #include "cuda/kernels/device_team.h"
 #include "cuda/kernels/instances.h"
+#include "cuda/kernels/queue.h"
 
 namespace sn_deploy::cuda {
 namespace {
@@ -31,6 +32,13 @@ __global__ void __launch_bounds__(kTwoKernelsThreads, kTwoKernelsBlocks)
   normalize<T, kLayout, kEpilogue, V>(team, arguments);
 }
 
+template <typename T, Layout kLayout, Epilogue kEpilogue>
+__global__ void __launch_bounds__(kTwoKernelsThreads, kQueueBlocks)
+    queue_kernel(const __grid_constant__ Arguments arguments) {
+  DeviceTeam team;
+  queue<T, kLayout, kEpilogue, kFullVector<T>>(team, arguments);
+}
+
 template <typename T, int V>
 __global__ void __launch_bounds__(kMaxThreads) row_kernel(const __grid_constant__ Arguments arguments) {
   DeviceTeam team;
@@ -49,6 +57,7 @@ void fill(Kernels* kernels) {
   kernels->fused[2][epilogue][layout][1] = fused_kernel<T, kLayout, kEpilogue, Form::kKeptByPositions, V>;
   kernels->normalize[epilogue][layout][0] = normalize_kernel<T, kLayout, kEpilogue, 1>;
   kernels->normalize[epilogue][layout][1] = normalize_kernel<T, kLayout, kEpilogue, V>;
+  kernels->queue[epilogue][layout] = queue_kernel<T, kLayout, kEpilogue>;
 }
 
 template <typename T, Layout kLayout>

@@ -1,5 +1,6 @@
 #include "cuda/tests/host_grid.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "cuda/tests/fibers.h"
@@ -59,20 +60,29 @@ const float* HostTeam::peer(float* own_address, int rank) const {
 void HostTeam::meet(unsigned* counter, unsigned target) {
   sync();
   if (thread_ == 0) {
-    __atomic_fetch_add(counter, 1U, __ATOMIC_RELEASE);
-    while (static_cast<int>(__atomic_load_n(counter, __ATOMIC_ACQUIRE) - target) < 0) yield_fiber();
+    arrive(counter);
+    await(counter, target);
   }
   sync();
+}
+
+void HostTeam::await(const unsigned* counter, unsigned target) {
+  while (static_cast<int>(__atomic_load_n(counter, __ATOMIC_ACQUIRE) - target) < 0) yield_fiber();
 }
 
 void run(const Launch& launch, const std::function<void(HostTeam&)>& body) {
   if (launch.zeroed_bytes > 0) {
     std::memset(launch.arguments.workspace, 0, static_cast<std::size_t>(launch.zeroed_bytes));
   }
-  const std::int64_t together = launch.cooperative ? launch.grid : launch.cluster;
+  // A queue's blocks may run in any number; the more, the more each waits for others.
+  constexpr std::int64_t kOfAQueue = 4;
+  const std::int64_t together = launch.cooperative                  ? launch.grid
+                                : launch.kind == KernelKind::kQueue ? std::min(kOfAQueue, launch.grid)
+                                                                    : launch.cluster;
   for (std::int64_t first = 0; first < launch.grid; first += together) {
-    HostGroup group(static_cast<int>(together), launch.threads, launch.shared_bytes);
-    run_fibers(static_cast<int>(together) * launch.threads, [&](int i) {
+    const auto count = static_cast<int>(std::min(together, launch.grid - first));
+    HostGroup group(count, launch.threads, launch.shared_bytes);
+    run_fibers(count * launch.threads, [&](int i) {
       HostTeam team(group, i / launch.threads, first, launch.grid, i % launch.threads, launch.threads);
       body(team);
     });

@@ -39,7 +39,7 @@ struct HostBlock {
   std::vector<std::unique_ptr<HostWarp>> warps;
 };
 
-// Blocks that run at the same time: a cluster, all of a cooperative launch, or one.
+// Blocks that run at the same time: a cluster, all of a cooperative launch, some of those of a queue, or one.
 struct HostGroup {
   std::vector<std::unique_ptr<HostBlock>> blocks;
   Barrier cluster;
@@ -79,6 +79,9 @@ class HostTeam {
   void cluster_wait() { group_.cluster.wait(phase_); }
   const float* peer(float* own_address, int rank) const;
   void meet(unsigned* counter, unsigned target);
+  unsigned take(unsigned* counter) { return __atomic_fetch_add(counter, 1U, __ATOMIC_RELAXED); }
+  unsigned arrive(unsigned* counter) { return __atomic_fetch_add(counter, 1U, __ATOMIC_ACQ_REL); }
+  void await(const unsigned* counter, unsigned target);
 
   // As the GPU's, element by element.
   class Fetch {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/kernels/bodies.h"
+#include "cuda/kernels/queue.h"
 #include "cuda/tests/host_grid.h"
 
 namespace sn_deploy::cuda::test {
@@ -27,6 +28,9 @@ void run_kernel(const Launch& launch) {
         return normalize<T, kLayout, kEpilogue, V>(team, a);
       case KernelKind::kRow:
         return row<T, V>(team, a);
+      case KernelKind::kQueue:
+        if constexpr (V > 1) queue<T, kLayout, kEpilogue, V>(team, a);
+        return;
     }
   });
 }

@@ -320,6 +320,126 @@ TEST(Kernels, SkipNothingWhereTheSecondKernelHasFewBlocks) {
   }
 }
 
+Case in_a_queue(Layout layout, DataType type) {
+  Case c;
+  c.tactic = Tactic::kQueue;
+  c.blocks = 2;
+  c.batch = 5;
+  c.layout = layout;
+  c.type = type;
+  c.padded_to = layout == Layout::kChannelsLast ? 8 : 1;
+  return c;
+}
+
+TEST(Kernels, TakeEveryTypeAndEpilogueInAQueue) {
+  for (const DataType type : {DataType::kFloat32, DataType::kFloat16, DataType::kBfloat16}) {
+    for (const Epilogue epilogue : {Epilogue::kNone, Epilogue::kRelu, Epilogue::kAddRelu}) {
+      for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
+        Case c = in_a_queue(layout, type);
+        c.epilogue = epilogue;
+        c.channels = 12;
+        c.spatial = 40;
+        expect_right(c);
+        c.ddof = 0;
+        c.spatial = 8;
+        expect_right(c);
+      }
+    }
+  }
+}
+
+// Items of many channels and of one part of their positions; several slices to apply in channels and in positions; a
+// last part that is shorter, or empty; more channels than threads; few and many samples ahead.
+TEST(Kernels, TakeAnySizeInAQueue) {
+  for (const Size& size : {Size{1, 8}, {600, 8}, {40, 1000}, {70, 1304}, {300, 40}, {9, 9000}, {1030, 24}}) {
+    for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
+      for (const DataType type : {DataType::kFloat16, DataType::kFloat32}) {
+        Case c = in_a_queue(layout, type);
+        c.channels = size.channels;
+        c.spatial = size.spatial;
+        c.batch = size.channels * size.spatial > 50000 ? 2 : 6;
+        for (const int multiprocessors : {1, 4}) {
+          c.limits.multiprocessors = multiprocessors;
+          expect_right(c);
+        }
+      }
+    }
+  }
+}
+
+// In any batch, with any number of blocks, and however far it is ahead.
+TEST(Kernels, GiveASampleTheSameBitsInAnyQueue) {
+  for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
+    Case c = in_a_queue(layout, DataType::kFloat16);
+    c.channels = 8;
+    c.spatial = 16000;
+    c.batch = 3;
+    c.limits.multiprocessors = 1;
+    Sample many(c);
+    ASSERT_EQ(many.run(), Status::kOk);
+    EXPECT_LE(many.error(), tolerance(c.type));
+    EXPECT_GT(many.plan().blocks_per_sample, 1);
+    Sample few(c);
+    ASSERT_EQ(few.run([](Launch& launch) { launch.grid = 1; }), Status::kOk);
+    EXPECT_EQ(few.bytes_of_y(), many.bytes_of_y());
+    c.blocks = 64;
+    Sample ahead(c);
+    ASSERT_EQ(ahead.run(), Status::kOk);
+    EXPECT_EQ(ahead.bytes_of_y(), many.bytes_of_y());
+    c.batch = 1;
+    Sample one(c);
+    ASSERT_EQ(one.run(), Status::kOk);
+    const std::vector<unsigned char> alone = one.bytes_of_y();
+    std::vector<unsigned char> first = many.bytes_of_y();
+    first.resize(alone.size());
+    EXPECT_EQ(first, alone);
+  }
+}
+
+TEST(Kernels, MayWriteYInPlaceOfXOrOfTheResidualInAQueue) {
+  for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
+    Case c = in_a_queue(layout, DataType::kFloat16);
+    c.channels = 11;
+    c.spatial = 48;
+    c.epilogue = Epilogue::kAddRelu;
+    expect_right_in_place(c);
+  }
+}
+
+TEST(Kernels, KeepTheDigitsOfAVarianceBesideALargeMeanInAQueue) {
+  for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
+    Case c = in_a_queue(layout, DataType::kFloat32);
+    c.channels = 8;
+    c.spatial = 4000;
+    c.deviation = 1.0;
+    c.mean = 1000.0;
+    Sample sample(c);
+    ASSERT_EQ(sample.run(), Status::kOk);
+    EXPECT_LE(sample.error(), 5e-4) << c.name();  // as above
+  }
+}
+
+TEST(Kernels, FaultsInAQueueAreCaught) {
+  using Fault = void (*)(Launch&);
+  const Fault faults[] = {
+      [](Launch& launch) { launch.arguments.apply_items -= 1; },
+      [](Launch& launch) { launch.arguments.collect_items -= 1; },
+      [](Launch& launch) { launch.arguments.line_stride = 0; },
+      [](Launch& launch) { launch.arguments.in_divisor += 1.0F; },
+      [](Launch& launch) { launch.arguments.weights.mean_rest = 0.0F; },
+  };
+  for (const Fault& fault : faults) {
+    for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
+      Case c = in_a_queue(layout, DataType::kFloat32);
+      c.channels = 64;
+      c.spatial = 400;
+      Sample sample(c);
+      ASSERT_EQ(sample.run(fault), Status::kOk);
+      EXPECT_GT(sample.error(), 10 * tolerance(c.type));
+    }
+  }
+}
+
 // Each of these has to be seen by the comparison above.
 TEST(Kernels, FaultsAreCaught) {
   using Fault = void (*)(Launch&);

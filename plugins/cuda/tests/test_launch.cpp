@@ -5,6 +5,7 @@
 
 #include "core/problem.h"
 #include "cuda/launch.h"
+#include "cuda/prepare.h"
 
 namespace sn_deploy::cuda::test {
 namespace {
@@ -47,6 +48,20 @@ TEST(Workspace, NeedsNoDeviceAndGrowsWithTheProblem) {
         }
       }
     }
+  }
+}
+
+// A tactic's own room is within that, at smaller sizes too, though what the largest allows may be another tactic.
+TEST(Workspace, HasRoomForAQueueWhereTheLargestProblemAllowsNone) {
+  for (const std::int64_t largest_spatial : {1001, 1000}) {
+    SnCudaProblem largest = problem_of(8, 64, largest_spatial);
+    largest.data_type = 1;
+    std::int64_t bytes = -1;
+    ASSERT_EQ(sn_cuda_workspace_bytes(&largest, &bytes), 0);
+    Plan plan;
+    const Problem problem = {8, 64, 1000, true, 1, DataType::kFloat16};
+    ASSERT_EQ(make_plan(problem, {}, widest_limits(), Tactic::kQueue, 2, &plan), Status::kOk);
+    EXPECT_LE(plan.workspace_bytes, bytes);
   }
 }
 

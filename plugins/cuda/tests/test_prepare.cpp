@@ -1,8 +1,11 @@
 // Requests, tactic codes and launch arithmetic.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
+#include "cuda/kernels/queue.h"
 #include "cuda/prepare.h"
 
 namespace sn_deploy::cuda::test {
@@ -20,23 +23,25 @@ SnCudaProblem problem_of(std::int64_t n, std::int64_t c, std::int64_t hw) {
 }
 
 TEST(Tactics, AreNumbersAndBack) {
-  const Tactic all[] = {Tactic::kOneBlock, Tactic::kCluster, Tactic::kCooperative, Tactic::kTwoKernels};
+  const Tactic all[] = {Tactic::kOneBlock, Tactic::kCluster, Tactic::kCooperative, Tactic::kTwoKernels, Tactic::kQueue};
   for (const Tactic tactic : all) {
     for (const std::int64_t blocks : {2, 4, 8, 16, 32, 64}) {
       Plan plan;
       plan.tactic = tactic;
       plan.blocks_per_sample = blocks;
+      plan.ahead = tactic == Tactic::kQueue ? blocks : 0;
       const std::int32_t code = encode(plan);
       EXPECT_GT(code, 0);
       TacticCode decoded;
       ASSERT_TRUE(decode(code, &decoded));
       EXPECT_EQ(decoded.tactic, tactic);
-      const bool several = tactic == Tactic::kCluster || tactic == Tactic::kCooperative;
+      const bool several = tactic != Tactic::kOneBlock && tactic != Tactic::kTwoKernels;
       EXPECT_EQ(decoded.blocks, several ? blocks : 1);
     }
   }
   TacticCode decoded;
-  for (const std::int32_t code : {0, -1, 5, 255, 2, 3, 256 + 2, 3 * 256 + 2, 128 * 256 + 3, 256 + 1, 2 * 256 + 4}) {
+  for (const std::int32_t code :
+       {0, -1, 5, 6, 255, 2, 3, 256 + 2, 256 + 5, 3 * 256 + 5, 3 * 256 + 2, 128 * 256 + 3, 256 + 1, 2 * 256 + 4}) {
     EXPECT_FALSE(decode(code, &decoded)) << code;
   }
 }
@@ -104,6 +109,19 @@ TEST(Launches, LayOutSharedMemoryWithinWhatTheyAskFor) {
             } else {
               EXPECT_EQ(launch.arguments.slice_offset + plans[i].slice_bytes, launch.shared_bytes);
             }
+            if (launch.kind == KernelKind::kQueue) {
+              const Arguments& a = launch.arguments;
+              EXPECT_LE(launch.grid, kQueueBlocks * hopper.multiprocessors);
+              EXPECT_LE(launch.shared_bytes, 48 * 1024);  // on any device
+              EXPECT_GE(a.lead, 1);
+              EXPECT_LE(a.lead, n);
+              EXPECT_GE(launch.zeroed_bytes, kBarrierBytes + n * 4);
+              EXPECT_EQ(a.moments_offset, launch.zeroed_bytes);
+              EXPECT_GE(a.lines_offset, a.moments_offset + n * plans[i].blocks_per_sample * c * kMomentsBytes);
+              EXPECT_EQ(a.lines_offset + n * kQueueLineFloats * a.line_stride * 4, plans[i].workspace_bytes);
+              EXPECT_EQ(a.lines_offset % 16, 0);
+              EXPECT_EQ(a.line_stride % 4, 0);
+            }
             EXPECT_EQ(launch.arguments.slice_offset % 16, 0);
             EXPECT_EQ(launch.arguments.fold_offset % 16, 0);
             if (launch.cooperative) {
@@ -113,6 +131,36 @@ TEST(Launches, LayOutSharedMemoryWithinWhatTheyAskFor) {
           }
         }
       }
+    }
+  }
+}
+
+// Every place is one item, each item has one place, and none stands before an item that it waits for.
+TEST(Launches, QueuesHaveAPlaceForEveryItem) {
+  for (const unsigned batch : {1U, 2U, 7U}) {
+    for (const unsigned lead : {1U, 2U, 7U}) {
+      Arguments a = {};
+      a.batch = batch;
+      a.lead = std::min(lead, batch);
+      a.collect_items = 3;
+      a.apply_items = 2;
+      std::vector<int> collected(batch);
+      std::vector<int> applied(batch);
+      const unsigned places = batch * 5;
+      for (unsigned place = 0; place < places; ++place) {
+        const Turn turn = turn_at(a, place);
+        ASSERT_GE(turn.sample, 0);
+        ASSERT_LT(turn.sample, batch);
+        const auto sample = static_cast<std::size_t>(turn.sample);
+        std::vector<int>& items = turn.applies ? applied : collected;
+        EXPECT_EQ(turn.item, items[sample]);
+        if (turn.applies) {
+          EXPECT_EQ(collected[sample], 3);
+        }
+        ++items[sample];
+      }
+      for (unsigned sample = 0; sample < batch; ++sample) EXPECT_EQ(applied[sample], 2);
+      for (const unsigned behind : {0U, 1U, 1000U}) EXPECT_LT(turn_at(a, places + behind).sample, 0);
     }
   }
 }
