@@ -90,6 +90,18 @@ void check_tactic(const Case& c, SnCudaTactic tactic, Tally* tally) {
   if (!(error <= 1.0)) fail(c, code.c_str(), "the result is wrong", tally);
 }
 
+constexpr SnCudaTactic kQueues[] = {2 * 256 + 5, 4 * 256 + 5};
+
+// Queues are offered where they fill a device. Smaller ones run as well, with most of its blocks finding nothing left.
+void check_queues(const Case& c, Tally* tally) {
+  const Sample sample(c);
+  for (const SnCudaTactic tactic : kQueues) {
+    std::int64_t bytes = 0;
+    const std::int32_t status = sn_cuda_tactic_workspace_bytes(&sample.problem(), tactic, &bytes);
+    if (status != static_cast<std::int32_t>(Status::kTactic)) check_tactic(c, tactic, tally);
+  }
+}
+
 void check_case(const Case& c, Tally* tally) {
   const Sample sample(c);
   SnCudaTactic tactics[kMostTactics];
@@ -98,8 +110,10 @@ void check_case(const Case& c, Tally* tally) {
   if (status != 0) return fail(c, "listing tactics", sn_cuda_reason(status), tally);
   for (std::int32_t i = 0; i < count; ++i) {
     // Addresses that aren't aligned may leave a tactic without room; those that were offered here assume they are.
-    if (c.aligned || tactics[i] == 1 || tactics[i] == 4) check_tactic(c, tactics[i], tally);
+    const bool queue = tactics[i] % 256 == 5;
+    if (!queue && (c.aligned || tactics[i] == 1 || tactics[i] == 4)) check_tactic(c, tactics[i], tally);
   }
+  if (c.aligned) check_queues(c, tally);
 }
 
 struct Size {
@@ -131,6 +145,24 @@ void check_sizes(const Size* sizes, int count, bool quick, Tally* tally) {
   }
 }
 
+// Many items at a time, of several parts, and samples that wait in the queue.
+void check_long_queues(Tally* tally) {
+  for (const DataType type : {DataType::kFloat32, DataType::kFloat16, DataType::kBfloat16}) {
+    for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
+      for (const Epilogue epilogue : {Epilogue::kNone, Epilogue::kRelu, Epilogue::kAddRelu}) {
+        Case c;
+        c.batch = 40;
+        c.channels = 72;
+        c.spatial = 1800;
+        c.type = type;
+        c.layout = layout;
+        c.epilogue = epilogue;
+        check_queues(c, tally);
+      }
+    }
+  }
+}
+
 void check_rank_two(Tally* tally) {
   for (const DataType type : {DataType::kFloat32, DataType::kFloat16, DataType::kBfloat16}) {
     for (const std::int64_t channels : {2, 10, 1000}) {
@@ -152,6 +184,7 @@ int check_all(const std::string& extent) {
   const bool smoke = extent == "smoke";
   check_sizes(kSizes, smoke ? 1 : 7, smoke || extent == "quick", &tally);
   check_rank_two(&tally);
+  if (extent.empty()) check_long_queues(&tally);
   std::printf("%d launches, %d failures; worst error %.2f of the tolerance\n", tally.launches, tally.failures,
               tally.worst);
   return tally.failures == 0 && tally.launches > 0 ? 0 : 1;
