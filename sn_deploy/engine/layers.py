@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sn_deploy.runtime.cuda import Tactic
 from sn_deploy.runtime.trt.inspector import is_switch_norm
 
 # How the inspector names element types in its descriptions of formats, which differ from version to version.
@@ -29,7 +30,8 @@ class LayerRow:
 
     Attributes:
         kind: what TensorRT calls its type.
-        tactic: the kernel's name, or the tactic's number; ``''`` where it isn't told.
+        tactic: the kernel's name, or the tactic's number; of an SN plugin, both ("cluster of 8, 0x802"); ``''``
+            where it isn't told.
         inputs, outputs: the types and formats of its tensors, as TensorRT describes them; ``''`` for what it doesn't.
         precision: of its first output, as NumPy names it; ``''`` where it isn't told.
         is_plugin: an SN plugin's layer. is_reformat: one that only copies into another format.
@@ -66,7 +68,7 @@ def layer_rows(layers: Sequence[Mapping[str, Any]], times_ms: Mapping[str, float
             LayerRow(
                 name=str(layer.get("Name", "")),
                 kind=str(layer.get("LayerType", "")),
-                tactic=str(layer.get("TacticName") or layer.get("TacticValue") or ""),
+                tactic=_tactic(layer),
                 inputs=tuple(_formats(layer, "Inputs")),
                 outputs=outputs,
                 precision=_precision(outputs),
@@ -100,6 +102,13 @@ def _tensors(layer: Mapping[str, Any]) -> set[str]:
     """Names of what it reads and writes."""
     both = [*layer.get("Inputs", ()), *layer.get("Outputs", ())]
     return {str(tensor["Name"]) for tensor in both if isinstance(tensor, dict) and "Name" in tensor}
+
+
+def _tactic(layer: Mapping[str, Any]) -> str:
+    told = str(layer.get("TacticName") or layer.get("TacticValue") or "")
+    if is_switch_norm(layer) and re.fullmatch(r"0x[0-9a-fA-F]{1,16}", told) and int(told, 16) > 0:
+        return f"{Tactic(int(told, 16)).name}, {int(told, 16):#x}"
+    return told
 
 
 def _formats(layer: Mapping[str, Any], key: str) -> Iterable[str]:

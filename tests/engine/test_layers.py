@@ -21,7 +21,7 @@ LAYERS = [
     layer("copy in", "Reformat", "x", "x'"),
     layer("conv1", "CaskConvolution", "x'", "a", TacticName="sm90_xmma_fprop", TacticValue="0x1"),
     layer("copy before", "Reformat", "a", "a'"),
-    layer("sn1", "PluginV3", "a' r", "b", TacticValue="0x2"),
+    layer("sn1", "PluginV3", "a' r", "b", TacticValue="0x0000000000000802"),
     layer("copy behind", "Reformat", "b", "b'"),
     layer("conv2", "CaskConvolution", "b'", "y"),
     "a name alone",
@@ -32,10 +32,29 @@ def test_a_reformat_counts_where_it_touches_a_plugin() -> None:
     rows = layer_rows([one if isinstance(one, dict) else {"Name": one} for one in LAYERS])
     assert [row.name for row in rows if row.beside_plugin] == ["copy before", "copy behind"]
     assert layer_counts(rows) == {"layers": 7, "plugins": 1, "reformats": 3, "reformats_beside_plugins": 2}
-    assert [row.tactic for row in rows] == ["", "sm90_xmma_fprop", "", "0x2", "", "", ""]
+    assert [row.tactic for row in rows] == ["", "sm90_xmma_fprop", "", "cluster of 8, 0x802", "", "", ""]
     # The planted fault: wired past the plugin, none of them is next to it.
     apart = [{**one, "Inputs": [], "Outputs": []} for one in LAYERS if isinstance(one, dict)]
     assert layer_counts(layer_rows(apart))["reformats_beside_plugins"] == 0
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("0x0000000000000001", "one block, 0x1"),
+        ("0x0000000000000405", "queue, 4 ahead, 0x405"),
+        ("0x0000000000001003", "cooperative, 16 blocks, 0x1003"),
+        ("0x0000000000000000", "0x0000000000000000"),  # none was timed
+        ("0x00000000000000ff", "tactic 255, 0xff"),
+        ("N/A", "N/A"),
+        (None, ""),
+    ],
+)
+def test_a_plugin_s_tactic_is_named(told: str | None, shown: str) -> None:
+    (row,) = layer_rows([layer("sn1", "PluginV3", "x", "y", TacticName=None, TacticValue=told)])
+    assert row.tactic == shown
+    (row,) = layer_rows([layer("conv1", "CaskConvolution", "x", "y", TacticValue=told)])
+    assert row.tactic == (told or "")
 
 
 def test_plugins_of_others_are_not_sn_layers() -> None:
