@@ -351,17 +351,15 @@ TEST(Kernels, TakeEveryTypeAndEpilogueInAQueue) {
 // Items of many channels and of one part of their positions; several slices to apply in channels and in positions; a
 // last part that is shorter, or empty; more channels than threads; few and many samples ahead.
 TEST(Kernels, TakeAnySizeInAQueue) {
-  for (const Size& size : {Size{1, 8}, {600, 8}, {40, 1000}, {70, 1304}, {300, 40}, {9, 9000}, {1030, 24}}) {
+  for (const Size& size : {Size{1, 8}, {600, 8}, {40, 1000}, {70, 1304}, {300, 40}, {9, 5000}, {1030, 24}}) {
     for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
       for (const DataType type : {DataType::kFloat16, DataType::kFloat32}) {
         Case c = in_a_queue(layout, type);
         c.channels = size.channels;
         c.spatial = size.spatial;
-        c.batch = size.channels * size.spatial > 50000 ? 2 : 6;
-        for (const int multiprocessors : {1, 4}) {
-          c.limits.multiprocessors = multiprocessors;
-          expect_right(c);
-        }
+        c.batch = size.channels * size.spatial > 20000 ? 2 : 6;
+        c.limits.multiprocessors = type == DataType::kFloat16 ? 1 : 4;
+        expect_right(c);
       }
     }
   }
@@ -372,8 +370,8 @@ TEST(Kernels, GiveASampleTheSameBitsInAnyQueue) {
   for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
     Case c = in_a_queue(layout, DataType::kFloat16);
     c.channels = 8;
-    c.spatial = 16000;
-    c.batch = 3;
+    c.spatial = 14000;
+    c.batch = 2;
     c.limits.multiprocessors = 1;
     Sample many(c);
     ASSERT_EQ(many.run(), Status::kOk);
@@ -424,17 +422,18 @@ TEST(Kernels, FaultsInAQueueAreCaught) {
   const Fault faults[] = {
       [](Launch& launch) { launch.arguments.apply_items -= 1; },
       [](Launch& launch) { launch.arguments.collect_items -= 1; },
-      [](Launch& launch) { launch.arguments.line_stride = 0; },
       [](Launch& launch) { launch.arguments.in_divisor += 1.0F; },
       [](Launch& launch) { launch.arguments.weights.mean_rest = 0.0F; },
   };
   for (const Fault& fault : faults) {
     for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
       Case c = in_a_queue(layout, DataType::kFloat32);
+      c.batch = 2;
       c.channels = 64;
-      c.spatial = 400;
+      c.spatial = 200;
       Sample sample(c);
       ASSERT_EQ(sample.run(fault), Status::kOk);
+      EXPECT_GT(sample.plan().blocks_per_sample * divide_up(c.channels, sample.plan().channels_per_block), 1);
       EXPECT_GT(sample.error(), 10 * tolerance(c.type));
     }
   }
