@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import re
+import sys
 from collections.abc import Generator
 from typing import Final
 
@@ -27,6 +30,28 @@ _LACKS = re.compile(
     r"|Unknown model file format version|Unsupported model IR version"
     r"|No ONNX function found for <OpOverload\(op='prims\.sum'"
 )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Takes away half of the time of the some hundred exports of small nets, which is the same in each."""
+    if "torch" in sys.modules:
+        _read_torchlib_once()
+    # What is imported and collected stays. torch's exporter has all of it gone through for garbage, time and again.
+    gc.collect()
+    gc.freeze()
+
+
+def _read_torchlib_once() -> None:
+    """torch's exporter reads the source of all of torchlib's functions in every export, for the same list each time."""
+    from torch.onnx._internal._lazy_import import onnxscript_apis
+
+    onnxscript_apis.get_torchlib_ops = functools.cache(onnxscript_apis.get_torchlib_ops)
+
+
+def pytest_sessionfinish() -> None:
+    """What ends, ends in the usual way."""
+    gc.unfreeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -25,7 +25,7 @@ from tools.ort_matrix import (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # before the files are made that it skips
 def root() -> Path:
     folder = os.environ.get("ORT_VERSIONS_ROOT")
     if not folder:
