@@ -307,8 +307,8 @@ inline Status plan_two_kernels(const Problem& problem, const Storage& storage, c
   return Status::kOk;
 }
 
-// kQueue's items are like those of kTwoKernels, but larger: each is a turn of a block's, and its moments go to one
-// block for each sample, the one that was last, which merges them.
+// kQueue's items are like those of kTwoKernels, but larger: each is a turn of a block's. A sample's moments go to one
+// more item, which merges them.
 inline Status plan_queue(const Problem& problem, const Storage& storage, const DeviceLimits& limits, Plan* plan) {
   if (plan->vector_elements == 1) return Status::kTactic;
   const bool last = storage.layout == Layout::kChannelsLast;
@@ -342,7 +342,7 @@ inline Status plan_queue(const Problem& problem, const Storage& storage, const D
   // Places in the queue are numbers of 32 bits.
   constexpr std::int64_t kMostPlaces = std::int64_t{1} << 30;
   std::int64_t places = 0;
-  const bool few = multiply(problem.channels, plan->blocks_per_sample + 1, &places) &&
+  const bool few = multiply(problem.channels, plan->blocks_per_sample + 2, &places) &&
                    add(places, divide_up(elements_of_sample(problem, storage) * size, kQueueApplyBytes), &places) &&
                    multiply(places, problem.batch, &places) && places <= kMostPlaces;
   return few ? Status::kOk : Status::kTactic;

@@ -141,7 +141,7 @@ inline void lay_out_queue(const Request& request, const Plan& plan, std::int32_t
   a.line_stride = divide_up(problem.channels, kVectorElements) * kVectorElements;
   launch->kind = KernelKind::kQueue;
   launch->grid =
-      std::min(problem.batch * (a.collect_items + a.apply_items), std::int64_t{kQueueBlocks} * multiprocessors);
+      std::min(problem.batch * (a.collect_items + 1 + a.apply_items), std::int64_t{kQueueBlocks} * multiprocessors);
   launch->zeroed_bytes = room.zeroed_bytes;
 }
 

@@ -129,16 +129,14 @@ class DeviceTeam {
   // What it was before this block added 1.
   SN_DEVICE unsigned take(unsigned* counter) const { return atomicAdd(counter, 1U); }
 
-  // The same, once the block's threads are synchronised: what they stored is there for all who find this arrival, and
-  // what was stored before earlier arrivals for this block, once its threads are synchronised again.
-  SN_DEVICE unsigned arrive(unsigned* counter) const {
+  // Adds 1, once the block's threads are synchronised: what they stored before is there for who finds it.
+  SN_DEVICE void arrive(unsigned* counter) const {
     __threadfence();
-    const unsigned before = atomicAdd(counter, 1U);
-    __threadfence();
-    return before;
+    atomicAdd(counter, 1U);
   }
 
-  // Until there are as many arrivals.
+  // Until so many blocks have arrived. What they stored is there for all of this block, once its threads are
+  // synchronised.
   SN_DEVICE void await(const unsigned* counter, unsigned target) const {
     const volatile unsigned* arrived = counter;
     while (static_cast<int>(*arrived - target) < 0) __nanosleep(20);

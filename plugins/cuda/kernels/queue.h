@@ -2,7 +2,8 @@
 // sample stand some samples ahead of its application, so that X is read from memory once and the second time from the
 // L2 cache; and no block waits for others before it has something else to do, as those of a sample do in `fused`.
 //
-//     statistics of samples 0 … lead - 1; then, for each s: statistics of lead + s, application of s
+//     statistics and merge of samples 0 … lead - 1; then, for each s: statistics and merge of lead + s, application of
+//     s
 //
 // An item waits for items before its own place alone, and the first item that isn't finished waits for none: so this
 // ends however few blocks run at a time, in whatever order they begin.
@@ -12,36 +13,42 @@
 
 namespace sn_deploy::cuda {
 
+enum class Work { kCollect, kMerge, kApply, kNone };
+
 // What stands at a place of the queue.
 struct Turn {
-  std::int64_t sample;  // negative behind the queue's end
-  std::int64_t item;    // of the sample's statistics, or of its application
-  bool applies;
+  Work work;
+  std::int64_t sample;
+  std::int64_t item;  // of the sample's statistics, or of its application
 };
 
-// Samples go from the last to the first, as in `fused`.
+// Samples go from the last to the first, as in `fused`. kNone behind the queue's end.
 SN_HOST_DEVICE Turn turn_at(const Arguments& a, unsigned place) {
   const auto batch = static_cast<unsigned>(a.batch);
   const auto lead = static_cast<unsigned>(a.lead);
-  const auto collected = static_cast<unsigned>(a.collect_items);
+  const auto items = static_cast<unsigned>(a.collect_items);
   const auto applied = static_cast<unsigned>(a.apply_items);
+  const unsigned collected = items + 1;  // with the merge
   const unsigned both = collected + applied;
-  const auto turn = [batch](unsigned sample, unsigned item, bool applies) -> Turn {
-    return {static_cast<std::int64_t>(batch - 1 - sample), item, applies};
+  const auto collect = [batch, items](unsigned sample, unsigned item) -> Turn {
+    return {item < items ? Work::kCollect : Work::kMerge, static_cast<std::int64_t>(batch - 1 - sample), item};
   };
-  if (place < lead * collected) return turn(place / collected, place % collected, false);
+  const auto apply = [batch](unsigned sample, unsigned item) -> Turn {
+    return {Work::kApply, static_cast<std::int64_t>(batch - 1 - sample), item};
+  };
+  if (place < lead * collected) return collect(place / collected, place % collected);
   place -= lead * collected;
   if (place < (batch - lead) * both) {
     const unsigned sample = place / both;
     const unsigned item = place % both;
-    return item < collected ? turn(lead + sample, item, false) : turn(sample, item - collected, true);
+    return item < collected ? collect(lead + sample, item) : apply(sample, item - collected);
   }
   place -= (batch - lead) * both;
-  if (place < lead * applied) return turn(batch - lead + place / applied, place % applied, true);
-  return {-1, 0, false};
+  if (place < lead * applied) return apply(batch - lead + place / applied, place % applied);
+  return {Work::kNone, 0, 0};
 }
 
-// Where a sample's blocks tell of what they did: behind the queue's next place. 1 for each item of its statistics, and
+// Where a sample's blocks tell of what they did, behind the queue's next place: 1 for each item of its statistics, and
 // 1 for its affine maps.
 SN_HOST_DEVICE unsigned* counter_of(const Arguments& a, std::int64_t sample) {
   return reinterpret_cast<unsigned*>(a.workspace + kBarrierBytes) + sample;
@@ -52,45 +59,56 @@ SN_HOST_DEVICE Planes lines_of(const Arguments& a, std::int64_t sample) {
   return {lines + sample * kQueueLineFloats * a.line_stride, a.line_stride};
 }
 
-// From the moments of all parts to the sample's affine maps, by the block whose item was the last.
-template <typename T, typename Team>
-SN_HOST_DEVICE void merge_sample(Team& team, const Arguments& a, std::int64_t sample) {
-  auto* fold = reinterpret_cast<float*>(team.shared() + a.fold_offset);
-  auto* slots = reinterpret_cast<float*>(team.shared() + a.scratch_offset);
-  const Planes lines = lines_of(a, sample);
-  const Parts<Team> parts = {team, a, moments_of_part(a, sample, 0), false};
-  parts.merge(0, static_cast<int>(a.channels), lines, fold);
-  team.sync();
-  const LayerPart layer =
-      layer_part(team, a, static_cast<int>(a.channels), slots, [&](int c) { return moments_at(lines, c, a.spatial); });
-  make_lines<T>(team, a, statistics_of(a, layer), 0, static_cast<int>(a.channels), lines);
-}
+// Each of these has the first thread take the block's next place while something else is on its way, before a
+// synchronisation behind which all threads may read it: `take()`, `tell(place)`.
 
-// An item of a sample's statistics, and its merge where it is the last of them.
-template <typename T, Layout kLayout, int V, typename Team, typename Fetch>
-SN_HOST_DEVICE void collect_turn(Team& team, const Arguments& a, const Turn& turn, Fetch& fetch, unsigned* before) {
+// An item of a sample's statistics.
+template <typename T, Layout kLayout, int V, typename Team, typename Fetch, typename Next>
+SN_HOST_DEVICE void collect_turn(Team& team, const Arguments& a, const Turn& turn, Fetch& fetch, const Next& next) {
   auto* kept = reinterpret_cast<T*>(team.shared() + a.slice_offset);
   const Planes near = {reinterpret_cast<float*>(team.shared()), a.plane_floats};
   const std::int64_t part = quotient(turn.item, a.across);
   const Item<T> item = item_of<kLayout, T>(a, turn.sample, part, turn.item - part * a.across);
   fetch_slice<kLayout, V>(fetch, kept, item.slice);
+  if (team.thread() == 0) next.tell(next.take());
   collect_item<kLayout, V, int>(team, a, item, kept, static_cast<int>(item.slice.kept_pitch), fetch, near);
   fetch.end();
-  if (team.thread() == 0) *before = team.arrive(counter_of(a, turn.sample));
+  if (team.thread() == 0) team.arrive(counter_of(a, turn.sample));
+}
+
+// From the moments of all parts to the sample's affine maps.
+template <typename T, typename Team, typename Next>
+SN_HOST_DEVICE void merge_turn(Team& team, const Arguments& a, const Turn& turn, const Next& next) {
+  auto* fold = reinterpret_cast<float*>(team.shared() + a.fold_offset);
+  auto* slots = reinterpret_cast<float*>(team.shared() + a.scratch_offset);
+  const Planes lines = lines_of(a, turn.sample);
+  const Parts<Team> parts = {team, a, moments_of_part(a, turn.sample, 0), false};
+  if (team.thread() == 0) {
+    const unsigned place = next.take();
+    team.await(counter_of(a, turn.sample), static_cast<unsigned>(a.collect_items));
+    next.tell(place);
+  }
   team.sync();
-  if (*before + 1 < static_cast<unsigned>(a.collect_items)) return;
-  merge_sample<T>(team, a, turn.sample);
+  parts.merge(0, static_cast<int>(a.channels), lines, fold);
+  team.sync();
+  const LayerPart layer =
+      layer_part(team, a, static_cast<int>(a.channels), slots, [&](int c) { return moments_at(lines, c, a.spatial); });
+  make_lines<T>(team, a, statistics_of(a, layer), 0, static_cast<int>(a.channels), lines);
   team.sync();
   if (team.thread() == 0) team.arrive(counter_of(a, turn.sample));
 }
 
-template <typename T, Layout kLayout, Epilogue kEpilogue, int V, typename Team>
-SN_HOST_DEVICE void apply_turn(Team& team, const Arguments& a, const Turn& turn) {
+template <typename T, Layout kLayout, Epilogue kEpilogue, int V, typename Team, typename Next>
+SN_HOST_DEVICE void apply_turn(Team& team, const Arguments& a, const Turn& turn, const Next& next) {
   const std::int64_t along = quotient(turn.item, a.apply_across);
   const Range channels = piece(turn.item - along * a.apply_across, a.apply_channels, a.channels);
   const Range positions = piece(along, a.apply_spatial, a.spatial);
   const Slice<T> slice = slice_of<kLayout, T>(a, turn.sample, channels, positions);
-  if (team.thread() == 0) team.await(counter_of(a, turn.sample), static_cast<unsigned>(a.collect_items) + 1U);
+  if (team.thread() == 0) {
+    const unsigned place = next.take();
+    team.await(counter_of(a, turn.sample), static_cast<unsigned>(a.collect_items) + 1U);
+    next.tell(place);
+  }
   team.sync();
   const Planes lines = lines_of(a, turn.sample);
   const Planes own = {lines.base + channels.first, lines.stride};
@@ -98,25 +116,40 @@ SN_HOST_DEVICE void apply_turn(Team& team, const Arguments& a, const Turn& turn)
   apply_slice<kLayout, kEpilogue, kUnroll, V, std::int64_t>(team, slice, slice.x, slice.pitch, LoadLines<T>{own});
 }
 
+// Where the first thread takes a place from, and tells it: in shared memory, at one of two places in turns, since
+// others may still have to read the one before.
+template <typename Team>
+struct NextPlace {
+  Team& team;
+  unsigned* queue;
+  unsigned* told;
+  SN_HOST_DEVICE unsigned take() const { return team.take(queue); }
+  SN_HOST_DEVICE void tell(unsigned place) const { *told = place; }
+};
+
 template <typename T, Layout kLayout, Epilogue kEpilogue, int V, typename Team>
 SN_HOST_DEVICE void queue(Team& team, const Arguments& a) {
-  auto* told = reinterpret_cast<unsigned*>(team.shared() + a.scratch_offset + kExchangeOffset);  // by the first thread
-  auto* next = reinterpret_cast<unsigned*>(a.workspace);
+  auto* told = reinterpret_cast<unsigned*>(team.shared() + a.scratch_offset + kExchangeOffset);
+  auto* places = reinterpret_cast<unsigned*>(a.workspace);
   typename Team::Fetch fetch(team, team.shared() + a.scratch_offset + kFetchOffset);
   team.wait_for_earlier();
-  unsigned taken = team.thread() == 0 ? team.take(next) : 0;
-  while (true) {
-    if (team.thread() == 0) told[0] = taken;
-    team.sync();
-    const Turn turn = turn_at(a, told[0]);
-    if (turn.sample < 0) return;
-    // The next place is asked for now, to be there when this item is done: it is a later one, which none before waits
-    // for.
-    if (team.thread() == 0) taken = team.take(next);
-    if (turn.applies) {
-      apply_turn<T, kLayout, kEpilogue, V>(team, a, turn);
-    } else {
-      collect_turn<T, kLayout, V>(team, a, turn, fetch, told + 1);
+  if (team.thread() == 0) told[0] = team.take(places);
+  team.sync();
+  for (int own = 0;; own ^= 1) {
+    const Turn turn = turn_at(a, told[own]);
+    const NextPlace<Team> next = {team, places, told + (own ^ 1)};
+    switch (turn.work) {
+      case Work::kCollect:
+        collect_turn<T, kLayout, V>(team, a, turn, fetch, next);
+        break;
+      case Work::kMerge:
+        merge_turn<T>(team, a, turn, next);
+        break;
+      case Work::kApply:
+        apply_turn<T, kLayout, kEpilogue, V>(team, a, turn, next);
+        break;
+      case Work::kNone:
+        return;
     }
   }
 }

@@ -80,7 +80,7 @@ class HostTeam {
   const float* peer(float* own_address, int rank) const;
   void meet(unsigned* counter, unsigned target);
   unsigned take(unsigned* counter) { return __atomic_fetch_add(counter, 1U, __ATOMIC_RELAXED); }
-  unsigned arrive(unsigned* counter) { return __atomic_fetch_add(counter, 1U, __ATOMIC_ACQ_REL); }
+  void arrive(unsigned* counter) { __atomic_fetch_add(counter, 1U, __ATOMIC_RELEASE); }
   void await(const unsigned* counter, unsigned target);
 
   // As the GPU's, element by element.

@@ -144,23 +144,25 @@ TEST(Launches, QueuesHaveAPlaceForEveryItem) {
       a.lead = std::min(lead, batch);
       a.collect_items = 3;
       a.apply_items = 2;
-      std::vector<int> collected(batch);
+      std::vector<int> collected(batch);  // with the merge
       std::vector<int> applied(batch);
-      const unsigned places = batch * 5;
+      const unsigned places = batch * 6;
       for (unsigned place = 0; place < places; ++place) {
         const Turn turn = turn_at(a, place);
+        ASSERT_NE(turn.work, Work::kNone);
         ASSERT_GE(turn.sample, 0);
         ASSERT_LT(turn.sample, batch);
         const auto sample = static_cast<std::size_t>(turn.sample);
-        std::vector<int>& items = turn.applies ? applied : collected;
+        std::vector<int>& items = turn.work == Work::kApply ? applied : collected;
         EXPECT_EQ(turn.item, items[sample]);
-        if (turn.applies) {
-          EXPECT_EQ(collected[sample], 3);
+        EXPECT_EQ(turn.work == Work::kMerge, turn.work != Work::kApply && turn.item == 3);
+        if (turn.work == Work::kApply) {
+          EXPECT_EQ(collected[sample], 4);
         }
         ++items[sample];
       }
       for (unsigned sample = 0; sample < batch; ++sample) EXPECT_EQ(applied[sample], 2);
-      for (const unsigned behind : {0U, 1U, 1000U}) EXPECT_LT(turn_at(a, places + behind).sample, 0);
+      for (const unsigned behind : {0U, 1U, 1000U}) EXPECT_EQ(turn_at(a, places + behind).work, Work::kNone);
     }
   }
 }
