@@ -4,6 +4,7 @@
 #include <cooperative_groups.h>
 #include <cuda_runtime.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #define SN_DEVICE __device__ __forceinline__
@@ -130,17 +131,21 @@ class DeviceTeam {
   SN_DEVICE unsigned take(unsigned* counter) const { return atomicAdd(counter, 1U); }
 
   // Adds 1, once the block's threads are synchronised: what they stored before is there for who finds it.
+  // Release and acquire, since __threadfence is a fence for one order of all memory, which takes longer.
   SN_DEVICE void arrive(unsigned* counter) const {
-    __threadfence();
-    atomicAdd(counter, 1U);
+    asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(__cvta_generic_to_global(counter)) : "memory");
   }
 
   // Until so many blocks have arrived. What they stored is there for all of this block, once its threads are
   // synchronised.
   SN_DEVICE void await(const unsigned* counter, unsigned target) const {
-    const volatile unsigned* arrived = counter;
-    while (static_cast<int>(*arrived - target) < 0) __nanosleep(20);
-    __threadfence();
+    const std::size_t address = __cvta_generic_to_global(counter);
+    while (true) {
+      unsigned arrived;
+      asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(arrived) : "l"(address) : "memory");
+      if (static_cast<int>(arrived - target) >= 0) return;
+      __nanosleep(20);
+    }
   }
 };
 
