@@ -92,6 +92,8 @@ Kernel kernel_of(const Launch& launch) {
       return kernels.normalize[epilogue][layout][vector];
     case KernelKind::kRow:
       return kernels.row[vector];
+    case KernelKind::kZero:
+      return kernels.zero;
     case KernelKind::kQueue:
       return kernels.queue[epilogue][layout];
   }

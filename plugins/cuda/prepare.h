@@ -38,7 +38,7 @@ inline Status request_from_c(const SnCudaProblem* from, bool aligned, Request* r
   return check_weights(from->mean_in, from->mean_ln, from->var_in, from->var_ln);
 }
 
-enum class KernelKind { kFused, kStatistics, kNormalize, kRow, kQueue };
+enum class KernelKind { kFused, kStatistics, kNormalize, kRow, kZero, kQueue };
 
 // One kernel launch.
 struct Launch {
@@ -125,9 +125,10 @@ inline void slice_normalize(const Request& request, const Plan& plan, std::int32
   slice_apply(request, plan, std::clamp<std::int64_t>(most, 1, kMaxGridBlocks), a);
 }
 
-// kQueue's items, its workspace and its grid: as many blocks as run at a time, which go on to the queue's end.
-inline void lay_out_queue(const Request& request, const Plan& plan, std::int32_t multiprocessors, Launch* launch) {
-  Arguments& a = launch->arguments;
+// kQueue's items, and its workspace.
+inline void lay_out_queue(const Request& request, const Plan& plan, std::int32_t multiprocessors,
+                          Arguments* arguments) {
+  Arguments& a = *arguments;
   const Problem& problem = request.problem;
   const std::int64_t bytes = elements_of_sample(problem, request.storage) * bytes_of(problem.type);
   slice_apply(request, plan, divide_up(bytes, kQueueApplyBytes), &a);
@@ -139,10 +140,7 @@ inline void lay_out_queue(const Request& request, const Plan& plan, std::int32_t
   a.moments_offset = room.moments;
   a.lines_offset = room.lines;
   a.line_stride = divide_up(problem.channels, kVectorElements) * kVectorElements;
-  launch->kind = KernelKind::kQueue;
-  launch->grid =
-      std::min(problem.batch * (a.collect_items + 1 + a.apply_items), std::int64_t{kQueueBlocks} * multiprocessors);
-  launch->zeroed_bytes = room.zeroed_bytes;
+  a.zeroed_words = room.zeroed_bytes / 4;
 }
 
 // The second kernel's shared memory: the affine maps, scratch and folds, and the moments of a sample's parts, where
@@ -183,7 +181,18 @@ inline Launches prepare(const Request& request, const SnCudaProblem& problem, co
   }
   Arguments& a = launch.arguments;
   a.across = divide_up(a.channels, a.channels_per_block);
-  if (plan.tactic == Tactic::kQueue) detail::lay_out_queue(request, plan, multiprocessors, &launch);
+  if (plan.tactic == Tactic::kQueue) {
+    detail::lay_out_queue(request, plan, multiprocessors, &a);
+    Launch zero = launch;
+    zero.kind = KernelKind::kZero;
+    zero.shared_bytes = 0;
+    zero.grid = std::min(divide_up(a.zeroed_words, 16 * std::int64_t{launch.threads}), std::int64_t{multiprocessors});
+    launches.list[launches.count++] = zero;
+    launch.kind = KernelKind::kQueue;
+    // As many blocks as run at a time, which go on to the queue's end.
+    launch.grid = std::min(request.problem.batch * (a.collect_items + 1 + a.apply_items),
+                           std::int64_t{kQueueBlocks} * multiprocessors);
+  }
   if (plan.tactic != Tactic::kTwoKernels) {
     launches.list[launches.count++] = launch;
     return launches;

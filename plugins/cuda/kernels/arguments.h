@@ -36,6 +36,7 @@ struct Arguments {
   std::int64_t lines_offset, line_stride;
   std::int64_t collect_items, apply_items;
   std::int64_t lead;
+  std::int64_t zeroed_words;  // of 4 bytes, at the workspace's beginning
 
   std::int64_t plane_floats;    // in shared memory, of each of the constants
   std::int64_t scratch_offset;  // behind the constants

@@ -32,6 +32,12 @@ __global__ void __launch_bounds__(kTwoKernelsThreads, kTwoKernelsBlocks)
   normalize<T, kLayout, kEpilogue, V>(team, arguments);
 }
 
+template <typename T>
+__global__ void __launch_bounds__(kTwoKernelsThreads) zero_kernel(const __grid_constant__ Arguments arguments) {
+  DeviceTeam team;
+  zero(team, arguments);
+}
+
 template <typename T, Layout kLayout, Epilogue kEpilogue>
 __global__ void __launch_bounds__(kTwoKernelsThreads, kQueueBlocks)
     queue_kernel(const __grid_constant__ Arguments arguments) {
@@ -78,6 +84,7 @@ Kernels kernels_of() {
   Kernels kernels = {};
   fill<T, Layout::kLinear>(&kernels);
   fill<T, Layout::kChannelsLast>(&kernels);
+  kernels.zero = zero_kernel<T>;
   kernels.row[0] = row_kernel<T, 1>;
   kernels.row[1] = row_kernel<T, kFullVector<T>>;
   return kernels;

@@ -15,6 +15,7 @@ struct Kernels {
   Kernel statistics[2][2][2];
   Kernel normalize[3][2][2];
   Kernel row[2];
+  Kernel zero;
   Kernel queue[3][2];  // [epilogue][layout]; of vectors alone
 };
 

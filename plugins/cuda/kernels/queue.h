@@ -127,6 +127,16 @@ struct NextPlace {
   SN_HOST_DEVICE void tell(unsigned place) const { *told = place; }
 };
 
+// A queue's counters, in front of it: by a kernel and not by a memset, since a kernel lets the next one begin.
+template <typename Team>
+SN_HOST_DEVICE void zero(Team& team, const Arguments& a) {
+  team.let_next_begin();
+  team.wait_for_earlier();
+  auto* words = reinterpret_cast<unsigned*>(a.workspace);
+  const std::int64_t step = team.blocks() * team.threads();
+  for (std::int64_t i = team.block() * team.threads() + team.thread(); i < a.zeroed_words; i += step) words[i] = 0;
+}
+
 template <typename T, Layout kLayout, Epilogue kEpilogue, int V, typename Team>
 SN_HOST_DEVICE void queue(Team& team, const Arguments& a) {
   auto* told = reinterpret_cast<unsigned*>(team.shared() + a.scratch_offset + kExchangeOffset);

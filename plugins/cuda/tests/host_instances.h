@@ -28,6 +28,8 @@ void run_kernel(const Launch& launch) {
         return normalize<T, kLayout, kEpilogue, V>(team, a);
       case KernelKind::kRow:
         return row<T, V>(team, a);
+      case KernelKind::kZero:
+        return zero(team, a);
       case KernelKind::kQueue:
         if constexpr (V > 1) queue<T, kLayout, kEpilogue, V>(team, a);
         return;
