@@ -118,11 +118,13 @@ Status workspace_bytes(const SnCudaProblem* problem, std::int64_t* bytes) {
   status = make_plan(request.problem, request.storage, widest_limits(), Tactic::kTwoKernels, 1, &plan);
   if (status == Status::kOk && plan.workspace_bytes > largest) largest = plan.workspace_bytes;
   if (status != Status::kOk && status != Status::kTactic) return status;
-  // A queue may run a smaller problem where it can't run this one, whose rows have no whole vectors.
+  // A queue may run a smaller problem where it can't run this one, whose rows have no whole vectors. That of small
+  // items has more parts.
   std::int64_t parts = 0;
   QueueRoom room;
   if (request.problem.has_in) {
-    if (!queue_parts(request.problem, request.storage, &parts) || !queue_room(request.problem, parts, &room)) {
+    if (!queue_parts(request.problem, request.storage, Tactic::kQueue, &parts) ||
+        !queue_room(request.problem, parts, &room)) {
       return Status::kTooLarge;
     }
     if (room.bytes > largest) largest = room.bytes;

@@ -125,13 +125,13 @@ inline void slice_normalize(const Request& request, const Plan& plan, std::int32
   slice_apply(request, plan, std::clamp<std::int64_t>(most, 1, kMaxGridBlocks), a);
 }
 
-// kQueue's items, and its workspace.
+// A queue's items, and its workspace.
 inline void lay_out_queue(const Request& request, const Plan& plan, std::int32_t multiprocessors,
                           Arguments* arguments) {
   Arguments& a = *arguments;
   const Problem& problem = request.problem;
   const std::int64_t bytes = elements_of_sample(problem, request.storage) * bytes_of(problem.type);
-  slice_apply(request, plan, divide_up(bytes, kQueueApplyBytes), &a);
+  slice_apply(request, plan, divide_up(bytes, queue_sizes(plan.tactic).apply), &a);
   a.apply_items = a.apply_across * a.apply_along;
   a.collect_items = plan.blocks_per_sample * a.across;
   a.lead = queue_lead(problem, request.storage, multiprocessors, plan.ahead);
@@ -181,7 +181,7 @@ inline Launches prepare(const Request& request, const SnCudaProblem& problem, co
   }
   Arguments& a = launch.arguments;
   a.across = divide_up(a.channels, a.channels_per_block);
-  if (plan.tactic == Tactic::kQueue) {
+  if (is_queue(plan.tactic)) {
     detail::lay_out_queue(request, plan, multiprocessors, &a);
     Launch zero = launch;
     zero.kind = KernelKind::kZero;

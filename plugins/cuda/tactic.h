@@ -14,7 +14,7 @@ struct TacticCode {
 
 inline std::int32_t encode(const Plan& plan) {
   const bool several = plan.tactic == Tactic::kCluster || plan.tactic == Tactic::kCooperative;
-  const std::int64_t blocks = plan.tactic == Tactic::kQueue ? plan.ahead : several ? plan.blocks_per_sample : 0;
+  const std::int64_t blocks = is_queue(plan.tactic) ? plan.ahead : several ? plan.blocks_per_sample : 0;
   return static_cast<std::int32_t>(plan.tactic) + static_cast<std::int32_t>(blocks * 256);
 }
 
@@ -33,6 +33,7 @@ inline bool decode(std::int32_t code, TacticCode* result) {
     case Tactic::kCluster:
     case Tactic::kCooperative:
     case Tactic::kQueue:
+    case Tactic::kLargeQueue:
       *result = {static_cast<Tactic>(tactic), blocks};
       return power;
   }

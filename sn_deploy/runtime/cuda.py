@@ -22,7 +22,7 @@ Epilogue = Literal["none", "relu", "add relu"]
 _DATA_TYPES: Final = {"float32": 0, "float16": 1, "bfloat16": 2}
 _LAYOUTS: Final[Mapping[str, int]] = {"linear": 0, "channels last": 1}
 _EPILOGUES: Final[Mapping[str, int]] = {"none": 0, "relu": 1, "add relu": 2}
-_TACTICS: Final = {1: "one block", 2: "cluster", 3: "cooperative", 4: "two kernels", 5: "queue"}
+_TACTICS: Final = {1: "one block", 2: "cluster", 3: "cooperative", 4: "two kernels", 5: "queue", 6: "large queue"}
 _MOST_TACTICS: Final = 32
 _TACTIC_STATUS: Final = 15  # core/problem.h's Status::kTactic
 _DEVICE_STATUS: Final = 16
@@ -90,7 +90,7 @@ class Tactic:
             return kind
         if kind == "cluster":
             return f"{kind} of {blocks}"
-        return f"{kind}, {blocks} {'ahead' if kind == 'queue' else 'blocks'}"
+        return f"{kind}, {blocks} {'ahead' if 'queue' in kind else 'blocks'}"
 
 
 class _Problem(ctypes.Structure):

@@ -20,18 +20,18 @@ struct Arguments {
 
   std::int64_t batch, channels, spatial;
   std::int64_t stored_channels;     // of channels-last
-  std::int64_t blocks_per_sample;   // K; of kTwoKernels and kQueue, the parts that a channel's positions are cut into
+  std::int64_t blocks_per_sample;   // K; of kTwoKernels and queues, the parts that a channel's positions are cut into
   std::int64_t groups;              // of K blocks
-  std::int64_t channels_per_block;  // of kTwoKernels and kQueue: how many channels an item of the statistics has
+  std::int64_t channels_per_block;  // of kTwoKernels and queues: how many channels an item of the statistics has
   std::int64_t spatial_per_block;
-  // kTwoKernels and kQueue: how many items of the statistics lie side by side in a sample's channels, and of all; the
+  // kTwoKernels and queues: how many items of the statistics lie side by side in a sample's channels, and of all; the
   // same of the slices that are applied, and how large these are.
   std::int64_t across, items;
   std::int64_t apply_channels, apply_spatial;
   std::int64_t apply_across, apply_along;
-  // Of kTwoKernels and kQueue, where in the workspace the moments of each part of each channel are, (N, parts, C).
+  // Of kTwoKernels and queues, where in the workspace the moments of each part of each channel are, (N, parts, C).
   std::int64_t moments_offset;
-  // kQueue: where its affine maps are, (N, 3, line_stride); the items of a sample's statistics, and of its application;
+  // Queues: where its affine maps are, (N, 3, line_stride); the items of a sample's statistics, and of its application;
   // how many samples the statistics are ahead.
   std::int64_t lines_offset, line_stride;
   std::int64_t collect_items, apply_items;
@@ -130,7 +130,7 @@ SN_HOST_DEVICE Slice<T> slice_of(const Arguments& a, std::int64_t sample, Range 
   return slice;
 }
 
-// kTwoKernels and kQueue: a part's means, and C behind them its M2s.
+// kTwoKernels and queues: a part's means, and C behind them its M2s.
 SN_HOST_DEVICE float* moments_of_part(const Arguments& a, std::int64_t sample, std::int64_t part) {
   return reinterpret_cast<float*>(a.workspace + a.moments_offset) +
          (sample * a.blocks_per_sample + part) * a.channels * 2;

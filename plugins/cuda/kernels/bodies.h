@@ -3,7 +3,7 @@
 //     fused        statistics, exchange, apply; kOneBlock, kCluster and kCooperative
 //     statistics   kTwoKernels, first: the moments of each part of each channel, (N, parts, C) in the workspace
 //     normalize    kTwoKernels, second: merges the parts, applies
-//     queue        kQueue (queue.h)
+//     queue        both in one (queue.h)
 //     row          rank 2
 #pragma once
 

@@ -90,7 +90,7 @@ void check_tactic(const Case& c, SnCudaTactic tactic, Tally* tally) {
   if (!(error <= 1.0)) fail(c, code.c_str(), "the result is wrong", tally);
 }
 
-constexpr SnCudaTactic kQueues[] = {2 * 256 + 5, 4 * 256 + 5};
+constexpr SnCudaTactic kQueues[] = {2 * 256 + 5, 4 * 256 + 6};
 
 // Queues are offered where they fill a device. Smaller ones run as well, with most of its blocks finding nothing left.
 void check_queues(const Case& c, Tally* tally) {
@@ -110,7 +110,7 @@ void check_case(const Case& c, Tally* tally) {
   if (status != 0) return fail(c, "listing tactics", sn_cuda_reason(status), tally);
   for (std::int32_t i = 0; i < count; ++i) {
     // Addresses that aren't aligned may leave a tactic without room; those that were offered here assume they are.
-    const bool queue = tactics[i] % 256 == 5;
+    const bool queue = tactics[i] % 256 >= 5;
     if (!queue && (c.aligned || tactics[i] == 1 || tactics[i] == 4)) check_tactic(c, tactics[i], tally);
   }
   if (c.aligned) check_queues(c, tally);

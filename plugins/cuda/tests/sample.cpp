@@ -49,7 +49,7 @@ std::int64_t Case::stored_channels() const {
 }
 
 std::string Case::name() const {
-  const char* const tactics[] = {"", "one block", "cluster", "cooperative", "two kernels", "queue"};
+  const char* const tactics[] = {"", "one block", "cluster", "cooperative", "two kernels", "queue", "large queue"};
   return std::string(tactics[static_cast<int>(tactic)]) + " of " + std::to_string(blocks) + ", (" +
          std::to_string(batch) + ", " + std::to_string(channels) + ", " + std::to_string(spatial) + "), type " +
          std::to_string(static_cast<int>(type)) + ", layout " + std::to_string(static_cast<int>(layout)) +

@@ -359,6 +359,7 @@ TEST(Kernels, TakeAnySizeInAQueue) {
         c.spatial = size.spatial;
         c.batch = size.channels * size.spatial > 20000 ? 2 : 6;
         c.limits.multiprocessors = type == DataType::kFloat16 ? 1 : 4;
+        c.tactic = layout == Layout::kLinear ? Tactic::kQueue : Tactic::kLargeQueue;
         expect_right(c);
       }
     }
