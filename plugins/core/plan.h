@@ -218,7 +218,7 @@ inline int list_plans(const Problem& problem, const Storage& storage, const Devi
       {Tactic::kOneBlock, 1},     {Tactic::kCluster, 2},     {Tactic::kCluster, 4},      {Tactic::kCluster, 8},
       {Tactic::kCluster, 16},     {Tactic::kCooperative, 8}, {Tactic::kCooperative, 16}, {Tactic::kCooperative, 32},
       {Tactic::kCooperative, 64}, {Tactic::kQueue, 2},       {Tactic::kQueue, 4},        {Tactic::kLargeQueue, 4},
-      {Tactic::kLargeQueue, 8},   {Tactic::kTwoKernels, 1},
+      {Tactic::kTwoKernels, 1},
   };
   if (check(problem) != Status::kOk) return 0;
   int count = 0;

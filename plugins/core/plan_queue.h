@@ -15,7 +15,7 @@ struct QueueSizes {
 };
 constexpr QueueSizes queue_sizes(Tactic tactic) {
   constexpr std::int64_t kKiB = 1024;
-  if (tactic == Tactic::kLargeQueue) return {48 * kKiB, 64 * kKiB};
+  if (tactic == Tactic::kLargeQueue) return {32 * kKiB, 64 * kKiB};
   return {16 * kKiB, 32 * kKiB};
 }
 
@@ -59,8 +59,9 @@ inline bool queue_parts(const Problem& problem, const Storage& storage, Tactic t
   return true;
 }
 
-// How many samples the statistics are ahead: `ahead` times 32 KiB for each multiprocessor, so that a sample's
-// statistics are done when it is to be applied, and its values are still in the L2 cache.
+// How many samples the statistics are ahead: `ahead` times 32 KiB of X for each multiprocessor, so that a sample's
+// statistics are done when it is to be applied, and its values are still in the L2 cache, through which as much of Y
+// goes meanwhile, and of the residual.
 inline std::int64_t queue_lead(const Problem& problem, const Storage& storage, std::int32_t multiprocessors,
                                std::int64_t ahead) {
   const std::int64_t sample = elements_of_sample(problem, storage) * bytes_of(problem.type);

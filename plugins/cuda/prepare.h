@@ -140,7 +140,8 @@ inline void lay_out_queue(const Request& request, const Plan& plan, std::int32_t
   a.moments_offset = room.moments;
   a.lines_offset = room.lines;
   a.line_stride = divide_up(problem.channels, kVectorElements) * kVectorElements;
-  a.zeroed_words = room.zeroed_bytes / 4;
+  a.zeroed_words = static_cast<std::int32_t>(room.zeroed_bytes / 4);  // of fewer places than 32 bits count
+  a.merges_near = a.line_stride * kQueueLineFloats * 4 <= plan.slice_bytes ? 1 : 0;
 }
 
 // The second kernel's shared memory: the affine maps, scratch and folds, and the moments of a sample's parts, where
@@ -186,12 +187,12 @@ inline Launches prepare(const Request& request, const SnCudaProblem& problem, co
     Launch zero = launch;
     zero.kind = KernelKind::kZero;
     zero.shared_bytes = 0;
-    zero.grid = std::min(divide_up(a.zeroed_words, 16 * std::int64_t{launch.threads}), std::int64_t{multiprocessors});
+    zero.grid = std::min(divide_up(std::int64_t{a.zeroed_words}, 16 * std::int64_t{launch.threads}),
+                         std::int64_t{multiprocessors});
     launches.list[launches.count++] = zero;
     launch.kind = KernelKind::kQueue;
     // As many blocks as run at a time, which go on to the queue's end.
-    launch.grid = std::min(request.problem.batch * (a.collect_items + 1 + a.apply_items),
-                           std::int64_t{kQueueBlocks} * multiprocessors);
+    launch.grid = std::min(places_of(a), std::int64_t{kQueueBlocks} * multiprocessors);
   }
   if (plan.tactic != Tactic::kTwoKernels) {
     launches.list[launches.count++] = launch;

@@ -165,7 +165,7 @@ TEST(Plan, AQueueTakesWhatItIsWorthItFor) {
   };
   using Ahead = std::vector<std::int64_t>;
   const Storage last{Layout::kChannelsLast, 256, true};
-  EXPECT_EQ(listed(problem_of(128, 256, 3136), last, hopper()), (Ahead{2, 4, 4, 8}));
+  EXPECT_EQ(listed(problem_of(128, 256, 3136), last, hopper()), (Ahead{2, 4, 4}));
   EXPECT_EQ(listed(problem_of(1, 256, 3136), last, hopper()), (Ahead{2}));  // there is no further
   EXPECT_EQ(listed(problem_of(1, 256, 49), last, hopper()), Ahead{});       // most of the device would be idle
   EXPECT_EQ(listed(problem_of(128, 256, 49), {}, hopper()), Ahead{});       // single elements

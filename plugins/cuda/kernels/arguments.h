@@ -36,7 +36,6 @@ struct Arguments {
   std::int64_t lines_offset, line_stride;
   std::int64_t collect_items, apply_items;
   std::int64_t lead;
-  std::int64_t zeroed_words;  // of 4 bytes, at the workspace's beginning
 
   std::int64_t plane_floats;    // in shared memory, of each of the constants
   std::int64_t scratch_offset;  // behind the constants
@@ -49,6 +48,8 @@ struct Arguments {
   std::int32_t tactic;
   std::int32_t split;
   std::int32_t epilogue;
+  std::int32_t zeroed_words;   // queues: of 4 bytes, at the workspace's beginning
+  std::int32_t merges_near;    // queues: a slice's place has room for a sample's affine maps
   std::int32_t keeps_moments;  // kTwoKernels' second: shared memory holds the moments of all channels and parts
 };
 
@@ -65,6 +66,11 @@ template <Form kForm>
 SN_HOST_DEVICE bool is_by_positions(const Arguments& a) {
   if constexpr (kForm == Form::kRead) return a.split == static_cast<std::int32_t>(Split::kSpatial);
   return kForm == Form::kKeptByPositions;
+}
+
+// Of a queue: for each sample its items, and a merge, of the sample before; and the last sample's merge.
+SN_HOST_DEVICE std::int64_t places_of(const Arguments& a) {
+  return a.batch * (a.collect_items + 1 + a.apply_items) + 1;
 }
 
 // kScratchBytes, divided.

@@ -125,6 +125,8 @@ class DeviceTeam::Fetch {
     const auto at = static_cast<unsigned>(team_.thread()) * piece;
     if (team_.warp() != 0 || at >= all) return;
     const unsigned size = all - at < piece ? all - at : piece;
+    // The slice before may have been stored there by threads, or by their asynchronous copies, which is another proxy.
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
     const unsigned barrier = barrier_ + 8 * static_cast<unsigned>(team_.thread());
     const auto target = static_cast<unsigned>(__cvta_generic_to_shared(to + at));
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(size) : "memory");

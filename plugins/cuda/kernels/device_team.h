@@ -140,11 +140,14 @@ class DeviceTeam {
   // synchronised.
   SN_DEVICE void await(const unsigned* counter, unsigned target) const {
     const std::size_t address = __cvta_generic_to_global(counter);
+    unsigned arrived;
     while (true) {
-      unsigned arrived;
       asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(arrived) : "l"(address) : "memory");
       if (static_cast<int>(arrived - target) >= 0) return;
-      __nanosleep(20);
+      do {  // each acquire empties the L1 cache of the multiprocessor
+        __nanosleep(20);
+        asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(arrived) : "l"(address) : "memory");
+      } while (static_cast<int>(arrived - target) < 0);
     }
   }
 };

@@ -11,7 +11,8 @@ namespace sn_deploy::cuda {
 namespace {
 
 inline constexpr int kTwoKernelsThreads = 256;
-inline constexpr int kTwoKernelsBlocks = 3;  // on a multiprocessor: 80 registers a thread, of which none are spilled
+inline constexpr int kTwoKernelsBlocks =
+    3;  // on a multiprocessor: 80 registers a thread, spilled at most outside of loops over X
 
 template <typename T, Layout kLayout, Epilogue kEpilogue, Form kForm, int V>
 __global__ void __launch_bounds__(kMaxThreads) fused_kernel(const __grid_constant__ Arguments arguments) {

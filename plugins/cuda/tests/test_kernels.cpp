@@ -418,6 +418,20 @@ TEST(Kernels, KeepTheDigitsOfAVarianceBesideALargeMeanInAQueue) {
   }
 }
 
+// What is merged in shared memory, and what has no room there.
+TEST(Kernels, MergeManyChannelsInAQueue) {
+  for (const std::int64_t channels : {1300, 1500}) {
+    Case c = in_a_queue(Layout::kLinear, DataType::kFloat16);
+    c.channels = channels;
+    c.spatial = 8;
+    c.batch = 2;
+    Sample sample(c);
+    ASSERT_EQ(sample.run(), Status::kOk);
+    EXPECT_EQ(channels * 12 <= sample.plan().slice_bytes, channels == 1300);
+    EXPECT_LE(sample.error(), tolerance(c.type)) << c.name();
+  }
+}
+
 TEST(Kernels, FaultsInAQueueAreCaught) {
   using Fault = void (*)(Launch&);
   const Fault faults[] = {
