@@ -11,7 +11,8 @@ from collections.abc import Generator
 from typing import Final
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
+from hypothesis.strategies import none
 
 # Set by `make test-lowest`.
 OLD_LIBRARIES: Final = bool(os.environ.get("SN_TEST_OLD_LIBRARIES"))
@@ -37,6 +38,8 @@ def pytest_collection_finish() -> None:
     """Takes away half of the time of the some hundred exports of small nets, which is the same in each."""
     if "torch" in sys.modules:
         _read_torchlib_once()
+    # Hypothesis warns where nobody holds its generator, and nobody is found among what is frozen: it begins before.
+    given(none())(lambda _: None)()
     # What is imported and collected stays. torch's exporter has all of it gone through for garbage, time and again.
     gc.collect()
     gc.freeze()
