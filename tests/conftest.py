@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import os
 import re
-import sys
 from collections.abc import Generator
 from typing import Final
 
@@ -35,21 +33,11 @@ _LACKS = re.compile(
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
-    """Takes away half of the time of the some hundred exports of small nets, which is the same in each."""
-    if "torch" in sys.modules:
-        _read_torchlib_once()
+    """What is imported and collected stays; torch's exporter would have all of it gone through for garbage."""
     # Hypothesis warns where nobody holds its generator, and nobody is found among what is frozen: it begins before.
     given(none())(lambda _: None)()
-    # What is imported and collected stays. torch's exporter has all of it gone through for garbage, time and again.
     gc.collect()
     gc.freeze()
-
-
-def _read_torchlib_once() -> None:
-    """torch's exporter reads the source of all of torchlib's functions in every export, for the same list each time."""
-    from torch.onnx._internal._lazy_import import onnxscript_apis
-
-    onnxscript_apis.get_torchlib_ops = functools.cache(onnxscript_apis.get_torchlib_ops)
 
 
 def pytest_sessionfinish() -> None:

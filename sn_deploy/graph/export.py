@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx_ir as ir
@@ -23,6 +24,7 @@ from sn_deploy.capture.inputs import (
     widen_dynamic,
 )
 from sn_deploy.capture.precision import cast_inputs, dtype_from_precision
+from sn_deploy.capture.standard_nodes import StandardNodes
 from sn_deploy.capture.swap import swap
 from sn_deploy.capture.trace import LayerTrace, trace
 from sn_deploy.capture.unwrap import unwrapped
@@ -60,10 +62,9 @@ class ExportReport:
         kept: layer -> reason, of layers left in standard operators (``keep_unrecognised``).
         unused: layers of the model that don't run on these inputs, and so aren't in the file.
         nodes: nodes of the graph, an SN layer counting as one (or, inlined, as its body).
-        nodes_standard: what torch's own export takes, each layer measured by exporting one of its kind; None where
-            torch can't export a layer (one that wants CUDA, say).
         op_counts: operator -> number of nodes.
         inputs, outputs: name -> shape and type as text, such as ``batch×3×224×224 float32``.
+        standard: what counts `nodes_standard`.
     """
 
     path: Path
@@ -78,10 +79,18 @@ class ExportReport:
     kept: Mapping[str, str]
     unused: tuple[str, ...]
     nodes: int
-    nodes_standard: int | None
     op_counts: Mapping[str, int]
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
+    standard: Callable[[], int | None] = field(repr=False, compare=False)
+
+    @functools.cached_property
+    def nodes_standard(self) -> int | None:
+        """How many nodes torch's own export takes, counted when it is asked for, by exporting a layer of each kind.
+
+        None where torch can't export a layer (one that wants CUDA, say).
+        """
+        return self.standard()
 
 
 def export(
@@ -159,12 +168,12 @@ def export(
             where=type(model).__name__,
             mend="check --model; a model without Switchable Normalization needs only torch.onnx.export",
         )
-    standard_nodes = _standard_nodes(private, called, traces, opset)
+    standard = StandardNodes(private, {name: traces[name].shapes[0] for name in called}, opset)
 
     private = swap(private.to(dtype), called)
     captured = capture(private, cast_inputs(inputs, dtype), axes, opset=opset, output_names=output_names)
     calls = Counter(node.metadata_props[op.METADATA_LAYER] for node in graph_layers.switch_norm_nodes(captured))
-    nodes_standard = _nodes_standard(graph_layers.count_nodes(captured), calls, standard_nodes)
+    nodes_unfused = graph_layers.count_nodes(captured)
     graph_layers.complete(captured)
     fusion = fuse_epilogues(captured) if fuse else None
     forms = Counter(node.op_type for node in graph_layers.switch_norm_nodes(captured))
@@ -188,7 +197,7 @@ def export(
         kept=kept,
         unused=tuple(name for name in found.layers if name not in calls),
         nodes=graph_layers.count_nodes(captured),
-        nodes_standard=nodes_standard,
+        standard=functools.partial(_nodes_standard, nodes_unfused, standard, calls),
         op_counts=dict(Counter(node.op_type for node in captured.graph.all_nodes()).most_common()),
         inputs={value.name or "": _describe(value) for value in captured.graph.inputs},
         outputs={value.name or "": _describe(value) for value in captured.graph.outputs},
@@ -249,36 +258,9 @@ def _refusal(found: recognise.Recognition, kept: Mapping[str, str]) -> SnDeployE
     return SnDeployError(f"{kept[name]}{others}", where=f"layer {name!r}", mend=f"{hint}, {mend}" if hint else mend)
 
 
-def _standard_nodes(
-    model: torch.nn.Module,
-    layers: Mapping[str, FoldedSwitchNorm],
-    traces: Mapping[str, LayerTrace],
-    opset: int,
-) -> dict[str, int | None]:
-    """How many nodes torch's own export takes for each layer, measured on one layer of each kind."""
-    counts: dict[tuple[object, ...], int | None] = {}
-    result = {}
-    for name in layers:
-        module, shape = model.get_submodule(name), traces[name].shapes[0]
-        state = tuple(sorted((key, value.ndim) for key, value in module.state_dict().items()))
-        kind = (type(module), len(shape), state)
-        if kind not in counts:
-            try:
-                inputs = bind_inputs(module, torch.zeros(shape))
-                counts[kind] = graph_layers.count_nodes(capture(module, inputs, {}, opset=opset))
-            except SnDeployError:
-                counts[kind] = None  # only a figure for the report: no reason to fail
-        result[name] = counts[kind]
-    return result
-
-
-def _nodes_standard(nodes: int, calls: Mapping[str, int], standard: Mapping[str, int | None]) -> int | None:
-    for name, count in calls.items():
-        layer = standard[name]
-        if layer is None:
-            return None
-        nodes += count * (layer - 1)
-    return nodes
+def _nodes_standard(nodes: int, standard: StandardNodes, calls: Mapping[str, int]) -> int | None:
+    more = standard.in_place_of(calls)
+    return None if more is None else nodes + more
 
 
 def _describe(value: ir.Value) -> str:
