@@ -2,8 +2,8 @@
 // sample stand some samples ahead of its application, so that X is read from memory once and the second time from the
 // L2 cache; and no block waits for others before it has something else to do, as those of a sample do in `fused`.
 //
-//     lead + 1 times statistics of a sample, and the merge of the one before; then, for each s: the same for lead + s +
-//     1, and the application of s
+// Its places: the statistics of `lead` samples; then, in turns, those of one sample more and the application of one
+// that went before. Behind each sample's statistics stands the merge of those before, which makes affine maps of them.
 //
 // An item waits for items before its own place alone, and the first item that isn't finished waits for none: so this
 // ends however few blocks run at a time, in whatever order they begin.
