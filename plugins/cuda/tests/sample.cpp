@@ -222,6 +222,14 @@ double Sample::error() const {
   return largest;
 }
 
+void Sample::put_nan(std::int64_t n, std::int64_t c, std::int64_t p) {
+  put(case_.type, x_memory_.get(), offset(n, c, p), std::numeric_limits<double>::quiet_NaN());
+}
+
+bool Sample::is_nan(std::int64_t n, std::int64_t c, std::int64_t p) const {
+  return std::isnan(get(case_.type, y(), offset(n, c, p)));
+}
+
 std::vector<unsigned char> Sample::bytes_of_y() const {
   const auto* bytes = static_cast<const unsigned char*>(y());
   return {bytes, bytes + elements_ * bytes_of(case_.type)};

@@ -61,6 +61,10 @@ class Sample {
   double error() const;
   std::vector<unsigned char> bytes_of_y() const;
 
+  // A NaN into X, behind the oracle's back.
+  void put_nan(std::int64_t n, std::int64_t c, std::int64_t p);
+  bool is_nan(std::int64_t n, std::int64_t c, std::int64_t p) const;  // whether Y is one there
+
  private:
   void* y() const;
   std::int64_t offset(std::int64_t n, std::int64_t c, std::int64_t p) const;

@@ -1,6 +1,8 @@
 // What the kernels compute, against float64, for every tactic, layout, type and epilogue.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <utility>
 #include <vector>
 
@@ -450,6 +452,40 @@ TEST(Kernels, FaultsInAQueueAreCaught) {
       ASSERT_EQ(sample.run(fault), Status::kOk);
       EXPECT_GT(sample.plan().blocks_per_sample * divide_up(c.channels, sample.plan().channels_per_block), 1);
       EXPECT_GT(sample.error(), 10 * tolerance(c.type));
+    }
+  }
+}
+
+// LN has every channel see it, ReLU doesn't hide it, and other samples know nothing of it.
+TEST(Kernels, KeepANanToItsSample) {
+  for (const How& how : {How{Tactic::kOneBlock, 1},
+                         {Tactic::kCluster, 2},
+                         {Tactic::kCooperative, 2},
+                         {Tactic::kTwoKernels, 1},
+                         {Tactic::kQueue, 2},
+                         {Tactic::kLargeQueue, 4}}) {
+    for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
+      Case c;
+      c.tactic = how.tactic;
+      c.blocks = how.blocks;
+      c.batch = 3;
+      c.layout = layout;
+      c.epilogue = Epilogue::kRelu;
+      Sample right(c);
+      ASSERT_EQ(right.run(), Status::kOk);
+      Sample sample(c);
+      sample.put_nan(1, 5, 7);
+      ASSERT_EQ(sample.run(), Status::kOk);
+      for (std::int64_t channel = 0; channel < c.channels; ++channel) {
+        for (std::int64_t p = 0; p < c.spatial; ++p) {
+          EXPECT_TRUE(sample.is_nan(1, channel, p)) << c.name();
+        }
+      }
+      const std::vector<unsigned char> expected = right.bytes_of_y();
+      const std::vector<unsigned char> got = sample.bytes_of_y();
+      const auto third = static_cast<std::ptrdiff_t>(got.size() / 3);
+      EXPECT_TRUE(std::equal(got.begin(), got.begin() + third, expected.begin())) << c.name();
+      EXPECT_TRUE(std::equal(got.end() - third, got.end(), expected.end() - third)) << c.name();
     }
   }
 }
