@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.progress import TaskID, TextColumn, TimeElapsedColumn
 
-from sn_deploy.cli.console import Console
+from sn_deploy.cli.console import Console, output_console
 from sn_deploy.cli.log import print_log
 from sn_deploy.cli.progress import progress_bar
 
@@ -89,7 +88,7 @@ def command(
     if smallest or best or largest:
         names = [info.name for info in read_model_file(model).inputs]
         profiles = list(given_shapes({"min": smallest, "opt": best, "max": largest}, names, model))
-    console = Console(width=None if sys.stdout.isatty() else 400, highlight=False, markup=False)
+    console = output_console()
     with contextlib.nullcontext() if verbose else _progress() as on_progress:
         report = build(
             model,

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
 from sn_deploy.atomic import check_writable
-from sn_deploy.cli.console import Console
+from sn_deploy.cli.console import Console, output_console
 from sn_deploy.errors import CheckFailedError, SnDeployError
 
 if TYPE_CHECKING:
     from sn_deploy.check.result import CheckResult
 
-# Wide enough for any row: output that goes to a file or to grep is neither folded nor cut.
-_WIDTH_OF_A_PIPE: Final = 200
-
 
 def console_for(json_output: str | None) -> Console:
     """Where the tables go: the standard output, or the error output where JSON has that one for itself."""
-    to_stderr = json_output == "-"
-    terminal = (sys.stderr if to_stderr else sys.stdout).isatty()
-    return Console(width=None if terminal else _WIDTH_OF_A_PIPE, stderr=to_stderr, highlight=False, markup=False)
+    return output_console(to_stderr=json_output == "-")
 
 
 def command_text(context: click.Context) -> str:

@@ -6,6 +6,7 @@ A name in a file could otherwise clear the screen, write another verdict, or set
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -17,6 +18,9 @@ from rich.text import Text
 # Control characters but tab and end of line, the separators of lines that some terminals take, and marks that turn the
 # direction of what follows.
 _OBEYED: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+# Wide enough for any row: what goes to a file or to grep is neither folded nor cut.
+_WIDTH_OF_A_PIPE: Final = 400
 
 
 class Console(rich.console.Console):
@@ -33,6 +37,12 @@ class Console(rich.console.Console):
                 yield segment
             else:
                 yield Segment(shown(segment.text), segment.style)
+
+
+def output_console(*, to_stderr: bool = False) -> Console:
+    """For what a command found, on the standard output or the error output; text is shown as it is."""
+    terminal = (sys.stderr if to_stderr else sys.stdout).isatty()
+    return Console(width=None if terminal else _WIDTH_OF_A_PIPE, stderr=to_stderr, highlight=False, markup=False)
 
 
 def shown(text: str) -> str:

@@ -10,7 +10,7 @@ import click
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.check_options import add_options
-from sn_deploy.cli.console import Console
+from sn_deploy.cli.console import Console, output_console
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.sample_options import SAMPLES, samples_from_options
@@ -78,7 +78,7 @@ def command(model: Path, output: Path, json_output: str | None, **given: Any) ->
         write_json(json_from_report(report), json_output)
         if json_output == STANDARD_OUTPUT:
             return
-    print_report(Console(markup=False, highlight=False), report, given["data"])
+    print_report(output_console(), report, given["data"])
 
 
 def print_report(console: Console, report: PrecisionReport, data: str) -> None:

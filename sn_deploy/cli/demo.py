@@ -13,7 +13,7 @@ from rich.table import Table
 from sn_deploy.check.metrics.classification import accuracy, top1_agreement
 from sn_deploy.check.parity import Parity, compare
 from sn_deploy.check.tolerances import TOLERANCES
-from sn_deploy.cli.console import Console
+from sn_deploy.cli.console import Console, output_console
 from sn_deploy.runtime.tensors import Array
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def command(output: Path | None, calls: int) -> None:
     if output is not None:
         check_onnx_output(output)
     require_torch("sn-deploy demo")
-    console = Console(markup=False, highlight=False)
+    console = output_console()
     with tempfile.TemporaryDirectory() as folder:
         run(console, output or Path(folder) / "digits.onnx", calls)
     if output is not None:

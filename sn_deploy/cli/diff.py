@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import click
 from rich.table import Table
 
 from sn_deploy.atomic import check_writable
-from sn_deploy.cli.console import Console
+from sn_deploy.cli.console import Console, output_console
 from sn_deploy.cli.json_output import write_json
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.values import inputs_by_name, parse_input
@@ -20,8 +19,6 @@ from sn_deploy.cli.values import inputs_by_name, parse_input
 if TYPE_CHECKING:
     from sn_deploy.diff import Change, FileDiff
 
-# Wide enough for any row: output that goes to a file or to grep is neither folded nor cut.
-_WIDTH_OF_A_PIPE = 400
 _MOST_WEIGHTS = 10
 
 
@@ -78,8 +75,7 @@ def command(
     if json_output is not None:
         write_json(json_from_diff(found), json_output)
     if json_output != "-":
-        width = None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE
-        print_diff(Console(width=width, markup=False, highlight=False), found, None if everything else _MOST_WEIGHTS)
+        print_diff(output_console(), found, None if everything else _MOST_WEIGHTS)
     if found.different:
         click.get_current_context().exit(1)
 

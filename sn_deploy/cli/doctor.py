@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 
 import click
 from rich.table import Table
 from rich.text import Text
 
-from sn_deploy.cli.console import Console
+from sn_deploy.cli.console import output_console
 from sn_deploy.doctor.diagnose import diagnose
 from sn_deploy.doctor.finding import Finding
 from sn_deploy.errors import CheckFailedError
@@ -42,7 +41,7 @@ def command(as_json: bool) -> None:
 
 def _print(findings: list[Finding]) -> None:
     # As wide as it needs where no terminal tells the width, so that grep finds whole rows.
-    console = Console(width=None if sys.stdout.isatty() else 400, highlight=False, markup=False)
+    console = output_console()
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("")
     table.add_column("status", no_wrap=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sn_deploy.cli.console import Console
+from sn_deploy.cli.console import Console, output_console
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.specialise import draft_beside
@@ -105,7 +105,7 @@ def command(
     from sn_deploy.graph.export import export
 
     model = build_model(reference, arguments)
-    console = Console(markup=False, highlight=False)
+    console = output_console()
     if checkpoint is not None:
         print_loaded(console, checkpoint, load_into(model, checkpoint, key=checkpoint_key, strict=strict))
     else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sn_deploy.atomic import check_writable
-from sn_deploy.cli.console import Console
+from sn_deploy.cli.console import Console, output_console
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.specialise import draft_beside
@@ -101,7 +101,7 @@ def command(
         write_json(plain, json_output)
         if json_output == STANDARD_OUTPUT:
             return
-    console = Console(markup=False, highlight=False)
+    console = output_console()
     print_report(console, report)
     if specialised is not None:
         print_specialised(console, specialised)

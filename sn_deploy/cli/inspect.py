@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sn_deploy.atomic import check_writable
-from sn_deploy.cli.console import Console
+from sn_deploy.cli.console import output_console
 from sn_deploy.cli.engine_options import access_from_options, engine_options, given_engine_options
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
@@ -18,9 +17,6 @@ from sn_deploy.input_file import begins_as_onnx, read_head
 
 if TYPE_CHECKING:
     from sn_deploy.inspection.layer import LayerWeights
-
-# Wide enough for any row: output that goes to a file or to grep is neither folded nor cut.
-_WIDTH_OF_A_PIPE = 400
 
 
 @click.command(cls=OutputCommand, name="inspect")
@@ -87,7 +83,7 @@ def command(
         write_json(json_from_layers(layers, model), json_output)
         if json_output == STANDARD_OUTPUT:
             return
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE, highlight=False, markup=False)
+    console = output_console()
     console.print(table_from_layers(layers))
     console.print(summary_from_layers(layers))
     if statistics:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
-from sn_deploy.cli.console import Console
+from sn_deploy.cli.console import Console, output_console
 from sn_deploy.cli.json_output import write_json
 from sn_deploy.engine.inspect import Inspection, inspect_engine, inspect_sidecar
 from sn_deploy.engine.profiles import text
 from sn_deploy.engine.show import json_from_engine, layer_table, layers_summary, summary_table
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.trt.access import Access
-
-_WIDTH_OF_A_PIPE = 400
-
 
 _NOT_RUN = "the engine isn't loaded, with --no-run"
 
@@ -29,7 +25,7 @@ def show_engine(path: Path, *, access: Access | None, json_output: str | None) -
     Raises:
         SnDeployError: there is nothing to be known, or the sidecar is another engine's.
     """
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE, highlight=False, markup=False)
+    console = output_console()
     alone = json_output == "-"
     found = inspect_sidecar(path, _NOT_RUN if access is None else None)
     if found.sidecar is not None and not alone:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sn_deploy.cli.console import Console
+from sn_deploy.cli.console import Console, output_console
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.summary import Summary
 from sn_deploy.cli.values import inputs_by_name, parse_input
@@ -49,7 +49,7 @@ def command(model: Path, output: Path, target: str, inputs: tuple[str, ...], ext
 
     given = inputs_by_name(specs, lambda: input_names(model))
     report = optimise(model, output, target=target, inputs=given, external_data=external_data)
-    print_report(Console(markup=False, highlight=False), report)
+    print_report(output_console(), report)
 
 
 def print_report(console: Console, report: OptimiseReport) -> None:

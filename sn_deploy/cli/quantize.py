@@ -9,7 +9,7 @@ import click
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.check_options import add_options
-from sn_deploy.cli.console import Console
+from sn_deploy.cli.console import Console, output_console
 from sn_deploy.cli.convert_precision import json_from_proof, no_layers_text, proof_text
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
@@ -87,7 +87,7 @@ def command(model: Path, output: Path, json_output: str | None, **given: Any) ->
         write_json(json_from_report(report), json_output)
         if json_output == STANDARD_OUTPUT:
             return
-    print_report(Console(markup=False, highlight=False), report, options["data"])
+    print_report(output_console(), report, options["data"])
 
 
 def print_report(console: Console, report: QuantizeReport, data: str) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sn_deploy.cli.console import Console
+from sn_deploy.cli.console import output_console
 from sn_deploy.cli.engine_options import engine_options
 from sn_deploy.cli.log import print_log
-
-_WIDTH_OF_A_PIPE = 400
 
 
 @click.command(name="refit")
@@ -36,6 +33,6 @@ def command(engine: Path, model: Path, output: Path, verbose: bool, **access: An
     from sn_deploy.engine.show import summary_table
 
     report = refit(engine, model, output, on_log=print_log if verbose else None, **access)
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE, highlight=False, markup=False)
+    console = output_console()
     console.print(summary_table(report.sidecar))
     console.print(f"wrote {report.path} and {report.sidecar_path.name}")

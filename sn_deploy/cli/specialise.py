@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from rich.table import Table
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.check_options import DATA, add_options
-from sn_deploy.cli.console import Console
+from sn_deploy.cli.console import Console, output_console
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.summary import Summary
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from sn_deploy.specialise.samples import Error
     from sn_deploy.specialise.search import Progress
 
-# Wide enough for any row: output that goes to a file or to grep is neither folded nor cut.
-_WIDTH_OF_A_PIPE = 400
 _BRANCHES = {"in": "IN", "ln": "LN"}
 
 
@@ -103,7 +100,7 @@ def command(context: click.Context, /, **given: Any) -> None:
 
     budget = parse_budget(given["budgets"]) if given["budgets"] else None
     examples = [parse_input(text) for text in given["inputs"]]
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE, markup=False, highlight=False)
+    console = output_console()
     with console.status("specialising") as status:
 
         def show(text: str, share: float) -> None:

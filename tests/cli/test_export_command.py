@@ -90,6 +90,15 @@ def test_a_checkpoint_becomes_a_file_and_a_summary(project: Path, capsys: pytest
     assert files(project) == {"net.onnx"}
 
 
+def test_no_line_is_folded_where_no_terminal_tells_how_wide_it_is(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = "a-name-that-is-long-" * 6 + ".onnx"
+    arguments = ["--model-arg", "width=6", "--checkpoint", "best.pth", "--input", "1x3x9x9", "-o", path]
+    assert export(project, *arguments) == 0
+    assert any(path in line for line in capsys.readouterr().out.splitlines())
+
+
 def test_weights_that_no_checkpoint_gave_are_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export(project, "--input", "1x3x9x9") == 0
     printed = " ".join(capsys.readouterr().out.split())
