@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,35 +31,29 @@ class StandardNodes:
 
     def __init__(self, model: torch.nn.Module, shapes: Mapping[str, tuple[int, ...]], opset: int) -> None:
         self._opset = opset
-        self._kinds: dict[tuple[object, ...], _Kind] = {}
+        kinds: dict[tuple[object, ...], _Kind] = {}
         self._kind_of: dict[str, _Kind] = {}
-        self._counts: dict[_Kind, int | None] = {}
         for name, shape in shapes.items():
             module = model.get_submodule(name)
             state = tuple(sorted((key, value.ndim) for key, value in module.state_dict().items()))
             kind = (type(module), len(shape), state)
-            if kind not in self._kinds:
-                self._kinds[kind] = _Kind(copy.deepcopy(module), shape)
-            self._kind_of[name] = self._kinds[kind]
+            if kind not in kinds:
+                kinds[kind] = _Kind(copy.deepcopy(module), shape)
+            self._kind_of[name] = kinds[kind]
 
-    def in_place_of(self, calls: Mapping[str, int]) -> int | None:
-        """How many nodes more than one each: layer -> how often it is called.
+    def count(self, nodes: int, calls: Mapping[str, int]) -> int | None:
+        """Of a graph with so many nodes, in which an SN layer is one: layer -> how often it is called.
 
         None where torch can't export a layer (one that wants CUDA, say).
         """
-        more = 0
+        called: Counter[_Kind] = Counter()
         for name, count in calls.items():
-            layer = self._count(self._kind_of[name])
-            if layer is None:
-                return None
-            more += count * (layer - 1)
-        return more
+            called[self._kind_of[name]] += count
+        try:
+            return nodes + sum(count * (self._nodes_of(kind) - 1) for kind, count in called.items())
+        except SnDeployError:
+            return None  # only a figure for the report: no reason to fail
 
-    def _count(self, kind: _Kind) -> int | None:
-        if kind not in self._counts:
-            try:
-                inputs = bind_inputs(kind.module, torch.zeros(kind.shape))
-                self._counts[kind] = count_nodes(capture(kind.module, inputs, {}, opset=self._opset))
-            except SnDeployError:
-                self._counts[kind] = None  # only a figure for the report: no reason to fail
-        return self._counts[kind]
+    def _nodes_of(self, kind: _Kind) -> int:
+        inputs = bind_inputs(kind.module, torch.zeros(kind.shape))
+        return count_nodes(capture(kind.module, inputs, {}, opset=self._opset))

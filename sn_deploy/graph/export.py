@@ -197,7 +197,7 @@ def export(
         kept=kept,
         unused=tuple(name for name in found.layers if name not in calls),
         nodes=graph_layers.count_nodes(captured),
-        standard=functools.partial(_nodes_standard, nodes_unfused, standard, calls),
+        standard=functools.partial(standard.count, nodes_unfused, calls),
         op_counts=dict(Counter(node.op_type for node in captured.graph.all_nodes()).most_common()),
         inputs={value.name or "": _describe(value) for value in captured.graph.inputs},
         outputs={value.name or "": _describe(value) for value in captured.graph.outputs},
@@ -256,11 +256,6 @@ def _refusal(found: recognise.Recognition, kept: Mapping[str, str]) -> SnDeployE
     mend = "or leave such layers in standard operators with --keep-unrecognised"
     hint = found.refused[name].mend
     return SnDeployError(f"{kept[name]}{others}", where=f"layer {name!r}", mend=f"{hint}, {mend}" if hint else mend)
-
-
-def _nodes_standard(nodes: int, standard: StandardNodes, calls: Mapping[str, int]) -> int | None:
-    more = standard.in_place_of(calls)
-    return None if more is None else nodes + more
 
 
 def _describe(value: ir.Value) -> str:
