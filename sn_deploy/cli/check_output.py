@@ -11,7 +11,7 @@ import click
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.console import Console, output_console
-from sn_deploy.errors import CheckFailedError, SnDeployError
+from sn_deploy.errors import CheckFailedError
 
 if TYPE_CHECKING:
     from sn_deploy.check.result import CheckResult
@@ -37,27 +37,9 @@ def check_outputs(json_output: str | None, html: Path | None) -> None:
         if path is not None and path != "-":
             check_writable(path)
     if html is not None:
-        from sn_deploy.check.report.reproduce import script_beside
+        from sn_deploy.check.report.reproduce import check_script, script_beside
 
         check_script(script_beside(html))
-
-
-def check_script(script: Path) -> None:
-    """Refuses a script beside the report that can't be written, or that somebody else wrote: its name isn't the user's
-    choice.
-
-    Raises:
-        SnDeployError: so it is.
-    """
-    check_writable(script)
-    if script.is_file():
-        with script.open("rb") as file:
-            if b"Repeats the check that sn-deploy" not in file.read(200):
-                raise SnDeployError(
-                    "isn't of sn-deploy, and would be overwritten",
-                    where=str(script),
-                    mend="move it, or write the report to another folder",
-                )
 
 
 def write_result(

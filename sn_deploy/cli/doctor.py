@@ -40,7 +40,6 @@ def command(as_json: bool) -> None:
 
 
 def _print(findings: list[Finding]) -> None:
-    # As wide as it needs where no terminal tells the width, so that grep finds whole rows.
     console = output_console()
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("")

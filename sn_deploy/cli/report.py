@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from sn_deploy.atomic import atomic_output, check_writable
-from sn_deploy.cli.check_output import check_script
 from sn_deploy.errors import SnDeployError
 from sn_deploy.output_file import check_text_name
 
@@ -33,7 +32,7 @@ def command(document: Path, output: Path | None) -> None:
     """
     from sn_deploy.check.document import read_document
     from sn_deploy.check.report.html import write_html
-    from sn_deploy.check.report.reproduce import script_beside, write_reproduce
+    from sn_deploy.check.report.reproduce import check_script, script_beside, write_reproduce
 
     page = document.with_suffix(".html") if output is None else output
     script = script_beside(page)

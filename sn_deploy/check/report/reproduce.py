@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from sn_deploy.atomic import atomic_output
+from sn_deploy.atomic import atomic_output, check_writable
 from sn_deploy.check.report.document import checked_document
 from sn_deploy.errors import SnDeployError
 
@@ -115,6 +115,25 @@ def script_beside(page: Path) -> Path:
         raise SnDeployError("is the name of a script beside a report", where=str(page), expected="FILE.html")
     name = page.stem if page.suffix == ".html" else page.name
     return page.with_name(_SCRIPT if name == "report" else f"{name}.{_SCRIPT}")
+
+
+def check_script(path: Path) -> None:
+    """Refuses a script beside the report that can't be written, or that somebody else wrote: its name isn't the user's
+    choice.
+
+    Raises:
+        SnDeployError: so it is.
+    """
+    check_writable(path)
+    own = _TEMPLATE.partition("{")[0].encode()
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(len(own)) != own:
+                raise SnDeployError(
+                    "isn't of sn-deploy, and would be overwritten",
+                    where=str(path),
+                    mend="move it, or write the report to another folder",
+                )
 
 
 def write_reproduce(
