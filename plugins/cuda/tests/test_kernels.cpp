@@ -168,6 +168,15 @@ TEST(Kernels, ReadASliceTwiceWhereItDoesntFit) {
   }
 }
 
+void expect_digits_kept(Case c) {
+  c.deviation = 1.0;
+  c.mean = 1000.0;
+  Sample sample(c);
+  ASSERT_EQ(sample.run(), Status::kOk);
+  // The mean itself has a relative error of 6e-8 in float32: 6e-5 deviations, times a scale of 2.
+  EXPECT_LE(sample.error(), 5e-4) << c.name();
+}
+
 TEST(Kernels, KeepTheDigitsOfAVarianceBesideALargeMean) {
   for (const How& how : kHows) {
     for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
@@ -177,12 +186,7 @@ TEST(Kernels, KeepTheDigitsOfAVarianceBesideALargeMean) {
       c.layout = layout;
       c.spatial = 300;
       c.channels = 8;
-      c.deviation = 1.0;
-      c.mean = 1000.0;
-      Sample sample(c);
-      ASSERT_EQ(sample.run(), Status::kOk);
-      // The mean itself has a relative error of 6e-8 in float32: 6e-5 deviations, times a scale of 2.
-      EXPECT_LE(sample.error(), 5e-4) << c.name();
+      expect_digits_kept(c);
     }
   }
 }
@@ -322,8 +326,10 @@ TEST(Kernels, SkipNothingWhereTheSecondKernelHasFewBlocks) {
   }
 }
 
-Case in_a_queue(Layout layout, DataType type) {
+Case in_a_queue(Layout layout, DataType type, const Size& size) {
   Case c;
+  c.channels = size.channels;
+  c.spatial = size.spatial;
   c.tactic = Tactic::kQueue;
   c.blocks = 2;
   c.batch = 5;
@@ -337,10 +343,8 @@ TEST(Kernels, TakeEveryTypeAndEpilogueInAQueue) {
   for (const DataType type : {DataType::kFloat32, DataType::kFloat16, DataType::kBfloat16}) {
     for (const Epilogue epilogue : {Epilogue::kNone, Epilogue::kRelu, Epilogue::kAddRelu}) {
       for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
-        Case c = in_a_queue(layout, type);
+        Case c = in_a_queue(layout, type, {12, 40});
         c.epilogue = epilogue;
-        c.channels = 12;
-        c.spatial = 40;
         expect_right(c);
         c.ddof = 0;
         c.spatial = 8;
@@ -356,9 +360,7 @@ TEST(Kernels, TakeAnySizeInAQueue) {
   for (const Size& size : {Size{1, 8}, {600, 8}, {40, 1000}, {70, 1304}, {300, 40}, {9, 5000}, {1030, 24}}) {
     for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
       for (const DataType type : {DataType::kFloat16, DataType::kFloat32}) {
-        Case c = in_a_queue(layout, type);
-        c.channels = size.channels;
-        c.spatial = size.spatial;
+        Case c = in_a_queue(layout, type, size);
         c.batch = size.channels * size.spatial > 20000 ? 2 : 6;
         c.limits.multiprocessors = type == DataType::kFloat16 ? 1 : 4;
         c.tactic = layout == Layout::kLinear ? Tactic::kQueue : Tactic::kLargeQueue;
@@ -371,9 +373,7 @@ TEST(Kernels, TakeAnySizeInAQueue) {
 // In any batch, with any number of blocks, and however far it is ahead.
 TEST(Kernels, GiveASampleTheSameBitsInAnyQueue) {
   for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
-    Case c = in_a_queue(layout, DataType::kFloat16);
-    c.channels = 8;
-    c.spatial = 14000;
+    Case c = in_a_queue(layout, DataType::kFloat16, {8, 14000});
     c.batch = 2;
     c.limits.multiprocessors = 1;
     Sample many(c);
@@ -399,9 +399,7 @@ TEST(Kernels, GiveASampleTheSameBitsInAnyQueue) {
 
 TEST(Kernels, MayWriteYInPlaceOfXOrOfTheResidualInAQueue) {
   for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
-    Case c = in_a_queue(layout, DataType::kFloat16);
-    c.channels = 11;
-    c.spatial = 48;
+    Case c = in_a_queue(layout, DataType::kFloat16, {11, 48});
     c.epilogue = Epilogue::kAddRelu;
     expect_right_in_place(c);
   }
@@ -409,23 +407,14 @@ TEST(Kernels, MayWriteYInPlaceOfXOrOfTheResidualInAQueue) {
 
 TEST(Kernels, KeepTheDigitsOfAVarianceBesideALargeMeanInAQueue) {
   for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
-    Case c = in_a_queue(layout, DataType::kFloat32);
-    c.channels = 8;
-    c.spatial = 4000;
-    c.deviation = 1.0;
-    c.mean = 1000.0;
-    Sample sample(c);
-    ASSERT_EQ(sample.run(), Status::kOk);
-    EXPECT_LE(sample.error(), 5e-4) << c.name();  // as above
+    expect_digits_kept(in_a_queue(layout, DataType::kFloat32, {8, 4000}));
   }
 }
 
 // What is merged in shared memory, and what has no room there.
 TEST(Kernels, MergeManyChannelsInAQueue) {
   for (const std::int64_t channels : {1300, 1500}) {
-    Case c = in_a_queue(Layout::kLinear, DataType::kFloat16);
-    c.channels = channels;
-    c.spatial = 8;
+    Case c = in_a_queue(Layout::kLinear, DataType::kFloat16, {channels, 8});
     c.batch = 2;
     Sample sample(c);
     ASSERT_EQ(sample.run(), Status::kOk);
@@ -444,10 +433,8 @@ TEST(Kernels, FaultsInAQueueAreCaught) {
   };
   for (const Fault& fault : faults) {
     for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
-      Case c = in_a_queue(layout, DataType::kFloat32);
+      Case c = in_a_queue(layout, DataType::kFloat32, {64, 200});
       c.batch = 2;
-      c.channels = 64;
-      c.spatial = 200;
       Sample sample(c);
       ASSERT_EQ(sample.run(fault), Status::kOk);
       EXPECT_GT(sample.plan().blocks_per_sample * divide_up(c.channels, sample.plan().channels_per_block), 1);
