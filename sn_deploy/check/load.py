@@ -72,17 +72,17 @@ def load(name: str, runner: Runner, batch: int, inputs: Inputs, level: int, call
     """
     times_ms: list[list[float]] = [[] for _ in range(level)]
     failures: list[BaseException] = []
-    ends = [0.0] * level
+    starts, ends = [0.0] * level, [0.0] * level
     # All begin when all have their connections and are warm.
-    start_line = threading.Barrier(level + 1)
+    start_line = threading.Barrier(level)
 
     def call(index: int) -> None:
         try:
             for _ in range(_WARMUP_CALLS):
                 runner.run(inputs)
             start_line.wait()
-            until = time.perf_counter() + _MAX_SECONDS
-            times_ms[index] += _timed_calls(lambda: runner.run(inputs), calls, until)
+            starts[index] = time.perf_counter()
+            times_ms[index] += _timed_calls(lambda: runner.run(inputs), calls, starts[index] + _MAX_SECONDS)
             ends[index] = time.perf_counter()
         except threading.BrokenBarrierError:
             pass
@@ -93,17 +93,11 @@ def load(name: str, runner: Runner, batch: int, inputs: Inputs, level: int, call
     threads = [threading.Thread(target=call, args=(index,), daemon=True) for index in range(level)]
     for thread in threads:
         thread.start()
-    begin = 0.0
-    try:
-        start_line.wait()
-        begin = time.perf_counter()
-    except threading.BrokenBarrierError:
-        pass
     for thread in threads:
         thread.join()
     if failures:
         raise failures[0]
-    seconds = max(ends) - begin
+    seconds = max(ends) - min(starts)
     every = np.concatenate([np.asarray(times) for times in times_ms])
     median, p90, p99 = (float(value) for value in np.percentile(every, [50, 90, 99]))
     return LoadResult(name, batch, level, len(every), seconds, len(every) * batch / seconds, median, p90, p99)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -48,6 +49,29 @@ def test_each_caller_makes_its_calls_and_all_at_once() -> None:
     assert row.throughput == pytest.approx(40 * 3 / row.seconds)
     assert 2 <= row.median_ms <= row.p90_ms <= row.p99_ms
     assert row.seconds >= 10 * 0.002
+
+
+@pytest.mark.parametrize("level", [1, 3])
+def test_the_time_is_from_the_first_callers_start(level: int) -> None:
+    """Whenever the thread that started the callers comes to its turn: it waits while they are warmed up."""
+
+    class Busy(Counter):
+        def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+            if self.calls < 2 * level:
+                return super().run(inputs)
+            end = time.perf_counter() + 0.003
+            while time.perf_counter() < end:
+                pass  # and keeps Python's lock
+            return inputs
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(10)
+    try:
+        row = load("torch", Busy(), 3, X, level, 2)
+    finally:
+        sys.setswitchinterval(interval)
+    assert row.seconds >= 2 * level * 0.003
+    assert row.throughput == pytest.approx(row.calls * 3 / row.seconds)
 
 
 @pytest.mark.parametrize("call", [1, 7, 30])

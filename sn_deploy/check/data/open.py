@@ -55,7 +55,12 @@ def open_data(options: DataOptions, inputs: Sequence[TensorInfo]) -> Source:
     _refuse_unused(options, kind)
     if kind == "callable":
         return UserBatches(
-            options.data, inputs, batch_size=options.batch_size, limit=options.limit, shard=options.shard
+            options.data,
+            inputs,
+            batch_size=options.batch_size,
+            limit=options.limit,
+            shard=options.shard,
+            labelled=options.labels != "none",
         )
     labels = read_labels(Path(options.labels)) if options.labels not in (None, "none") else None
     if kind == "random":

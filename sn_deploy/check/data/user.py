@@ -53,6 +53,7 @@ class UserBatches:
         batch_size: of the batches that single samples are stacked to.
         limit: how many samples to take from the start; None for all.
         shard: which of the batches.
+        labelled: whether labels among the items count.
     """
 
     def __init__(
@@ -63,10 +64,11 @@ class UserBatches:
         batch_size: int,
         limit: int | None = None,
         shard: Shard = WHOLE,
+        labelled: bool = True,
     ) -> None:
         self._text, self._where = text, f"--data {text}"
         self._inputs = {info.name: info for info in inputs}
-        self._batch_size, self._limit, self._shard = batch_size, limit, shard
+        self._batch_size, self._limit, self._shard, self._labelled = batch_size, limit, shard, labelled
         self._target = user_code.load_object(text, option="--data")
         self._digest: str | None = None
         self._samples = 0
@@ -188,7 +190,7 @@ class UserBatches:
         else:
             values = {next(iter(self._inputs)): raw} if len(self._inputs) == 1 else {"item": raw}
         arrays = {str(name): _array(value, f"{where}, {name}") for name, value in values.items()}
-        return arrays, None if labels is None else _array(labels, f"{where}, labels")
+        return arrays, _array(labels, f"{where}, labels") if labels is not None and self._labelled else None
 
 
 def _unpaired(raw: Any) -> Any:

@@ -220,6 +220,7 @@ def test_samples_with_labels_are_stacked(item: str) -> None:
     assert [batch.samples for batch in batches] == [2, 2, 1]
     assert [batch.labels.tolist() for batch in batches if batch.labels is not None] == [[0, 1], [2, 3], [4]]
     assert joined(batches)[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    assert all(batch.labels is None for batch in opened("mine.py:data", labels="none"))
 
 
 def test_several_inputs_of_the_users_own_in_order() -> None:
