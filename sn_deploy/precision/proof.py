@@ -28,7 +28,7 @@ class Proof:
         samples: how many.
         data: what they were, as `Source.describe` says it.
         outputs: output -> its differences, of those that are floating point.
-        top1_agreement: output -> share of samples with the same class on top, of outputs (N, classes).
+        top1_agreement: output -> share of samples with the same class on top, of outputs (samples, classes).
     """
 
     samples: int
@@ -75,7 +75,8 @@ def compare_files(
                     continue
                 difference = differences.setdefault(name, Differences())
                 difference.update(reference, actual[name], first=batch.first, samples=batch.samples, where=where)
-                if reference.ndim == 2 and reference.shape[1] > 1:
+                # A detector's boxes are (K, 4): no scores of K samples.
+                if reference.ndim == 2 and reference.shape[1] > 1 and len(reference) == batch.samples:
                     share = top1_agreement(reference, actual[name])
                     agreement.setdefault(name, []).append((batch.samples, share))
             samples += batch.samples
@@ -86,7 +87,11 @@ def compare_files(
             where=str(source),
             mend="give usual samples with --data",
         )
-    shares = {name: sum(n * share for n, share in each) / samples for name, each in agreement.items()}
+    shares = {
+        name: sum(n * share for n, share in each) / samples
+        for name, each in agreement.items()
+        if sum(n for n, _ in each) == samples
+    }
     return Proof(samples, data or {}, {name: each.parity() for name, each in differences.items()}, shares)
 
 

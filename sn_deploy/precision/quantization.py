@@ -103,7 +103,7 @@ def quantize(
 
     Raises:
         CheckFailedError: the result leaves a limit. Nothing is written.
-        SnDeployError: a file, name or option that can't be used.
+        SnDeployError: a file, name or option that can't be used, or a limit of what the file doesn't have.
     """
     source, path = Path(model), Path(output)
     method = method or ("percentile" if precision == "int8" else "minmax")
@@ -204,8 +204,15 @@ def _hold_limits(proof: Proof, source: Path, max_rel_l2: float | None, min_top1_
         mend="calibrate on more, and usual, samples with --data, try another --method, or leave sensitive layers with "
         "--keep, --keep-first or --keep-last",
     )
+    if min_top1_agreement is None:
+        return
+    if not proof.top1_agreement:
+        found = ", ".join(proof.outputs) or "none of floating point"
+        raise SnDeployError(
+            f"no output is (samples, classes): {found}", where="--min-top1-agreement", mend="limit it with --max-rel-l2"
+        )
     for name, share in proof.top1_agreement.items():
-        if min_top1_agreement is not None and share < min_top1_agreement:
+        if share < min_top1_agreement:
             raise CheckFailedError(
                 f"the class is the same for {share:.2%} of {proof.samples} samples",
                 where=f"{source}, output {name}",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import ml_dtypes
@@ -18,6 +20,7 @@ from hypothesis.extra import numpy as hnp
 
 from sn_deploy.check.batch import Batch
 from sn_deploy.check.intervals import mcnemar, wilson
+from sn_deploy.check.limits import Limits
 from sn_deploy.check.metrics.choose import choose_metrics, metric_from_spec
 from sn_deploy.check.metrics.classification import accuracy, leaders, rivals, targets_from_labels, top1_agreement
 from sn_deploy.check.metrics.metric import Metric
@@ -260,3 +263,26 @@ def test_labels_of_another_size_than_the_output_are_refused() -> None:
     labels[4, 0, 0] = 4
     with pytest.raises(SnDeployError, match="a pixel of sample 4 has label 4"):
         gathered(maps(), labels, batch=3)
+
+
+def test_a_figure_that_one_backend_does_not_give_keeps_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Classes:
+        def __init__(self) -> None:
+            self.seen: set[int] = set()
+
+        def update(self, outputs: dict[str, Array], labels: Array | None) -> None:
+            self.seen |= set(outputs["y"].argmax(1).tolist())
+
+        def value(self) -> dict[str, float]:
+            return {f"class{one}": 1.0 for one in self.seen}
+
+    monkeypatch.setitem(sys.modules, "mine", SimpleNamespace(Classes=Classes))
+    metric = metric_from_spec({"kind": "user", "callable": "mine:Classes"}, ("torch", "ort"), "torch")
+    outputs = {"torch": {"y": np.eye(3)[[0, 1]]}, "ort": {"y": np.eye(3)[[0, 2]]}}
+    metric.update(Batch(0, 0, {"x": np.zeros((2, 1))}), outputs)
+    figures = metric.figures()
+    values = {(row.name, row.backend): row.value for row in figures}
+    assert [name for name, value in values.items() if math.isnan(value)] == [("class1", "ort"), ("class2", "torch")]
+    limits = Limits(minima={"class0": 1, "class1": 0}, maxima={"class1": 9}, drops={"class0": 0, "class1": 9})
+    failed = [(one.metric, one.backend) for one in limits.of_metrics(figures) if not one.passed]
+    assert failed == [("class1", "ort")] * 2 + [("class1_drop", "ort")]

@@ -21,6 +21,7 @@ from sn_deploy.graph.quantize import FORMATS, quantize_convolutions
 from sn_deploy.precision import quantization, quantize
 from sn_deploy.precision.samples import SampleOptions
 from sn_deploy.runtime.ort import OrtSession
+from tests.optimise.nets import Net
 from tests.precision.nets import residual_net
 
 FLOAT_TYPES = {"fp32": onnx.TensorProto.FLOAT, "fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}
@@ -280,3 +281,11 @@ def test_the_limit_on_classes_holds(source: Path, samples: SampleOptions, tmp_pa
     worse = dataclasses.replace(report.proof, top1_agreement=dict.fromkeys(report.proof.top1_agreement, 0.49))
     with pytest.raises(CheckFailedError, match=r"the class is the same for 49.00% of 16 samples .*at least 50.00%"):
         quantization._hold_limits(worse, source, None, 0.5)
+
+
+def test_a_limit_on_classes_needs_classes(tmp_path: Path) -> None:
+    net = Net(3, (8, 8))
+    onnx.save(net.model(net.conv("x", 4)), tmp_path / "segmentation.onnx")
+    with pytest.raises(SnDeployError, match=r"--min-top1-agreement: no output is \(samples, classes\)"):
+        quantize(tmp_path / "segmentation.onnx", tmp_path / "q.onnx", precision="int8", min_top1_agreement=0.9)
+    assert not (tmp_path / "q.onnx").exists()

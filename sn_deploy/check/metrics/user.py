@@ -192,17 +192,17 @@ class _PerBackend:
     def figures(self) -> list[TaskMetric]:
         values = {name: self._value(made) for name, made in self._objects.items()}
         expected = values[self._reference]
+        # What only some give is NaN in the others, which keeps no limit.
         return [
             TaskMetric(
                 title,
                 name,
-                value,
+                row.get(title, math.nan),
                 count=self._samples,
-                difference=None if name == self._reference else value - expected.get(title, math.nan),
+                difference=None if name == self._reference else row.get(title, math.nan) - expected.get(title, math.nan),
             )
-            for title in expected
+            for title in dict.fromkeys(title for row in values.values() for title in row)
             for name, row in values.items()
-            for value in ([row[title]] if title in row else [])
         ]
 
     def _value(self, made: Any) -> dict[str, float]:
