@@ -60,7 +60,7 @@ def command(
     Both are run on the same random input in ONNX Runtime. Exits with 0 if whoever runs them can't
     tell them apart: the same inputs and outputs, and each output within --tolerance, which by default
     is what rounding may cost in its type. Exits with 1 if they differ, with 2 if they can't be
-    compared. With --no-run they are the same if their operators and weights are.
+    compared. With --no-run they are the same if their operators, attributes and weights are.
     """
     if json_output not in (None, "-"):
         check_writable(json_output)
@@ -111,7 +111,8 @@ def print_diff(console: Console, found: FileDiff, most_weights: int | None) -> N
     for reason in found.different:
         console.print(f"different: {reason}", style="red", soft_wrap=True)
     if not found.different:
-        console.print("the same, as far as can be seen" if found.numerics is not None else "the same", style="green")
+        what = "" if found.numerics is not None else " operators, attributes and weights"
+        console.print(f"the same{what}, as far as can be seen", style="green")
 
 
 def _print_weights(console: Console, found: FileDiff, most: int | None) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def diff(
     numerics: tuple[OutputDiff, ...] | None = None
     given: Mapping[str, str] = {}
     if not run:
-        different += _graph(changed_ops, weights)
+        different += _graph(changed_ops, _other_attributes(first, second, changed_ops), weights)
     else:
         try:
             numerics, given = compare_outputs(first, second, inputs or {}, tolerance, seed)
@@ -80,8 +81,20 @@ def _interface(changes: Mapping[str, Change], kind: str) -> list[str]:
     ]
 
 
-def _graph(ops: Mapping[str, tuple[int, int]], weights: WeightsDiff) -> list[str]:
-    found = [f"{len(ops)} operators have another number of nodes"] if ops else []
+def _other_attributes(before: Summary, after: Summary, changed_ops: Collection[str]) -> dict[str, int]:
+    """Operator -> how many of its nodes have other attributes, of operators that both have as many of."""
+    found: Counter[str] = Counter()
+    for (op, _), count in (before.attributes - after.attributes).items():
+        if op not in changed_ops:
+            found[op] += count
+    return found
+
+
+def _graph(changed_ops: Collection[str], other_attributes: Mapping[str, int], weights: WeightsDiff) -> list[str]:
+    found = [f"{len(changed_ops)} operators have another number of nodes"] if changed_ops else []
+    if other_attributes:
+        listed = ", ".join(f"{count} {op}" for op, count in sorted(other_attributes.items()))
+        found.append(f"nodes have other attributes: {listed}")
     others = len(weights.changed) + len(weights.removed) + len(weights.added)
     return found + ([f"{others} weights differ"] if others else [])
 

@@ -58,11 +58,15 @@ def content_of(values: Array) -> bytes:
 
 @dataclass(frozen=True)
 class Summary:
-    """See `sn_deploy.diff.changes.FileDiff`."""
+    """See `sn_deploy.diff.changes.FileDiff`.
+
+    ``attributes`` counts nodes by operator and attributes, whatever the order of these.
+    """
 
     path: Path
     properties: Mapping[str, str]
     ops: Counter[str]
+    attributes: Counter[tuple[str, bytes]]
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     weights: Mapping[str, Weight]
@@ -94,7 +98,8 @@ def summarise(path: Path) -> Summary:
     return Summary(
         path=path,
         properties=properties,
-        ops=Counter(f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in nodes),
+        ops=Counter(map(_op, nodes)),
+        attributes=Counter((_op(node), _attributes(node)) for node in nodes),
         inputs={value.name: describe(value) for value in proto.graph.input if value.name not in weights},
         outputs={value.name: describe(value) for value in proto.graph.output},
         weights=weights,
@@ -114,6 +119,22 @@ def describe(value: onnx.ValueInfoProto) -> str:
         return f"? {name}"
     dims = ("?" if not dim.WhichOneof("value") else str(dim.dim_param or dim.dim_value) for dim in tensor.shape.dim)
     return f"{'×'.join(dims) or 'scalar'} {name}"
+
+
+def _op(node: onnx.NodeProto) -> str:
+    return f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+
+
+def _attributes(node: onnx.NodeProto) -> bytes:
+    """All but subgraphs, whose nodes count themselves, and a Constant's tensor, which is a weight."""
+    found = []
+    for attribute in sorted(node.attribute, key=lambda one: one.name):
+        if not (attribute.HasField("g") or attribute.graphs or (node.op_type, attribute.name) == ("Constant", "value")):
+            plain = onnx.AttributeProto()
+            plain.CopyFrom(attribute)
+            plain.ClearField("doc_string")
+            found.append(plain.SerializeToString(deterministic=True))
+    return b"\0".join(found)
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

@@ -107,6 +107,14 @@ def test_without_a_run_the_graph_is_judged(tmp_path: Path) -> None:
     found = compared(tmp_path, model(), model(op="Add"), run=False)
     assert found.different == ("2 operators have another number of nodes",)
     assert found.numerics is None
+    changed, reordered = net(), net()
+    next(one for node in changed.graph.node for one in node.attribute if one.name == "axes").ints[0] -= 1
+    for each in reordered.graph.node:
+        attributes = list(reversed(each.attribute))
+        del each.attribute[:]
+        each.attribute.extend(attributes)
+    assert compared(tmp_path, net(), changed, run=False).different == ("nodes have other attributes: 1 ReduceMean",)
+    assert not compared(tmp_path, net(), reordered, run=False).different
 
 
 def test_values_that_are_not_finite_are_a_difference(tmp_path: Path) -> None:

@@ -88,17 +88,21 @@ def read_labels(path: Path) -> Labels:
 
 
 def _parse(path: Path, text: str) -> Labels:
-    in_order, by_name = [], {}
+    in_order: list[int] = []
+    by_name: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         match = _LINE.fullmatch(line.strip())
         if match is None:
             raise SnDeployError(f"line {number} is {line.strip()[:60]!r}", where=f"--labels {path}", expected=_EXPECTED)
-        if match["name"] is None:
-            in_order.append(int(match["label"]))
-        else:
-            by_name[match["name"]] = int(match["label"])
+        name, label = match["name"], int(match["label"])
+        if name is None:
+            in_order.append(label)
+        elif by_name.setdefault(name, label) != label:
+            raise SnDeployError(
+                f"line {number} gives {name} the label {label}, another line {by_name[name]}", where=f"--labels {path}"
+            )
     if bool(in_order) == bool(by_name):
         what = "has lines with a name and lines without" if by_name else "is empty"
         raise SnDeployError(what, where=f"--labels {path}", expected=_EXPECTED)

@@ -190,19 +190,20 @@ class _PerBackend:
         return method  # type: ignore[no-any-return]
 
     def figures(self) -> list[TaskMetric]:
-        values = {name: self._value(made) for name, made in self._objects.items()}
-        expected = values[self._reference]
+        given = {name: self._value(made) for name, made in self._objects.items()}
+        titles = dict.fromkeys(title for row in given.values() for title in row)
         # What only some give is NaN in the others, which keeps no limit.
+        values = {title: {name: row.get(title, math.nan) for name, row in given.items()} for title in titles}
         return [
             TaskMetric(
                 title,
                 name,
-                row.get(title, math.nan),
+                value,
                 count=self._samples,
-                difference=None if name == self._reference else row.get(title, math.nan) - expected.get(title, math.nan),
+                difference=None if name == self._reference else value - row[self._reference],
             )
-            for title in dict.fromkeys(title for row in values.values() for title in row)
-            for name, row in values.items()
+            for title, row in values.items()
+            for name, value in row.items()
         ]
 
     def _value(self, made: Any) -> dict[str, float]:

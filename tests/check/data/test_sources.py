@@ -170,6 +170,7 @@ def test_arrays_that_can_be_matched_in_several_ways_are_refused() -> None:
         ("1\nx 2\n", "has lines with a name and lines without"),
         ("1\n2\n", "has 2 labels for 3 samples"),
         ("a.png 1\n", "gives labels by name, and these samples have none"),
+        ("a.png 1\nb.png 2\na.png 3\n", "line 3 gives a.png the label 3, another line 1"),
         ("cat\n", "line 1 is 'cat'"),
         ("1.5\n", "line 1 is '1.5'"),
     ],
