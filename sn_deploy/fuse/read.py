@@ -38,6 +38,9 @@ TOLERANCE: Final = 1e-9
 # A size that no activation has: squared, it is still far from float64's end.
 _FAR: Final = 1e12
 
+# A size whose variance is nothing beside any eps, as that of an area of one colour is.
+_NEAR: Final = 1e-6
+
 # A branch with less isn't in use.
 _NO_SHARE: Final = 1e-9
 
@@ -258,15 +261,25 @@ def _mismatch(reading: _Reading, function: RegionFunction, settings: Sequence[Se
             for mean, deviation in (probes if turn == 0 else probes[:1])
         ]
         # Clamps at what activations may reach are no part of the layer, whatever their sign.
-        for x in (*inputs, *((_FAR * inputs[0], -_FAR * inputs[0]) if turn == 0 else ())):
-            run = function(x, setting.foreign)
-            x, y = reading.arrays(run)
-            try:
-                with np.errstate(all="ignore"):
-                    worst = max(worst, distance(folded.evaluate(x), y))
-            except SnDeployError as error:
-                raise NotSwitchNormError(error.what, 7) from error
+        far = (_FAR * inputs[0], -_FAR * inputs[0]) if turn == 0 else ()
+        worst = max(worst, *(_off(reading, function, setting, folded, x) for x in (*inputs, *far)))
+        if turn == 0:
+            near = _off(reading, function, setting, folded, _NEAR * inputs[0])
+            # A variance is kept above 1e-12, say, to stay positive: where float32 can't tell, it may be.
+            worst = max(worst, near if near > _FLOAT32_ROUNDOFF else 0.0)
     return worst
+
+
+def _off(
+    reading: _Reading, function: RegionFunction, setting: Setting, folded: FoldedSwitchNorm, x: Float64Array
+) -> float:
+    """The `distance` of region and layer for one input."""
+    x, y = reading.arrays(function(x, setting.foreign))
+    try:
+        with np.errstate(all="ignore"):
+            return distance(folded.evaluate(x), y)
+    except SnDeployError as error:
+        raise NotSwitchNormError(error.what, 7) from error
 
 
 def distance(y: Float64Array, reference: Float64Array) -> float:

@@ -27,6 +27,9 @@ from sn_deploy.recognise.subject import ForwardFailedError, Subject
 
 _USUAL_RANKS = (4, 2, 3, 5)
 _LARGE = 500_000  # elements; above it, one sample of the layer's own size has to do
+# Sizes beyond all activations: squared, the one is far from float32's end, the other nothing beside any eps.
+_ENDS = (("large", 1e12), ("small", 1e-6))
+_FLOAT32_ROUNDOFF = 2.0**-24
 
 
 @dataclass(frozen=True)
@@ -175,8 +178,6 @@ def _attempts(
         size = tuple(candidate.tensor(name).shape) if name is not None else ()
         if len(size) >= 2 and size[1] == channels:
             hint = len(size)
-    if hint is None and candidate.scale is None and candidate.running_mean is not None:
-        hint = 2 if tuple(candidate.tensor(candidate.running_mean).shape) == (1, channels) else None
     for rank in dict.fromkeys(rank for rank in (hint, *_USUAL_RANKS) if rank is not None):
         yield rank, None
 
@@ -228,7 +229,8 @@ def _check_accepted(
     trial: _Trial,
     shape: tuple[int, ...] | None,
 ) -> None:
-    """What a layer whose output agrees must keep to, too: dtypes, a variance that can't be negative, its own size."""
+    """What a layer whose output agrees must keep to, too: dtypes, a variance that can't be negative, inputs of any
+    size, its own extents."""
     folded = reading.folded
     assert folded is not None
     check_dtype(candidate, trial.probes[0])
@@ -238,8 +240,24 @@ def _check_accepted(
             f"the constant part of its variance is {folded.var_offset[channel]:.4g} in channel {channel}: the weight "
             f"of {candidate.running_var} is {folded.var_bn:.4g}, so var + eps can be below zero, and its root NaN"
         )
+    _check_ends(folded, subject, reading, trial)
     if shape is not None:
         _check_own_size(folded, constants, subject, reading, shape)
+
+
+def _check_ends(folded: FoldedSwitchNorm, subject: Subject, reading: _Reading, trial: _Trial) -> None:
+    """Clamps, at what activations or their variances may reach, are no part of the layer."""
+    # A variance is kept above 1e-12, say, to stay positive: where float32 can't tell, it may be.
+    limit = _FLOAT32_ROUNDOFF if reading.size <= TOLERANCE else SINGLE_TOLERANCE
+    for word, factor in _ENDS:
+        inputs = [(end * trial.probes[1].x).astype(np.float32).astype(np.float64) for end in (factor, -factor)]
+        size = mismatch(folded, run_probes(subject, inputs))
+        if size > limit:
+            raise RefusedError(
+                f"it agrees with Switchable Normalization on usual inputs, but differs by {size:.1e} of its output on "
+                f"very {word} ones",
+                "take what limits its input or its variance (clamp, maximum) out of its forward",
+            )
 
 
 def _check_own_size(

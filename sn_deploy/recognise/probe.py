@@ -2,8 +2,8 @@
 
 What probes prove: on random inputs of several sizes, offsets and scales, the module and the folded layer agree to
 rounding, so a difference in form (weights, divisors, eps, statistics, grouping) would have shown. What they can't: a
-forward that decides by its data or its size beyond what was probed (a clamp at 100, say), by its dtype or device, or
-by how often it was called.
+forward that decides by its data or its size beyond what was probed (a limit for the normalised values, say), by its
+dtype or device, or by how often it was called.
 """
 
 from __future__ import annotations

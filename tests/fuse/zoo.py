@@ -205,6 +205,13 @@ def variance_kept_from_below_zero():
 
 
 @true
+def variance_kept_positive():
+    g, layer = Graph(), Layer(branches=("in", "ln"), ddof=0, seed=15)
+    mean, var = statistics(g, "x", layer)
+    return g.model(affine(g, divided(g, "x", mean, g("Max", var, g.constant(1e-12)), layer.eps), layer)), layer
+
+
+@true
 def half_precision_with_statistics_in_float32():
     g, layer = Graph(), replace(BIASED, seed=9)
     wide = g("Cast", "x", to=1)
@@ -425,6 +432,13 @@ def _variance_below_a_limit(g: Graph, layer: Layer, means: dict[str, str], varia
     return divided(g, "x", mix(g, layer.w, means), variance, layer.eps)
 
 
+def _variance_above_a_limit(g: Graph, layer: Layer, means: dict[str, str], variances: dict[str, str]) -> str:
+    # The BN branch would keep it above by itself.
+    layer = replace(layer, branches=("in", "ln"))
+    variance = g("Max", mix(g, layer.v, variances), g.constant(1e-6))
+    return divided(g, "x", mix(g, layer.w, means), variance, layer.eps)
+
+
 def _other_mean(g: Graph, layer: Layer, means: dict[str, str], variances: dict[str, str]) -> str:
     means["in"] = g.mean("x", [3])
     return divided(g, "x", mix(g, layer.w, means), mix(g, layer.v, variances), layer.eps)
@@ -495,6 +509,7 @@ DEVIANTS = {
     "mean_below_a_limit": (_mean_below_a_limit, "it differs from Switchable Normalization"),
     "mean_above_a_limit": (_mean_above_a_limit, "it differs from Switchable Normalization"),
     "variance_below_a_limit": (_variance_below_a_limit, "it differs from Switchable Normalization"),
+    "variance_above_a_limit": (_variance_above_a_limit, "it differs from Switchable Normalization"),
     "mean_over_another_axis": (_other_mean, "its output isn't linear in x"),
     "squared_difference": (_squared_x, "its output isn't linear in x"),
     "batch_statistics": (_batch_statistics, "depends on the rest of its batch"),

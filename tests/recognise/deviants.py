@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from tests.recognise.variants import C, ReferenceSN
+from tests.recognise.variants import C, ReferenceSN, WithoutBatch
 
 
 class EpsOutsideRoot(ReferenceSN):
@@ -231,6 +231,24 @@ class Whitening(nn.Module):
 class Clamped(ReferenceSN):
     def forward(self, x):
         return super().forward(x.clamp(-0.5, 0.5))
+
+
+class ClampedFarOut(ReferenceSN):
+    """At a size that no probe of usual inputs reaches."""
+
+    def forward(self, x):
+        return super().forward(x.clamp(-1e4, 1e4))
+
+
+class VarianceAboveALimit(WithoutBatch):
+    """Seen where there is no BN branch, whose share of the variance is above the limit."""
+
+    def __init__(self, limit: float = 1e-6) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def scaled(self, x, mean, var):
+        return super().scaled(x, mean, var.clamp(min=self.limit))
 
 
 class SizeDependent(ReferenceSN):

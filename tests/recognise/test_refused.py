@@ -112,6 +112,24 @@ def test_the_layers_own_size_is_probed_too():
     assert re.match(r"it agrees .* on small inputs, but differs by 5.0e-01 .* its own size 1×8×16×16", reason)
 
 
+@pytest.mark.parametrize(
+    ("deviant", "which"), [(deviants.ClampedFarOut, "large"), (deviants.VarianceAboveALimit, "small")]
+)
+def test_a_limit_beyond_usual_inputs(deviant, which):
+    refusal = only_refusal(trained_(deviant()))
+    assert re.fullmatch(
+        r"it agrees with Switchable Normalization on usual inputs, but differs by \d\.\de[+-]\d\d of its output on "
+        f"very {which} ones",
+        refusal.reason,
+    )
+    assert "clamp" in refusal.mend
+
+
+def test_a_variance_kept_positive_is_the_same_layer():
+    assert recognise(trained_(deviants.VarianceAboveALimit(1e-12))).layers
+    assert recognise(trained_(deviants.VarianceAboveALimit(1e-12)).half().float()).layers
+
+
 def test_a_single_position_has_no_unbiased_variance():
     refusal = only_refusal(randomise_(sn.SwitchNorm2d(4), 1), input_shapes={"": (2, 4, 1, 1)})
     assert "the variance of 1 spatial positions with divisor 1 - 1 has no value" in refusal.reason
