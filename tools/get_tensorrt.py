@@ -2,9 +2,10 @@
 
     python tools/get_tensorrt.py ROOT [--only headers libraries bindings cuda]
 
-Afterwards ROOT holds, for both major versions, ``ROOT/10`` and ``ROOT/11``:
+Afterwards ROOT holds, for both major versions, ``ROOT/10`` and ``ROOT/11``, and for the oldest version that is allowed,
+``ROOT/10.6``, for which nothing is built:
 
-- ``include``: TensorRT's headers (cargo; the package trtx-sys carries them),
+- ``include``: TensorRT's headers (cargo; the package trtx-sys carries them), of the major versions,
 - ``lib``: the real libnvinfer and libnvonnxparser (Maven; 1.5 GB for each version while it is unpacked),
 - ``python``: TensorRT's own Python bindings for the Python that runs this (pip),
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -30,17 +32,19 @@ from sn_deploy.errors import SnDeployError
 
 @dataclass(frozen=True)
 class Release:
-    """One major version of TensorRT: the packages that carry its parts (their minor versions differ a little)."""
+    """One version of TensorRT: the packages that carry its parts (their minor versions differ a little)."""
 
-    major: int
-    headers: str  # version of the crate trtx-sys
+    name: str
+    headers: str | None  # version of the crate trtx-sys; None: the plugin that runs there is built with another's
     libraries: str  # version of org.bytedeco:tensorrt
-    bindings: str  # version of tensorrt-cu13-bindings
+    bindings: str  # version of tensorrt-cu13 and tensorrt-cu13-bindings
+    cuda: str = "13"  # the CUDA that these are for
 
 
 RELEASES = (
-    Release(10, "0.4.0", "10.15-1.5.13", "10.15.1.29"),
-    Release(11, "0.9.1+rtx1.7", "11.2-1.5.14", "11.2.1.2"),
+    Release("10", "0.4.0", "10.15-1.5.13", "10.15.1.29"),
+    Release("10.6", None, "10.6-1.5.11", "10.6.0.post2", cuda="12"),
+    Release("11", "0.9.1+rtx1.7", "11.2-1.5.14", "11.2.1.2"),
 )
 # nvcc, its device headers and the runtime of one minor version: a newer compiler fails on older headers. And
 # compute-sanitizer (14 MB), which tools/gpu_check.py runs where a GPU is.
@@ -75,15 +79,15 @@ def run(command: Sequence[str], **options: object) -> str:
 
 
 def fetch_headers(release: Release, target: Path) -> None:
-    """Copies the headers of one major version out of the crate that carries them."""
+    """Copies the headers of one version out of the crate that carries them."""
     with tempfile.TemporaryDirectory() as scratch:
         Path(scratch, "Cargo.toml").write_text(MANIFEST.format(version=release.headers))
         Path(scratch, "lib.rs").touch()
         metadata = json.loads(run(["cargo", "metadata", "--format-version", "1"], cwd=scratch))
     manifest = next(package["manifest_path"] for package in metadata["packages"] if package["name"] == "trtx-sys")
-    found = sorted((Path(manifest).parent / "TensorRT-Headers").glob(f"TRT-Enterprise-{release.major}.*"))
+    found = sorted((Path(manifest).parent / "TensorRT-Headers").glob(f"TRT-Enterprise-{release.name}.*"))
     if len(found) != 1:
-        raise SnDeployError(f"trtx-sys {release.headers} has no headers of TensorRT {release.major}")
+        raise SnDeployError(f"trtx-sys {release.headers} has no headers of TensorRT {release.name}")
     shutil.copytree(found[0], target)
 
 
@@ -105,8 +109,11 @@ def fetch_libraries(release: Release, target: Path) -> None:
 
 def fetch_bindings(release: Release, target: Path) -> None:
     """Installs TensorRT's Python modules, without the libraries that they would bring."""
-    packages = [f"tensorrt-cu13-bindings=={release.bindings}", f"tensorrt-cu13=={release.bindings}"]
-    run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), *packages])
+    name = f"tensorrt-cu{release.cuda}"
+    packages = [f"{name}-bindings=={release.bindings}", f"{name}=={release.bindings}"]
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), *packages]
+    # Older ones are built from source, and start a pip of their own for what --no-deps leaves out.
+    run(command, env={**os.environ, "NVIDIA_TENSORRT_DISABLE_INTERNAL_PIP": "1"})
 
 
 def fetch_cuda(target: Path) -> None:
@@ -136,8 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         for release in RELEASES:
-            home = options.root.resolve() / str(release.major)
-            if "headers" in options.only:
+            home = options.root.resolve() / release.name
+            if "headers" in options.only and release.headers is not None:
                 once(home / "include", lambda target, release=release: fetch_headers(release, target))  # type: ignore[misc]
             if "libraries" in options.only:
                 once(home / "lib", lambda target, release=release: fetch_libraries(release, target))  # type: ignore[misc]

@@ -1,8 +1,8 @@
-"""Where the real TensorRT and the built plugin are, for each major version; without them these tests are skipped.
+"""Where the real TensorRT and the built plugin are, for each version; without them these tests are skipped.
 
 ``make test-tensorrt`` brings both and runs the tests. TENSORRT_TEST_ROOT names the folder that
 ``python tools/get_tensorrt.py`` filled, SN_PLUGIN_BUILD the CMake build folder of ``plugins/`` with SN_WITH_TENSORRT=ON
-and the headers of both versions.
+and the headers of both major versions.
 """
 
 from __future__ import annotations
@@ -18,16 +18,25 @@ from typing import Any
 
 import pytest
 
+from sn_deploy.engine.model_file import without_functions
+
+OLDEST = "10.6"  # of those that pyproject.toml allows
+RELEASES = ("10", OLDEST, "11")
 PROBE = Path(__file__).with_name("probe.py")
 
 
 @dataclass(frozen=True)
 class Release:
-    """One major version of TensorRT, and what was built for it."""
+    """One version of TensorRT, by the name of its folder, and what was built for its major version."""
 
-    major: int
+    name: str
     root: Path
     build: Path
+
+    @property
+    def major(self) -> int:
+        """The number that libraries carry in their names."""
+        return int(self.name.split(".")[0])
 
     @property
     def plugin(self) -> Path:
@@ -41,7 +50,7 @@ class Release:
 
     def environment(self) -> dict[str, str]:
         """The variables with which a process finds this version's libraries and Python modules."""
-        home = self.root / str(self.major)
+        home = self.root / self.name
         return {**os.environ, "LD_LIBRARY_PATH": str(home / "lib"), "PYTHONPATH": str(home / "python")}
 
     def probe(self, *steps: Any, plugin: Path | None = None) -> dict[str, Any]:
@@ -49,16 +58,28 @@ class Release:
         command = [sys.executable, str(PROBE), str(plugin or self.plugin), json.dumps(steps)]
         return self.run(command)
 
-    def parse(self, model: Path, *, plugin: bool = True) -> dict[str, Any]:
-        """What TensorRT's ONNX parser makes of a file, with or without the plugin library."""
-        home = self.root / str(self.major) / "lib"
+    @property
+    def prefers_functions(self) -> bool:
+        """Whether its parser takes a function of the file even where there is a plugin of that name."""
+        return self.name == OLDEST
+
+    def parse(self, model: Path, *, plugin: bool = True, as_it_is: bool = False) -> dict[str, Any]:
+        """What TensorRT's ONNX parser makes of a file, with or without the plugin library.
+
+        The oldest version gets the file without its functions, as `sn-deploy build` gives it to all, if not `as_it_is`.
+        """
+        if self.prefers_functions and not as_it_is:
+            bare = model.with_suffix(".bare.onnx")
+            bare.write_bytes(without_functions(model))
+            model = bare
+        home = self.root / self.name / "lib"
         libraries = [home / f"libnvinfer.so.{self.major}", home / f"libnvonnxparser.so.{self.major}"]
         harness = self.build / "tensorrt" / "tests" / f"parse_onnx{self.major}"
         return self.run([str(part) for part in (harness, *libraries, self.plugin if plugin else "-", model)])
 
     def refit(self, model: Path, weights: Sequence[str]) -> dict[str, Any]:
         """What TensorRT's ONNX refitter finds in a file for an engine with these weights."""
-        home = self.root / str(self.major) / "lib"
+        home = self.root / self.name / "lib"
         libraries = [home / f"libnvinfer.so.{self.major}", home / f"libnvonnxparser.so.{self.major}"]
         harness = self.build / "tensorrt" / "tests" / f"refit_onnx{self.major}"
         return self.run([str(part) for part in (harness, *libraries, model, *weights)])
@@ -72,22 +93,22 @@ class Release:
 
 
 @pytest.fixture(scope="session")
-def releases() -> dict[int, Release]:
-    """Both versions; skips, with what to set, where the real TensorRT or the built plugin is missing."""
+def releases() -> dict[str, Release]:
+    """All versions; skips, with what to set, where the real TensorRT or the built plugin is missing."""
     root, build = os.environ.get("TENSORRT_TEST_ROOT"), os.environ.get("SN_PLUGIN_BUILD")
     if not root:
         pytest.skip("TENSORRT_TEST_ROOT is not set (`make test-tensorrt` sets it)")
     if not build:
         pytest.skip("SN_PLUGIN_BUILD is not set (`make test-tensorrt` sets it)")
-    found = {major: Release(major, Path(root).resolve(), Path(build).resolve()) for major in (10, 11)}
+    found = {name: Release(name, Path(root).resolve(), Path(build).resolve()) for name in RELEASES}
     # Named, but not there: that is no reason to skip.
     for release in found.values():
-        assert (release.root / str(release.major) / "lib").is_dir(), f"{root} has no TensorRT {release.major}"
+        assert (release.root / release.name / "lib").is_dir(), f"{root} has no TensorRT {release.name}"
         assert release.plugin.is_file(), f"{release.plugin} was not built"
     return found
 
 
-@pytest.fixture(scope="session", params=[10, 11], ids=["trt10", "trt11"])
-def release(request: pytest.FixtureRequest, releases: dict[int, Release]) -> Release:
+@pytest.fixture(scope="session", params=RELEASES, ids=[f"trt{name}" for name in RELEASES])
+def release(request: pytest.FixtureRequest, releases: dict[str, Release]) -> Release:
     """Each version in turn."""
     return releases[request.param]

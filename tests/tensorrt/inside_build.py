@@ -37,6 +37,8 @@ from tests.tensorrt.stand_in.names import standing_in_for
 
 MAJOR = int(trt.__version__.split(".")[0])
 PLUGIN = Path(os.environ["SN_PLUGIN_BUILD"]) / "tensorrt" / f"libsn_deploy_trt{MAJOR}.so"
+OLDEST = trt.__version__.startswith("10.6.")  # which lacks a little
+SAME_CAPABILITY = "SAME_COMPUTE_CAPABILITY"
 GPU = Gpu("Stand-in", "9.0", 141_000, "13.0")  # and its index behind the name
 LAYERS = [{"Name": "sn1", "LayerType": "PluginV3"}]
 
@@ -94,8 +96,8 @@ def test_names_of_tensorrt_that_are_used_exist() -> None:
         for part in chain:
             assert hasattr(found, part), ".".join(chain)
             found = getattr(found, part)
-    for level in builder.HARDWARE_COMPATIBILITY.values():
-        assert level in trt.HardwareCompatibilityLevel.__members__
+    known = set(trt.HardwareCompatibilityLevel.__members__)
+    assert known >= set(builder.HARDWARE_COMPATIBILITY.values()) - ({SAME_CAPABILITY} if OLDEST else set())
     # What is called on objects that only a GPU's machine has, and that no stand-in is made of.
     for cls, names in {
         trt.Refitter: ["refit_cuda_engine"],
@@ -158,6 +160,16 @@ def test_options_reach_the_builder(model: Path) -> None:
     assert asked["pools"] == {"WORKSPACE": 3 << 20}
     assert (asked["level"], asked["hardware"]) == (5, "AMPERE_PLUS")
     assert [profile["image"][1] for profile in asked["profiles"]] == [(2, 3, 8, 8), (64, 3, 8, 8)]
+
+
+def test_a_level_that_this_tensorrt_does_not_know_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not OLDEST:
+        assert build(model, hardware_compatibility="same-compute-capability")[1]["hardware"] == SAME_CAPABILITY
+        monkeypatch.setitem(builder.HARDWARE_COMPATIBILITY, "same-compute-capability", "OF_A_LATER_VERSION")
+    with pytest.raises(SnDeployError, match="has no such level") as refused:
+        build(model, hardware_compatibility="same-compute-capability")
+    assert refused.value.where == "hardware compatibility same-compute-capability"
+    assert refused.value.expected == "none, ampere-plus"
 
 
 def test_an_embedded_plugin_makes_the_engine_version_compatible(model: Path) -> None:

@@ -50,12 +50,12 @@ def test_without_a_compiler_the_wheel_has_the_cpu_library_alone(tmp_path: Path) 
 
 
 @pytest.fixture(scope="module")
-def wheel(releases: dict[int, Release], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def wheel(releases: dict[str, Release], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The libraries of a wheel with everything."""
     settings = {
         "SN_WITH_TENSORRT": "ON",
-        "SN_CUDA_ROOT": str(releases[10].cuda),
-        "TENSORRT_ROOT": ";".join(str(release.root / str(major)) for major, release in releases.items()),
+        "SN_CUDA_ROOT": str(releases["10"].cuda),
+        "TENSORRT_ROOT": ";".join(str(releases[name].root / name) for name in ("10", "11")),
     }
     return built(tmp_path_factory.mktemp("wheel"), **settings)
 
