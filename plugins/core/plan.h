@@ -237,7 +237,6 @@ inline int list_plans(const Problem& problem, const Storage& storage, const Devi
 // half of the device is busy, else the most. Where a cluster is possible, no cooperative launch: its barrier is slower.
 // No queue: where it is faster has not been measured.
 inline Status choose_plan(const Problem& problem, const Storage& storage, const DeviceLimits& limits, Plan* plan) {
-  if (plan == nullptr) return Status::kNullPointer;
   const Tactic fallback = problem.has_in ? Tactic::kTwoKernels : Tactic::kOneBlock;
   const Status status = make_plan(problem, storage, limits, fallback, 1, plan);
   if (status != Status::kOk) return status;

@@ -122,7 +122,7 @@ inline bool is_worth_a_queue(const Problem& problem, const Storage& storage, con
   const std::int64_t items = plan.blocks_per_sample * divide_up(problem.channels, plan.channels_per_block);
   const auto lead = [&](std::int64_t ahead) { return queue_lead(problem, storage, limits.multiprocessors, ahead); };
   const bool further = plan.ahead == least_ahead(plan.tactic) || lead(plan.ahead / 2) < lead(plan.ahead);
-  return further && (problem.batch >= limits.multiprocessors || problem.batch * items >= limits.multiprocessors / 2);
+  return further && problem.batch * items >= limits.multiprocessors / 2;
 }
 
 }  // namespace sn_deploy

@@ -398,7 +398,10 @@ TEST(Border, BadCallsAreRefused) {
   EXPECT_EQ(status_with([](Call* c) { c->tensors.x = nullptr; }), Status::kNullPointer);
   EXPECT_EQ(status_with([](Call* c) { c->tensors.y = nullptr; }), Status::kNullPointer);
   EXPECT_EQ(status_with([](Call* c) { c->tensors.residual = nullptr; }), Status::kNullPointer);
+  EXPECT_EQ(status_with([](Call* c) { c->tensors.scale = nullptr; }), Status::kNullPointer);
   EXPECT_EQ(status_with([](Call* c) { c->tensors.bias = nullptr; }), Status::kNullPointer);
+  EXPECT_EQ(status_with([](Call* c) { c->tensors.mean_offset = nullptr; }), Status::kNullPointer);
+  EXPECT_EQ(status_with([](Call* c) { c->tensors.var_offset = nullptr; }), Status::kNullPointer);
   EXPECT_EQ(status_with([](Call* c) { c->workspace_size = 8; }), Status::kWorkspace);
   EXPECT_EQ(status_with([](Call* c) {
               c->problem.spatial = 1 << 20;

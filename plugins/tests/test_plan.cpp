@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <initializer_list>
 #include <limits>
+#include <string>
 #include <tuple>
 #include <vector>
 
@@ -12,6 +14,7 @@ namespace sn_deploy {
 namespace {
 
 DeviceLimits hopper() { return {132, 227 * 1024, 16, true}; }
+DeviceLimits ampere() { return {108, 163 * 1024, 1, true}; }
 DeviceLimits turing() { return {40, 64 * 1024, 1, true}; }
 
 Problem problem_of(std::int64_t n, std::int64_t c, std::int64_t hw, DataType type = DataType::kFloat16) {
@@ -50,9 +53,18 @@ void expect_sound(const Problem& problem, const DeviceLimits& limits, const Plan
   EXPECT_EQ(plan.threads & (plan.threads - 1), 0);
   EXPECT_GE(plan.threads, 32);
   EXPECT_LE(plan.threads, kMaxThreads);
+  if (plan.resident && 2 * plan.shared_bytes <= limits.shared_bytes) {
+    EXPECT_LE(2 * plan.threads, kMaxThreads);  // two blocks of a multiprocessor fit in its registers, too
+  }
   EXPECT_EQ(plan.slice_bytes % kVectorBytes, 0);
   EXPECT_EQ(plan.constants_bytes % kVectorBytes, 0);
   EXPECT_EQ(plan.resident, plan.slice_bytes > 0);
+  if (plan.tactic == Tactic::kOneBlock) {
+    EXPECT_EQ(plan.split, Split::kChannels);  // there is nobody to exchange moments with
+  }
+  if (!plan.resident && problem.has_in && plan.tactic != Tactic::kTwoKernels) {
+    EXPECT_GT(plan.vector_elements, 1);  // there is no such kernel
+  }
   // The slices cover the sample.
   if (plan.split == Split::kChannels) {
     EXPECT_GE(plan.channels_per_block * plan.blocks_per_sample, problem.channels);
@@ -89,6 +101,99 @@ TEST(Plan, AllListedPlansAreSound) {
       expect_sound(problem, limits, chosen);
     }
   }
+}
+
+// With any other status a caller would not try another tactic.
+TEST(Plan, WhatCantRunIsAnothersTurn) {
+  int refused = 0;
+  const Tactic all[] = {Tactic::kOneBlock,   Tactic::kCluster, Tactic::kCooperative,
+                        Tactic::kTwoKernels, Tactic::kQueue,   Tactic::kLargeQueue};
+  for (const DeviceLimits& limits : {hopper(), turing(), DeviceLimits{8, 16 * 1024, 1, false}}) {
+    for (const Problem& problem : problems()) {
+      for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
+        const Storage storage{layout, layout == Layout::kLinear ? 0 : problem.channels, true};
+        for (const Tactic tactic : all) {
+          for (const std::int64_t blocks : {2, 64}) {
+            Plan plan;
+            const Status status = make_plan(problem, storage, limits, tactic, blocks, &plan);
+            if (status == Status::kOk) {
+              expect_sound(problem, limits, plan);
+            } else {
+              EXPECT_EQ(status, Status::kTactic);
+              EXPECT_NE(tactic, Tactic::kTwoKernels);
+              ++refused;
+            }
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(refused, 100);
+}
+
+// "cluster 8", with a star where the slice doesn't stay in shared memory.
+std::string name_of(const Plan& plan) {
+  const char* const names[] = {"", "one block", "cluster", "cooperative", "two kernels", "queue", "large queue"};
+  std::string name = names[static_cast<int>(plan.tactic)];
+  if (is_queue(plan.tactic)) name += " " + std::to_string(plan.ahead);
+  if (plan.tactic == Tactic::kCluster || plan.tactic == Tactic::kCooperative) {
+    name += " " + std::to_string(plan.blocks_per_sample);
+  }
+  return name + (plan.resident ? "" : "*");
+}
+
+std::string offered(const Problem& problem, const Storage& storage, const DeviceLimits& limits) {
+  Plan plans[16];
+  const int count = list_plans(problem, storage, limits, plans, 16);
+  std::string names;
+  for (int i = 0; i < count; ++i) names += (i == 0 ? "" : ", ") + name_of(plans[i]);
+  return names;
+}
+
+Storage channels_last(std::int64_t channels) { return {Layout::kChannelsLast, channels, true}; }
+
+TEST(Plan, OffersWhatTheDeviceCanRunAndTheSizeIsWorth) {
+  DeviceLimits hopper_alone = hopper();
+  hopper_alone.cooperative = false;  // code that has clusters has no other co-resident blocks
+  EXPECT_EQ(offered(problem_of(32, 256, 3136), channels_last(256), hopper_alone),
+            "one block*, cluster 2*, cluster 4*, cluster 8, cluster 16, queue 2, queue 4, large queue 4, two kernels");
+  EXPECT_EQ(offered(problem_of(32, 64, 12544), {}, ampere()),
+            "one block*, cooperative 8*, cooperative 16, cooperative 32, cooperative 64, queue 2, queue 4, "
+            "large queue 4, two kernels");
+  // 64 blocks need as many multiprocessors.
+  EXPECT_EQ(offered(problem_of(1, 64, 3136), {}, turing()),
+            "one block*, cooperative 8, cooperative 16, cooperative 32, queue 2, two kernels");
+  // Half of the device has work, but nothing would be further ahead than one sample.
+  EXPECT_EQ(offered(problem_of(1, 256, 3136), channels_last(256), ampere()),
+            "one block*, cooperative 8*, cooperative 16, cooperative 32, cooperative 64, queue 2, large queue 4, "
+            "two kernels");
+  // Single elements are never read twice.
+  EXPECT_EQ(offered(problem_of(1, 1024, 196), {}, hopper_alone),
+            "cluster 2, cluster 4, cluster 8, cluster 16, two kernels");
+  // A block has a warp's worth of values at least.
+  EXPECT_EQ(offered(problem_of(1, 8, 8), {}, hopper_alone), "one block, cluster 2, two kernels");
+  EXPECT_EQ(offered(problem_of(1, 7, 9), {}, hopper_alone), "one block, two kernels");
+  EXPECT_EQ(offered({7, 1000, 1, false, 1, DataType::kFloat32}, {}, hopper()), "one block*");
+}
+
+// The fewest blocks with which slices stay and half of the device is busy.
+TEST(Plan, ChoosesWhatKeepsSlicesAndHalfOfTheDeviceBusy) {
+  const auto chosen = [](const Problem& problem, const Storage& storage, const DeviceLimits& limits) {
+    Plan plan;
+    EXPECT_EQ(choose_plan(problem, storage, limits, &plan), Status::kOk);
+    return name_of(plan);
+  };
+  EXPECT_EQ(chosen(problem_of(128, 2048, 49), {}, hopper()), "one block");
+  EXPECT_EQ(chosen(problem_of(128, 2048, 49), channels_last(2048), hopper()), "cluster 2");
+  EXPECT_EQ(chosen(problem_of(32, 256, 3136), {}, hopper()), "cluster 8");
+  EXPECT_EQ(chosen(problem_of(1, 256, 3136), {}, hopper()), "cluster 16");  // and no cooperative launch
+  EXPECT_EQ(chosen(problem_of(32, 64, 12544), {}, ampere()), "cooperative 16");
+  EXPECT_EQ(chosen(problem_of(1, 64, 12544), {}, ampere()), "cooperative 64");
+  EXPECT_EQ(chosen(problem_of(20, 8, 64), {}, turing()), "one block");  // on half of 40 multiprocessors
+  EXPECT_EQ(chosen(problem_of(19, 8, 64), {}, turing()), "cooperative 8");
+  // Nothing stays: not a block that reads its slice twice, nor a queue.
+  EXPECT_EQ(chosen(problem_of(32, 256, 3136), channels_last(256), turing()), "two kernels");
+  EXPECT_EQ(choose_plan(problem_of(1, 64, 3136), {}, hopper(), nullptr), Status::kNullPointer);
 }
 
 TEST(Plan, ChannelsLastPlansAreSound) {
@@ -317,6 +422,10 @@ TEST(Plan, BadProblemsAreRefusedHereToo) {
   EXPECT_EQ(make_plan(problem_of(1, 9, 4), {Layout::kChannelsLast, 8, true}, hopper(), Tactic::kOneBlock, 1, &plan),
             Status::kTactic);
   EXPECT_EQ(make_plan(problem_of(1, 9, 4), {}, hopper(), Tactic::kOneBlock, 1, nullptr), Status::kNullPointer);
+  // X fits in 63 bits, its storage doesn't.
+  EXPECT_EQ(make_plan(problem_of(1, 9, std::int64_t{1} << 30), channels_last(std::int64_t{1} << 40), hopper(),
+                      Tactic::kTwoKernels, 1, &plan),
+            Status::kTooLarge);
   EXPECT_EQ(list_plans(problem_of(1, 3, 1), {}, hopper(), &plan, 1), 0);
   EXPECT_EQ(list_plans(problem_of(1, 64, 3136), {}, hopper(), &plan, 1), 1);
 }

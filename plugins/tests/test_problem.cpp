@@ -80,18 +80,21 @@ TEST(Problem, IsLeftAloneByAnError) {
 
 TEST(Problem, WeightsMustBeFinite) {
   EXPECT_EQ(check_weights(0.1F, 0.2F, 0.3F, 0.4F), Status::kOk);
-  EXPECT_EQ(check_weights(NAN, 0.2F, 0.3F, 0.4F), Status::kWeightNotFinite);
-  EXPECT_EQ(check_weights(0.1F, 0.2F, 0.3F, std::numeric_limits<float>::infinity()), Status::kWeightNotFinite);
+  for (const float value : {NAN, std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()}) {
+    EXPECT_EQ(check_weights(value, 0.2F, 0.3F, 0.4F), Status::kWeightNotFinite);
+    EXPECT_EQ(check_weights(0.1F, value, 0.3F, 0.4F), Status::kWeightNotFinite);
+    EXPECT_EQ(check_weights(0.1F, 0.2F, value, 0.4F), Status::kWeightNotFinite);
+    EXPECT_EQ(check_weights(0.1F, 0.2F, 0.3F, value), Status::kWeightNotFinite);
+  }
 }
 
 TEST(Status, EachHasAReasonOfItsOwn) {
+  const int last = static_cast<int>(Status::kBlockedType);
   std::set<std::string> reasons;
-  for (int value = 0; value <= static_cast<int>(Status::kThreads); ++value) {
-    reasons.insert(reason(static_cast<Status>(value)));
-  }
-  EXPECT_EQ(reasons.size(), static_cast<std::size_t>(Status::kThreads) + 1);
+  for (int value = 0; value <= last; ++value) reasons.insert(reason(static_cast<Status>(value)));
+  EXPECT_EQ(reasons.size(), static_cast<std::size_t>(last) + 1);
   EXPECT_EQ(reasons.count("unknown status"), 0U);
-  EXPECT_STREQ(reason(static_cast<Status>(1000)), "unknown status");
+  for (const int value : {-1, last + 1, 1000}) EXPECT_STREQ(reason(static_cast<Status>(value)), "unknown status");
 }
 
 TEST(Arithmetic, NoticesOverflow) {
