@@ -13,6 +13,7 @@ import onnx_ir.passes.common as common_passes
 from sn_deploy.fuse.layout import order_of, settle, undoes
 from sn_deploy.fuse.read import ReadLayer
 from sn_deploy.graph import op
+from sn_deploy.graph.names import unused
 
 
 @dataclass(frozen=True)
@@ -115,22 +116,13 @@ def _name(model: ir.Model, placed: _Placed, taken: set[str]) -> None:
     name = placed.node.name or op.SWITCH_NORM
     for value, parameter in zip(placed.node.inputs[1:], op.PARAMETERS, strict=True):
         assert value is not None
-        value.name = _unused(f"{name}.{parameter}", taken)
+        value.name = unused(f"{name}.{parameter}", taken)
         model.graph.register_initializer(value)
     for node, own in ((placed.before, f"{name}.before"), (placed.node, name), (placed.after, f"{name}.after")):
         if node is not None:
             node.name = own
             if not node.outputs[0].is_graph_output():
-                node.outputs[0].name = _unused(own, taken)
-
-
-def _unused(name: str, taken: set[str]) -> str:
-    unique, count = name, 1
-    while unique in taken:
-        count += 1
-        unique = f"{name}_{count}"
-    taken.add(unique)
-    return unique
+                node.outputs[0].name = unused(own, taken)
 
 
 def _first(value: ir.Value) -> list[int]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.graph.names import taken_names, unused
 
 HALF_TYPES = {"float16": ir.DataType.FLOAT16, "bfloat16": ir.DataType.BFLOAT16}
 _NUMPY: dict[ir.DataType, npt.DTypeLike] = {
@@ -50,8 +51,7 @@ def widen(
 class _Widening:
     def __init__(self, model: ir.Model, nodes: set[ir.Node], half: ir.DataType, originals: Originals) -> None:
         self._graph, self._nodes, self._half, self._originals = model.graph, nodes, half, originals
-        self._names = {value.name for node in model.graph.all_nodes() for value in node.outputs}
-        self._names |= {value.name for value in (*model.graph.inputs, *model.graph.initializers.values())}
+        self._names = taken_names(model)
         self._wide: dict[ir.Value, ir.Value] = {}  # what stays half -> the same in float32
 
     def run(self) -> None:
@@ -90,13 +90,13 @@ class _Widening:
                 rounded = original.astype(_NUMPY[self._half])
             if np.array_equal(rounded.astype(np.float32), wide):
                 wide = np.asarray(original, dtype=np.float32)
-        tensor = ir.tensor(wide, name=self._unused(f"{value.name}/float32"))
+        tensor = ir.tensor(wide, name=unused(f"{value.name}/float32", self._names))
         made = ir.Value(name=tensor.name, shape=value.shape, type=ir.TensorType(ir.DataType.FLOAT), const_value=tensor)
         self._graph.register_initializer(made)
         return made
 
     def _cast_of(self, value: ir.Value) -> ir.Value:
-        cast = _cast(value, ir.DataType.FLOAT, self._unused(f"{value.name}/float32"))
+        cast = _cast(value, ir.DataType.FLOAT, unused(f"{value.name}/float32", self._names))
         producer = value.producer()
         if producer is None:
             self._graph.insert_before(self._graph[0], cast)
@@ -113,8 +113,8 @@ class _Widening:
             return
         name = str(value.name)
         if is_output:
-            value.name = self._unused(f"{name}/float32")
-        cast = _cast(value, self._half, name if is_output else self._unused(f"{name}/half"))
+            value.name = unused(f"{name}/float32", self._names)
+        cast = _cast(value, self._half, name if is_output else unused(f"{name}/half", self._names))
         narrow = cast.outputs[0]
         self._graph.insert_after(producer, cast)
         for use in others:
@@ -131,14 +131,6 @@ class _Widening:
             elif attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype == self._half:
                 wide = np.asarray(attribute.as_tensor().numpy()).astype(np.float32)
                 node.attributes[name] = ir.AttrTensor(name, ir.tensor(wide))
-
-    def _unused(self, name: str) -> str:
-        unique, count = name, 1
-        while unique in self._names:
-            count += 1
-            unique = f"{name}_{count}"
-        self._names.add(unique)
-        return unique
 
 
 def _cast(value: ir.Value, to: ir.DataType, name: str) -> ir.Node:

@@ -11,13 +11,13 @@ from sn_deploy.graph.io_types import keep_float32_io
 
 
 def test_half_borders_become_float32_and_the_rest_stays() -> None:
-    # x is an output too, and used twice; n is an integer.
+    # x is used twice; the integers have the names that the half-precision tensors would get.
     proto = onnx.parser.parse_model(
         """<ir_version: 10, opset_import: ["": 20]>
-        g (float16[N, 2] x, int64[1] n) => (float16[N, 2] y, float16[N, 2] x2, int64[1] m) {
+        g (float16[N, 2] x, int64[1] x_half) => (float16[N, 2] y, float16[N, 2] x2, int64[1] y_half) {
             y = Add (x, x)
             x2 = Neg (x)
-            m = Identity (n)
+            y_half = Identity (x_half)
         }"""
     )
     model = ir.from_proto(proto)
@@ -25,10 +25,10 @@ def test_half_borders_become_float32_and_the_rest_stays() -> None:
     changed = ir.to_proto(model)
     onnx.checker.check_model(changed, full_check=True)
     types = {value.name: value.type.tensor_type.elem_type for value in (*changed.graph.input, *changed.graph.output)}
-    assert types == {"x": 1, "n": 7, "y": 1, "x2": 1, "m": 7}
+    assert types == {"x": 1, "x_half": 7, "y": 1, "x2": 1, "y_half": 7}
 
     evaluator = onnx.reference.ReferenceEvaluator(changed)
-    y, x2, _ = evaluator.run(None, {"x": np.array([[1, 2]], np.float32), "n": np.array([3])})
+    y, x2, _ = evaluator.run(None, {"x": np.array([[1, 2]], np.float32), "x_half": np.array([3])})
     assert y.dtype == np.float32
     np.testing.assert_array_equal(y, [[2, 4]])
     np.testing.assert_array_equal(x2, [[-1, -2]])
