@@ -228,6 +228,20 @@ class Whitening(nn.Module):
         return y if self.weight is None else y * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
 
 
+class VectorsWithMixedDeviations(ReferenceSN):
+    """Of (N, C): LN and BN."""
+
+    def __init__(self) -> None:
+        super().__init__(branches=2)
+
+    def forward(self, x):
+        (w_ln, w_bn), (v_ln, v_bn) = self.mean_weight.softmax(0), self.var_weight.softmax(0)
+        mean = w_ln * x.mean(1, keepdim=True) + w_bn * self.running_mean
+        var_ln = x.var(1, keepdim=True)
+        std = v_ln * (var_ln + self.eps).sqrt() + v_bn * (self.running_var + self.eps).sqrt()
+        return (x - mean) / std * self.weight + self.bias
+
+
 class Clamped(ReferenceSN):
     def forward(self, x):
         return super().forward(x.clamp(-0.5, 0.5))

@@ -33,6 +33,11 @@ def test_deviations_are_named_with_their_size(deviant, cause, seed):
     assert refusal.mend
 
 
+def test_deviations_of_vectors_are_named_too():
+    refusal = only_refusal(trained_(deviants.VectorsWithMixedDeviations()))
+    assert refusal.reason.endswith("of its output: standard deviations are mixed instead of variances")
+
+
 @pytest.mark.parametrize("sw_type", [2, 3, 5])
 @pytest.mark.parametrize(("tie_weight", "affine"), [(False, True), (True, True), (False, False), (True, False)])
 def test_switchable_whitening_is_refused_by_what_it_does(sw_type, tie_weight, affine):

@@ -1,0 +1,22 @@
+"""Names of values that nothing else in a model has."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+
+def taken_names(model: ir.Model) -> set[str]:
+    """The names of all values: inputs, weights, and what nodes make, in subgraphs too."""
+    made = [value for node in model.graph.all_nodes() for value in node.outputs]
+    named = (*model.graph.inputs, *model.graph.initializers.values(), *made)
+    return {value.name for value in named if value.name}
+
+
+def unused(name: str, taken: set[str]) -> str:
+    """The name, or that and a number where it is taken; it is taken from now on."""
+    unique, count = name, 1
+    while unique in taken:
+        count += 1
+        unique = f"{name}_{count}"
+    taken.add(unique)
+    return unique
