@@ -138,6 +138,7 @@ def test_the_warm_up_lasts_until_the_times_are_stable() -> None:
     report = measured(machine, {"steady": Runner(machine, lambda _: 5.0), "warming": warming}, rounds=50)
     rows = {row.backend: row for row in report.results}
     assert 30 <= rows["warming"].warmup_calls < 100
+    assert rows["warming"].warmup_calls % 5 == 0  # whole windows
     assert rows["warming"].times_ms[0] < 1.1 * rows["warming"].median_ms
     assert not any("warm-up" in warning for warning in report.warnings)
     # Without noise, and stable from the beginning: the two windows that it takes to know.

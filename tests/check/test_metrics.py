@@ -152,6 +152,9 @@ def test_a_tie_that_the_reference_does_not_have_is_no_agreement() -> None:
     assert top1_agreement([[3.0, 3.0, 1.0]], [[2.0, 3.0, 1.0]]) == 1  # either of the two is right
     assert top1_agreement([[3.0, 3.0, 1.0]], [[2.0, 1.0, 3.0]]) == 0
     assert top1_agreement([[NAN, 1.0]], [[NAN, 1.0]]) == 0
+    tied = np.array([[3.0, 3.0, 1.0], [3.0, 1.0, 1.0], [2.0, 2.0, 2.0], [NAN, 2.0, 2.0]])
+    rows = gathered({"torch": np.eye(3)[[0, 0, 0, 0]], "ort": tied})
+    assert [(row.backend, row.value) for row in rows if row.name == "top1_ties"] == [("ort", 0.5)]
 
 
 def test_half_precision_scores() -> None:

@@ -180,6 +180,12 @@ def test_labels_and_metrics_of_the_users_own(folder: Path, capsys: pytest.Captur
     assert (own["value"], own["low"], own["high"]) == (accuracy["value"], accuracy["low"], accuracy["high"])
     assert values["norm", "ort-same"]["difference"] == 0
     assert "ort-same: logits: top1_accuracy: drop from the reference 0 <= 0" in capsys.readouterr().out
+    wrong = ["--min", "norm:1e9", "--max", "Largest:-100", "--max-drop", "norm:-1", "--min", "top1_agreement:2"]
+    assert check("net.onnx", "same.onnx", *arguments, *wrong) == 1
+    failed = {(one["metric"], one["backend"]) for one in document()["assertions"] if not one["passed"]}
+    reference, *others = (one["name"] for one in found["backends"])
+    of_all = {(name, backend) for name in ("norm", "Largest") for backend in (reference, *others)}
+    assert failed == of_all | {(name, backend) for name in ("norm_drop", "top1_agreement") for backend in others}
 
 
 def test_a_segmentation(folder: Path) -> None:
@@ -208,6 +214,8 @@ def test_limits_replace_the_table(folder: Path) -> None:
     assert check(*files, "--max-rel-l2", "1e-7", "--tolerance", "logits:rel_l2=1e-2,worst_rel_l2=1,max_abs=1") == 0
     assert check(*files, "--max-rel-l2", "1e-2", "--tolerance", "*:p99=1e-9") == 1
     assert check(*files, "--max-rel-l2", "1e-2", "--tolerance", "*:cosine=0.99999999") == 1
+    assert check(*files, "--max-rel-l2", "1e-2", "--tolerance", "*:cosine=0.99,snr_db=30") == 0
+    assert check(*files, "--max-rel-l2", "1e-2", "--tolerance", "*:snr_db=90") == 1
     assert check(*files, "--max-rel-l2", "1e-2", "--min-top1-agreement", "1") == 0
 
 

@@ -28,8 +28,9 @@ class OnnxFacts:
 
     Attributes:
         sha256: of the file; data_sha256: of the files that hold its external data, by name.
-        precision: the type that its weights have in the main, or a coarser one of its inputs and outputs: files whose
-            borders are float32 may compute in half precision inside. What no output depends on doesn't count.
+        precision: the coarsest type of its weights, inputs and outputs: files whose borders are float32 may compute in
+            half precision inside, and a part that does costs what a whole does. Where most of its weights are of a type
+            that has no tolerance, int8 say, that. What no output depends on doesn't count.
         switch_norm_nodes: how many nodes the native operator would run.
         portable: whether any runtime can run it: not so what `sn-deploy optimise` made for one machine.
     """
@@ -72,10 +73,10 @@ def _precision(model: onnx.ModelProto) -> str:
         for value in (*model.graph.input, *model.graph.output)
         if value.name in read
     ]
-    weights = elements.most_common(1)[0][0] if elements else None
-    if weights is not None and weights not in TOLERANCES and weights not in _INDICES:
-        return weights  # int8, float8 and the like: more than rounding
-    floats = [name for name in (weights, *borders) if name in TOLERANCES]
+    most = elements.most_common(1)[0][0] if elements else None
+    if most is not None and most not in TOLERANCES and most not in _INDICES:
+        return most  # int8, float8 and the like: more than rounding
+    floats = [name for name in (*elements, *borders) if name in TOLERANCES]
     return max(floats, key=lambda name: TOLERANCES[name].roundoff) if floats else "float32"
 
 

@@ -40,7 +40,7 @@ class Sidecar:
         onnx: ``file`` (its name), ``sha256``, ``data_sha256`` of its external data, ``structure_sha256`` of it without
             its weights, ``switch_norm_nodes``.
         gpu: `Gpu` that it was built on.
-        precision: of the file's weights in the main; tf32: whether float32 may be computed in TF32.
+        precision: the coarsest that the file computes in; tf32: whether float32 may be computed in TF32.
         plugin: ``use`` (loaded, embedded or none), ``library`` (its name) and ``sha256``.
         settings: what else was asked for, by the names of `BuildSettings`.
         profiles: name of an input -> ``min``, ``opt``, ``max``.
