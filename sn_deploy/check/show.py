@@ -12,6 +12,7 @@ from rich.text import Text
 
 from sn_deploy.check.layers.words import sentences
 from sn_deploy.check.limits import number
+from sn_deploy.check.report.text import percent
 from sn_deploy.check.result import (
     BackendInfo,
     CheckResult,
@@ -146,7 +147,7 @@ def _metrics(metrics: Sequence[TaskMetric], backends: Sequence[str]) -> Table:
 def _metric_cell(metric: TaskMetric) -> str:
     if not metric.name.endswith(_PERCENT) and not metric.name.startswith("miou"):
         return number(metric.value)
-    text = f"{metric.value:.2%}"
+    text = percent(metric.value, zeros=True)
     if metric.low is not None and metric.high is not None:
         text += f" ({metric.low:.1%}–{metric.high:.1%})"
     return text

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sn_deploy.atomic import check_writable
+from sn_deploy.check.report.text import percent
 from sn_deploy.cli.check_options import add_options
 from sn_deploy.cli.console import Console, output_console
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
@@ -116,7 +117,7 @@ def proof_text(proof: Proof) -> str:
     parts = []
     for name, parity in proof.outputs.items():
         share = proof.top1_agreement.get(name)
-        agreement = f", the same class for {share:.2%}" if share is not None else ""
+        agreement = f", the same class for {percent(share, zeros=True)}" if share is not None else ""
         parts.append(f"{name}: relative L2 {parity.rel_l2:.1e}{agreement}")
     return "; ".join(parts) or "no float output"
 

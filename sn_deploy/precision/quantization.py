@@ -13,6 +13,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
 from sn_deploy.check.batch import Source
+from sn_deploy.check.report.text import percent
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.graph import keep as keeping
 from sn_deploy.graph.inference import check_openable, infer_shapes
@@ -214,8 +215,8 @@ def _hold_limits(proof: Proof, source: Path, max_rel_l2: float | None, min_top1_
     for name, share in proof.top1_agreement.items():
         if share < min_top1_agreement:
             raise CheckFailedError(
-                f"the class is the same for {share:.2%} of {proof.samples} samples",
+                f"the class is the same for {percent(share)} of {proof.samples} samples",
                 where=f"{source}, output {name}",
-                expected=f"at least {min_top1_agreement:.2%}",
+                expected=f"at least {percent(min_top1_agreement)}",
                 mend="try another --method, or leave sensitive layers with --keep, --keep-first or --keep-last",
             )

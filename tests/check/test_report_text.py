@@ -66,6 +66,10 @@ def test_percent(value: float | None, text: str) -> None:
     assert percent(value) == text
 
 
+def test_shares_in_a_column() -> None:
+    assert [percent(value, zeros=True) for value in (1.0, 0.5, 0.99999)] == ["100.00%", "50.00%", "over 99.99%"]
+
+
 def test_times() -> None:
     assert [milliseconds(value) for value in (0.0831, 12.34, 1250.0, None)] == [
         "83.1\u00a0µs",

@@ -35,15 +35,15 @@ def error(value: float | None) -> str:
     return "not finite" if value is None else number(value, 2)
 
 
-def percent(value: float | None, digits: int = 2) -> str:
-    """A share: ``99.55%``, ``100%``."""
+def percent(value: float | None, digits: int = 2, *, zeros: bool = False) -> str:
+    """A share: ``99.55%``, ``100%``; with all its ``zeros`` for columns, ``100.00%``."""
     if value is None:
         return NONE
     text = f"{100 * value:.{digits}f}"
     # What isn't all must not be rounded to it.
     if text in (f"{100:.{digits}f}", f"{0:.{digits}f}") and value not in (0, 1):
         return f"{'over' if value > 0.5 else 'under'} {100 - 10**-digits if value > 0.5 else 10**-digits:.{digits}f}%"
-    return f"{text.rstrip('0').rstrip('.') if '.' in text else text}%"
+    return f"{text if zeros or '.' not in text else text.rstrip('0').rstrip('.')}%"
 
 
 def milliseconds(value: float | None) -> str:
