@@ -480,12 +480,17 @@ def _rounded(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
         return array.astype(dtype)
 
 
+def _only_bounds(value: ir.Value) -> bool:
+    """Whether Clip nodes alone read it, as their bounds: beyond the largest number none is as good as any."""
+    return all((node.domain, node.op_type) == ("", "Clip") and index > 0 for node, index in value.uses())
+
+
 def _loss(
     value: ir.Value, tensor: ir.TensorProtocol, half: ir.DataType, reader: ir.Node | None
 ) -> RoundedWeight | None:
     array = tensor.numpy()
     made = _rounded(array, _NUMPY_TYPES[half]).astype(np.float32)
-    too_large = int(np.count_nonzero(np.isinf(made) & np.isfinite(array)))
+    too_large = 0 if _only_bounds(value) else int(np.count_nonzero(np.isinf(made) & np.isfinite(array)))
     vanished = int(np.count_nonzero((made == 0) & (array != 0)))
     if not too_large and not vanished:
         return None

@@ -24,7 +24,7 @@ from sn_deploy.graph.quantize import FORMATS, QUANTIZED_OPS, Quantized, convolut
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
 from sn_deploy.precision.files import check_paths, file_bytes, load_model
 from sn_deploy.precision.proof import Proof, compare_files, hold_tolerance
-from sn_deploy.precision.run import write_emulated
+from sn_deploy.precision.run import refuse_too_large, write_emulated
 from sn_deploy.precision.samples import SampleOptions, open_samples
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.ort_calibration import METHODS, calibrate
@@ -103,7 +103,7 @@ def quantize(
             only where it isn't near the source at all.
 
     Raises:
-        CheckFailedError: the result leaves a limit. Nothing is written.
+        CheckFailedError: a weight is beyond the float type's range, or the result leaves a limit. Nothing is written.
         SnDeployError: a file, name or option that can't be used, or a limit of what the file doesn't have.
     """
     source, path = Path(model), Path(output)
@@ -125,7 +125,9 @@ def quantize(
         ranges = _ranges(graph, batches, method, folder, on_batch)
         quantized = quantize_convolutions(graph, precision, ranges, keep=kept, scales=float_type)
         if float_type != "fp32":
-            convert_graph(graph, float_type, keep_io_types=keep_io_types)
+            conversion = convert_graph(graph, float_type, keep_io_types=keep_io_types)
+            wider = "fp32" if float_type == "bf16" else "bf16 or fp32"
+            refuse_too_large(conversion.rounded, float_type, source, mend=lambda _: f"--float-type {wider}")
         if external_data is None:
             external_data = weight_bytes(graph) >= EXTERNAL_DATA_FROM_BYTES
         draft = folder / path.name

@@ -98,7 +98,7 @@ def convert_precision(
         keep=keeping.named_nodes(graph, keep, with_convolutions=keep_convolutions),
         keep_io_types=keep_io_types,
     )
-    _refuse_too_large(conversion.rounded, precision, source)
+    refuse_too_large(conversion.rounded, precision, source, mend=lambda nodes: _keep_or_bf16(nodes, precision))
     with OrtSession(source, native=False) as session:
         batches = open_samples(samples, session.inputs)
     ranges = _ranges(source, batches, conversion, precision) if check_range else []
@@ -122,7 +122,17 @@ def convert_precision(
     )
 
 
-def _refuse_too_large(rounded: Sequence[RoundedWeight], precision: str, source: Path) -> None:
+def refuse_too_large(
+    rounded: Sequence[RoundedWeight], precision: str, source: Path, *, mend: Callable[[Sequence[str]], str]
+) -> None:
+    """Refuses weights that would be infinite.
+
+    Args:
+        mend: says what to do about the nodes that read them.
+
+    Raises:
+        CheckFailedError: there are such weights.
+    """
     found = [weight for weight in rounded if weight.too_large]
     if not found:
         return
@@ -132,8 +142,13 @@ def _refuse_too_large(rounded: Sequence[RoundedWeight], precision: str, source: 
         f"weight {first.name!r} has {first.too_large} of {first.elements} values beyond {LARGEST[precision]:g}, the "
         f"largest {first.largest:g}{others}",
         where=f"{source}, node {first.node}",
-        mend=" ".join(f"--keep '{weight.node}'" for weight in found[:4]) + ", or --precision bf16",
+        mend=mend([weight.node for weight in found]),
     )
+
+
+def _keep_or_bf16(nodes: Sequence[str], precision: str) -> str:
+    keep = " ".join(f"--keep '{node}'" for node in nodes[:4])
+    return keep if precision == "bf16" else f"{keep}, or --precision bf16"
 
 
 def _ranges(source: Path, batches: Source, conversion: Conversion, precision: str) -> list[Range]:
@@ -144,7 +159,7 @@ def _ranges(source: Path, batches: Source, conversion: Conversion, precision: st
         raise CheckFailedError(
             f"its output gets to {beyond[0].largest:g} on this data, beyond {LARGEST[precision]:g}{others}",
             where=f"{source}, node {beyond[0].node}",
-            mend=" ".join(f"--keep '{one.node}'" for one in beyond[:4]) + ", or --precision bf16",
+            mend=_keep_or_bf16([one.node for one in beyond], precision),
         )
     return ranges
 

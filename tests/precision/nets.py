@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -35,6 +36,24 @@ def residual_net(
             array.flat[0] *= factor
             tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
     graph = ir.from_proto(model)
+    graph.opset_imports[""] = OPSET
+    write_functions(graph)
+    ir.save(graph, path)
+    return path
+
+
+def bounded_net(path: Path, *, op_type: str, bound: float) -> Path:
+    """Two convolutions and a layer, with a Clip or a Where between them that reads a bound."""
+    net = Net(3, (8, 8))
+    first = net.conv("x", 16)
+    zero, limit = (net.constant(np.array(value, np.float32)) for value in (0, bound))
+    if op_type == "Clip":
+        bounded = net.add("Clip", [first, zero, limit], 16)
+    else:
+        bounded = net.add(
+            "Softmax", [net.add("Where", [net.add("Greater", [first, zero], 16), first, limit], 16)], 16, axis=1
+        )
+    graph = ir.from_proto(net.model(net.conv(net.norm(bounded), 4)))
     graph.opset_imports[""] = OPSET
     write_functions(graph)
     ir.save(graph, path)

@@ -22,7 +22,7 @@ from sn_deploy.precision import convert_precision, run
 from sn_deploy.precision.emulate import emulate_half
 from sn_deploy.precision.samples import SampleOptions
 from sn_deploy.runtime.ort import OrtSession
-from tests.precision.nets import residual_net
+from tests.precision.nets import bounded_net, residual_net
 
 DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
 
@@ -89,6 +89,18 @@ def test_weights_beyond_the_range_are_named_and_can_be_kept(tmp_path: Path) -> N
     (kept,) = re.findall(r"--keep '([^']+)'", str(caught.value))
     assert kept == "node_conv_3"
     assert convert_precision(source, tmp_path / "b.onnx", precision="bf16").proof.rel_l2 < 0.06  # the way out, too
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_a_bound_that_the_type_cannot_reach_is_none(tmp_path: Path, precision: str) -> None:
+    largest = float(np.finfo(np.float32).max)
+    source = bounded_net(tmp_path / "net.onnx", op_type="Clip", bound=largest)
+    report = convert_precision(source, tmp_path / "half.onnx", precision=precision)
+    assert report.proof.rel_l2 < TOLERANCES[DTYPES[precision]].rel_l2
+    source = bounded_net(tmp_path / "net.onnx", op_type="Where", bound=-largest)
+    with pytest.raises(CheckFailedError, match=r"has 1 of 1 values beyond .*--keep 'node_where") as caught:
+        convert_precision(source, tmp_path / "half.onnx", precision=precision)
+    assert ("--precision bf16" in str(caught.value)) == (precision == "fp16")
 
 
 def test_activations_beyond_the_range_are_named(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from sn_deploy.precision import quantization, quantize
 from sn_deploy.precision.samples import SampleOptions
 from sn_deploy.runtime.ort import OrtSession
 from tests.optimise.nets import Net
-from tests.precision.nets import residual_net
+from tests.precision.nets import bounded_net, residual_net
 
 FLOAT_TYPES = {"fp32": onnx.TensorProto.FLOAT, "fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}
 
@@ -289,3 +289,13 @@ def test_a_limit_on_classes_needs_classes(tmp_path: Path) -> None:
     with pytest.raises(SnDeployError, match=r"--min-top1-agreement: no output is \(samples, classes\)"):
         quantize(tmp_path / "segmentation.onnx", tmp_path / "q.onnx", precision="int8", min_top1_agreement=0.9)
     assert not (tmp_path / "q.onnx").exists()
+
+
+def test_a_value_beyond_the_float_type_is_refused(tmp_path: Path) -> None:
+    """What masks would be infinite, and the difference of two such NaN on other data than the proof's."""
+    source = bounded_net(tmp_path / "net.onnx", op_type="Where", bound=-1e9)
+    output = tmp_path / "q.onnx"
+    with pytest.raises(CheckFailedError, match=r"node_where.*beyond 65504.*--float-type bf16 or fp32"):
+        quantize(source, output, precision="int8", float_type="fp16")
+    assert not output.exists()
+    quantize(source, output, precision="int8", float_type="bf16")
