@@ -20,8 +20,9 @@ from sn_deploy.graph.layers import switch_norm_nodes
 from sn_deploy.graph.precision import convert_precision as convert_graph
 from sn_deploy.precision import convert_precision, run
 from sn_deploy.precision.emulate import emulate_half
-from sn_deploy.precision.samples import SampleOptions
+from sn_deploy.precision.samples import SampleOptions, open_samples
 from sn_deploy.runtime.ort import OrtSession
+from sn_deploy.runtime.tensors import TensorInfo
 from tests.precision.nets import bounded_net, residual_net
 
 DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
@@ -215,3 +216,24 @@ def test_open_axes_need_a_size(tmp_path: Path) -> None:
     source = residual_net(tmp_path / "net.onnx", extents=("height", "width"))
     with pytest.raises(SnDeployError, match=r"no fixed size.*--input x="):
         convert_precision(source, tmp_path / "half.onnx", precision="fp16")
+
+
+def test_a_batch_that_the_file_fixes(tmp_path: Path) -> None:
+    def opened(batch: int | str, limit: int | None = None, size: int | None = None, data: str = "random") -> list[int]:
+        info = TensorInfo("x", (batch, 3, 8, 8), np.dtype(np.float32))
+        source = open_samples(SampleOptions(DataOptions(data, limit=limit), batch_size=size), [info])
+        return [one.samples for one in source]
+
+    assert opened("n") == [8]
+    assert opened("n", 5, 2) == [2, 2, 1]
+    assert opened(3) == opened(3, size=3) == [3]
+    array_data(tmp_path, samples=16)
+    arrays = str(tmp_path / "x.npy")
+    assert opened(4, data=arrays) == [4] * 4
+    assert opened(3, 9, data=arrays) == [3] * 3
+    with pytest.raises(SnDeployError, match="--batch-size: is 2, and the file fixes the batch to 3"):
+        opened(3, size=2)
+    with pytest.raises(SnDeployError, match="16 samples are no whole batches of 3, .*; --limit 15"):
+        opened(3, data=arrays)
+    with pytest.raises(SnDeployError, match="16 samples are no whole batches of 17, .*; give more samples"):
+        opened(17, data=arrays)
