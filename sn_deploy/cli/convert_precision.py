@@ -119,7 +119,8 @@ def proof_text(proof: Proof) -> str:
         share = proof.top1_agreement.get(name)
         agreement = f", the same class for {percent(share, zeros=True)}" if share is not None else ""
         parts.append(f"{name}: relative L2 {parity.rel_l2:.1e}{agreement}")
-    return "; ".join(parts) or "no float output"
+    parts += [f"{name}: {percent(changed)} of it changed" for name, changed in proof.changed.items()]
+    return "; ".join(parts)
 
 
 def json_from_report(report: PrecisionReport) -> dict[str, Any]:
@@ -152,4 +153,5 @@ def json_from_proof(proof: Proof) -> dict[str, Any]:
         }
         for name, parity in proof.outputs.items()
     }
+    outputs |= {name: {"changed": changed} for name, changed in proof.changed.items()}
     return {"samples": proof.samples, "data": dict(proof.data), "outputs": outputs}

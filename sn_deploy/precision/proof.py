@@ -12,12 +12,13 @@ import numpy as np
 from sn_deploy.check.batch import Batch
 from sn_deploy.check.metrics.classification import top1_agreement
 from sn_deploy.check.parity import Differences, Parity
+from sn_deploy.check.report.text import percent
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.tensors import Array
 
-# Of outputs that aren't floating point, such as the index of the largest score, near ties may come out the other way.
-_MOST_CHANGED: Final = 0.01
+# How many times an error of the scores the share of indices may be that it changes, where these are near each other.
+TIES: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,14 @@ class Proof:
         data: what they were, as `Source.describe` says it.
         outputs: output -> its differences, of those that are floating point.
         top1_agreement: output -> share of samples with the same class on top, of outputs (samples, classes).
+        changed: output -> share of elements that are others, of those that aren't floating point.
     """
 
     samples: int
     data: Mapping[str, object]
     outputs: Mapping[str, Parity]
     top1_agreement: Mapping[str, float]
+    changed: Mapping[str, float]
 
     @property
     def rel_l2(self) -> float:
@@ -47,6 +50,7 @@ def compare_files(
     candidate: Path,
     batches: Iterable[Batch],
     *,
+    title: str,
     data: Mapping[str, object] | None = None,
     on_batch: Callable[[], None] = lambda: None,
 ) -> Proof:
@@ -54,13 +58,15 @@ def compare_files(
 
     Args:
         batches: with the source's names of inputs; they are cast to the candidate's types.
+        title: what errors call the candidate.
 
     Raises:
-        CheckFailedError: an output has another shape, isn't finite where the source's is, or is no float and differs.
+        CheckFailedError: an output has another shape, or isn't finite where the source's is.
         SnDeployError: one of the files doesn't run, or the source's outputs aren't finite, or have no elements.
     """
     differences: dict[str, Differences] = {}
     agreement: dict[str, list[tuple[int, float]]] = {}
+    changed: dict[str, list[tuple[int, int]]] = {}
     samples = compared = 0
     with OrtSession(source, native=False) as first, OrtSession(candidate, native=False) as second:
         dtypes = {info.name: info.dtype for info in second.inputs}
@@ -68,10 +74,12 @@ def compare_files(
             expected = first.run(batch.inputs)
             actual = second.run({name: value.astype(dtypes[name]) for name, value in batch.inputs.items()})
             for name, reference in expected.items():
-                where = f"{candidate.name}, output {name}"
+                where = f"{title}, output {name}"
                 _check(reference, actual[name], where)
                 compared += reference.size
-                if np.issubdtype(reference.dtype, np.integer) or reference.dtype == np.bool_:
+                if _is_exact(reference):
+                    count = int(np.count_nonzero(reference != actual[name]))
+                    changed.setdefault(name, []).append((count, reference.size))
                     continue
                 difference = differences.setdefault(name, Differences())
                 difference.update(reference, actual[name], first=batch.first, samples=batch.samples, where=where)
@@ -92,14 +100,16 @@ def compare_files(
         for name, each in agreement.items()
         if sum(n for n, _ in each) == samples
     }
-    return Proof(samples, data or {}, {name: each.parity() for name, each in differences.items()}, shares)
+    figures = {name: each.parity() for name, each in differences.items()}
+    others = {name: sum(n for n, _ in each) / max(sum(n for _, n in each), 1) for name, each in changed.items()}
+    return Proof(samples, data or {}, figures, shares, others)
 
 
-def hold_tolerance(proof: Proof, most_rel_l2: float, *, where: str, mend: str) -> None:
+def hold_tolerance(proof: Proof, most_rel_l2: float, most_changed: float, *, where: str, mend: str) -> None:
     """Refuses a result that is further off than its precision explains.
 
     Raises:
-        CheckFailedError: an output differs by more than ``most_rel_l2``.
+        CheckFailedError: an output differs by more than ``most_rel_l2``, or in a larger share than ``most_changed``.
     """
     for name, parity in proof.outputs.items():
         if not parity.rel_l2 <= most_rel_l2:
@@ -109,15 +119,20 @@ def hold_tolerance(proof: Proof, most_rel_l2: float, *, where: str, mend: str) -
                 expected=f"at most {most_rel_l2:.1e}",
                 mend=mend,
             )
+    for name, changed in proof.changed.items():
+        if changed > most_changed:
+            raise CheckFailedError(
+                f"{percent(changed)} of it changed over {proof.samples} samples",
+                where=f"{where}, output {name}",
+                expected=f"at most {percent(most_changed)}",
+                mend=mend,
+            )
 
 
 def _check(expected: Array, actual: Array, where: str) -> None:
     if expected.shape != actual.shape:
         raise CheckFailedError(f"has shape {actual.shape}", where=where, expected=f"the source's, {expected.shape}")
-    if np.issubdtype(expected.dtype, np.integer) or expected.dtype == np.bool_:
-        changed = float(np.mean(expected != actual)) if expected.size else 0.0
-        if changed > _MOST_CHANGED:
-            raise CheckFailedError(f"{changed:.1%} of it changed", where=where, expected="none")
+    if _is_exact(expected):
         return
     if not np.isfinite(expected.astype(np.float32)).all():
         raise SnDeployError(
@@ -129,5 +144,10 @@ def _check(expected: Array, actual: Array, where: str) -> None:
         raise CheckFailedError(
             "is not finite where the source's is: a value left the range of the type",
             where=where,
-            mend="find it with --check-range, and keep its node in float32 with --keep NODE, or use bf16",
+            mend="use bf16, or find the node with convert-precision --check-range and --keep it in float32",
         )
+
+
+def _is_exact(array: Array) -> bool:
+    """Integers and booleans, such as the index of the largest score: near ties may come out the other way."""
+    return array.dtype.kind in "biu"

@@ -33,6 +33,8 @@ FLOAT_TYPES: Final = ("fp32", "fp16", "bf16")
 
 # Of the sources' outputs, in relative L2: what no format costs, and a wrong axis, scale or zero does.
 MOST_REL_L2: Final = 0.5
+# The same of outputs that are indices.
+MOST_CHANGED: Final = 0.5
 
 # The first opset with QuantizeLinear of half types.
 _HALF_OPSET: Final = 19
@@ -133,7 +135,8 @@ def quantize(
         draft = folder / path.name
         save(graph, draft, external_data=external_data)
         candidate = draft if float_type == "fp32" else write_emulated(draft, folder / "emulated.onnx")
-        proof = compare_files(source, candidate, batches, data=batches.describe(), on_batch=on_batch)
+        described = batches.describe()
+        proof = compare_files(source, candidate, batches, title=path.name, data=described, on_batch=on_batch)
         _hold_limits(proof, source, max_rel_l2, min_top1_agreement)
         data = save(graph, path, external_data=external_data)
     return QuantizeReport(
@@ -203,6 +206,7 @@ def _hold_limits(proof: Proof, source: Path, max_rel_l2: float | None, min_top1_
     hold_tolerance(
         proof,
         MOST_REL_L2 if max_rel_l2 is None else max_rel_l2,
+        MOST_CHANGED,
         where=str(source),
         mend="calibrate on more, and usual, samples with --data, try another --method, or leave sensitive layers with "
         "--keep, --keep-first or --keep-last",

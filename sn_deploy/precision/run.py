@@ -22,7 +22,7 @@ from sn_deploy.graph.precision import convert_precision as convert_graph
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
 from sn_deploy.precision.emulate import emulate_half
 from sn_deploy.precision.files import check_paths, file_bytes, load_model
-from sn_deploy.precision.proof import Proof, compare_files, hold_tolerance
+from sn_deploy.precision.proof import TIES, Proof, compare_files, hold_tolerance
 from sn_deploy.precision.ranges import LARGEST, Range, largest_values
 from sn_deploy.precision.samples import SampleOptions, open_samples
 from sn_deploy.runtime.ort import OrtSession
@@ -166,9 +166,10 @@ def _ranges(source: Path, batches: Source, conversion: Conversion, precision: st
 
 def _prove(source: Path, draft: Path, precision: str, batches: Source, on_batch: Callable[[], None]) -> Proof:
     candidate = write_emulated(draft, draft.with_name("emulated.onnx"))
-    proof = compare_files(source, candidate, batches, data=batches.describe(), on_batch=on_batch)
+    proof = compare_files(source, candidate, batches, title=draft.name, data=batches.describe(), on_batch=on_batch)
     most = TOLERANCES[DTYPES[precision]].rel_l2
-    hold_tolerance(proof, most, where=str(source), mend="keep sensitive layers in float32 with --keep, or use bf16")
+    mend = "keep sensitive layers in float32 with --keep, or use bf16"
+    hold_tolerance(proof, most, TIES * most, where=str(source), mend=mend)
     return proof
 
 

@@ -117,6 +117,19 @@ def test_without_a_run_the_graph_is_judged(tmp_path: Path) -> None:
     assert not compared(tmp_path, net(), reordered, run=False).different
 
 
+def test_a_weight_of_another_shape_or_type(tmp_path: Path) -> None:
+    for array, what in (
+        (np.ones((2, 3), np.float32), "3 float32 → 2×3 float32"),
+        (np.ones(3, np.float64), "3 float32 → 3 float64"),
+    ):
+        other = model()
+        other.graph.initializer[0].CopyFrom(numpy_helper.from_array(array, "w"))
+        found = compared(tmp_path, model(1), other, run=False)
+        assert found.different == ("1 weights differ",)
+        assert found.weights.changed["w"].what == what
+        assert found.weights.changed["w"].max_abs == (None if array.ndim > 1 else 0)
+
+
 def test_values_that_are_not_finite_are_a_difference(tmp_path: Path) -> None:
     found = compared(tmp_path, model(), model(float("nan")))
     assert "not finite in one of them" in found.different[0]

@@ -58,3 +58,21 @@ def bounded_net(path: Path, *, op_type: str, bound: float) -> Path:
     write_functions(graph)
     ir.save(graph, path)
     return path
+
+
+def indices_net(path: Path) -> Path:
+    """A convolution and a layer, and what ArgMax and NonMaxSuppression, which is of float32 alone, say of it."""
+    net = Net(3, (8, 8))
+    y = net.norm(net.conv("x", 4))
+    boxes = net.add("Reshape", [y, net.constant(np.array([0, -1, 4]))], 4)
+    scores = net.add("Reshape", [y, net.constant(np.array([0, 4, 64]))], 4)
+    net.add("ArgMax", [y], 1, axis=1)
+    net.add("NonMaxSuppression", [boxes, scores, net.constant(np.array([5]))], 1)
+    proto = net.model(y)
+    for name, shape in ((proto.graph.node[-2].output[0], ["batch", 1, 8, 8]), (proto.graph.node[-1].output[0], None)):
+        proto.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, shape))
+    graph = ir.from_proto(proto)
+    graph.opset_imports[""] = OPSET
+    write_functions(graph)
+    ir.save(graph, path)
+    return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from sn_deploy.graph.layers import switch_norm_nodes
 from sn_deploy.graph.precision import convert_precision as convert_graph
 from sn_deploy.precision import convert_precision, run
 from sn_deploy.precision.emulate import emulate_half
+from sn_deploy.precision.proof import hold_tolerance
 from sn_deploy.precision.samples import SampleOptions, open_samples
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.tensors import TensorInfo
-from tests.precision.nets import bounded_net, residual_net
+from tests.precision.nets import bounded_net, indices_net, residual_net
 
 DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
 
@@ -90,6 +92,32 @@ def test_weights_beyond_the_range_are_named_and_can_be_kept(tmp_path: Path) -> N
     (kept,) = re.findall(r"--keep '([^']+)'", str(caught.value))
     assert kept == "node_conv_3"
     assert convert_precision(source, tmp_path / "b.onnx", precision="bf16").proof.rel_l2 < 0.06  # the way out, too
+
+
+def test_an_output_of_a_kept_node_becomes_half_too(source: Path, tmp_path: Path) -> None:
+    convert_precision(source, tmp_path / "half.onnx", precision="fp16", keep=["Flatten"], keep_io_types=False)
+    (before,), made = onnx.load(source).graph.output, onnx.load(tmp_path / "half.onnx")
+    onnx.checker.check_model(made, full_check=True)
+    (after,) = made.graph.output
+    assert (after.name, after.type.tensor_type.elem_type) == (before.name, onnx.TensorProto.FLOAT16)
+    assert [node.op_type for node in made.graph.node[-2:]] == ["Flatten", "Cast"]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_indices_are_shares_that_changed(tmp_path: Path, precision: str) -> None:
+    source = indices_net(tmp_path / "net.onnx")
+    report = convert_precision(source, tmp_path / "half.onnx", precision=precision, keep_io_types=False)
+    made = onnx.load(tmp_path / "half.onnx")
+    onnx.checker.check_model(made, full_check=True)
+    (node,) = [node for node in made.graph.node if node.op_type == "NonMaxSuppression"]
+    casts = {node.output[0] for node in made.graph.node if node.op_type == "Cast"}
+    assert set(node.input[:2]) <= casts
+    assert list(report.proof.changed) == [value.name for value in made.graph.output[1:]]
+    assert max(report.proof.changed.values()) < 5 * TOLERANCES[DTYPES[precision]].rel_l2
+    assert list(report.proof.outputs) == [made.graph.output[0].name]
+    worse = dataclasses.replace(report.proof, changed={"argmax": 0.4})
+    with pytest.raises(CheckFailedError, match=r"net.onnx, output argmax: 40% of it changed .*at most 30%"):
+        hold_tolerance(worse, 1.0, 0.3, where="net.onnx", mend="")
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
@@ -233,7 +261,7 @@ def test_a_batch_that_the_file_fixes(tmp_path: Path) -> None:
     assert opened(3, 9, data=arrays) == [3] * 3
     with pytest.raises(SnDeployError, match="--batch-size: is 2, and the file fixes the batch to 3"):
         opened(3, size=2)
-    with pytest.raises(SnDeployError, match="16 samples are no whole batches of 3, .*; --limit 15"):
+    with pytest.raises(SnDeployError, match=r"16 samples are no whole batches of 3, .*; --limit 15"):
         opened(3, data=arrays)
-    with pytest.raises(SnDeployError, match="16 samples are no whole batches of 17, .*; give more samples"):
+    with pytest.raises(SnDeployError, match=r"16 samples are no whole batches of 17, .*; give more samples"):
         opened(17, data=arrays)
