@@ -374,10 +374,11 @@ struct Call {
   std::vector<double> workspace = std::vector<double>(64);
   Tensors tensors{x.data(),          parameters.data(), parameters.data(), parameters.data(),
                   parameters.data(), residual.data(),   y.data()};
+  void* at = workspace.data();
   std::int64_t workspace_size = 64 * 8;
   Parallel parallel = no_threads();
 
-  Status run() { return switch_norm(problem, weights, epilogue, tensors, workspace.data(), workspace_size, parallel); }
+  Status run() { return switch_norm(problem, weights, epilogue, tensors, at, workspace_size, parallel); }
 };
 
 TEST(Border, AGoodCallIsAnswered) {
@@ -403,10 +404,14 @@ TEST(Border, BadCallsAreRefused) {
   EXPECT_EQ(status_with([](Call* c) { c->tensors.mean_offset = nullptr; }), Status::kNullPointer);
   EXPECT_EQ(status_with([](Call* c) { c->tensors.var_offset = nullptr; }), Status::kNullPointer);
   EXPECT_EQ(status_with([](Call* c) { c->workspace_size = 8; }), Status::kWorkspace);
+  EXPECT_EQ(status_with([](Call* c) { c->at = nullptr; }), Status::kWorkspace);
+  EXPECT_EQ(status_with([](Call* c) { c->at = reinterpret_cast<char*>(c->workspace.data()) + 4; }),
+            Status::kMisaligned);
   EXPECT_EQ(status_with([](Call* c) {
               c->problem.spatial = 1 << 20;
               c->workspace_size = 1 << 30;
               c->workspace.resize(1 << 20);
+              c->at = c->workspace.data();
               c->parallel = broken();
             }),
             Status::kThreads);

@@ -214,7 +214,8 @@ TEST_P(OnBlocks, NothingWaitsForAThreadThatNeverComes) {
 
 TEST_P(OnBlocks, ASampleHasTheSameBitsInAnyBatch) {
   for (const Problem& problem :
-       {problem_of(7, 67, 49), problem_of(5, 3, 7), problem_of(3, 20, 3000), problem_of(60, 256, 4)}) {
+       {problem_of(7, 67, 49), problem_of(5, 3, 7), problem_of(3, 20, 3000), problem_of(60, 256, 4),
+        problem_of(5, 16, 13200)}) {  // the last is more than the caches hold: its samples go backwards
     const Case whole = make_case(problem);
     const Floats y = run_it(whole, Epilogue::kAddRelu);
     const auto sample = static_cast<std::ptrdiff_t>(whole.x.size() / static_cast<std::size_t>(problem.batch));
@@ -339,12 +340,12 @@ struct Call {
   std::vector<double> workspace = std::vector<double>(1 << 18);
   Tensors tensors{x.data(),          parameters.data(), parameters.data(), parameters.data(),
                   parameters.data(), residual.data(),   y.data()};
+  void* at = workspace.data();
   std::int64_t workspace_size = 8 << 18;
   Parallel parallel = no_threads();
 
   Status run() {
-    return switch_norm_blocked(problem, block, weights, Epilogue::kAddRelu, tensors, workspace.data(), workspace_size,
-                               parallel);
+    return switch_norm_blocked(problem, block, weights, Epilogue::kAddRelu, tensors, at, workspace_size, parallel);
   }
 };
 
@@ -364,11 +365,19 @@ TEST(Blocks, BadCallsAreRefused) {
   EXPECT_EQ(status_with([](Call* c) { c->problem.channels = 0; }), Status::kNoChannels);
   EXPECT_EQ(status_with([](Call* c) { c->problem.channels = std::numeric_limits<std::int64_t>::max(); }),
             Status::kTooLarge);
+  EXPECT_EQ(status_with([](Call* c) {  // with its padding, of 16 times as many channels
+              c->problem = problem_of(1, 1, std::int64_t{1} << 58);
+              c->block = 16;
+            }),
+            Status::kTooLarge);
   EXPECT_EQ(status_with([](Call* c) { c->weights.var_ln = NAN; }), Status::kWeightNotFinite);
   EXPECT_EQ(status_with([](Call* c) { c->tensors.x = nullptr; }), Status::kNullPointer);
   EXPECT_EQ(status_with([](Call* c) { c->tensors.residual = nullptr; }), Status::kNullPointer);
   EXPECT_EQ(status_with([](Call* c) { c->tensors.bias = nullptr; }), Status::kNullPointer);
   EXPECT_EQ(status_with([](Call* c) { c->workspace_size = 8; }), Status::kWorkspace);
+  EXPECT_EQ(status_with([](Call* c) { c->at = nullptr; }), Status::kWorkspace);
+  EXPECT_EQ(status_with([](Call* c) { c->at = reinterpret_cast<char*>(c->workspace.data()) + 4; }),
+            Status::kMisaligned);
   EXPECT_EQ(status_with([](Call* c) {
               c->problem.spatial = 1 << 20;
               c->parallel = broken();
@@ -431,6 +440,10 @@ TEST(BlockedShape, BadShapesAreRefused) {
   EXPECT_EQ(status_of({2, 24, 0, 5}, 20, 8), Status::kEmptySpatial);
   EXPECT_EQ(status_of({2, 24, 1, 1}, 20, 8), Status::kTooFewValues);
   EXPECT_EQ(status_of({2, -24, 1, 1}, 20, 8), Status::kNegativeExtent);
+  const Shape shape{2, 24, 4, 5};
+  Problem problem;
+  EXPECT_EQ(problem_from_blocked_shape(nullptr, 4, 20, 8, 1, &problem), Status::kNullPointer);
+  EXPECT_EQ(problem_from_blocked_shape(shape.data(), 4, 20, 8, 1, nullptr), Status::kNullPointer);
 }
 
 }  // namespace

@@ -40,6 +40,17 @@ class DeviceTeam::Fetch {
     rows_of_piece_ = rows;
     bulk_ = false;
     if (bytes == 0) return;  // the block has no share
+#if __CUDA_ARCH__ >= 900
+    // Also where the address doesn't allow the engine: else a sample's sums would go by where in the batch it lies.
+    if (one && (bytes & 15) == 0) {
+      // Of eight rows, whatever their size, so that all pieces begin at a multiple of 16 bytes; of some thousand bytes.
+      const unsigned least_rows = 4096U / (static_cast<unsigned>(elements) * static_cast<unsigned>(sizeof(T))) + 1U;
+      const unsigned eighth = (static_cast<unsigned>(rows) + kPieces - 1U) / kPieces;
+      const unsigned in_piece = ((eighth > least_rows ? eighth : least_rows) + 7U) / 8U * 8U;
+      rows_of_piece_ = static_cast<int>(in_piece);
+      pieces_ = static_cast<int>((static_cast<unsigned>(rows) + in_piece - 1U) / in_piece);
+    }
+#endif
     if constexpr (!kAligned) {
       unsigned all = static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(from)) | bytes;
       const auto low = static_cast<unsigned>(pitch);  // enough to tell a multiple of 16
@@ -49,15 +60,8 @@ class DeviceTeam::Fetch {
 #if __CUDA_ARCH__ >= 900
     if (one) {
       bulk_ = true;
-      // Of eight rows, whatever their size, so that all pieces begin at a multiple of 16 bytes; of some thousand bytes.
-      const unsigned row = static_cast<unsigned>(elements) * static_cast<unsigned>(sizeof(T));
-      const unsigned least_rows = 4096U / row + 1U;
-      const unsigned eighth = (static_cast<unsigned>(rows) + kPieces - 1U) / kPieces;
-      const unsigned in_piece = ((eighth > least_rows ? eighth : least_rows) + 7U) / 8U * 8U;
-      rows_of_piece_ = static_cast<int>(in_piece);
-      pieces_ = static_cast<int>((static_cast<unsigned>(rows) + in_piece - 1U) / in_piece);
-      copy_bulk(reinterpret_cast<unsigned char*>(to), reinterpret_cast<const unsigned char*>(from), in_piece * row,
-                bytes);
+      const unsigned piece = static_cast<unsigned>(rows_of_piece_ * elements) * static_cast<unsigned>(sizeof(T));
+      copy_bulk(reinterpret_cast<unsigned char*>(to), reinterpret_cast<const unsigned char*>(from), piece, bytes);
       return;
     }
 #endif
@@ -72,6 +76,7 @@ class DeviceTeam::Fetch {
 #if __CUDA_ARCH__ >= 900
     if (bulk_) return wait_bulk(barrier_ + 8 * static_cast<unsigned>(piece));
 #endif
+    if (piece > 0) return;  // all came at once
 #if __CUDA_ARCH__ >= 800
     asm volatile("cp.async.wait_all;" ::: "memory");
 #endif

@@ -70,6 +70,22 @@ void HostTeam::await(const unsigned* counter, unsigned target) {
   while (static_cast<int>(__atomic_load_n(counter, __ATOMIC_ACQUIRE) - target) < 0) yield_fiber();
 }
 
+void HostTeam::Fetch::wait(int piece) {
+  if (!bulk_) {
+    if (piece == 0) team_.sync();
+    return;
+  }
+  std::atomic<unsigned>& state = team_.own().fetched[piece];
+  const unsigned there = turns_[piece];
+  unsigned before = there - 2;
+  if (state.compare_exchange_strong(before, there - 1, std::memory_order_acquire)) {
+    const std::size_t begin = static_cast<std::size_t>(piece) * piece_bytes_;
+    std::memcpy(to_ + begin, from_ + begin, std::min(piece_bytes_, bytes_ - begin));
+    state.store(there, std::memory_order_release);
+  }
+  while (state.load(std::memory_order_acquire) != there) yield_fiber();
+}
+
 void run(const Launch& launch, const std::function<void(HostTeam&)>& body) {
   if (launch.zeroed_bytes > 0) {
     std::memset(launch.arguments.workspace, 0, static_cast<std::size_t>(launch.zeroed_bytes));

@@ -31,11 +31,14 @@ struct HostWarp {
   float values[2][32];
 };
 
+constexpr int kFetchPieces = 8;
+
 struct HostBlock {
   HostBlock(int threads, std::int64_t shared_bytes);
   std::unique_ptr<unsigned char[]> shared;  // exactly as large as asked for, and full of NaN
   Barrier barrier;
   std::atomic<int> flag{0};
+  std::atomic<unsigned> fetched[kFetchPieces] = {};  // 1 more when a piece is being copied, 2 when it has been
   std::vector<std::unique_ptr<HostWarp>> warps;
 };
 
@@ -83,7 +86,8 @@ class HostTeam {
   void arrive(unsigned* counter) { __atomic_fetch_add(counter, 1U, __ATOMIC_RELEASE); }
   void await(const unsigned* counter, unsigned target);
 
-  // As the GPU's, element by element.
+  // As the GPU's (device_fetch.h). A piece that its copy engine would bring is copied when the first thread waits for
+  // it: who doesn't wait finds what was there before.
   class Fetch {
    public:
     Fetch(HostTeam& team, unsigned char*) : team_(team) {}
@@ -96,19 +100,44 @@ class HostTeam {
           check_aligned<kFullVector<T>>(from + step);
         }
       }
+      const bool one = rows <= 1 || (pitch == elements && to_pitch == elements);
+      bytes_ = std::size_t{sizeof(T)} * static_cast<std::size_t>(rows) * static_cast<std::size_t>(elements);
+      pieces_ = 1;
+      rows_of_piece_ = rows;
+      bulk_ = false;
+      if (one && bytes_ > 0 && bytes_ % 16 == 0) {
+        rows_of_piece_ = ((rows + kFetchPieces - 1) / kFetchPieces + 7) / 8 * 8;
+        pieces_ = (rows + rows_of_piece_ - 1) / rows_of_piece_;
+        bulk_ = reinterpret_cast<std::uintptr_t>(from) % 16 == 0;
+      }
+      if (bulk_) {
+        piece_bytes_ = bytes_ / static_cast<std::size_t>(rows) * static_cast<std::size_t>(rows_of_piece_);
+        to_ = reinterpret_cast<unsigned char*>(to);
+        from_ = reinterpret_cast<const unsigned char*>(from);
+        for (int piece = 0; piece < pieces_; ++piece) turns_[piece] += 2;
+        return;
+      }
       for (int row = 0; row < rows; ++row) {
         for (int i = team_.thread(); i < elements; i += team_.threads()) {
           to[row * to_pitch + i] = from[row * pitch + i];
         }
       }
     }
-    int pieces() const { return 1; }
-    std::int64_t rows_of_piece() const { return INT64_MAX; }
-    void wait(int) { team_.sync(); }
+    int pieces() const { return pieces_; }
+    int rows_of_piece() const { return rows_of_piece_; }
+    void wait(int piece);
     void end() {}
 
    private:
     HostTeam& team_;
+    unsigned char* to_ = nullptr;
+    const unsigned char* from_ = nullptr;
+    std::size_t bytes_ = 0;
+    std::size_t piece_bytes_ = 0;
+    int pieces_ = 1;
+    int rows_of_piece_ = 0;
+    bool bulk_ = false;
+    unsigned turns_[kFetchPieces] = {};  // what a piece's state is when it is there
   };
 
  private:

@@ -97,7 +97,7 @@ Sample::Sample(const Case& c)
   residual_.resize(x_.size());
   std::size_t i = 0;
   for (std::int64_t n = 0; n < c.batch; ++n) {
-    std::mt19937 random(static_cast<unsigned>(77 + n));
+    std::mt19937 random(77 + c.first_sample + static_cast<unsigned>(n));
     std::normal_distribution<double> normal;
     for (std::int64_t channel = 0; channel < c.channels; ++channel) {
       const double own = c.mean + c.deviation * normal(random);

@@ -13,6 +13,7 @@ namespace sn_deploy::cuda::test {
 // What is computed, and how.
 struct Case {
   std::int64_t batch = 2, channels = 16, spatial = 24;
+  unsigned first_sample = 0;  // of those that may be drawn: the batch has this one and those behind it
   DataType type = DataType::kFloat32;
   Layout layout = Layout::kLinear;
   std::int64_t padded_to = 1;  // channels-last: C is stored padded to a multiple of this

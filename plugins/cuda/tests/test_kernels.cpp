@@ -163,7 +163,11 @@ TEST(Kernels, ReadASliceTwiceWhereItDoesntFit) {
       ASSERT_EQ(does_not.run(), Status::kOk);
       EXPECT_FALSE(does_not.plan().resident);
       EXPECT_LE(does_not.error(), tolerance(c.type)) << c.name();
-      EXPECT_EQ(does_not.bytes_of_y(), fits.bytes_of_y()) << c.name();
+      EXPECT_LE(fits.error(), tolerance(c.type)) << c.name();
+      // Channels-last, sums go by the pieces in which a slice comes.
+      if (layout == Layout::kLinear) {
+        EXPECT_EQ(does_not.bytes_of_y(), fits.bytes_of_y()) << c.name();
+      }
     }
   }
 }
@@ -279,6 +283,34 @@ TEST(Kernels, GiveASampleTheSameBitsInAnyBatchAndAgain) {
       std::vector<unsigned char> first = three.bytes_of_y();
       first.resize(alone.size());
       EXPECT_EQ(first, alone) << c.name();
+    }
+  }
+}
+
+// Wherever it begins in memory: of samples whose size is no multiple of 16 bytes some can be fetched in pieces by the
+// GPU's copy engine, and others can't.
+TEST(Kernels, GiveASampleTheSameBitsAtAnyPlaceInABatch) {
+  for (const How& how : kHows) {
+    for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
+      Case c;
+      c.tactic = how.tactic;
+      c.blocks = how.blocks;
+      c.layout = layout;
+      c.channels = 3;
+      c.spatial = how.blocks == 4 ? 155 : 79;  // 40 positions a block
+      c.batch = 3;
+      Sample all(c);
+      ASSERT_EQ(all.run(), Status::kOk);
+      const std::vector<unsigned char> together = all.bytes_of_y();
+      c.batch = 1;
+      for (unsigned n = 0; n < 3; ++n) {
+        c.first_sample = n;
+        Sample one(c);
+        ASSERT_EQ(one.run(), Status::kOk);
+        const std::vector<unsigned char> alone = one.bytes_of_y();
+        const auto begin = together.begin() + static_cast<std::ptrdiff_t>(n * alone.size());
+        EXPECT_TRUE(std::equal(alone.begin(), alone.end(), begin)) << n << " of " << c.name();
+      }
     }
   }
 }
