@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from sn_deploy.checkpoint import LoadReport, load_into, read_checkpoint
+from sn_deploy.checkpoint import LoadReport, ModelState, load_into, read_checkpoint
 from sn_deploy.errors import SnDeployError
 
 
@@ -158,6 +158,15 @@ def test_num_batches_tracked_follows_load_state_dicts_rules(save: Callable[..., 
     with_metadata._metadata = OrderedDict({"module": {"version": 1}, "module.features.1": {"version": 2}})
     with pytest.raises(SnDeployError, match=f"1 key missing: {re.escape(name)}"):
         load_into(Net(), save(with_metadata))
+
+
+def test_a_models_own_state_is_written_with_torchs_versions(tmp_path: Path) -> None:
+    changed = torch.full((4,), 0.5)
+    assert ModelState(SOURCE).write({"features.1.running_mean": changed}, tmp_path / "own.pth") == []
+    written = torch.load(tmp_path / "own.pth", weights_only=True)
+    assert written._metadata == STATE._metadata
+    assert torch.equal(written["features.1.running_mean"], changed)
+    assert all(torch.equal(written[name], STATE[name]) for name in STATE if name != "features.1.running_mean")
 
 
 def test_read_checkpoint_leaves_names_alone_without_match(save: Callable[..., Path]) -> None:
