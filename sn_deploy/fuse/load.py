@@ -18,6 +18,7 @@ import onnx
 import onnx_ir as ir
 
 from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.fuse.convert import converted
 from sn_deploy.graph import onnx_process
 from sn_deploy.graph.function_body import MAX_OPSET, MIN_OPSET
 from sn_deploy.graph.inference import check_inference, infer_shapes
@@ -68,10 +69,12 @@ def load(path: Path, *, freeze: bool = False) -> Loaded:
     if opset < MIN_OPSET or proto.functions:
         # Conversion infers shapes, and both go into all calls of functions.
         check_inference(_deserialized(proto, path), str(path))
+    # Inlined first: conversion loses functions.
+    proto = _inlined(proto, path, every=opset < MIN_OPSET)
     if opset < MIN_OPSET:
-        proto = _converted(proto, opset, path)
+        proto = converted(proto, opset, path)
     proto.ir_version = max(proto.ir_version, _IR_VERSION)
-    model = _deserialized(_inlined(proto, path), path)
+    model = _deserialized(proto, path)
     infer_shapes(model, str(path))
     with _as_invalid(path):
         _give_back(model, weights, path.parent)
@@ -144,22 +147,11 @@ def _give_back(model: ir.Model, weights: _Weights, folder: Path) -> None:
             initializers[name] = initializers.pop(name)
 
 
-def _converted(proto: onnx.ModelProto, opset: int, path: Path) -> onnx.ModelProto:
-    try:
-        return onnx.load_from_string(onnx_process.run("convert", proto.SerializeToString(), str(MIN_OPSET)))
-    except (onnx_process.TaskError, onnx_process.EndedError) as error:
-        raise SnDeployError(
-            f"is of opset {opset}, and onnx can't convert it to {MIN_OPSET}: {first_line(error)[:200]}",
-            where=str(path),
-            mend=f"export it with an opset from {MIN_OPSET} to {MAX_OPSET}",
-        ) from error
-
-
-def _inlined(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+def _inlined(proto: onnx.ModelProto, path: Path, *, every: bool) -> onnx.ModelProto:
     """The functions of others in the place of their calls: a layer may be written as several. Those that only bear the
-    names of ours, too: what they compute has to stay.
+    names of ours, too: what they compute has to stay. With ``every``, ours as well.
     """
-    functions = [(function.domain, function.name) for function in proto.functions if not is_ours(function)]
+    functions = [(function.domain, function.name) for function in proto.functions if every or not is_ours(function)]
     if not functions:
         return proto
     try:
