@@ -73,12 +73,16 @@ def _changes(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, C
 
 
 def _interface(changes: Mapping[str, Change], kind: str) -> list[str]:
-    """Names that only one file has; a shape or type that is written otherwise is shown, and judged by what runs."""
-    return [
-        f"{kind} {name!r} is {'new' if change.before is None else 'gone'}"
-        for name, change in changes.items()
-        if change.before is None or change.after is None
-    ]
+    """Names that only one file has, and other types; a shape that is written otherwise is judged by what runs."""
+    found = []
+    for name, change in changes.items():
+        if change.before is None or change.after is None:
+            found.append(f"{kind} {name!r} is {'new' if change.before is None else 'gone'}")
+            continue
+        types = [text.rpartition(" ")[2] for text in (change.before, change.after)]  # behind the shape
+        if types[0] != types[1]:
+            found.append(f"{kind} {name!r} is {types[0]} in one and {types[1]} in the other")
+    return found
 
 
 def _other_attributes(before: Summary, after: Summary, changed_ops: Collection[str]) -> dict[str, int]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -83,6 +85,51 @@ def test_another_interface_is(tmp_path: Path) -> None:
         "axis 0 of input 'x' is 2 in one and 5 in the other"
         in compared(tmp_path, model(), model(shape=(5, 3))).different
     )
+
+
+def parsed(graph: str) -> onnx.ModelProto:
+    return onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]>\n{graph}')
+
+
+ONE = "g (float[2,3] x) => (float[2,3] y) { y = Relu(x) }"
+GATHER = "g (int64[n] x) => (float[n,2] y) <float[2,2] w = {1,2,3,4}> { y = Gather(w, x) }"
+BRANCHES = """g (float[2,3] x, bool[] c) => (float[2,3] y) {
+    y = If(c) <then_branch = t () => (float[2,3] a) { a = Relu(x) },
+               else_branch = e () => (float[2,3] b) { b = Neg(x) }> }"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "different"),
+    [
+        (ONE, ONE.replace("(float[2,3] y) {", "(float[2,3] y, float[2,3] z) { z = Neg(x)"), "1 outputs and .* has 2"),
+        (ONE, ONE.replace("[2,3]", "[2,3,1]"), "input 'x' has 2 axes in one and 3 in the other"),
+        (
+            ONE,
+            "g (float[2,3] x) => (float[2] y) { y = ReduceMax <axes = [1], keepdims = 0> (x) }",
+            r"output 'y' has shape \(2, 3\) in one and \(2,\) in the other",
+        ),
+        (GATHER, GATHER.replace("3,4", "3,5"), "output 'y' differs by 2.00e-01"),
+        (GATHER, GATHER.replace("int64[n]", "int32[n]"), "input 'x' is int64 in one and int32 in the other"),
+        (GATHER, GATHER, ""),
+        (BRANCHES, BRANCHES, ""),
+        (BRANCHES, BRANCHES.replace("Neg", "Exp"), "output 'y' differs by"),
+    ],
+)
+def test_what_else_can_differ(tmp_path: Path, before: str, after: str, different: str) -> None:
+    found = compared(
+        tmp_path, parsed(before), parsed(after), inputs={"c": np.array(False)} if before is BRANCHES else {}
+    )
+    assert bool(found.different) == bool(different)
+    assert re.search(different, " ".join(found.different))
+    if "Exp" in after:
+        assert found.ops == {"Exp": (0, 1), "Neg": (1, 0)}
+
+
+def test_constants_are_weights(tmp_path: Path) -> None:
+    text = "g (float[3] x) => (float[3] y) { c = Constant <value = float[3] {1, 2, 3}> () y = Mul(x, c) }"
+    found = compared(tmp_path, parsed(text), parsed(text.replace("3}", "4}")), run=False)
+    assert found.weights.changed["c"].max_abs == 1
+    assert found.different == ("1 weights differ",)
 
 
 def test_dynamic_axes_take_what_the_other_file_fixes(tmp_path: Path) -> None:
