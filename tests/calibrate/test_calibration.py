@@ -19,6 +19,8 @@ from sn_deploy.calibrate import (
 )
 from sn_deploy.calibrate.branches import Branch
 from sn_deploy.calibrate.exact_sums import ExactSums
+from sn_deploy.calibrate.movement import movement
+from sn_deploy.calibrate.show import lines_from_calibration
 from sn_deploy.check.batch import Batch
 from sn_deploy.errors import SnDeployError
 from sn_deploy.nn import SwitchNorm1d, SwitchNorm2d, SwitchNorm3d, finalize_batch_average
@@ -29,6 +31,9 @@ from tests.randomise import randomise_
 
 # float64 on both sides; the oracle subtracts squares.
 RTOL = 1e-10
+
+# Statistics of some channels.
+MEAN, VAR = np.array([0.1, -0.4, 0.3]), np.array([1.0, 0.5, 2.0])
 
 
 def pairs(calibration) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -357,6 +362,72 @@ def test_layers_that_only_ask_for_cuda_are_calibrated_on_the_cpu():
         np.testing.assert_array_equal(mean, m)
         np.testing.assert_array_equal(var, v)
     assert type(asking[1]) is AsksForCuda
+
+
+class Stubborn(PublishedSwitchNorm):
+    """Whose training can't be tried by itself."""
+
+    def record(self, mean: Tensor, var: Tensor) -> None:
+        raise RuntimeError("the process group isn't there")
+
+
+class Doubtful(PublishedSwitchNorm):
+    """Whose training records what nobody knows."""
+
+    def record(self, mean: Tensor, var: Tensor) -> None:
+        super().record(mean, 3 * var.roll(1, 1))
+
+
+@pytest.mark.parametrize("layer", [Stubborn, Doubtful])
+def test_training_code_that_tells_nothing_is_taken_for_the_published_and_told(layer):
+    torch.manual_seed(0)
+    data = Batches(images(), 8)
+    asked, assumed = (calibrate(with_layer(each(CHANNELS)), data) for each in (PublishedSwitchNorm, layer))
+    for (mean, var), (m, v) in zip(pairs(assumed), pairs(asked), strict=True):
+        np.testing.assert_array_equal(mean, m)
+        np.testing.assert_array_equal(var, v)
+    assert lines_from_calibration(asked) == []
+    (line,) = lines_from_calibration(assumed)
+    assert line.startswith("1: the training code couldn't be asked")
+
+
+@pytest.mark.parametrize(
+    ("old", "note"),
+    [
+        ((MEAN, VAR), None),
+        ((MEAN + 0.49 * VAR**0.5, VAR / 1.9), None),
+        ((MEAN + 0.51 * VAR**0.5, VAR), "moved far"),
+        ((MEAN, VAR / 2.1), "moved far"),
+        ((MEAN, VAR * 2.1), "moved far"),
+        ((MEAN, VAR * [1, -1, 1]), "1 of the old variances were negative"),
+        ((100 * MEAN, 100 * (VAR + MEAN**2)), "about 100 times too large, as sums that were never divided"),
+        ((MEAN, 0 * VAR), "never recorded"),
+        ((MEAN * np.nan, VAR), "NaN or infinite"),
+        ((MEAN, VAR * np.inf), "NaN or infinite"),
+        (None, "there were none before"),
+    ],
+)
+def test_what_looks_wrong_about_the_statistics_before(old, note):
+    found = movement(old, (MEAN, VAR))
+    assert (found.suspicion is None) == (note is None)
+    assert note is None or note in found.suspicion
+    known = old is not None and np.isfinite(old[1]).all() and np.isfinite(old[0]).all() and old[1].any()
+    assert (
+        np.isfinite([found.mean, found.largest_mean, found.var, found.smallest_var, found.largest_var]).all() == known
+    )
+
+
+def test_parts_of_other_passes_do_not_merge():
+    model, data = chain(), Batches(images(), 8)
+    part = calibrate_part(model, data)
+    with pytest.raises(SnDeployError, match="batch 0 is in two parts; give each part once"):
+        part.merge(calibrate_part(model, data))
+    for other in (
+        calibrate_part(model, data, statistics=POPULATION),
+        calibrate_part(with_layer(SwitchNorm2d(5)), data),
+    ):
+        with pytest.raises(SnDeployError, match="not of the same pass over the same model"):
+            part.merge(other)
 
 
 def test_what_is_not_sn_can_be_left_as_it_is():
