@@ -24,6 +24,7 @@ from sn_deploy.graph.inference_guard import check_inferable
 from sn_deploy.graph.inference_hidden import ALIKE, hidden_nodes
 from sn_deploy.graph.inference_risk import is_risky
 from sn_deploy.graph.inference_size import SHAPE_READERS, EndlessError, InferenceSize
+from sn_deploy.graph.sequences import is_no_tensor
 from sn_deploy.onnx_file import model_of, read_model
 
 # Numbers of all vectors that are followed, some 100 bytes each.
@@ -115,10 +116,15 @@ def check_openable(path: Path, proto: onnx.ModelProto | None = None) -> None:
 
 
 def _infer(model: ir.Model, follow: bool) -> None:
+    # Of a sequence it takes the type for that of a tensor, with which the file is none that runs.
+    untyped = (value for graph in model.graphs() for value in _values(graph) if value.type is None)
+    sequences = [value for value in untyped if is_no_tensor(value)]
     # onnx_ir raises whatever it stumbles over in what was inferred, such as a type that there isn't. Nothing is changed
     # then.
     with _quiet(), contextlib.suppress(Exception):
         common_passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=follow)(model)
+    for value in sequences:
+        value.type = value.shape = None
 
 
 @contextlib.contextmanager

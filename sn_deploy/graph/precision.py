@@ -33,6 +33,7 @@ from sn_deploy.graph import op
 from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.io_types import keep_float32_io
 from sn_deploy.graph.layers import write_functions
+from sn_deploy.graph.sequences import is_no_tensor
 
 HALF_TYPES: Final = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
@@ -291,7 +292,7 @@ class _Walk:
         schema = _schema(node.op_type, self.model.opset_imports[""])
         if schema is None:
             return f"opset {self.model.opset_imports['']} has no such operator"
-        if any(value is not None and _is_no_tensor(value) for value in (*node.inputs, *node.outputs)):
+        if any(value is not None and is_no_tensor(value) for value in (*node.inputs, *node.outputs)):
             return "it reads or writes something that is no tensor"
         groups = _typed_groups(node, schema, _TYPE_NAMES[self.half])
         reads_float = any(value in self._data and value.dtype in (ir.DataType.FLOAT, self.half)
@@ -461,10 +462,6 @@ def _attributes(node: ir.Node) -> list[ir.Attr]:
 
 def _is_float(value: ir.Value) -> bool:
     return value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-
-
-def _is_no_tensor(value: ir.Value) -> bool:
-    return value.type is not None and not isinstance(value.type, ir.TensorType)
 
 
 def _is_weight(value: ir.Value) -> bool:

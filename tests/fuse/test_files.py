@@ -220,6 +220,20 @@ def test_a_normalised_tensor_that_is_read_before_its_affine_part(tmp_path: Path)
     assert sorted(op_types(report.path)) == ["Add", "Add", "Mul", "SwitchNorm", "Tanh"]
 
 
+def test_a_sequence_behind_a_layer_stays_one(tmp_path: Path) -> None:
+    model = net()
+    y = model.graph.output[0].name
+    model.graph.node.append(helper.make_node("SequenceConstruct", [y, y], ["sequence"], "sequence"))
+    model.graph.node.append(helper.make_node("ConcatFromSequence", ["sequence"], ["both"], "both", axis=0))
+    model.graph.output.append(helper.make_tensor_value_info("both", TensorProto.FLOAT, None))
+    path = written(tmp_path, model)
+    fuse(path, tmp_path / "out.onnx")
+    assert op_types(tmp_path / "out.onnx")[-2:] == ["SequenceConstruct", "ConcatFromSequence"]
+    found = run(tmp_path / "out.onnx", x=x())
+    np.testing.assert_array_equal(found["both"], np.concatenate([found[y]] * 2))
+    np.testing.assert_allclose(found["both"], run(path, x=x())["both"], atol=1e-5)
+
+
 def test_a_layer_added_to_its_own_input(tmp_path: Path) -> None:
     g, layer = Graph(), Layer(ddof=0)
     mean, var = statistics(g, "x", layer)

@@ -187,6 +187,31 @@ def test_operators_that_take_no_half_are_left_and_named() -> None:
     assert types_of(model, "y")[0] == ir.DataType.FLOAT16
 
 
+TOP = "k = Constant <value_ints = [1]> ()  b, i = TopK (a, k)"
+SEQUENCE = "k = Constant <value_int = 1> ()  s = SequenceConstruct (a, a)  b = SequenceAt (s, k)"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "precision", "left"),
+    [
+        (TOP, "bf16", {"b": "TopK of opset 22 takes no tensor(bfloat16)"}),
+        (TOP, "fp16", {}),
+        (SEQUENCE, "fp16", {"s": "it reads or writes something that is no tensor"}),
+    ],
+)
+def test_operators_of_float32_stand_between_half_ones(nodes: str, precision: str, left: dict[str, str]) -> None:
+    text = f"""<ir_version: 10, opset_import: ["": 22]>
+        g (float[2, 8] x) => (float[M, K] y) {{ a = Neg (x)  {nodes}  y = Neg (b) }}"""
+    model = parsed(text)
+    assert convert_precision(model, precision).left == left
+    checked(model)
+    half = HALF_TYPES[precision]
+    assert types_of(model, "a") == [half, half]
+    assert types_of(model, "y")[0] == (FLOAT if "s" in left else half)  # what comes out of a sequence isn't followed
+    for name in left:
+        assert half not in types_of(model, name)
+
+
 def test_subgraphs_stay_float32_with_all_that_they_read() -> None:
     proto = onnx.parser.parse_model(
         """<ir_version: 10, opset_import: ["": 20]> g (float[2, 8] x, bool c) => (float[2, 8] y) {
@@ -230,6 +255,24 @@ def test_layers_and_their_convolutions_are_found(digits: Path) -> None:
     assert len(conversion.kept) == 4
     assert types_of(model, "sn1") == [FLOAT] * 6
     assert types_of(model, "sn2")[0] == ir.DataType.FLOAT16
+
+
+def test_the_convolution_of_a_layer_is_the_one_before_what_may_stand_between() -> None:
+    text = """<ir_version: 10, opset_import: ["": 20, "sn_deploy": 1]> g (float[2, 8, 4, 4] x) => (float[2, 8, 4, 4] y)
+    {
+        a = Conv (x, w)
+        b = Add (a, v)
+        c = Cast <to = 1> (b)
+        behind_both = sn_deploy.SwitchNorm (c)
+        r = Relu (a)
+        behind_relu = sn_deploy.SwitchNorm (r)
+        first = sn_deploy.SwitchNorm (x)
+        y = Sum (behind_both, behind_relu, first)
+    }"""
+    nodes = {node.name: node for node in parsed(text, w=(8, 8, 1, 1), v=(8, 1, 1)).graph}
+    assert keep.convolution_of(nodes["behind_both"]) is nodes["a"]
+    assert keep.convolution_of(nodes["behind_relu"]) is None
+    assert keep.convolution_of(nodes["first"]) is None
 
 
 def test_names_that_match_nothing_are_refused(digits: Path) -> None:

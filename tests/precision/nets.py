@@ -48,7 +48,9 @@ def bounded_net(path: Path, *, op_type: str, bound: float) -> Path:
     first = net.conv("x", 16)
     zero, limit = (net.constant(np.array(value, np.float32)) for value in (0, bound))
     if op_type == "Clip":
-        bounded = net.add("Clip", [first, zero, limit], 16)
+        # Its input roi is left out.
+        larger = net.add("Resize", [first, "", net.constant(np.array([1, 1, 2, 2], np.float32))], 16)
+        bounded = net.add("Clip", [larger, zero, limit], 16)
     else:
         bounded = net.add(
             "Softmax", [net.add("Where", [net.add("Greater", [first, zero], 16), first, limit], 16)], 16, axis=1
