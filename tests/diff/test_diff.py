@@ -138,6 +138,18 @@ def test_dynamic_axes_take_what_the_other_file_fixes(tmp_path: Path) -> None:
     assert found.inputs["x"].before == "n×3 float32"
     assert not found.different
     assert compared(tmp_path, model(shape=("n", 3)), model(shape=("n", 3))).inputs_run == {"x": "2×3"}
+    for axes, size in (((None, None, 3), "2×64×3"), (("n", "n", 3), "2×2×3"), (("n", "m", 3), "2×64×3")):
+        assert compared(tmp_path, model(shape=axes), model(shape=axes)).inputs_run == {"x": size}
+
+
+def test_weights_outside_lie_beside_their_file(tmp_path: Path) -> None:
+    for folder, weight in (("a", 2.0), ("b", 2.5)):
+        (tmp_path / folder).mkdir()
+        onnx.save(model(weight), tmp_path / folder / "net.onnx", save_as_external_data=True, size_threshold=0)
+    found = diff(tmp_path / "a" / "net.onnx", tmp_path / "b" / "net.onnx")
+    assert found.weights.changed["w"].max_abs == 0.5
+    assert "size" not in found.properties
+    assert found.different
 
 
 def test_inputs_can_be_given(tmp_path: Path) -> None:

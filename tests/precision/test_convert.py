@@ -10,6 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import onnx
+import onnx.parser
 import onnx_ir as ir
 import pytest
 from onnx import numpy_helper
@@ -139,6 +140,12 @@ def test_activations_beyond_the_range_are_named(tmp_path: Path) -> None:
     output = tmp_path / "half.onnx"
     with pytest.raises(CheckFailedError, match=r"node node_conv_3: its output gets to \d+"):
         convert_precision(source, output, precision="fp16", samples=large, check_range=True)
+    unnamed = onnx.load(source)
+    for node in unnamed.graph.node:
+        node.name = ""
+    onnx.save(unnamed, tmp_path / "unnamed.onnx")
+    with pytest.raises(CheckFailedError, match=r"node Conv: its output gets to \d+.*--keep 'Conv'"):
+        convert_precision(tmp_path / "unnamed.onnx", output, precision="fp16", samples=large, check_range=True)
     with pytest.raises(CheckFailedError, match=r"not finite where the source's is.*--check-range"):
         convert_precision(source, output, precision="fp16", samples=large)
     assert not output.exists()
@@ -231,6 +238,12 @@ def test_files_that_cannot_be_converted(source: Path, tmp_path: Path) -> None:
         convert_precision(source, source, precision="fp16")
     (tmp_path / "text.onnx").write_text("no model")
     with pytest.raises(SnDeployError, match=r"text\.onnx: is cut off, damaged or no ONNX file"):
+        convert_precision(tmp_path / "text.onnx", tmp_path / "half.onnx", precision="fp16")
+    other = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["o": 1]> g (float[1] x) => (float[1] y) { y = o.F (x) }'
+    )
+    onnx.save(other, tmp_path / "text.onnx")
+    with pytest.raises(SnDeployError, match=r"text.onnx: imports no standard operators"):
         convert_precision(tmp_path / "text.onnx", tmp_path / "half.onnx", precision="fp16")
     with pytest.raises(SnDeployError, match=r"there is no such file"):
         convert_precision(tmp_path / "none.onnx", tmp_path / "half.onnx", precision="fp16")
