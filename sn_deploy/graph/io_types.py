@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from sn_deploy.graph.names import taken_names, unused
+from sn_deploy.graph.names import taken_by_nodes, taken_names, unused
 
 _HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
@@ -16,14 +16,14 @@ def keep_float32_io(model: ir.Model) -> list[str]:
         The names of the inputs and outputs that changed their type.
     """
     graph = model.graph
-    taken = taken_names(model)
+    taken = taken_names(model) | taken_by_nodes(model)
     changed = []
     for index, value in enumerate(list(graph.inputs)):
         if value.dtype not in _HALF or value.name is None:
             continue
         border = ir.Value(name=value.name, shape=value.shape, type=ir.TensorType(ir.DataType.FLOAT))
         half_dtype, half_name = value.dtype, unused(f"{value.name}_half", taken)
-        cast = ir.node("Cast", [border], {"to": int(half_dtype)}, name=f"cast_{value.name}")
+        cast = ir.node("Cast", [border], {"to": int(half_dtype)}, name=unused(f"cast_{value.name}", taken))
         inner = cast.outputs[0]
         inner.name, inner.shape, inner.type = half_name, value.shape, ir.TensorType(half_dtype)
         ir.convenience.replace_all_uses_with(value, inner, replace_graph_outputs=True)
@@ -35,7 +35,7 @@ def keep_float32_io(model: ir.Model) -> list[str]:
             continue
         name = value.name
         value.name = unused(f"{name}_half", taken)
-        cast = ir.node("Cast", [value], {"to": int(ir.DataType.FLOAT)}, name=f"cast_{name}")
+        cast = ir.node("Cast", [value], {"to": int(ir.DataType.FLOAT)}, name=unused(f"cast_{name}", taken))
         border = cast.outputs[0]
         border.name, border.shape, border.type = name, value.shape, ir.TensorType(ir.DataType.FLOAT)
         graph.append(cast)

@@ -1,4 +1,4 @@
-"""Names of values that nothing else in a model has."""
+"""Names of values, or of nodes, that nothing else in a model has."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ def taken_names(model: ir.Model) -> set[str]:
     made = [value for node in model.graph.all_nodes() for value in node.outputs]
     named = (*model.graph.inputs, *model.graph.initializers.values(), *made)
     return {value.name for value in named if value.name}
+
+
+def taken_by_nodes(model: ir.Model) -> set[str]:
+    """The names of all nodes, in subgraphs too; none is there where they have none."""
+    return {node.name for node in model.graph.all_nodes() if node.name}
 
 
 def unused(name: str, taken: set[str]) -> str:

@@ -33,6 +33,7 @@ from sn_deploy.graph import op
 from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.io_types import keep_float32_io
 from sn_deploy.graph.layers import write_functions
+from sn_deploy.graph.names import taken_by_nodes, taken_names, unused
 from sn_deploy.graph.sequences import is_no_tensor
 
 HALF_TYPES: Final = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
@@ -218,8 +219,7 @@ class _Walk:
     def run(self) -> None:
         """Converts the graph."""
         graph = self.model.graph
-        self._names.update(value.name or "" for node in graph.all_nodes() for value in node.outputs)
-        self._names.update(value.name or "" for value in (*graph.inputs, *graph.initializers.values()))
+        self._names.update(taken_names(self.model) | taken_by_nodes(self.model))
         for value in graph.inputs:
             if value.dtype == ir.DataType.FLOAT:
                 self._data.add(value)
@@ -352,7 +352,7 @@ class _Walk:
     def _cast_node(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
         graph, producer = self.model.graph, value.producer()
         name = self._new_name(value, dtype)
-        cast = ir.node("Cast", [value], {"to": int(dtype)}, name=f"cast_{name}")
+        cast = ir.node("Cast", [value], {"to": int(dtype)}, name=unused(f"cast_{name}", self._names))
         made = cast.outputs[0]
         made.name, made.shape, made.type = name, value.shape, ir.TensorType(dtype)
         if producer is None:
@@ -362,13 +362,7 @@ class _Walk:
         return made
 
     def _new_name(self, value: ir.Value, dtype: ir.DataType) -> str:
-        wanted = name = f"{value.name}_{'float32' if dtype == ir.DataType.FLOAT else 'half'}"
-        count = 1
-        while name in self._names:
-            count += 1
-            name = f"{wanted}_{count}"
-        self._names.add(name)
-        return name
+        return unused(f"{value.name}_{'float32' if dtype == ir.DataType.FLOAT else 'half'}", self._names)
 
     def _half_output(self, value: ir.Value) -> ir.Value:
         made, name = self._as(value, self.half), value.name

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.graph.names import taken_by_nodes, taken_names, unused
 
 Array = npt.NDArray[Any]
 
@@ -110,6 +111,7 @@ class _Work:
         self.quantized: list[str] = []
         self._activations: dict[ir.Value, ir.Value] = {}
         self._weights: dict[tuple[ir.Value, int], ir.Value] = {}
+        self._names = taken_names(model) | taken_by_nodes(model)
 
     def why_not(self, node: ir.Node) -> str | None:
         """A reason why the node stays as it is."""
@@ -146,12 +148,12 @@ class _Work:
         name = value.name or ""
         scale = self._scale(f"{name}_scale", np.array(self._ranges[name] / self._form.largest))
         zero, attributes = self._zero(name, ())
-        quantize = ir.node("QuantizeLinear", [value, scale, *zero], attributes, name=f"quantize_{name}")
+        title = unused(f"quantize_{name}", self._names)
+        quantize = ir.node("QuantizeLinear", [value, scale, *zero], attributes, name=title)
         q = quantize.outputs[0]
-        q.name, q.shape, q.type = f"{name}_quantized", value.shape, ir.TensorType(self._form.dtype)
-        dequantize = ir.node("DequantizeLinear", [q, scale, *zero], name=f"dequantize_{name}")
+        q.name, q.shape, q.type = unused(f"{name}_quantized", self._names), value.shape, ir.TensorType(self._form.dtype)
+        dequantize = self._dequantize([q, scale, *zero], value)
         made = dequantize.outputs[0]
-        made.name, made.shape, made.type = f"{name}_dequantized", value.shape, value.type
         producer = value.producer()
         if producer is None:
             self._graph.insert_before(self._graph[0], [quantize, dequantize])
@@ -178,12 +180,18 @@ class _Work:
         divided = array / scale.const_value.numpy().astype(np.float64).reshape(column)
         q = self._constant(f"{name}_quantized", _stored(divided, self._form), self._form.dtype)
         zero, _ = self._zero(name, (len(scales),))
-        dequantize = ir.node("DequantizeLinear", [q, scale, *zero], {"axis": axis}, name=f"dequantize_{name}")
-        made = dequantize.outputs[0]
-        made.name, made.shape, made.type = f"{name}_dequantized", value.shape, value.type
+        dequantize = self._dequantize([q, scale, *zero], value, axis=axis)
         self._graph.insert_before(self._graph[0], dequantize)
-        self._weights[value, axis] = made
-        return made
+        self._weights[value, axis] = dequantize.outputs[0]
+        return dequantize.outputs[0]
+
+    def _dequantize(self, inputs: list[ir.Value], value: ir.Value, **attributes: int) -> ir.Node:
+        """What gives ``value`` again, but for its rounding."""
+        name = unused(f"dequantize_{value.name}", self._names)
+        node = ir.node("DequantizeLinear", inputs, attributes, name=name)
+        made = node.outputs[0]
+        made.name, made.shape, made.type = unused(f"{value.name}_dequantized", self._names), value.shape, value.type
+        return node
 
     def _zero(self, name: str, shape: tuple[int, ...]) -> tuple[list[ir.Value], dict[str, int]]:
         """The zero point, which says the type as well; or the attribute that does."""
@@ -196,12 +204,8 @@ class _Work:
     def _scale(self, name: str, exact: Array) -> ir.Value:
         return self._constant(name, _rounded_up(exact, self._scale_type).astype(np.float32), ir.DataType.FLOAT)
 
-    def _constant(self, name: str, array: Array, dtype: ir.DataType) -> ir.Value:
-        taken, wanted = self._graph.initializers, name
-        count = 1
-        while name in taken:
-            count += 1
-            name = f"{wanted}_{count}"
+    def _constant(self, wanted: str, array: Array, dtype: ir.DataType) -> ir.Value:
+        name = unused(wanted, self._names)
         value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(dtype))
         value.const_value = ir.Tensor(array, dtype=dtype, name=name)
         self._graph.register_initializer(value)

@@ -7,11 +7,13 @@ so that nothing overflows there that does on a GPU. The casts that a graph has i
 
 from __future__ import annotations
 
+import itertools
 from typing import Final
 
 import onnx_ir as ir
 
 from sn_deploy.graph import op
+from sn_deploy.graph.names import taken_by_nodes, taken_names
 
 _HALF: Final = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 # They move or convert elements, and ONNX Runtime has them in any type.
@@ -25,13 +27,15 @@ def emulate_half(model: ir.Model) -> int:
         How many operators got them.
     """
     graph, count = model.graph, 0
+    taken = taken_names(model) | taken_by_nodes(model)  # nodes may have no names to make others of
+    names = (name for name in map("emulated_{}".format, itertools.count()) if name not in taken)
     for node in list(graph):
         if node.domain == op.DOMAIN or node.op_type in _IN_ANY_TYPE:
             continue  # our functions round themselves
         wide = False
         for index, value in enumerate(node.inputs):
             if value is not None and value.dtype in _HALF:
-                cast = _cast(value, ir.DataType.FLOAT, f"{value.name}_{node.name}_{index}")
+                cast = _cast(value, ir.DataType.FLOAT, next(names))
                 graph.insert_before(node, cast)
                 node.replace_input_with(index, cast.outputs[0])
                 wide = True
@@ -39,10 +43,10 @@ def emulate_half(model: ir.Model) -> int:
             half = value.dtype
             if half in _HALF and half is not None:
                 value.type = ir.TensorType(ir.DataType.FLOAT)
-                cast = _cast(value, half, f"{value.name}_rounded")
+                cast = _cast(value, half, next(names))
                 rounded = cast.outputs[0]
                 if value.is_graph_output():
-                    rounded.name, value.name = value.name, f"{value.name}_wide"
+                    rounded.name, value.name = value.name, next(names)
                 ir.convenience.replace_all_uses_with(value, rounded, replace_graph_outputs=True)
                 cast.replace_input_with(0, value)
                 graph.insert_after(node, cast)
@@ -52,7 +56,7 @@ def emulate_half(model: ir.Model) -> int:
 
 
 def _cast(value: ir.Value, dtype: ir.DataType, name: str) -> ir.Node:
-    cast = ir.node("Cast", [value], {"to": int(dtype)}, name=f"cast_{name}")
+    cast = ir.node("Cast", [value], {"to": int(dtype)}, name=name)
     made = cast.outputs[0]
     made.name, made.shape, made.type = name, value.shape, ir.TensorType(dtype)
     return cast

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -76,5 +77,27 @@ def indices_net(path: Path) -> Path:
     graph = ir.from_proto(proto)
     graph.opset_imports[""] = OPSET
     write_functions(graph)
+    ir.save(graph, path)
+    return path
+
+
+def parallel_net(path: Path, *, values: Sequence[str] = (), names: Sequence[str] = ()) -> Path:
+    """A convolution, and behind it two paths of a convolution each, added.
+
+    Args:
+        values, names: of the first nodes' outputs and of the first nodes; the other nodes have no names.
+    """
+    net = Net(3, (8, 8))
+    first = net.conv("x", 16)
+    paths = [net.conv(net.add(op_type, [first], 16), 4) for op_type in ("Relu", "Neg")]
+    proto = net.model(net.add("Add", paths, 4))
+    for node, name in itertools.zip_longest(proto.graph.node, names, fillvalue=""):
+        node.name = name
+    renamed = dict(zip((node.output[0] for node in proto.graph.node), values, strict=False))
+    for node in proto.graph.node:
+        node.input[:], node.output[:] = ([renamed.get(name, name) for name in one] for one in (node.input, node.output))
+    del proto.graph.value_info[:]
+    graph = ir.from_proto(proto)
+    graph.opset_imports[""] = OPSET
     ir.save(graph, path)
     return path

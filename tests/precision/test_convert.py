@@ -26,7 +26,7 @@ from sn_deploy.precision.proof import hold_tolerance
 from sn_deploy.precision.samples import SampleOptions, open_samples
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.tensors import TensorInfo
-from tests.precision.nets import bounded_net, indices_net, residual_net
+from tests.precision.nets import bounded_net, indices_net, parallel_net, residual_net
 
 DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
 
@@ -102,6 +102,13 @@ def test_an_output_of_a_kept_node_becomes_half_too(source: Path, tmp_path: Path)
     (after,) = made.graph.output
     assert (after.name, after.type.tensor_type.elem_type) == (before.name, onnx.TensorProto.FLOAT16)
     assert [node.op_type for node in made.graph.node[-2:]] == ["Flatten", "Cast"]
+
+
+@pytest.mark.parametrize("named", ["", "emulated_0"])
+def test_nodes_need_no_names(tmp_path: Path, named: str) -> None:
+    """Two read one tensor; ONNX Runtime takes no name twice."""
+    source = parallel_net(tmp_path / "net.onnx", names=[named])
+    assert convert_precision(source, tmp_path / "half.onnx", precision="fp16").proof.rel_l2 < 0.002
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])

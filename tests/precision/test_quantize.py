@@ -22,7 +22,7 @@ from sn_deploy.precision import quantization, quantize
 from sn_deploy.precision.samples import SampleOptions
 from sn_deploy.runtime.ort import OrtSession
 from tests.optimise.nets import Net
-from tests.precision.nets import bounded_net, residual_net
+from tests.precision.nets import bounded_net, parallel_net, residual_net
 
 FLOAT_TYPES = {"fp32": onnx.TensorProto.FLOAT, "fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}
 
@@ -299,3 +299,16 @@ def test_a_value_beyond_the_float_type_is_refused(tmp_path: Path) -> None:
         quantize(source, output, precision="int8", float_type="fp16")
     assert not output.exists()
     quantize(source, output, precision="int8", float_type="bf16")
+
+
+@pytest.mark.parametrize("float_type", ["fp32", "fp16"])
+def test_names_that_the_file_has_are_left_to_it(tmp_path: Path, float_type: str) -> None:
+    values = ["x_quantized", "x_dequantized", "x_scale", "x_zero"]
+    names = ["quantize_x", "dequantize_x", "dequantize_constant_1", "cast_x_half", "cast_add_12"]
+    source = parallel_net(tmp_path / "net.onnx", values=values, names=names)
+    report = quantize(source, tmp_path / "q.onnx", precision="int8", float_type=float_type)
+    assert report.proof.rel_l2 < 0.1
+    made = onnx.load(tmp_path / "q.onnx")
+    assert set(names) < {node.name for node in made.graph.node}
+    named = [node.name for node in made.graph.node if node.name]
+    assert len(set(named)) == len(named)
