@@ -14,7 +14,8 @@ extern "C" {
 // Not in launch.h: the test's way in.
 SN_CUDA_API FakeLauncher* sn_fake_launcher() { return &state; }
 
-int32_t sn_cuda_list_tactics(const SnCudaProblem*, SnCudaTactic* tactics, int32_t capacity, int32_t* count) {
+int32_t sn_cuda_list_tactics(const SnCudaProblem* problem, SnCudaTactic* tactics, int32_t capacity, int32_t* count) {
+  state.listed = *problem;
   *count = std::min(capacity, 3);
   std::copy_n(kFakeTactics, *count, tactics);
   return state.list_status;
@@ -22,7 +23,7 @@ int32_t sn_cuda_list_tactics(const SnCudaProblem*, SnCudaTactic* tactics, int32_
 
 int32_t sn_cuda_choose_tactic(const SnCudaProblem*, SnCudaTactic* tactic) {
   *tactic = kFakeChosen;
-  return 0;
+  return state.choose_status;
 }
 
 int32_t sn_cuda_fallback_tactic(const SnCudaProblem*, SnCudaTactic* tactic) {
@@ -35,7 +36,7 @@ int32_t sn_cuda_workspace_bytes(const SnCudaProblem* problem, int64_t* bytes) {
   std::int64_t rows = 0;
   const bool fits = sn_deploy::multiply(problem->batch, problem->channels, &rows) && rows < std::int64_t{1} << 58;
   *bytes = fits ? rows * 12 + problem->spatial % (std::int64_t{1} << 58) : std::int64_t{1} << 62;
-  return 0;
+  return state.workspace_status;
 }
 
 int32_t sn_cuda_launch(const SnCudaProblem* problem, const SnCudaTensors* tensors, SnCudaTactic tactic, void* workspace,

@@ -61,9 +61,11 @@ class FakeRegistry final : public nvinfer1::IPluginRegistry {
 };
 
 FakeRegistry registry;
+nvinfer1::ILogger* logger = nullptr;
 
 }  // namespace
 
 SN_EXPORT nvinfer1::IPluginRegistry* getPluginRegistry() noexcept { return &registry; }
-SN_EXPORT nvinfer1::ILogger* getLogger() noexcept { return nullptr; }
+SN_EXPORT nvinfer1::ILogger* getLogger() noexcept { return logger; }
+SN_EXPORT void sn_fake_log_to(nvinfer1::ILogger* to) { logger = to; }
 SN_EXPORT int sn_fake_registered() { return static_cast<int>(registry.creators.size()); }

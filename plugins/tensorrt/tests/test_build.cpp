@@ -81,9 +81,12 @@ std::int32_t shapes(const Plugin& plugin, Shape x, Shape parameter, Shape residu
 
 TEST_F(Build, GivesYTheShapeOfX) {
   DimsExprs y;
-  for (const Shape& x : {Shape{2, 8, 5, 5}, {-1, 8, -1, -1}, {-1, -1, 7}, {4, 8}, {0, 8, 3, 3}, {1, 8, 2, 1, 1}}) {
-    EXPECT_EQ(shapes(plain_, x, {8}, {}, &y), 0);
-    EXPECT_EQ(shapes(fused_, x, {8}, x, &y), 0);
+  for (const Shape& x :
+       {Shape{2, 8, 5, 5}, {-1, 8, -1, -1}, {-1, -1, 7}, {4, 8}, {-1, -1}, {0, 8, 3, 3}, {1, 8, 2, 1, 1}}) {
+    for (const Shape& parameter : {Shape{8}, {-1}}) {
+      EXPECT_EQ(shapes(plain_, x, parameter, {}, &y), 0);
+      EXPECT_EQ(shapes(fused_, x, parameter, x, &y), 0);
+    }
   }
   EXPECT_EQ(shapes(fused_, {2, 8, -1, 5}, {8}, {-1, 8, 5, 5}, &y), 0);
   EXPECT_EQ(logged(), "");
@@ -213,6 +216,30 @@ TEST_F(Build, OffersTheTacticsOfTheConfiguredShape) {
   EXPECT_NE(logged().find("a fake device error"), std::string::npos);
   EXPECT_NE(plain_.build->getValidTactics(tactics, 3), 0);
   library_.launcher()->list_status = 0;
+}
+
+// Of the profile's optimum, in the type and the format for which tactics are to be timed.
+TEST_F(Build, AsksForTheTacticsOfTheOptimumInItsFormat) {
+  const auto profile =
+      profile_of(tensors_of("SwitchNormAddRelu", {1, 12, 5, 5}, DataType::kHALF, TensorFormat::kHWC8), 2, 6);
+  ASSERT_EQ(fused_.build->configurePlugin(profile.data(), 6, &profile[6], 1), 0);
+  std::int32_t tactics[3] = {};
+  for (int call = 0; call < 2; ++call) {
+    *library_.launcher() = {};
+    if (call == 0) {
+      EXPECT_EQ(fused_.build->getNbTactics(), 3);
+    } else {
+      EXPECT_EQ(fused_.build->getValidTactics(tactics, 3), 0);
+    }
+    const SnCudaProblem& listed = library_.launcher()->listed;
+    EXPECT_EQ(listed.batch, 2);
+    EXPECT_EQ(listed.channels, 12);
+    EXPECT_EQ(listed.spatial, 25);
+    EXPECT_EQ(listed.stored_channels, 16);
+    EXPECT_EQ(listed.data_type, 1);
+    EXPECT_EQ(listed.layout, 1);
+    EXPECT_EQ(listed.epilogue, 2);
+  }
 }
 
 TEST_F(Build, RefusesToBeConfiguredForShapesWithoutAValue) {

@@ -29,6 +29,7 @@ TEST(Creators, AreNamedAndVersioned) {
     for (int i = 0; i < 5; ++i) {
       EXPECT_STREQ(fields->fields[i].name, expected.list[i].name);
       EXPECT_EQ(fields->fields[i].type, expected.list[i].type);
+      EXPECT_EQ(fields->fields[i].data, nullptr);  // there are no defaults
     }
   }
 }

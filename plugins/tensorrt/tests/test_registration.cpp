@@ -57,13 +57,47 @@ TEST_F(BesideTensorRt, RegistersItselfForAsLongAsItIsLoaded) {
 }
 
 TEST_F(BesideTensorRt, LeavesTheRegistryToTensorRtWhenThatLoadsIt) {
+  testing::internal::CaptureStderr();
   {
     Library library(SN_PLUGIN);
     EXPECT_EQ(registered_(), 0);
     EXPECT_NO_THROW(library.creator("SwitchNorm"));
     EXPECT_EQ(registered_(), 0);
+    EXPECT_EQ(library.finder.take(), "");
   }
   EXPECT_EQ(registered_(), 0);
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");  // it takes nothing back twice
+}
+
+// Whom nobody has told of a finder: TensorRT's own logger, or stderr.
+TEST_F(BesideTensorRt, LogsToTheProcess) {
+  struct Logger final : nvinfer1::ILogger {
+    void log(Severity severity, const char* message) noexcept override {
+      EXPECT_EQ(severity, Severity::kERROR);
+      messages.append(message).append("\n");
+    }
+    std::string messages;
+  } logger;
+  const auto log_to = reinterpret_cast<void (*)(nvinfer1::ILogger*)>(dlsym(nvinfer_, "sn_fake_log_to"));
+  void* plugin = dlopen(SN_PLUGIN, RTLD_NOW | RTLD_LOCAL);
+  ASSERT_NE(plugin, nullptr) << dlerror();
+  using GetCreators = nvinfer1::IPluginCreatorInterface* const* (*)(std::int32_t&);
+  std::int32_t count = 0;
+  auto* creator = static_cast<nvinfer1::IPluginCreatorV3One*>(
+      reinterpret_cast<GetCreators>(dlsym(plugin, "getCreators"))(count)[0]);
+  const auto refuse = [&] {
+    EXPECT_EQ(creator->createPlugin("layer", nullptr, nvinfer1::TensorRTPhase::kBUILD), nullptr);
+  };
+  log_to(&logger);
+  testing::internal::CaptureStderr();
+  refuse();
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+  EXPECT_EQ(logger.messages, "SwitchNorm: no fields were given\n");
+  log_to(nullptr);
+  testing::internal::CaptureStderr();
+  refuse();
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "SwitchNorm: no fields were given\n");
+  dlclose(plugin);
 }
 
 // Triton unloads its backend, the only one to hold libnvinfer, and never the plugins that it loaded.

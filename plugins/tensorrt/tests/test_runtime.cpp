@@ -118,6 +118,14 @@ TEST_F(Runtime, ReportsWhatTheDeviceSays) {
   library_.launcher()->launch_status = 14;
   EXPECT_NE(enqueue(plugin, tensors_of("SwitchNorm", {3, 12, 7})), 0);
   EXPECT_EQ(logged(), "SwitchNorm: the workspace is missing or too small\n");
+  library_.launcher()->launch_status = 0;
+  for (std::int32_t FakeLauncher::* status : {&FakeLauncher::choose_status, &FakeLauncher::workspace_status}) {
+    library_.launcher()->*status = 16;
+    EXPECT_NE(enqueue(plugin, tensors_of("SwitchNorm", {3, 12, 7})), 0);
+    EXPECT_EQ(logged(), "SwitchNorm: the device reported an error: a fake device error\n");
+    library_.launcher()->*status = 0;
+  }
+  EXPECT_EQ(library_.launcher()->launches, 0);
 }
 
 TEST_F(Runtime, RefusesShapesWithoutAValue) {
@@ -125,11 +133,28 @@ TEST_F(Runtime, RefusesShapesWithoutAValue) {
   auto tensors = tensors_of("SwitchNormAddRelu", {3, 12, 1, 1});
   EXPECT_NE(plugin.runtime->onShapeChange(tensors.data(), 6, &tensors[6], 1), 0);
   EXPECT_NE(enqueue(plugin, tensors), 0);
-  tensors = tensors_of("SwitchNormAddRelu", {3, 12, 4, 4});
-  tensors[2].dims.d[0] = 11;
-  EXPECT_NE(plugin.runtime->onShapeChange(tensors.data(), 6, &tensors[6], 1), 0);
+  EXPECT_EQ(logged(),
+            "SwitchNormAddRelu: too few values for the variance: HW (for rank 2: C) must be above ddof\n"
+            "SwitchNormAddRelu: too few values for the variance: HW (for rank 2: C) must be above ddof\n");
+  for (const std::size_t parameter : {1, 2, 3, 4}) {
+    tensors = tensors_of("SwitchNormAddRelu", {3, 12, 4, 4});
+    tensors[parameter].dims.d[0] = 11;
+    EXPECT_NE(plugin.runtime->onShapeChange(tensors.data(), 6, &tensors[6], 1), 0);
+    EXPECT_NE(logged().find("must have shape (C)"), std::string::npos);
+    tensors[parameter].dims = dims({12, 1});
+    EXPECT_NE(plugin.runtime->onShapeChange(tensors.data(), 6, &tensors[6], 1), 0);
+    EXPECT_NE(logged().find("must have shape (C)"), std::string::npos);
+  }
   tensors = tensors_of("SwitchNormAddRelu", {3, 12, 4, 4});
   tensors[5].dims.d[0] = 1;
+  EXPECT_NE(plugin.runtime->onShapeChange(tensors.data(), 6, &tensors[6], 1), 0);
+  for (const std::initializer_list<std::int64_t>& residual :
+       {std::initializer_list<std::int64_t>{3, 12, 4}, {3, 12, 4, 4, 1}}) {
+    tensors = tensors_of("SwitchNormAddRelu", {3, 12, 4, 4});
+    tensors[5].dims = dims(residual);
+    EXPECT_NE(plugin.runtime->onShapeChange(tensors.data(), 6, &tensors[6], 1), 0);
+  }
+  tensors = tensors_of("SwitchNormAddRelu", {3, 12, 4, 4}, DataType::kHALF, TensorFormat::kHWC);  // its padding is 8's
   EXPECT_NE(plugin.runtime->onShapeChange(tensors.data(), 6, &tensors[6], 1), 0);
   tensors = tensors_of("SwitchNormAddRelu", {3, 12, 4, 4}, DataType::kINT8);
   EXPECT_NE(plugin.runtime->onShapeChange(tensors.data(), 6, &tensors[6], 1), 0);
@@ -137,11 +162,11 @@ TEST_F(Runtime, RefusesShapesWithoutAValue) {
   EXPECT_NE(plugin.runtime->enqueue(tensors.data(), &tensors[6], nullptr, nullptr, nullptr, nullptr), 0);
   EXPECT_EQ(library_.launcher()->launches, 0);
   EXPECT_EQ(logged(),
-            "SwitchNormAddRelu: too few values for the variance: HW (for rank 2: C) must be above ddof\n"
-            "SwitchNormAddRelu: too few values for the variance: HW (for rank 2: C) must be above ddof\n"
-            "SwitchNormAddRelu: scale, bias, mean_offset and var_offset must have shape (C), C being X's second "
-            "extent\n"
             "SwitchNormAddRelu: the residual must have X's shape\n"
+            "SwitchNormAddRelu: the residual must have X's shape\n"
+            "SwitchNormAddRelu: the residual must have X's shape\n"
+            "SwitchNormAddRelu: X must be float32, float16 or bfloat16, and Y and the residual like X; the parameters "
+            "must be float32\n"
             "SwitchNormAddRelu: X must be float32, float16 or bfloat16, and Y and the residual like X; the parameters "
             "must be float32\n"
             "SwitchNormAddRelu: 5 inputs; expected 6\n"
