@@ -96,8 +96,10 @@ TEST_F(Build, RefusesShapesWithoutAValue) {
   DimsExprs y;
   EXPECT_NE(shapes(plain_, {8}, {8}, {}, &y), 0);
   EXPECT_EQ(logged(), "SwitchNorm: X has a rank below 2; expected (N, C, *spatial)\n");
-  EXPECT_NE(shapes(plain_, {2, 8, 5, 5}, {7}, {}, &y), 0);
-  EXPECT_NE(logged().find("must have shape (C)"), std::string::npos);
+  for (const Shape& x : {Shape{2, 8, 5, 5}, {-1, 8, 5, 5}, {4, 8}}) {
+    EXPECT_NE(shapes(plain_, x, {7}, {}, &y), 0);
+    EXPECT_NE(logged().find("must have shape (C)"), std::string::npos);
+  }
   EXPECT_NE(shapes(plain_, {2, 8, 5, 5}, {8, 1}, {}, &y), 0);
   EXPECT_NE(logged().find("must have shape (C)"), std::string::npos);
   EXPECT_NE(shapes(plain_, {-1, 8, 0, -1}, {8}, {}, &y), 0);
@@ -201,6 +203,10 @@ TEST_F(Build, AsksForTheWorkspaceOfTheLargestShape) {
   bad[0].max.d[1] = 9;
   EXPECT_EQ(plain_.build->getWorkspaceSize(bad.data(), 5, &bad[5], 1), 0U);
   EXPECT_NE(logged().find("must have shape (C)"), std::string::npos);
+  library_.launcher()->workspace_status = 11;
+  EXPECT_EQ(plain_.build->getWorkspaceSize(profile.data(), 5, &profile[5], 1), 0U);
+  EXPECT_EQ(logged(), "SwitchNorm: the sizes overflow 64 bits\n");
+  library_.launcher()->workspace_status = 0;
 }
 
 TEST_F(Build, OffersTheTacticsOfTheConfiguredShape) {
@@ -218,18 +224,19 @@ TEST_F(Build, OffersTheTacticsOfTheConfiguredShape) {
   library_.launcher()->list_status = 0;
 }
 
-// Of the profile's optimum, in the type and the format for which tactics are to be timed.
+// Of the profile's optimum, in the type and the format for which tactics are to be timed; a clone, too.
 TEST_F(Build, AsksForTheTacticsOfTheOptimumInItsFormat) {
   const auto profile =
       profile_of(tensors_of("SwitchNormAddRelu", {1, 12, 5, 5}, DataType::kHALF, TensorFormat::kHWC8), 2, 6);
   ASSERT_EQ(fused_.build->configurePlugin(profile.data(), 6, &profile[6], 1), 0);
+  const Plugin clone(fused_.owner->clone());
   std::int32_t tactics[3] = {};
-  for (int call = 0; call < 2; ++call) {
+  for (int call = 0; call < 3; ++call) {
     *library_.launcher() = {};
-    if (call == 0) {
-      EXPECT_EQ(fused_.build->getNbTactics(), 3);
-    } else {
+    if (call == 2) {
       EXPECT_EQ(fused_.build->getValidTactics(tactics, 3), 0);
+    } else {
+      EXPECT_EQ((call == 0 ? fused_ : clone).build->getNbTactics(), 3);
     }
     const SnCudaProblem& listed = library_.launcher()->listed;
     EXPECT_EQ(listed.batch, 2);
