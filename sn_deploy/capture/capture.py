@@ -57,6 +57,7 @@ def capture(
                     dynamic_shapes=_dynamic_shapes(inputs, axes) if axes else None,
                     strict=False,
                 )
+            _refuse_lost_divisors(exported)
             watch = SizeWatch(exported, inputs.names, axes)
             if axes:
                 watch.verify_model()
@@ -83,6 +84,19 @@ def capture(
     if axes:
         watch.verify_decomposition()
     return captured
+
+
+def _refuse_lost_divisors(program: torch.export.ExportedProgram) -> None:
+    """torch.onnx leaves out what average pooling is to divide by, where that isn't the window."""
+    for node in program.graph.nodes:
+        if node.target in (torch.ops.aten.avg_pool2d.default, torch.ops.aten.avg_pool3d.default):
+            divisor = node.args[6] if len(node.args) > 6 else node.kwargs.get("divisor_override")
+            if divisor is not None:
+                raise SnDeployError(
+                    f"torch exports an average pooling without its divisor_override of {divisor}, so the file would "
+                    "compute something else",
+                    mend="leave it out, and multiply the mean instead",
+                )
 
 
 def _dynamic_shapes(inputs: BoundInputs, axes: Axes) -> dict[str, object]:

@@ -137,6 +137,15 @@ def channels_last_between_transposes():
 
 
 @true
+def channels_last_behind_a_transpose_of_another_kind():
+    g = Graph()
+    x = g("Transpose", "x", perm=[0, 3, 2, 1])  # (N, W, H, C)
+    mean, var = statistics(g, x, BIASED, last=True)
+    y = folded_affine(g, x, mean, var, BIASED, last=True)
+    return g.model(y, out_shape=[SHAPE[axis] for axis in (0, 3, 2, 1)]), BIASED
+
+
+@true
 def channels_last_in_the_result_alone():
     g = Graph()
     mean, var = statistics(g, "x", BIASED)

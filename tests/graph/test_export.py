@@ -306,6 +306,12 @@ class Branching(nn.Module):
         (nn.Sequential(SwitchNorm2d(3)), image(size=1), {}, r"layer '0': the unbiased variance .* has no value"),
         (nn.Sequential(SwitchNorm2d(3)), torch.zeros(2, 4, 5, 5), {}, "layer '0': input has shape"),
         (nn.Conv2d(3, 3, 1), image(), {}, "no SN layer runs on the example inputs"),
+        (
+            nn.Sequential(SwitchNorm2d(3), nn.AvgPool2d(3, divisor_override=7)),
+            image(),
+            {},
+            "torch exports an average pooling without its divisor_override of 7",
+        ),
         (SwitchNorm2d(3), image(), {"opset": 17}, r"--opset: opset 17 can't be exported \(expected 18 to 23\)"),
         (SwitchNorm2d(3), image(), {"precision": "int8"}, r"--precision: 'int8' is no precision"),
         (SwitchNorm2d(3), image(), {"dynamic": "time"}, "--dynamic: can't read 'time'"),
@@ -381,6 +387,7 @@ class Group(nn.Module):
 
 def test_unrecognised_layers_are_refused_or_kept(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), Group(), randomise_(SwitchNorm2d(4), seed=8))
+    model[0].spare = Group()  # never runs, as an auxiliary head in evaluation
     with pytest.raises(SnDeployError, match=r"layer '1': .*--keep-unrecognised"):
         sn_deploy.export(model, image(), tmp_path / "net.onnx")
     report = sn_deploy.export(model, image(), tmp_path / "net.onnx", keep_unrecognised=True)

@@ -71,6 +71,14 @@ def test_an_overflow_is_gone_where_it_began() -> None:
     np.testing.assert_array_equal(wide, np.float16([[1, 0], [1, 0]]))
 
 
+def test_inputs_that_are_left_out_stay_so() -> None:
+    text = """<ir_version: 8, opset_import: ["": 18]> g (float16[2,2] x) => (float16[2,2] y)
+        { wide = Constant<value_float = 1.0>()  one = Cast<to = 10>(wide)  y = Clip(x, , one) }"""
+    proto = widened(["y"], model(text))
+    assert list(proto.graph.node[-2].input)[1] == ""
+    np.testing.assert_array_equal(run(proto, X)[0], np.minimum(X, 1))
+
+
 def test_everything_in_float32_is_the_float32_graph_between_casts() -> None:
     proto = widened(["a", "b", "c", "y", "z"], originals=lambda name: WEIGHT if name == "w" else None)
     assert operators(proto) == ["Cast", "MatMul", "MatMul", "Relu", "Add", "Cast", "Identity", "Cast"]
