@@ -51,18 +51,55 @@ TEST(Workspace, NeedsNoDeviceAndGrowsWithTheProblem) {
   }
 }
 
-// A tactic's own room is within that, at smaller sizes too, though what the largest allows may be another tactic.
-TEST(Workspace, HasRoomForAQueueWhereTheLargestProblemAllowsNone) {
-  for (const std::int64_t largest_spatial : {1001, 1000}) {
-    SnCudaProblem largest = problem_of(8, 64, largest_spatial);
-    largest.data_type = 1;
-    std::int64_t bytes = -1;
-    ASSERT_EQ(sn_cuda_workspace_bytes(&largest, &bytes), 0);
-    Plan plan;
-    const Problem problem = {8, 64, 1000, true, 1, DataType::kFloat16};
-    ASSERT_EQ(make_plan(problem, {}, widest_limits(), Tactic::kQueue, 2, &plan), Status::kOk);
-    EXPECT_LE(plan.workspace_bytes, bytes);
+// Each tactic's own room is within that, at smaller sizes too, though what the largest allows may be another tactic.
+TEST(Workspace, HasRoomForEveryTacticOfEverySmallerProblem) {
+  const std::int64_t batches[] = {1, 3, 8, 300};
+  const std::int64_t extents[] = {2, 49, 1000, 1001, 3136, 50176};
+  int plans = 0;
+  const auto expect_room = [&plans](const Problem& problem, const Storage& storage, std::int64_t room) {
+    for (int tactic = 1; tactic <= 6; ++tactic) {
+      for (std::int64_t blocks = 2; blocks <= kMaxBlocksPerSample; blocks *= 2) {
+        Plan plan;
+        const auto asked = static_cast<Tactic>(tactic);
+        if (make_plan(problem, storage, widest_limits(), asked, blocks, &plan) != Status::kOk) continue;
+        ASSERT_LE(plan.workspace_bytes, room) << "tactic " << tactic << " of " << blocks << ": " << problem.batch << "x"
+                                              << problem.channels << "x" << problem.spatial;
+        ++plans;
+      }
+    }
+  };
+  for (const std::int32_t layout : {0, 1}) {
+    for (const std::int32_t type : {0, 1}) {
+      for (const std::int64_t c : {1, 3, 40, 64, 2048}) {
+        for (const std::int64_t n : batches) {
+          for (const std::int64_t hw : extents) {
+            SnCudaProblem largest = problem_of(n, c, hw);
+            largest.data_type = type;
+            largest.layout = layout;
+            largest.stored_channels = layout == 1 ? c : 0;
+            std::int64_t room = -1;
+            ASSERT_EQ(sn_cuda_workspace_bytes(&largest, &room), 0);
+            for (const std::int64_t fewer : batches) {
+              for (const std::int64_t smaller : extents) {
+                if (fewer > n || smaller > hw) continue;
+                const Problem problem = {fewer, c, smaller, true, 1, static_cast<DataType>(type)};
+                expect_room(problem, {static_cast<Layout>(layout), largest.stored_channels, true}, room);
+              }
+            }
+          }
+        }
+      }
+    }
   }
+  EXPECT_GT(plans, 10000);
+}
+
+TEST(Workspace, OfRank2IsNone) {
+  SnCudaProblem problem = problem_of(300, 4096, 1);
+  problem.has_in = 0;
+  std::int64_t bytes = -1;
+  EXPECT_EQ(sn_cuda_workspace_bytes(&problem, &bytes), 0);
+  EXPECT_EQ(bytes, 0);
 }
 
 TEST(Interface, RefusesBadRequestsBeforeItAsksForADevice) {
