@@ -2,8 +2,10 @@
 // at any point, is reported and leaves nothing behind.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <set>
 #include <string>
 #include <vector>
@@ -53,6 +55,43 @@ TEST(Node, EachCallThatFailsIsReportedAndLeavesNothing) {
       EXPECT_EQ(message.empty(), failing == 0) << "call " << failing;
       EXPECT_EQ(node.fake.alive, 0) << "call " << failing << ": " << message;
     }
+  }
+}
+
+// Of so many values that the work goes to ONNX Runtime's threads.
+TEST(Node, ThreadsThatFailAreReported) {
+  for (const bool blocked : {false, true}) {
+    int failures = 0;
+    for (int failing = 0;; ++failing) {
+      Node node("SwitchNorm", blocked);
+      node.context.inputs[kX] = blocked ? tensor({1, 8, 120, 120}, 0.0F) : tensor({1, 3, 20000}, 0.0F);
+      node.fake.failing = failing;
+      const std::string message = node.run();
+      EXPECT_EQ(node.fake.alive, 0) << "call " << failing << ": " << message;
+      if (message.find("'layer1.sn': the work could not be given to the threads") != std::string::npos) ++failures;
+      if (failing > 0 && message.empty()) break;
+    }
+    EXPECT_EQ(failures, blocked ? 1 : 2);  // once, or once for the statistics and once to apply
+  }
+}
+
+// When the session is made, and not at its first run.
+TEST(Node, BadAttributesAreRefusedWithTheNode) {
+  for (const char* name : {"mean_in", "mean_ln", "var_in", "var_ln"}) {
+    for (const float value : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
+      Node node("SwitchNorm");
+      node.info.floats[name] = value;
+      EXPECT_NE(node.create().find("'layer1.sn': mean_in, mean_ln, var_in and var_ln must be finite"),
+                std::string::npos);
+    }
+    Node node("SwitchNorm");
+    node.info.floats.erase(name);
+    EXPECT_NE(node.create().find("the attribute " + std::string(name) + " is missing"), std::string::npos);
+  }
+  for (const std::int64_t ddof : {-1, 2}) {
+    Node node("SwitchNorm");
+    node.info.ints["ddof"] = ddof;
+    EXPECT_NE(node.create().find("ddof must be 0 or 1, not " + std::to_string(ddof)), std::string::npos);
   }
 }
 
