@@ -62,7 +62,7 @@ def call(function: Any, arguments: Mapping[str, Any], *, option: str) -> Any:
                 f"doesn't take these arguments: {error}",
                 where=option,
                 expected=f"{getattr(function, '__name__', 'callable')}{signature}",
-                mend="give them as --model-arg NAME=VALUE",
+                mend="give them as --model-arg NAME=VALUE" if option.startswith("--model") else None,
             ) from error
     try:
         return function(**arguments)

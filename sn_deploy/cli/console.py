@@ -24,7 +24,10 @@ _WIDTH_OF_A_PIPE: Final = 400
 
 
 class Console(rich.console.Console):
-    """Prints control characters as Python writes them: ``\\x1b``."""
+    """Prints control characters as Python writes them, ``\\x1b``, and ``:car:`` as it is: names have colons."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(emoji=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """See rich. Most texts come by here, before it is known how wide a table gets."""

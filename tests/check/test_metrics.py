@@ -289,3 +289,59 @@ def test_a_figure_that_one_backend_does_not_give_keeps_no_limit(monkeypatch: pyt
     limits = Limits(minima={"class0": 1, "class1": 0}, maxima={"class1": 9}, drops={"class0": 0, "class1": 9})
     failed = [(one.metric, one.backend) for one in limits.of_metrics(figures) if not one.passed]
     assert failed == [("class1", "ort")] * 2 + [("class1_drop", "ort")]
+
+
+class Told:
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def update(self, outputs: dict[str, Array], labels: Array | None) -> None:
+        assert labels is not None
+
+    def value(self) -> Any:
+        return self._value
+
+
+def fails(outputs: dict[str, Array], labels: Array | None) -> Array:
+    raise KeyError("score")
+
+
+OWN = {
+    "share": (lambda outputs, labels: outputs["y"][:, 0] > 0, [0.25, 0.5]),
+    "default": (lambda outputs, labels=None: outputs["y"][:, 0], [-0.5, 0.25]),
+    "keyword": (lambda outputs, labels, *, limit=0.9: outputs["y"][:, 0] > limit, [0.25, 0.5]),
+    "maker": (lambda: Told(3), [3, 3]),
+    "one": (lambda outputs: outputs["y"][:, 0], "needs 1 argument .expected a function metric"),
+    "three": (lambda outputs, labels, more: labels, "needs 3 arguments .expected a function metric"),
+    "number": (5, "is a int .expected a function or a class"),
+    "needing": (Told, r"doesn't take these arguments: .*\(expected Told\(value"),
+    "empty": (dict, "makes a dict without value"),
+    "failing": (fails, "failed: KeyError: 'score'; see where"),
+    "scalar": (lambda outputs, labels: 0.5, r"gives an array of float64 and shape \(\) for a batch of 4"),
+    "rows": (lambda outputs, labels: outputs["y"], r"gives an array of float64 and shape \(4, 2\) for"),
+    "text": (lambda outputs, labels: np.array(list("abcd")), "gives an array of <U1"),
+    "word": (lambda: Told("high"), "value.. gives 'high' .expected a number"),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_what_a_metric_of_the_users_own_may_be(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    metric, found = OWN[name]
+    monkeypatch.setitem(sys.modules, "mine", SimpleNamespace(**{name: metric}))
+    outputs = {"torch": {"y": np.array([[-1.0, 0], [-2, 0], [0, 0], [1, 0]])}}
+    outputs["ort"] = {"y": outputs["torch"]["y"] + np.array([[0.0], [1], [1], [1]])}
+
+    def figures() -> list[TaskMetric]:
+        made = metric_from_spec({"kind": "user", "callable": f"mine:{name}"}, ("torch", "ort"), "torch")
+        made.update(Batch(0, 0, {"x": np.zeros((4, 1))}, np.arange(4)), outputs)
+        return made.figures()
+
+    if isinstance(found, str):
+        with pytest.raises(SnDeployError, match=f"^--metric mine:{name}: {found}"):
+            figures()
+        return
+    assert [(row.name, row.backend, row.value) for row in figures()] == [
+        (name, backend, value) for backend, value in zip(outputs, found, strict=True)
+    ]
+    assert [row.difference for row in figures()] == [None, found[1] - found[0]]
+    assert [row.low is not None for row in figures()] == [name in ("share", "keyword")] * 2

@@ -40,6 +40,8 @@ def test_text_is_shown_and_own_styles_stay() -> None:
 def test_usual_text_is_as_it_was() -> None:
     usual = "2×3 → µ “x”, naïve 模型\tand\nmore"
     assert shown(usual) == usual
+    for name in ("mine:car:", "a:x:b", ":three:"):
+        assert printed(name) == f"{name}\n"
 
 
 def test_names_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,14 +46,14 @@ def load_metric(text: str, backends: Sequence[str], reference: str) -> Metric:
         raise SnDeployError(f"is a {type(target).__name__}", where=where, expected="a function or a class")
     if not inspect.isclass(target):
         required = _required_parameters(target)
-        if required == 2:
-            return _PerSample(text, target, backends, reference)
-        if required:
+        if required and not _takes_two(target):
             raise SnDeployError(
-                f"takes {required} arguments",
+                f"needs {required} argument{'s' if required > 1 else ''}",
                 where=where,
                 expected="a function metric(outputs, labels), or a class or function without required arguments",
             )
+        if required:
+            return _PerSample(text, target, backends, reference)
     return _PerBackend(text, {name: _made(target, where) for name in backends}, reference)
 
 
@@ -64,6 +64,16 @@ def _required_parameters(function: Callable[..., Any]) -> int:
         return 2  # a builtin that doesn't say
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return sum(one.kind in positional and one.default is one.empty for one in parameters)
+
+
+def _takes_two(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:
+        pass  # a builtin that doesn't say
+    return True
 
 
 def _made(target: Callable[[], Any], where: str) -> Any:
