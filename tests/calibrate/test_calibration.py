@@ -252,15 +252,18 @@ class Odd(nn.Module):
 
 
 class OddData:
-    """Images with 3, 0 and 2 regions."""
+    """Images with 3, 0 and 2 regions, or some of these batches."""
 
-    batches = 3
+    def __init__(self, *indices: int) -> None:
+        self.indices = indices or (0, 1, 2)
+        self.batches = len(self.indices)
 
     def __iter__(self):
         rng = np.random.default_rng(5)
         for index, count in enumerate((3, 0, 2)):
             regions, image = rng.normal(1, 2, (count, 3, 4, 4)), rng.normal(0, 1, (2, 3, 5, 5))
-            yield Batch(index, 2 * index, {"regions": regions, "image": image})
+            if index in self.indices:
+                yield Batch(index, 2 * index, {"regions": regions, "image": image})
 
     def describe(self) -> dict[str, object]:
         return {}
@@ -281,6 +284,25 @@ def test_calls_are_counted_one_by_one_and_what_never_ran_is_listed():
     population = calibrate(model, OddData(), statistics=POPULATION, sweeps=20)
     np.testing.assert_allclose(population.layers[1].mean, np.concatenate(flat).mean((0, 2)), rtol=1e-12)
     assert population.converged
+    assert min(population.moved[:-1]) > 1e-6  # and no sweep more than it takes
+
+
+@pytest.mark.filterwarnings("ignore:var_mean:UserWarning")
+@pytest.mark.parametrize("statistics", [BATCH_AVERAGE, POPULATION])
+@pytest.mark.parametrize("first", [[1], [0, 2]])
+def test_a_part_in_which_a_layer_never_ran_merges(statistics, first):
+    model = randomise_(Odd(), 0).double()
+    rest = [index for index in range(3) if index not in first]
+    merged, other, whole = (
+        calibrate_part(model, OddData(*indices), statistics=statistics) for indices in (first, rest, range(3))
+    )
+    merged.merge(other)
+    found = {layer.name: layer for layer in calibration_from_pass(merged).layers}
+    assert found.keys() == {"shared", "head"}
+    for layer in calibration_from_pass(whole).layers:
+        np.testing.assert_array_equal(found[layer.name].mean, layer.mean)
+        np.testing.assert_array_equal(found[layer.name].var, layer.var)
+        assert found[layer.name].traits == layer.traits
 
 
 @pytest.mark.filterwarnings("ignore:var_mean:UserWarning")
@@ -293,6 +315,15 @@ def test_all_names_of_shared_statistics_are_written():
         is_new = name.split(".")[0] in {"shared", "again", "head"} and "running" in name
         assert torch.equal(value, model.state_dict()[name]) != is_new, name
     assert torch.equal(state["shared.running_mean"], state["again.running_mean"])
+    # A checkpoint may have some of the names alone, or none; another number of values is another layer's.
+    one = {name: value for name, value in model.state_dict().items() if not name.startswith("again")}
+    assert with_statistics(one, calibration.layers).keys() == one.keys()
+    assert with_statistics({}, calibration.layers).keys() == {
+        f"{layer}.running_{which}" for layer in ("shared", "again", "head") for which in ("mean", "var")
+    }
+    one["head.running_var"] = one["head.running_var"][:, :2]
+    with pytest.raises(SnDeployError, match=r"layer 'head': head.running_var has 2 values, its layer 3 channels"):
+        with_statistics(one, calibration.layers)
     assert state["shared.running_mean"].shape == (1, 3, 1)
 
 
