@@ -20,7 +20,7 @@ from sn_deploy.check.layers import run as layer_run
 from sn_deploy.models.digits import WEIGHTS, load_pretrained
 from sn_deploy.runtime.native import ort_library
 from sn_deploy.runtime.torch import tensor_from_array
-from tests.check.small_net import Weights, write_net
+from tests.check.small_net import Weights, small_net, write_net
 from tests.cli.command import exit_code
 from tests.cli.test_check_command import check, document, swap_two_channels
 from tests.cli.test_merge_command import OF_ONE_RUN
@@ -187,7 +187,45 @@ def test_a_shifted_image_is_no_layers_fault(folder: Path, capsys: pytest.Capture
 def test_a_fault_behind_the_last_layer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert layers(spoil("digits.onnx", "fc.weight", one_wrong), *MODEL) == 1
     assert reports()["ort"]["culprit"] is None
-    assert "the fault is behind the last SN layer" in capsys.readouterr().out
+    assert "the fault is behind the last layer that was compared, sn4" in capsys.readouterr().out
+
+
+def test_layers_that_only_one_file_has(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def without(*names: str) -> str:
+        model = small_net()
+        for node in model.graph.node:
+            if node.output[0] in [f"{name}.y" for name in names]:
+                node.CopyFrom(helper.make_node("Identity", node.input[:1], node.output))
+        onnx.save(model, "".join(["net", *names]) + ".onnx")
+        return "".join(["net", *names]) + ".onnx"
+
+    both = ["--backend", f"both=ort:{without()}", "--reference", "both", "--data", "random"]
+    assert layers("--backend", f"one=ort:{without('sn2')}", *both) == 1
+    report = reports()["one"]
+    assert [layer["layer"] for layer in report["layers"]] == ["sn1"]
+    assert report["notes"] == ["one: not compared, since it has no such layers: sn2"]
+    printed = capsys.readouterr().out
+    assert "one: the one layer, sn1, is within its tolerances" in printed
+    assert "the fault is behind the last layer that was compared, sn1" in printed
+    assert (
+        layers(
+            "--backend",
+            f"one=ort:{without('sn2')}",
+            "--backend",
+            "both=ort:net.onnx",
+            "--reference",
+            "one",
+            "--data",
+            "random",
+        )
+        == 1
+    )
+    assert reports()["both"]["notes"] == ["both: not compared, since the reference has no such layers: sn2"]
+    none = ["--backend", f"none=ort:{without('sn1', 'sn2')}"]
+    assert layers(*none, *both) == 2
+    assert "--layers: no layer can be compared; none: not compared, since" in capsys.readouterr().err
+    assert layers(*none, "--backend", "both=ort:net.onnx", "--reference", "none", "--data", "random") == 2
+    assert "--layers, none: has no SN layer that could be found" in capsys.readouterr().err
 
 
 def test_overflow_is_named_where_it_begins(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from sn_deploy.check.report.text import counted, error
+from sn_deploy.check.report.text import error
 
 # An error that is so many times that of the layers before came in between.
 _JUMP: Final = 4.0
@@ -22,13 +22,20 @@ def sentences(report: Mapping[str, Any], *, outputs_hold: bool = True) -> Iterat
     if report["culprit"] is None:
         first, last = layers[0]["rel_l2"], layers[-1]["rel_l2"]
         own = max(layers, key=lambda layer: float("inf") if layer["own_rel_l2"] is None else layer["own_rel_l2"])
-        yield (
-            f"{backend}: all {counted(len(layers), 'layer')} are within their tolerances. The relative L2 error is "
-            f"{error(first)} after the first and {error(last)} after the last; the most that a layer adds of its own "
-            f"is {error(own['own_rel_l2'])}, in {own['layer']}."
-        )
+        if len(layers) == 1:
+            yield (
+                f"{backend}: the one layer, {own['layer']}, is within its tolerances. The relative L2 error is "
+                f"{error(last)} after it; it adds {error(own['own_rel_l2'])} of its own."
+            )
+        else:
+            yield (
+                f"{backend}: all {len(layers)} layers are within their tolerances. The relative L2 error is "
+                f"{error(first)} after the first and {error(last)} after the last; the most that a layer adds of its "
+                f"own is {error(own['own_rel_l2'])}, in {own['layer']}."
+            )
         if not outputs_hold:
-            yield f"{backend}: an output doesn't hold all the same: the fault is behind the last SN layer."
+            which = f"the last layer that was compared, {layers[-1]['layer']}"
+            yield f"{backend}: an output doesn't hold all the same: the fault is behind {which}."
         return
     number, culprit = next(
         (number, layer) for number, layer in enumerate(layers, 1) if layer["layer"] == report["culprit"]
