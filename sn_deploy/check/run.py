@@ -81,7 +81,6 @@ def _comparison(batch: Batch, outputs: Outputs, backends: Backends, plan: Plan, 
         backends=names,
         reference=backends.reference,
         label_classes=plan.label_classes,
-        samples=batch.samples,
     )
     metrics += [load_metric(text, names, backends.reference) for text in plan.user_metrics]
     infos = [backend.info for backend in backends.all]

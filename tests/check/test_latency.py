@@ -15,6 +15,7 @@ from sn_deploy.check.latency import latencies_from_rounds, measure, ratio_of, sp
 from sn_deploy.check.machine import Counters, ProcessorTime
 from sn_deploy.check.noise import drift_of
 from sn_deploy.check.rounds import Rounds, Warmup, is_stable, take_turns
+from sn_deploy.check.timing import batch_sizes, of_speedups, parse_speedup
 from sn_deploy.errors import SnDeployError
 
 INPUTS = {"x": np.zeros((1, 3), np.float32)}
@@ -105,6 +106,20 @@ def test_a_backend_of_twice_the_time_is_found_in_noise() -> None:
     assert low <= 2 <= high
     assert faster == pytest.approx(1 / speedup(report, "slow", "base")[0], rel=0.01)
     assert any("spread" in warning for warning in report.warnings)
+
+
+def test_a_speedup_is_that_of_the_first_over_the_second_at_each_batch() -> None:
+    machine = Machine(noise=0.01)
+    inputs = {1: INPUTS, 4: {"x": np.zeros((4, 3), np.float32)}}
+    report = measured(machine, runners(machine, slow=6.0, fast=2.0), inputs=inputs, rounds=50)
+
+    def asked(text: str) -> list[tuple[float, bool]]:
+        return [(one.value, one.passed) for one in of_speedups([parse_speedup(text)], report)]
+
+    assert asked("fast/slow:2.9") == [(pytest.approx(3, rel=0.05), True)] * 2
+    assert asked("fast/slow:3.2") == [(pytest.approx(3, rel=0.05), False)] * 2
+    assert asked("slow/fast@4:0.4") == [(pytest.approx(1 / 3, rel=0.05), False)]
+    assert asked("slow/fast@4:0.3") == [(pytest.approx(1 / 3, rel=0.05), True)]
 
 
 def test_a_machine_that_slows_down_changes_times_but_no_ratio() -> None:
@@ -269,3 +284,12 @@ def test_calls_that_are_mostly_pythons_own_are_told() -> None:
     machine = Machine()
     (warning,) = measured(machine, runners(machine, a=5.0, tiny=0.004)).warnings
     assert warning.startswith("batch 1: a call of tiny takes 4.0 µs")
+
+
+def test_the_batch_sizes_that_are_timed() -> None:
+    assert batch_sizes([], 8, None) == [1, 8]
+    assert batch_sizes([], 1, None) == [1]
+    assert batch_sizes([4, 2, 4], 8, None) == [2, 4]
+    assert batch_sizes([], 8, 3) == batch_sizes([3], 8, 3) == [3]
+    with pytest.raises(SnDeployError, match=r"--latency-batch: batch 4 can't be timed .expected 3, which a file fixes"):
+        batch_sizes([3, 4], 8, 3)

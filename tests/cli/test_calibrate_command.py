@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -350,6 +351,9 @@ def test_parts_that_do_not_belong_together_are_refused(folder, capsys):
         assert calibrate(*make, "--shard", f"{part}/2", "-o", f"{part}.npz") == 0
     merge = ("--checkpoint", "net.pth", "-o", "new.pth")
     assert "part 2/2 is missing" in refused(capsys, "--merge", "1.npz", *merge)
+    shutil.copy("1.npz", "again.npz")
+    message = refused(capsys, "--merge", "1.npz", "2.npz", "again.npz", *merge)
+    assert "again.npz: is part 1/2, as is 1.npz; give it once" in message
     assert calibrate(*make, "--limit", "12", "--shard", "2/2", "-o", "other.npz") == 0
     assert "other.npz: is of another data than 1.npz" in refused(capsys, "--merge", "1.npz", "other.npz", *merge)
     torch.save({name: value + 1e-6 for name, value in torch.load("net.pth").items()}, "near.pth")

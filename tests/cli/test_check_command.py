@@ -37,6 +37,11 @@ def broken():
 def right(outputs, labels):
     return outputs["logits"].argmax(1) == labels
 
+def labelled():
+    for index in range(2):
+        x = np.zeros((2, 3, 8, 8), np.float32)
+        yield (x, np.arange(2)) if index else x
+
 def norm(outputs, labels):
     return np.linalg.norm(outputs["logits"], axis=1)
 
@@ -276,12 +281,17 @@ IMPOSSIBLE: list[tuple[list[str], str]] = [
     (["net.onnx", "same.onnx", "--data", "mine.py"], "--data mine.py: is no data that can be read"),
     (["net.onnx", "same.onnx", "--data", "random:mu=3"], "can't read 'mu=3' (expected random[:seed=0"),
     (["net.onnx", "same.onnx", "--data", "random:distribution=cauchy"], "unknown distribution 'cauchy'"),
+    (["net.onnx", "same.onnx", "--data", "random:seed=-1"], "can't read 'seed=-1'"),
+    (["net.onnx", "same.onnx", "--data", "random:std=inf"], "can't read 'std=inf'"),
+    (["net.onnx", "same.onnx", "--data", "random:std=-1"], "std is below 0 or high below low"),
+    (["net.onnx", "same.onnx", "--data", "random:low=2"], "std is below 0 or high below low"),
     (["net.onnx", "same.onnx", "--data", "gone.npy"], "--data gone.npy: there is no such file"),
     (["net.onnx", "same.onnx", "--data", "bytes.npy"], "--data bytes.npy: can't be read"),
     (["net.onnx", "same.onnx", "--data", "bytes.npy", "--crop", "8"], "--resize, --crop, --mean, --std"),
     (["net.onnx", "same.onnx", "--data", "mine:nothing"], "--data mine:nothing: mine has no 'nothing'"),
     (["net.onnx", "same.onnx", "--data", "mine:broken"], "--data mine:broken: failed: RuntimeError: the disk is gone"),
     (["net.onnx", "same.onnx", "--data", "mine:right"], "doesn't take these arguments"),
+    (["net.onnx", "same.onnx", "--data", "mine:labelled"], "some batches have labels and some have none"),
     (["net.onnx", "same.onnx", "--labels", "x.txt"], "--labels: is for files and folders"),
     (["net.onnx", "same.onnx", "--shard", "3/2"], "--shard: can't be read: '3/2' (expected PART/PARTS"),
     (["net.onnx", "same.onnx", "--shard", "1/9"], "--shard 1/9: there are 8 batches for 9 parts; make at most 8"),
@@ -335,6 +345,7 @@ def test_wrong_usage_is_one_line_and_2(
         (["--min-speedup", "ort-net/ort-same:1", "--no-latency"], "needs the latency; leave --no-latency out"),
         (["--min-speedup", "ort-net/ort-same:1", "--shard", "1/2"], "times of different runs can't be merged"),
         (["--latency", "--shard", "1/2"], "times of different runs can't be merged"),
+        (["--concurrency", "1", "--no-latency"], "--concurrency: needs the latency"),
     ],
 )
 def test_impossible_speedups(

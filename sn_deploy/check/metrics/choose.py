@@ -29,17 +29,15 @@ def choose_metrics(
     backends: Sequence[str],
     reference: str,
     label_classes: int | None = None,
-    samples: int | None = None,
 ) -> list[Metric]:
     """The metrics of the task for the outputs that they fit.
 
     Args:
         task: one of `TASKS`; ``auto`` takes scores (N, classes) for a classification and (N, classes, H, W) for a
             segmentation, unless they have three channels and no labels: that is a picture.
-        outputs: the reference's, of one batch.
+        outputs: the reference's, of one batch; those that have a row for each sample.
         labels: (N,) for a classification, (N, H, W) for a segmentation.
         label_classes: how many classes the labels tell apart, where that is known.
-        samples: N of the batch; ``auto`` leaves out outputs with another number of rows (boxes, points).
 
     Raises:
         SnDeployError: there is no such output, or the labels are another task's.
@@ -49,9 +47,7 @@ def choose_metrics(
     made: list[Metric] = []
     for kind in (task,) if task != "auto" else _KINDS:
         labelled = labels is not None and labels.ndim == _RANKS[kind] - 1
-        fitting = {
-            name: value.shape[1] for name, value in outputs.items() if _fits(value, kind, labelled, task, samples)
-        }
+        fitting = {name: value.shape[1] for name, value in outputs.items() if _fits(value, kind, labelled, task)}
         if task != "auto":
             _check_asked_for(kind, outputs, fitting, labels, labelled)
         for name, classes in fitting.items():
@@ -73,9 +69,7 @@ def metric_from_spec(spec: Mapping[str, Any], backends: Sequence[str], reference
     return _KINDS[spec["kind"]](spec["output"], spec["classes"], backends, reference, spec["labelled"])
 
 
-def _fits(value: Array, kind: str, labelled: bool, task: str, samples: int | None) -> bool:
-    if task == "auto" and samples is not None and value.ndim and len(value) != samples:
-        return False
+def _fits(value: Array, kind: str, labelled: bool, task: str) -> bool:
     if value.ndim != _RANKS[kind] or value.shape[1] < 2 or value.dtype.kind in "biu":
         return False
     return task != "auto" or kind == "classification" or labelled or value.shape[1] != 3

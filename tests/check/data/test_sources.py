@@ -182,6 +182,14 @@ def test_labels_that_do_not_fit(text: str, message: str) -> None:
         opened("x.npy", labels="labels.txt")
 
 
+@pytest.mark.parametrize("array", [np.zeros(3), np.array(3), np.array(["a", "b", "c"])])
+def test_labels_that_are_no_integers(array: Array) -> None:
+    np.save("x.npy", np.zeros((3, 3, 4, 4), np.float32))
+    np.save("y.npy", array)
+    with pytest.raises(SnDeployError, match=r"--labels y.npy: is no array of integers"):
+        opened("x.npy", labels="y.npy")
+
+
 def user_source(code: str, *inputs: TensorInfo, **options: Any) -> Source:
     Path("mine.py").write_text(f"import numpy as np, torch\n{code}")
     return opened("mine.py:data", *inputs, **options)
