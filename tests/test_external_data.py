@@ -15,7 +15,9 @@ from onnx import TensorProto, helper
 from sn_deploy import cli
 from sn_deploy.errors import SnDeployError
 from sn_deploy.onnx_file import external_files, read_model, read_proto
+from sn_deploy.runtime.native import ort_library
 from tests import switch_norm_file
+from tests.specialise.nets import MIXED, Net
 
 SECRET = b"\x2a" * 4096
 
@@ -189,6 +191,30 @@ def test_a_file_below_is_read(folder: Path) -> None:
     weight = read_model(folder / "net.onnx").graph.initializers["w"].const_value
     assert weight is not None
     assert np.array_equal(weight.numpy().ravel(), np.arange(1024))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["fuse"],
+        ["specialise", "--threads", "1"],
+        ["convert-precision", "--precision", "fp16", "--keep", "Conv"],
+        ["quantize", "--precision", "int8", "--data", "random", "--limit", "2"],
+        ["optimise", "--for", "ort-cpu"],
+    ],
+    ids=lambda line: line[0],
+)
+def test_what_is_made_of_a_file_has_the_weights_from_beside_it(line: list[str], folder: Path, tmp_path: Path) -> None:
+    if line[0] == "optimise" and ort_library() is None:
+        pytest.skip("the native library is not built")
+    net = Net(seed=1)
+    net.norm(net.conv(net.conv("x", "first", (3, 8)), "second", (8, 8)), "sn", 8, MIXED, MIXED)
+    net.save(folder / "whole.onnx", ["N", 3, 8, 8], ["sn"])
+    onnx.save(onnx.load("whole.onnx"), "net.onnx", save_as_external_data=True, location="data", size_threshold=0)
+    assert external_files(read_proto(Path("net.onnx")), Path("net.onnx"))
+    made = tmp_path / "made.onnx"
+    assert cli.main([line[0], "net.onnx", "-o", str(made), *line[1:]]) is None
+    assert not external_files(read_proto(made), made)
 
 
 def test_missing_data_is_named_and_inspect_does_without(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

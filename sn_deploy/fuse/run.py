@@ -22,7 +22,7 @@ from sn_deploy.graph.epilogue import fuse_epilogues
 from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.layers import check_nodes, count_nodes, switch_norm_nodes, write_functions
 from sn_deploy.graph.own_functions import check_functions
-from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
+from sn_deploy.graph.save import save
 from sn_deploy.output_file import check_onnx_output
 
 
@@ -90,10 +90,6 @@ def _fuse(
     tidy(model)
     fusion = fuse_epilogues(model) if fuse_relu else None
     layers = tuple(_fused_layer(layer, region, name) for (layer, region), name in zip(found.layers, names, strict=True))
-    if external_data is None:
-        external_data = weight_bytes(model) >= EXTERNAL_DATA_FROM_BYTES
-    if not external_data:
-        ir.external_data.load_to_model(model)  # the source's external data isn't the new file's
     data_path = save(model, path, external_data=external_data)
     return FuseReport(
         path=path,

@@ -35,6 +35,8 @@ def weight_bytes(model: ir.Model) -> int:
 def save(model: ir.Model, path: str | os.PathLike[str], *, external_data: bool | None = None) -> Path | None:
     """Checks the model and writes it: the file at ``path`` is the old one until the new one is whole.
 
+    Weights of ``model`` that lie in a file of another one's are read from there, and are the new one's own.
+
     External data goes to ``NAME.onnx.HASH.data`` beside the file. The name holds a hash of the content, so that a
     model never finds the data of another export, not even when the process is killed between the two renames.
 
@@ -54,6 +56,7 @@ def save(model: ir.Model, path: str | os.PathLike[str], *, external_data: bool |
     if external_data is None:
         external_data = weight_bytes(model) >= EXTERNAL_DATA_FROM_BYTES
     if not external_data:
+        ir.external_data.load_to_model(model)
         proto = ir.to_proto(model)
         _check(proto, target)
         with atomic_output(target) as temporary:

@@ -17,7 +17,7 @@ from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.epilogue import fuse_epilogues
 from sn_deploy.graph.inference import check_openable, infer_shapes
 from sn_deploy.graph.layers import check_nodes, count_nodes
-from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
+from sn_deploy.graph.save import save
 from sn_deploy.input_file import read_head
 from sn_deploy.onnx_file import read_model
 from sn_deploy.optimise.layers import Layer, layers_of
@@ -130,10 +130,6 @@ def optimise(
         folder = Path(name)
         made = _on_blocks(source, block, folder)
         made.model.metadata_props.update(stamp.as_metadata())
-        if external_data is None:
-            external_data = weight_bytes(made.model) >= EXTERNAL_DATA_FROM_BYTES
-        if not external_data:
-            ir.external_data.load_to_model(made.model)
         save(made.model, folder / path.name, external_data=external_data)
         proof = prove(source, folder / path.name, inputs or {})
         data = save(made.model, path, external_data=external_data)

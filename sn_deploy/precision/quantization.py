@@ -21,7 +21,7 @@ from sn_deploy.graph.layers import switch_norm_nodes, write_functions
 from sn_deploy.graph.precision import convert_precision as convert_graph
 from sn_deploy.graph.precision import raise_opset
 from sn_deploy.graph.quantize import FORMATS, QUANTIZED_OPS, Quantized, convolutions, quantize_convolutions
-from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
+from sn_deploy.graph.save import save
 from sn_deploy.precision.files import check_paths, file_bytes, load_model
 from sn_deploy.precision.proof import Proof, compare_files, hold_tolerance
 from sn_deploy.precision.run import refuse_too_large, write_emulated
@@ -130,8 +130,6 @@ def quantize(
             conversion = convert_graph(graph, float_type, keep_io_types=keep_io_types)
             wider = "fp32" if float_type == "bf16" else "bf16 or fp32"
             refuse_too_large(conversion.rounded, float_type, source, mend=lambda _: f"--float-type {wider}")
-        if external_data is None:
-            external_data = weight_bytes(graph) >= EXTERNAL_DATA_FROM_BYTES
         draft = folder / path.name
         save(graph, draft, external_data=external_data)
         candidate = draft if float_type == "fp32" else write_emulated(draft, folder / "emulated.onnx")

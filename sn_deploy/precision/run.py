@@ -19,7 +19,7 @@ from sn_deploy.graph.inference import check_openable
 from sn_deploy.graph.layers import switch_norm_nodes
 from sn_deploy.graph.precision import Conversion, RoundedWeight
 from sn_deploy.graph.precision import convert_precision as convert_graph
-from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
+from sn_deploy.graph.save import save
 from sn_deploy.precision.emulate import emulate_half
 from sn_deploy.precision.files import check_paths, file_bytes, load_model
 from sn_deploy.precision.proof import TIES, Proof, compare_files, hold_tolerance
@@ -104,8 +104,6 @@ def convert_precision(
     ranges = _ranges(source, batches, conversion, precision) if check_range else []
     with tempfile.TemporaryDirectory(prefix=f".{path.stem[:40]}-", dir=path.parent) as name:
         draft = Path(name) / path.name
-        if external_data is None:
-            external_data = weight_bytes(graph) >= EXTERNAL_DATA_FROM_BYTES
         save(graph, draft, external_data=external_data)
         proof = _prove(source, draft, precision, batches, on_batch)
         data = save(graph, path, external_data=external_data)

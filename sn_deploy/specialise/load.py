@@ -51,5 +51,8 @@ def load(path: Path) -> ir.Model:
 def write_draft(model: ir.Model, folder: Path, name: str) -> Path:
     """The model as a file in ``folder``, its weights inside where that is possible."""
     path = folder / f"{name}.onnx"
-    ir.save(model, path, external_data=_DRAFT_DATA if weight_bytes(model) >= EXTERNAL_DATA_FROM_BYTES else None)
+    large = weight_bytes(model) >= EXTERNAL_DATA_FROM_BYTES
+    if not large:
+        ir.external_data.load_to_model(model)  # the source's external data isn't where the draft is
+    ir.save(model, path, external_data=_DRAFT_DATA if large else None)
     return path

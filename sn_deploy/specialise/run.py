@@ -15,7 +15,7 @@ from sn_deploy.check.backends.interface import Example
 from sn_deploy.check.data.open import DataOptions
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.layers import count_nodes
-from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
+from sn_deploy.graph.save import save
 from sn_deploy.output_file import check_onnx_output
 from sn_deploy.runtime.native import ort_library
 from sn_deploy.specialise.budget import Budget
@@ -98,10 +98,6 @@ def specialise(
         inputs = held_out.first_inputs(batch)
         before_ms, after_ms = (drafts.layer_times_ms(each, inputs) for each in (load(source), model))
         ratio, low, high = time_ratio(drafts, draft, inputs)
-        if external_data is None:
-            external_data = weight_bytes(model) >= EXTERNAL_DATA_FROM_BYTES
-        if not external_data:
-            ir.external_data.load_to_model(model)
         data_path = save(model, path, external_data=external_data)
     choices = {layer.name: choice for layer, choice in chosen}
     changes = []

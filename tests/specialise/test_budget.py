@@ -66,6 +66,7 @@ def dropped(report: SpecialiseReport) -> dict[str, tuple[str, ...]]:
 def test_what_costs_next_to_nothing_goes_and_the_rest_stays(folder: Path) -> None:
     report = changed(folder, Budget(rel_l2=1e-3))
     assert dropped(report) == {"sn0": ("in", "ln")}
+    assert report.batch == 1  # of the call that was timed; the file fixes none
     assert [layer.form for layer in report.layers] == ["folded", "kept", "kept"]
     assert ops(folder / "out.onnx")["SwitchNormRelu:"] == 2
     assert report.chosen_on is not None
@@ -153,7 +154,10 @@ def test_averages_are_better_than_giving_the_weight_to_the_others(folder: Path) 
     var_ln = var_in.mean(1) + mean_in.var(1)
     expected = Expected(mean_in.mean(0), var_in.mean(0), float(mean_in.mean()), float(var_ln.mean()))
     exact = layer.folded.evaluate(x)
-    averaged = rel_l2(exact, without(layer.folded, ["ln"], expected).evaluate(x))
+    left = without(layer.folded, ["ln"], expected)
+    assert left.mean_in + left.mean_ln + left.mean_bn == pytest.approx(1)
+    assert left.var_in + left.var_ln + left.var_bn == pytest.approx(1)
+    averaged = rel_l2(exact, left.evaluate(x))
     share = 1 - layer.folded.mean_ln
     given = dataclasses.replace(
         layer.folded,
