@@ -44,7 +44,9 @@ def trace(model: torch.nn.Module, inputs: BoundInputs, names: Collection[str]) -
         where = f"layer {running[-1]!r}" if running else error.where
         raise SnDeployError(error.what, where=where, expected=error.expected, mend=error.mend) from error
     except Exception as error:
-        place = f" in layer {running[-1]!r}, given {traces[running[-1]].shapes[-1]}" if running else ""
+        place = f" in layer {running[-1]!r}" if running else ""
+        if running and running[-1] in traces:  # a layer may be given what is no tensor
+            place += f", given {traces[running[-1]].shapes[-1]}"
         shapes = ", ".join(f"{name}: {tuple(t.shape)} {t.dtype}" for name, t in inputs.tensors.items())
         raise SnDeployError(
             f"the model fails on the example inputs ({shapes}){place}: {type(error).__name__}: {first_line(error)}",

@@ -284,6 +284,17 @@ class FixedSize(nn.Module):
         return self.sn(x).view(2, 3 * 9 * 9)
 
 
+class Pair(nn.Module):
+    """Gives its layer a pair of tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sn = SwitchNorm2d(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.sn((x, x))
+
+
 class Branching(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -305,6 +316,14 @@ class Branching(nn.Module):
         (Branching(), image(), {}, "Branching: torch can't capture the model: .*--traceback"),
         (nn.Sequential(SwitchNorm2d(3)), image(size=1), {}, r"layer '0': the unbiased variance .* has no value"),
         (nn.Sequential(SwitchNorm2d(3)), torch.zeros(2, 4, 5, 5), {}, "layer '0': input has shape"),
+        # What fails behind a layer isn't said of the layer.
+        (
+            nn.Sequential(SwitchNorm2d(3), nn.Linear(5, 2)),
+            image(),
+            {},
+            r"the model fails on the example inputs \(input: \(2, 3, 9, 9\) torch.float32\): RuntimeError: .*mat1",
+        ),
+        (Pair(), image(), {}, r"fails on the example inputs \(.*\) in layer 'sn': AttributeError"),
         (nn.Conv2d(3, 3, 1), image(), {}, "no SN layer runs on the example inputs"),
         (
             nn.Sequential(SwitchNorm2d(3), nn.AvgPool2d(3, divisor_override=7)),
