@@ -38,12 +38,12 @@ class OpaqueSwitchNorm(torch.nn.Module):
 
 
 def swap(model: torch.nn.Module, layers: Mapping[str, FoldedSwitchNorm]) -> torch.nn.Module:
-    """``model`` with each module named in ``layers`` replaced, at every path that leads to it.
+    """``model`` with each module named in ``layers`` replaced, at every path that leads to it; their hooks stay.
 
     The model is changed in place (give a private copy), except when it is itself an SN layer.
     """
     modules = dict(model.named_modules())
-    replacements = {id(modules[name]): OpaqueSwitchNorm(folded) for name, folded in layers.items()}
+    replacements = {id(modules[name]): _in_place_of(modules[name], folded) for name, folded in layers.items()}
     if id(model) in replacements:
         return replacements[id(model)]
     for parent in modules.values():
@@ -52,3 +52,12 @@ def swap(model: torch.nn.Module, layers: Mapping[str, FoldedSwitchNorm]) -> torc
             if id(child) in replacements:
                 setattr(parent, child_name, replacements[id(child)])
     return model
+
+
+def _in_place_of(module: torch.nn.Module, folded: FoldedSwitchNorm) -> OpaqueSwitchNorm:
+    opaque = OpaqueSwitchNorm(folded)
+    # A hook may change what the layer is given, and what it makes: it is part of what the model computes.
+    for name, value in vars(module).items():
+        if name.startswith(("_forward_hooks", "_forward_pre_hooks")):
+            setattr(opaque, name, value)
+    return opaque

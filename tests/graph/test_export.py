@@ -251,6 +251,19 @@ class TwoInputs(nn.Module):
         return {"y": y, "sum": (y.sum((1, 2, 3)),)}
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_hooks_of_a_layer_are_part_of_the_model(alone: bool, tmp_path: Path) -> None:
+    layer = randomise_(SwitchNorm2d(3), seed=4)
+    layer.register_forward_pre_hook(lambda module, args, kwargs: ((args[0] * 2 + 1,), kwargs), with_kwargs=True)
+    layer.register_forward_hook(lambda module, args, y: y * 3 - args[0])
+    model = layer if alone else nn.Sequential(layer, nn.ReLU())
+    sn_deploy.export(model, image(), tmp_path / "net.onnx")
+    with OrtSession(tmp_path / "net.onnx") as session:
+        (name,) = (info.name for info in session.inputs)
+    difference = compare(expected(model, image()), run(tmp_path / "net.onnx", **{name: image()}))
+    assert difference.rel_l2 < TOLERANCES["float32"].rel_l2
+
+
 def test_several_inputs_by_name_and_nested_outputs(tmp_path: Path) -> None:
     model = randomise_(TwoInputs(), seed=6)
     ids = torch.tensor([1, 3])
