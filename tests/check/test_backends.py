@@ -189,7 +189,7 @@ def test_a_file_tells_its_precision_whatever_its_borders(tmp_path: Path) -> None
     facts = read_facts(tmp_path / "net.onnx")
     assert (facts.precision, facts.switch_norm_nodes) == ("float16", 2)
     # Of int8 in the main it has no tolerance; a part in half precision costs what a whole does.
-    for large, precision in ((np.int8, "int8"), (np.float32, "float16")):
+    for large, precision in ((np.int8, "int8"), (np.float32, "float16"), (np.int64, "float16")):
         model = onnx.ModelProto()
         model.CopyFrom(inside)
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(10_000, large), "large"))

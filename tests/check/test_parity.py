@@ -16,7 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from sn_deploy.check.batch import Batch
+from sn_deploy.check.comparison import Comparison
+from sn_deploy.check.limits import Limits
 from sn_deploy.check.parity import Differences, Parity, compare
+from sn_deploy.check.result import BackendInfo
 from sn_deploy.errors import CheckFailedError
 
 Array = npt.NDArray[Any]
@@ -222,3 +226,28 @@ def test_numbers_too_small_for_squares_are_no_agreement() -> None:
     assert compare(small, small).rel_l2 == 0
     assert math.isnan(compare(small, 2 * small).rel_l2)
     assert compare(small + 1, 2 * small + 1).rel_l2 == 0
+
+
+@pytest.mark.parametrize(("dtype", "rel_l2"), [("float32", 1e-5), ("float16", 2.0**-7), ("float64", 2e-14)])
+@pytest.mark.parametrize("times", [5, 20])
+def test_one_sample_of_many_may_be_ten_times_as_far_off_as_all(dtype: str, rel_l2: float, times: int) -> None:
+    """What is wrong in few samples alone is nothing beside thousands that are right."""
+    infos = [BackendInfo(name, "ort", settings={"precision": dtype}) for name in ("right", "other")]
+    found = Comparison(infos, "right", ["y"], [], Limits())
+    reference = np.random.default_rng(0).standard_normal((4000, 10))
+    reference /= np.linalg.norm(reference, axis=1, keepdims=True)
+    candidate = reference.copy()
+    candidate[1234] *= 1 + times * rel_l2
+    for index, start in enumerate((0, 1000, 2000, 3000)):
+        rows = slice(start, start + 1000)
+        found.update(
+            Batch(index, start, {"x": reference[rows]}),
+            {"right": {"y": reference[rows]}, "other": {"y": candidate[rows]}},
+        )
+    ((parity,),) = found.parity().values()
+    assert parity.rel_l2 < rel_l2
+    assert parity.worst_rel_l2 == pytest.approx(times * rel_l2, rel=1e-3)
+    assert parity.worst_rel_l2_sample == 1234
+    failed = [one.metric for one in found.assertions() if not one.passed]
+    assert failed == (["worst_rel_l2"] if times > 10 else [])
+    assert parity.passed == (times < 10)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import onnx_ir as ir
 
 from sn_deploy.check.bisect.blocks import BEHIND, cut
+from sn_deploy.check.bisect.originals import originals_of
 from sn_deploy.check.layers.onnx_points import layers_in_file
+from sn_deploy.check.result import BackendInfo
 from sn_deploy.graph.precision import convert_precision
-from tests.check.small_net import write_net
+from tests.check.small_net import weights, write_net
 from tests.precision.nets import residual_net
 
 
@@ -39,3 +43,14 @@ def test_a_residual_is_of_the_block_that_made_it(tmp_path: Path) -> None:
     assert second == ["Conv", "SwitchNormAddRelu"]
     assert third == ["Conv", "SwitchNorm"]
     assert behind == ["GlobalAveragePool", "Flatten", "Cast"]
+
+
+def test_originals_are_the_references_by_their_names(tmp_path: Path) -> None:
+    path = write_net(tmp_path / "net.onnx")
+    info = BackendInfo("ort", "ort", str(path))
+    original = originals_of(SimpleNamespace(info=info))  # type: ignore[arg-type]
+    found = original("fc.bias")
+    assert found is not None
+    np.testing.assert_array_equal(found, weights()["fc.bias"])
+    assert original("gone") is None
+    assert originals_of(SimpleNamespace(info=BackendInfo("trt", "trt", "net.plan")))("fc.bias") is None  # type: ignore[arg-type]
