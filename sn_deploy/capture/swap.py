@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from sn_deploy.errors import SnDeployError
 from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.graph import op
 
@@ -24,8 +25,16 @@ class OpaqueSwitchNorm(torch.nn.Module):
         for name, value in op.parameters_from_folded(folded).items():
             self.register_buffer(name, torch.from_numpy(value))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, *spatial) -> the same shape and dtype."""
+    def forward(self, x: torch.Tensor | None = None, **named: torch.Tensor) -> torch.Tensor:
+        """(N, C, *spatial) -> the same shape and dtype; under whatever name the layer itself takes it."""
+        given = [*([] if x is None else [x]), *named.values()]
+        if len(given) != 1:
+            raise SnDeployError(
+                f"is given {len(given)} arguments",
+                where=f"layer {self.metadata[op.METADATA_LAYER]!r}",
+                expected="its input alone, which is all that it was recognised with",
+            )
+        (x,) = given
         return torch.onnx.ops.symbolic(
             f"{op.DOMAIN}::{op.SWITCH_NORM}",
             (x, *(self.get_buffer(name) for name in op.PARAMETERS)),

@@ -25,7 +25,7 @@ from sn_deploy.capture.inputs import (
 )
 from sn_deploy.capture.precision import cast_inputs, dtype_from_precision
 from sn_deploy.capture.standard_nodes import StandardNodes
-from sn_deploy.capture.swap import swap
+from sn_deploy.capture.swap import OpaqueSwitchNorm, swap
 from sn_deploy.capture.trace import LayerTrace, trace
 from sn_deploy.capture.unwrap import unwrapped
 from sn_deploy.errors import SnDeployError
@@ -171,6 +171,9 @@ def export(
     standard = StandardNodes(private, {name: traces[name].shapes[0] for name in called}, opset)
 
     private = swap(private.to(dtype), called)
+    if isinstance(private, OpaqueSwitchNorm) and len(inputs.arguments) == 1:
+        (x,) = inputs.arguments.values()
+        inputs = BoundInputs({"x": x}, inputs.names)  # a model that is a layer may have another name for it
     captured = capture(private, cast_inputs(inputs, dtype), axes, opset=opset, output_names=output_names)
     calls = Counter(node.metadata_props[op.METADATA_LAYER] for node in graph_layers.switch_norm_nodes(captured))
     nodes_unfused = graph_layers.count_nodes(captured)

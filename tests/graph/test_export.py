@@ -251,6 +251,30 @@ class TwoInputs(nn.Module):
         return {"y": y, "sum": (y.sum((1, 2, 3)),)}
 
 
+class Published(SwitchNorm2d):
+    """The authors' layer calls its input so."""
+
+    def forward(self, input: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+        return super().forward(input) * scale
+
+
+class ByName(nn.Module):
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.sn, self.options = Published(3), options
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.sn(input=x, **self.options)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(lambda: Published(3), "input"), (ByName, "x")])
+def test_a_layer_takes_its_input_under_its_own_name(kind: Callable[[], nn.Module], name: str, tmp_path: Path) -> None:
+    model = randomise_(kind(), seed=4)
+    sn_deploy.export(model, image(), tmp_path / "net.onnx")
+    difference = compare(expected(model, image()), run(tmp_path / "net.onnx", **{name: image()}))
+    assert difference.rel_l2 < TOLERANCES["float32"].rel_l2
+
+
 @pytest.mark.parametrize("alone", [False, True])
 def test_hooks_of_a_layer_are_part_of_the_model(alone: bool, tmp_path: Path) -> None:
     layer = randomise_(SwitchNorm2d(3), seed=4)
@@ -336,6 +360,7 @@ class Branching(nn.Module):
             {},
             r"the model fails on the example inputs \(input: \(2, 3, 9, 9\) torch.float32\): RuntimeError: .*mat1",
         ),
+        (randomise_(ByName(scale=2.0), seed=4), image(), {}, r"layer 'sn': is given 2 arguments \(expected its input"),
         (Pair(), image(), {}, r"fails on the example inputs \(.*\) in layer 'sn': AttributeError"),
         (nn.Conv2d(3, 3, 1), image(), {}, "no SN layer runs on the example inputs"),
         (
