@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 import torch
 
@@ -233,7 +234,23 @@ def _recognised_layers(
         if folded is not None:
             for shape in layer.shapes:
                 folded.check_shape(shape)
+            _check_other_ranks(name, model.get_submodule(name), folded, layer.shapes)
     return found, traces
+
+
+def _check_other_ranks(
+    name: str, module: torch.nn.Module, folded: FoldedSwitchNorm, shapes: Sequence[tuple[int, ...]]
+) -> None:
+    """Refuses a layer that is called with inputs of several ranks and isn't the same layer for each."""
+    for rank, shape in {len(shape): shape for shape in shapes if len(shape) != len(shapes[0])}.items():
+        other = recognise.recognise(module, input_shapes={"": shape}).layers.get("")
+        fields = (*op.PARAMETERS, *op.FLOAT_ATTRIBUTES, "ddof")
+        if other is None or not all(np.allclose(getattr(folded, one), getattr(other, one)) for one in fields):
+            raise SnDeployError(
+                f"is called with inputs of rank {len(shapes[0])} and {rank}, and isn't the same layer for both",
+                where=f"layer {name!r}",
+                mend="give each of the calls a layer of its own",
+            )
 
 
 def _refuse_raw_sums(model: torch.nn.Module, found: recognise.Recognition, traces: Mapping[str, LayerTrace]) -> None:

@@ -332,6 +332,22 @@ class Pair(nn.Module):
         return self.sn((x, x))
 
 
+class AnyRank(SwitchNorm2d):
+    """Vectors are images of one position to it, and not what the operator takes them for."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.reshape(*x.shape[:2], -1, 1)).reshape(x.shape)
+
+
+class TwoRanks(nn.Module):
+    def __init__(self, other: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.sn, self.other = AnyRank(3, ddof=0), other
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.other(self.sn(x)) + self.sn(self.other(x))
+
+
 class Branching(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -361,6 +377,12 @@ class Branching(nn.Module):
             r"the model fails on the example inputs \(input: \(2, 3, 9, 9\) torch.float32\): RuntimeError: .*mat1",
         ),
         (randomise_(ByName(scale=2.0), seed=4), image(), {}, r"layer 'sn': is given 2 arguments \(expected its input"),
+        (
+            randomise_(TwoRanks(lambda x: x.mean((2, 3))), seed=4),
+            image(),
+            {},
+            "layer 'sn': is called with inputs of rank 4 and 2, and isn't the same layer for both",
+        ),
         (Pair(), image(), {}, r"fails on the example inputs \(.*\) in layer 'sn': AttributeError"),
         (nn.Conv2d(3, 3, 1), image(), {}, "no SN layer runs on the example inputs"),
         (
@@ -381,6 +403,14 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
     with pytest.raises(SnDeployError, match=message):
         sn_deploy.export(model, example, tmp_path / "net.onnx", **options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layer_of_two_ranks_that_is_the_same_for_both(tmp_path: Path) -> None:
+    model = randomise_(TwoRanks(lambda x: x.flatten(2)), seed=4)
+    report = sn_deploy.export(model, image(), tmp_path / "net.onnx")
+    assert [layer.calls for layer in report.layers] == [2]
+    difference = compare(expected(model, image()), run(tmp_path / "net.onnx", x=image()))
+    assert difference.rel_l2 < TOLERANCES["float32"].rel_l2
 
 
 def test_an_existing_file_survives_a_failure(tmp_path: Path) -> None:
