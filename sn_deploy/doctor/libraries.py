@@ -61,8 +61,8 @@ _ORT_DISTRIBUTIONS: Final = (
 def find_python() -> Finding:
     """The interpreter that runs this."""
     version = ".".join(map(str, sys.version_info[:3]))
-    supported = (3, 10) <= sys.version_info[:2] <= (3, 13)
-    mend = "" if supported else "use Python 3.10 to 3.13"
+    supported = (3, 10) <= sys.version_info[:2] <= (3, 14)
+    mend = "" if supported else "use Python 3.10 to 3.14"
     return Finding("Python", "ok" if supported else "broken", version, sys.executable, mend, needed=True)
 
 
