@@ -132,7 +132,6 @@ def _empty(document: Mapping[str, Any]) -> Comparison:
 # What must be the same in all parts -> how it is called in a message.
 _ALIKE: Final = {
     "version": "the version of sn-deploy",
-    "data": "the data",
     "reference": "the reference",
     "importance": "the SN layers",
 }
@@ -143,6 +142,7 @@ def _check_alike(documents: Mapping[Path, Mapping[str, Any]]) -> None:
     for path, document in rest:
         for key, title in _ALIKE.items():
             _check_same(document[key], first[key], title, path, first_path)
+        _check_same(_content(document["data"]), _content(first["data"]), "the data", path, first_path)
         _check_same(
             document["partial"]["specification"],
             first["partial"]["specification"],
@@ -157,6 +157,12 @@ def _check_alike(documents: Mapping[Path, Mapping[str, Any]]) -> None:
                 # The same file may lie elsewhere on another machine.
                 if key != "file":
                     _check_same(row.get(key), other.get(key), f"{row['name']}'s {key}", path, first_path)
+
+
+def _content(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What the data are, without where they lie: that may differ from machine to machine."""
+    places = {"folder", "file"} | ({"labels"} if "labels_sha256" in data else set())
+    return {key: value for key, value in data.items() if key not in places}
 
 
 def _check_same(value: Any, other: Any, title: str, path: Path, first_path: Path) -> None:

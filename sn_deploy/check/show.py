@@ -34,7 +34,7 @@ def tables_from_result(result: CheckResult) -> Group:
 
 def data_text(data: Mapping[str, Any], samples: int) -> str:
     """One line about the samples."""
-    hidden = ("kind", "samples", "batch_size", "files_sha256", "sha256", "shapes")
+    hidden = ("kind", "samples", "batch_size", "files_sha256", "sha256", "labels_sha256", "shapes")
     details = ", ".join(f"{key} {_plain(value)}" for key, value in data.items() if key not in hidden)
     size = f"batches of {data['batch_size']}" if "batch_size" in data else "batches of its own"
     return f"{samples} samples ({data.get('kind')}; {details}), in {size}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -104,7 +105,7 @@ def test_what_is_no_set_of_parts_is_refused(folder: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--data", "maps.npz"], "the data, file: 'maps.npz' and 'classes.npz'"),
+        (["--data", "maps.npz"], "the data, sha256: "),
         (["--data", "classes.npz", "--limit", "30"], "the data, samples: 30 and 50"),
         (["--data", "classes.npz", "--max-rel-l2", "1"], "limits and metrics, limits:"),
         (["--data", "classes.npz", "--task", "none"], "limits and metrics, metrics:"),
@@ -117,6 +118,28 @@ def test_parts_of_different_checks_are_refused(
     assert check(*FILES, "--data", "classes.npz", "--shard", "1/2", "--json", "one.json") == 0
     assert check(*FILES, *change, "--shard", "2/2", "--json", "two.json") == 0
     refused(["one.json", "two.json"], f"two.json: is a part of another check than one.json: {message}", capsys)
+
+
+def test_data_may_lie_elsewhere_on_another_machine_if_they_are_the_same(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savetxt("labels.txt", np.arange(50) % CLASSES, fmt="%d")
+    (folder / "mnt").mkdir()
+    for name in ("classes.npz", "labels.txt"):
+        shutil.copy(name, folder / "mnt" / name)
+    given = ["--data", "classes.npz", "--labels", "labels.txt"]
+    assert check(*FILES, *given, "--json", "whole.json") == 0
+    assert check(*FILES, *given, "--shard", "1/2", "--json", "one.json") == 0
+    there = ["--data", "mnt/classes.npz", "--labels", "mnt/labels.txt", "--shard", "2/2", "--json", "two.json"]
+    assert check(*FILES, *there) == 0
+    assert exit_code("merge", "one.json", "two.json", "-o", "merged.json") == 0
+    assert text_without("merged.json") == text_without("whole.json")
+    Path("merged.json").unlink()
+    # A file of the same name with another content isn't the same.
+    np.savetxt("labels.txt", np.arange(1, 51) % CLASSES, fmt="%d")
+    assert check(*FILES, *given, "--shard", "2/2", "--json", "two.json") == 0
+    message = "two.json: is a part of another check than one.json: the data, labels_sha256: "
+    refused(["one.json", "two.json"], message, capsys)
 
 
 def test_parts_of_other_files_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

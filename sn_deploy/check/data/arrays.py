@@ -12,7 +12,7 @@ import numpy as np
 
 from sn_deploy.archive import DAMAGED_ARRAYS, check_unpacked_size
 from sn_deploy.check.data.fit import LABEL_NAMES, check_fits, fits
-from sn_deploy.check.data.labels import Labels
+from sn_deploy.check.data.labels import Labels, description_of
 from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.check.names import match_names
 from sn_deploy.errors import SnDeployError, first_line
@@ -76,9 +76,8 @@ def open_arrays(
     if labels is not None:
         numbers = labels.for_count(len(next(iter(matched.values()))))
     _check_counts(matched if numbers is None else {**matched, "labels": numbers}, where)
-    origin = "none" if numbers is None else str(labels.path) if labels is not None else "file"
-    description = {"kind": "arrays", "file": str(path), "sha256": sha256_of_file(path), "labels": origin}
-    return ArraySamples(matched, numbers, description)
+    description = {"kind": "arrays", "file": str(path), "sha256": sha256_of_file(path)}
+    return ArraySamples(matched, numbers, description | description_of(labels, numbers, "file"))
 
 
 def _check_counts(arrays: Mapping[str, Array], where: str) -> None:

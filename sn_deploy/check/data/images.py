@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from sn_deploy.check.data.labels import Labels
+from sn_deploy.check.data.labels import Labels, description_of
 from sn_deploy.check.data.transform import Transform
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.runtime.tensors import Array
@@ -48,13 +48,14 @@ class ImageSamples:
         chosen = _spread(len(names), limit)
         self._names = [names[index] for index in chosen]
         self._labels = None if numbers is None else numbers[chosen]
-        self._labels_from = "none" if numbers is None else str(labels.path) if isinstance(labels, Labels) else "folders"
+        own = labels if isinstance(labels, Labels) else None
+        self._described = description_of(own, numbers, "folders")
         self._threads = min(_MOST_THREADS, os.cpu_count() or 1)
 
     @property
     def label_classes(self) -> int | None:
         """How many folders the labels are numbers of; None where they are from elsewhere."""
-        return len(self._classes) if self._labels_from == "folders" else None
+        return len(self._classes) if self._described["labels"] == "folders" else None
 
     def name_of(self, sample: int) -> str:
         """The sample's path in the folder."""
@@ -101,7 +102,7 @@ class ImageSamples:
             "kind": "images",
             "folder": str(self._folder),
             "files_sha256": self._digest,
-            "labels": self._labels_from,
+            **self._described,
             **self._transform.describe(),
         }
 

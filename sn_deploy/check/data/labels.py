@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,6 +66,21 @@ class Labels:
         if len(self.in_order) != count:
             raise SnDeployError(f"has {len(self.in_order)} labels for {count} samples", where=f"--labels {self.path}")
         return self.in_order
+
+
+def description_of(labels: Labels | None, numbers: Array | None, otherwise: str) -> dict[str, str]:
+    """Where labels are from, as plain data; of a file's what they are, too: it may be changed, or lie elsewhere.
+
+    Args:
+        numbers: the labels themselves; None where there are none.
+        otherwise: where they are from if not from a file of their own.
+    """
+    if numbers is None:
+        return {"labels": "none"}
+    if labels is None:
+        return {"labels": otherwise}
+    content = f"{numbers.shape}".encode() + np.ascontiguousarray(numbers, np.int64).tobytes()
+    return {"labels": str(labels.path), "labels_sha256": hashlib.sha256(content).hexdigest()}
 
 
 def read_labels(path: Path) -> Labels:

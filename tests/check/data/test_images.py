@@ -227,6 +227,12 @@ def test_the_description_tells_one_folder_from_another(tmp_path: Path) -> None:
     assert before == opened(tmp_path / "one").describe()
     save(tmp_path / "one" / "b.png", picture())
     assert opened(tmp_path / "one").describe()["files_sha256"] != before["files_sha256"]
+    labels = tmp_path / "labels.txt"
+    found = set()
+    for text in ("1\n2\n", "2\n1\n", "b.png 2\na.png 1\n"):
+        labels.write_text(text)
+        found.add(opened(tmp_path / "one", labels=str(labels)).describe()["labels_sha256"])
+    assert len(found) == 2  # the third says what the first said
 
 
 def test_a_transform_says_what_it_does() -> None:
