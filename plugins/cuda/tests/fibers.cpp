@@ -41,6 +41,7 @@ struct Scheduler {
   void* thread = nullptr;
   const std::function<void(int)>* body = nullptr;
   Fiber* current = nullptr;
+  bool moved = false;  // whether a fiber has got further
 };
 
 Scheduler scheduler;
@@ -101,7 +102,7 @@ void prepare_fiber(Fiber* fiber) {
 
 }  // namespace
 
-void run_fibers(int count, const std::function<void(int)>& body) {
+void run_fibers(int count, int together, const std::function<void(int)>& body) {
   scheduler.body = &body;
   std::vector<std::unique_ptr<Fiber>> fibers;
 #if defined(__SANITIZE_THREAD__)
@@ -115,9 +116,21 @@ void run_fibers(int count, const std::function<void(int)>& body) {
   std::mt19937 random(1);
   std::vector<Fiber*> running;
   for (const auto& fiber : fibers) running.push_back(fiber.get());
+  constexpr unsigned kMostTurnsAlone = 256;  // a sample's, or some of a queue's items
   while (!running.empty()) {
     std::shuffle(running.begin(), running.end(), random);
-    for (Fiber* fiber : running) resume(*fiber);
+    const int block = running.front()->index / together;
+    unsigned turns = random() % 2 == 0 ? random() % kMostTurnsAlone : 0;
+    scheduler.moved = true;
+    for (; turns > 0 && scheduler.moved; --turns) {
+      scheduler.moved = false;
+      for (Fiber* fiber : running) {
+        if (fiber->index / together == block && !fiber->done) resume(*fiber);
+      }
+    }
+    for (Fiber* fiber : running) {
+      if (!fiber->done) resume(*fiber);
+    }
     running.erase(std::remove_if(running.begin(), running.end(), [](const Fiber* fiber) { return fiber->done; }),
                   running.end());
   }
@@ -126,8 +139,9 @@ void run_fibers(int count, const std::function<void(int)>& body) {
 #endif
 }
 
-SN_SCHEDULER void yield_fiber() {
+SN_SCHEDULER void yield_fiber(bool first) {
   Fiber& fiber = *scheduler.current;
+  if (first) scheduler.moved = true;
   leave_fiber(fiber);
   swapcontext(&fiber.context, &scheduler.context);
   arrive_in_fiber(fiber);

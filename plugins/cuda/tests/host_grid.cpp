@@ -19,7 +19,7 @@ unsigned Barrier::arrive() {
 }
 
 void Barrier::wait(unsigned phase) const {
-  while (phase_.load(std::memory_order_acquire) == phase) yield_fiber();
+  wait_until([this, phase] { return phase_.load(std::memory_order_acquire) != phase; });
 }
 
 HostBlock::HostBlock(int threads, std::int64_t shared_bytes)
@@ -67,7 +67,7 @@ void HostTeam::meet(unsigned* counter, unsigned target) {
 }
 
 void HostTeam::await(const unsigned* counter, unsigned target) {
-  while (static_cast<int>(__atomic_load_n(counter, __ATOMIC_ACQUIRE) - target) < 0) yield_fiber();
+  wait_until([=] { return static_cast<int>(__atomic_load_n(counter, __ATOMIC_ACQUIRE) - target) >= 0; });
 }
 
 void HostTeam::Fetch::wait(int piece) {
@@ -83,7 +83,7 @@ void HostTeam::Fetch::wait(int piece) {
     std::memcpy(to_ + begin, from_ + begin, std::min(piece_bytes_, bytes_ - begin));
     state.store(there, std::memory_order_release);
   }
-  while (state.load(std::memory_order_acquire) != there) yield_fiber();
+  wait_until([&state, there] { return state.load(std::memory_order_acquire) == there; });
 }
 
 void run(const Launch& launch, const std::function<void(HostTeam&)>& body) {
@@ -98,7 +98,7 @@ void run(const Launch& launch, const std::function<void(HostTeam&)>& body) {
   for (std::int64_t first = 0; first < launch.grid; first += together) {
     const auto count = static_cast<int>(std::min(together, launch.grid - first));
     HostGroup group(count, launch.threads, launch.shared_bytes);
-    run_fibers(count * launch.threads, [&](int i) {
+    run_fibers(count * launch.threads, launch.threads, [&](int i) {
       HostTeam team(group, i / launch.threads, first, launch.grid, i % launch.threads, launch.threads);
       body(team);
     });

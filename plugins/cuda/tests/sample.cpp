@@ -100,7 +100,7 @@ Sample::Sample(const Case& c)
     std::mt19937 random(77 + c.first_sample + static_cast<unsigned>(n));
     std::normal_distribution<double> normal;
     for (std::int64_t channel = 0; channel < c.channels; ++channel) {
-      const double own = c.mean + c.deviation * normal(random);
+      const double own = c.mean + (channel == 0 ? c.first_channel : 0.0) + c.deviation * normal(random);
       for (std::int64_t p = 0; p < c.spatial; ++p, ++i) {
         const std::int64_t at = offset(n, channel, p);
         put(c.type, x_memory_.get(), at, own + c.deviation * normal(random));

@@ -23,6 +23,7 @@ struct Case {
   bool aligned = true;  // else all tensors begin behind a multiple of 16 bytes
   enum class Y { kElsewhere, kInX, kInResidual } y = Y::kElsewhere;
   double mean = 0.5, deviation = 2.0;
+  double first_channel = 0.0;  // how far its mean is off the others'
   Tactic tactic = Tactic::kOneBlock;
   std::int64_t blocks = 1;
   DeviceLimits limits = {8, 100 * 1024, 16, true};

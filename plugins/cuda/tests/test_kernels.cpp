@@ -195,6 +195,23 @@ TEST(Kernels, KeepTheDigitsOfAVarianceBesideALargeMean) {
   }
 }
 
+// LN's sums of the channels' means are about the first one, and once more about their own mean where that is far off.
+TEST(Kernels, KeepTheDigitsOfTheLayersVarianceBesideOneChannelThatIsFarOff) {
+  for (const How& how : kHows) {
+    for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
+      Case c;
+      c.tactic = how.tactic;
+      c.blocks = how.blocks;
+      c.layout = layout;
+      c.batch = 1;
+      c.channels = 1000;
+      c.spatial = 8;
+      c.first_channel = 300.0;
+      expect_right(c);
+    }
+  }
+}
+
 // The plan that Y's place must not matter to.
 Plan expect_right_in_place(Case c) {
   Sample elsewhere(c);
