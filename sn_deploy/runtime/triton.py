@@ -120,6 +120,12 @@ class TritonModel:
             str(key): str(value.get("string_value", "")) for key, value in config.get("parameters", {}).items()
         }
         self.version = int(asked or max(int(version) for version in metadata["versions"]))
+        # (N,) is (N, 1) outside: the server wants an axis beside the batch, and reshapes it to none.
+        self._reshaped = {
+            str(one["name"])
+            for one in (*config.get("input", ()), *config.get("output", ()))
+            if "reshape" in one and not one["reshape"].get("shape") and [int(size) for size in one["dims"]] == [1]
+        }
         self.inputs = tuple(self._info(one) for one in metadata["inputs"])
         self.outputs = tuple(self._info(one) for one in metadata["outputs"])
 
@@ -139,7 +145,7 @@ class TritonModel:
         sizes = [int(size) for size in value["shape"]]
         shape: tuple[int | str | None, ...] = tuple(size if size >= 0 else None for size in sizes)
         if self.max_batch is not None:
-            shape = ("N", *shape[1:])
+            shape = ("N",) if value["name"] in self._reshaped else ("N", *shape[1:])
         return TensorInfo(value["name"], shape, DATATYPES[value["datatype"]])
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -169,6 +175,8 @@ class TritonModel:
 
     def _tensor(self, info: TensorInfo, value: Array) -> Any:
         datatype = next(name for name, dtype in DATATYPES.items() if dtype == info.dtype)
+        if info.name in self._reshaped:
+            value = value.reshape(-1, 1)
         tensor = self._module.InferInput(info.name, list(value.shape), datatype)
         # NumPy knows no bfloat16: the client makes it of float32.
         tensor.set_data_from_numpy(
@@ -179,6 +187,8 @@ class TritonModel:
     def _result(self, info: TensorInfo, value: Array | None, batch: int | None) -> Array:
         if value is not None and info.dtype == _BFLOAT16:
             value = value.astype(_BFLOAT16)
+        if value is not None and info.name in self._reshaped and value.ndim == 2:
+            value = value.reshape(-1)
         # A server whose own parts don't fit each other has been seen to answer with empty tensors, and no error.
         if value is None or not info.accepts_shape(value.shape) or (batch is not None and len(value) != batch):
             shape = "nothing" if value is None else str(value.shape)

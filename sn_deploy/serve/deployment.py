@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sn_deploy.errors import SnDeployError
-from sn_deploy.serve.options import ServeOptions
+from sn_deploy.serve.options import LARGEST, ServeOptions
 
 # NVIDIA publishes one a month, YEAR.MONTH.
 TRITON_IMAGE: Final = "nvcr.io/nvidia/tritonserver:26.06-py3"
@@ -38,7 +38,7 @@ class DeployOptions:
         for option, image in (("--image", self.image), ("--triton-image", self.triton_image)):
             if image is not None and not _IMAGE.fullmatch(image):
                 raise SnDeployError(f"{image!r} is no image", where=option, expected="[REGISTRY/]NAME:TAG")
-        if not 1 <= self.replicas <= self.max_replicas:
+        if not 1 <= self.replicas <= self.max_replicas <= LARGEST:
             raise SnDeployError(
                 f"{self.replicas} to {self.max_replicas}",
                 where="--replicas and --max-replicas",
@@ -48,18 +48,18 @@ class DeployOptions:
             raise SnDeployError(f"{self.queue_target_us}us", where="--queue-target", expected="1us or more")
 
 
-def server_command(options: ServeOptions, backend_libraries: Sequence[str], *, embedded: bool = False) -> list[str]:
+def server_command(options: ServeOptions, backend_libraries: Sequence[str], *, host_code: bool = False) -> list[str]:
     """The program and its arguments.
 
     Args:
         backend_libraries: names of TensorRT plugin libraries in the model's folder.
-        embedded: whether engines carry their plugins, which TensorRT has to be allowed to load.
+        host_code: whether engines carry plugins or a runtime, which TensorRT has to be allowed to load.
     """
     command = ["tritonserver", f"--model-repository={options.server_path}"]
     if backend_libraries:
         plugins = ";".join(f"{options.server_path}/{options.name}/{name}" for name in backend_libraries)
         command.append(f"--backend-config=tensorrt,plugins={plugins}")
-    if embedded:
+    if host_code:
         command.append("--backend-config=tensorrt,version-compatible=true")
     return command
 

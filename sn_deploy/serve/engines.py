@@ -17,12 +17,13 @@ from sn_deploy.engine_file import SUFFIXES_TEXT
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import read_head
 from sn_deploy.runtime.tensors import TensorInfo
-from sn_deploy.runtime.trt.sidecar import EMBEDDED, LOADED, Sidecar, read_sidecar
+from sn_deploy.runtime.trt.sidecar import LOADED, Sidecar, read_sidecar
 from sn_deploy.serve.interface import Interface, interface_of
 
 ANY_GPU: Final = ""
 _GPU: Final = re.compile(r"sm_?(?P<major>\d{1,2})(?P<minor>\d)")
-_ANY_FILE: Final = "model.plan"
+ANY_FILE: Final = "model.plan"
+_AMPERE: Final = 8
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class ServedEngine:
     @property
     def file(self) -> str:
         """Its name in the version's folder."""
-        return f"model_sm{self.capability.replace('.', '')}.plan" if self.capability else _ANY_FILE
+        return f"model_sm{self.capability.replace('.', '')}.plan" if self.capability else ANY_FILE
 
     @property
     def major(self) -> int | None:
@@ -55,20 +56,33 @@ class ServedEngine:
         return self.sidecar is None or self.sidecar.plugin["use"] == LOADED
 
     @property
-    def embeds_plugin(self) -> bool:
-        """Whether the server has to allow the code in it."""
-        return self.sidecar is not None and self.sidecar.plugin["use"] == EMBEDDED
+    def holds_code(self) -> bool:
+        """Whether the server has to allow the code in it: a plugin, or the runtime of a version-compatible engine."""
+        return self.sidecar is not None and self.sidecar.holds_host_code
 
-    def largest_batch(self) -> int | None:
-        """The batch that its profiles take at most, where that is known."""
+    @property
+    def profiles(self) -> int:
+        """How many it has; one where nothing says it."""
+        return max(len(self.sidecar.profiles), 1) if self.sidecar is not None else 1
+
+    def largest_batch(self, profiles: int) -> int | None:
+        """The batch up to which the first profiles take every one; None where that isn't known.
+
+        Triton makes batches of any size up to its largest, so a gap between two profiles is the end.
+        """
         if self.sidecar is None:
             return None
-        largest = [
-            min(int(shapes["max"][0]) for shapes in profile.values() if shapes.get("max"))
-            for profile in self.sidecar.profiles
-            if any(shapes.get("max") for shapes in profile.values())
+        ranges = [
+            (max(int(one["min"][0]) for one in shapes), min(int(one["max"][0]) for one in shapes))
+            for profile in self.sidecar.profiles[:profiles]
+            if (shapes := [one for one in profile.values() if one.get("min") and one.get("max")])
         ]
-        return max(largest, default=None)
+        if not ranges:
+            return None
+        largest = 0
+        for low, high in sorted(ranges):
+            largest = max(largest, high) if low <= largest + 1 else largest
+        return largest
 
 
 def read_engines(texts: Sequence[str], model: Path | None) -> list[ServedEngine]:
@@ -93,10 +107,13 @@ def read_engines(texts: Sequence[str], model: Path | None) -> list[ServedEngine]
                 mend="build it anew, or name the file that it was built from",
             )
         found[engine.capability] = engine
-    majors = {engine.major for engine in found.values()} - {None}
-    if len(majors) > 1:
+    sidecars = [engine.sidecar for engine in found.values() if engine.sidecar is not None]
+    majors = {sidecar.tensorrt.partition(".")[0] for sidecar in sidecars}
+    exact = {sidecar.tensorrt for sidecar in sidecars if not sidecar.settings.get("version_compatible")}
+    if len(majors) > 1 or len(exact) > 1:
+        versions = sorted(majors if len(majors) > 1 else exact)
         raise SnDeployError(
-            "the engines are of TensorRT 10 and 11",
+            f"the engines are of TensorRT {' and '.join(versions)}",
             where="--engine",
             mend="a server has one version: build them with it",
         )
@@ -136,9 +153,14 @@ def _read(text: str) -> ServedEngine:
         return ServedEngine(path, asked or ANY_GPU, None)
     if sidecar.engine["sha256"] != sha256_of_file(path):
         raise SnDeployError("isn't what its sidecar describes", where=str(path), mend="copy both anew, together")
-    anywhere = sidecar.settings.get("hardware_compatibility", "none") != "none"
+    if sidecar.needs_weights:
+        raise SnDeployError(
+            "is without its weights, and Triton puts none in", where=str(path), mend="build it without --strip-weights"
+        )
+    anywhere = sidecar.settings.get("hardware_compatibility") == "ampere-plus"
     own = str(sidecar.gpu["compute_capability"])
-    if asked is not None and asked != own and not anywhere:
+    older = match is not None and int(match["major"]) < _AMPERE
+    if asked is not None and asked != own and (older or not anywhere):
         raise SnDeployError(
             f"was built on {sidecar.gpu['name']} (compute capability {own})", where=f"--engine {text}", expected=asked
         )

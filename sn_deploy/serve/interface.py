@@ -77,7 +77,9 @@ def _info(value: onnx.ValueInfoProto, path: Path) -> TensorInfo:
         )
     if not tensor.HasField("shape"):
         raise SnDeployError(f"{value.name} has no shape", where=str(path), mend="export it with a shape")
+    # Some exporters write -1 for an axis of any size.
     axes = tuple(
-        axis.dim_value if axis.HasField("dim_value") else (axis.dim_param or None) for axis in tensor.shape.dim
+        axis.dim_value if axis.HasField("dim_value") and axis.dim_value >= 0 else (axis.dim_param or None)
+        for axis in tensor.shape.dim
     )
     return TensorInfo(value.name, axes, dtype)

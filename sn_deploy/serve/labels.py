@@ -41,7 +41,7 @@ def labels_file(output: str) -> str:
 def _labels(output: str, path: Path, interface: Interface) -> tuple[str, list[str]]:
     info = _output(output, interface)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SnDeployError(f"can't be read: {error}", where=f"--labels {path}") from error
     while lines and not lines[-1].strip():

@@ -30,6 +30,7 @@ def make_config(
     engines: Mapping[str, str],
     library: str | None,
     labels: Mapping[str, str],
+    profiles: int = 1,
     largest_batch: int | None = None,
 ) -> Config:
     """The message.
@@ -39,6 +40,7 @@ def make_config(
         engines: compute capability ("9.0"; "" for any other GPU) -> file in the version's folder.
         library: path of the custom operators' library where the server sees it, for ONNX Runtime.
         labels: output -> its file with the labels.
+        profiles: that each of the engines has.
         largest_batch: that the engines take; None where nothing says it.
 
     Raises:
@@ -50,13 +52,24 @@ def make_config(
     config.version_policy.latest.num_versions = options.serve_versions
     for field, infos in ((config.input, interface.inputs), (config.output, interface.outputs)):
         for info in infos:
-            field.add(name=info.name, data_type=_type(schema, info), dims=_dims(info, max_batch > 0))
+            tensor = field.add(name=info.name, data_type=_type(schema, info), dims=_dims(info, max_batch > 0))
+            if not tensor.dims:  # Triton wants an axis beside the batch; the model gets (N,) all the same
+                if not max_batch:
+                    raise SnDeployError(
+                        f"{info.name} is a scalar, and Triton has none",
+                        where=f"model {options.name}",
+                        mend="export it with an axis: shape (1,)",
+                    )
+                tensor.dims.append(1)
+                tensor.reshape.SetInParent()
     for tensor in config.output:
         tensor.label_filename = labels.get(tensor.name, "")
     if max_batch:
         config.dynamic_batching.preferred_batch_size.extend(options.preferred_batch)
         config.dynamic_batching.max_queue_delay_microseconds = options.max_queue_delay_us
-    config.instance_group.add(kind=_kind(schema, backend, options), count=options.instances)
+    group = config.instance_group.add(kind=_kind(schema, backend, options), count=options.instances)
+    if profiles > 1:  # left out, Triton takes the first alone
+        group.profile.extend(map(str, range(profiles)))
     if backend == TENSORRT:
         config.default_model_filename = engines.get("", "model.plan")
         config.cc_model_filenames.update({capability: file for capability, file in engines.items() if capability})
@@ -143,6 +156,12 @@ def _max_batch(interface: Interface, options: ServeOptions, largest_batch: int |
     if max_batch is None:
         max_batch = max(DEFAULT_MAX_BATCH, preferred)
         max_batch = max_batch if largest_batch is None else min(max_batch, largest_batch)
+    if largest_batch == 0 and options.max_batch != 0:
+        raise SnDeployError(
+            "the engines take no single sample, and Triton makes batches of any size",
+            where="--engine",
+            mend="build them with a --min of one sample, or turn batching off: --max-batch 0",
+        )
     if largest_batch is not None and max_batch > largest_batch:
         raise SnDeployError(
             f"{max_batch} is more than the engines take",
@@ -182,7 +201,7 @@ def _add_warmup(schema: Any, config: Config, interface: Interface, options: Serv
         for info in interface.inputs:
             value = request.inputs[info.name]
             value.data_type = _type(schema, info)
-            value.dims.extend(shapes[info.name])
+            value.dims.extend(shapes[info.name] or [1])
             # Random integers may be no valid indices.
             value.random_data = bool(np.issubdtype(info.dtype, np.floating)) or info.dtype.name == "bfloat16"
             if not value.random_data:
@@ -234,8 +253,10 @@ def _differences(config: Config, interface: Interface) -> Iterator[str]:
             if tensor.data_type != _type(schema, info):
                 own = schema.DataType.Name(_type(schema, info))
                 yield f"{kind} {info.name} is {_type_name(schema, tensor.data_type)}, and the model's is {own}"
-            if list(tensor.dims) != _dims(info, batched):
-                yield f"{kind} {info.name} has dims {list(tensor.dims)}, and the model's are {_dims(info, batched)}"
+            # What a reshape says is what the model gets, or gives.
+            dims = list(tensor.reshape.shape if tensor.HasField("reshape") else tensor.dims)
+            if dims != _dims(info, batched):
+                yield f"{kind} {info.name} has dims {dims}, and the model's are {_dims(info, batched)}"
 
 
 def _type_name(schema: Any, number: int) -> str:

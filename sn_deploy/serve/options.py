@@ -14,6 +14,7 @@ DEVICES: Final = ("auto", "cpu", "gpu")
 # Where tritonserver sees the repository: in a container /models is what everybody uses.
 SERVER_PATH: Final = "/models"
 DEFAULT_MAX_BATCH: Final = 8
+LARGEST: Final = 2**31 - 1  # of Triton's and Kubernetes' counts
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _DELAY: Final = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>us|µs|ms|s)?")
 _UNITS_US: Final = {"us": 1, "µs": 1, "ms": 1_000, "s": 1_000_000}
@@ -75,8 +76,8 @@ class ServeOptions:
             ("--max-batch", self.max_batch, 0),
             ("--threads", self.threads, 1),
         ):
-            if value is not None and value < smallest:
-                raise SnDeployError(f"{value}", where=option, expected=f"{smallest} or more")
+            if value is not None and not smallest <= value <= LARGEST:
+                raise SnDeployError(f"{value}", where=option, expected=f"{smallest} or more, up to {LARGEST}")
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:
@@ -89,7 +90,7 @@ def parse_sizes(text: str) -> tuple[int, ...]:
         sizes = sorted({int(part) for part in text.split(",")})
     except ValueError:
         sizes = [0]
-    if sizes[0] < 1:
+    if sizes[0] < 1 or sizes[-1] > LARGEST:
         raise SnDeployError("can't be read", where=f"--preferred-batch {text}", expected="sizes such as 8,32")
     return tuple(sizes)
 

@@ -33,8 +33,9 @@ class Payload:
         files: name in the version's folder -> the file.
         onnx: the ONNX file, where there is one.
         engines: compute capability -> file in the version's folder.
+        profiles: that the engines have in common.
         largest_batch: that the engines take, where it is known.
-        embedded: whether the server has to allow code in the engines.
+        host_code: whether the server has to allow code in the engines.
         libraries: plugin libraries, to lie in the model's folder.
         notes: for people, about what was found or left out.
     """
@@ -47,8 +48,9 @@ class Payload:
     libraries: Sequence[Path]
     notes: Sequence[str]
     engines: Mapping[str, str]
+    profiles: int = 1
     largest_batch: int | None = None
-    embedded: bool = False
+    host_code: bool = False
 
     def sha256(self) -> dict[str, str]:
         """Name in the version's folder -> SHA-256."""
@@ -111,8 +113,18 @@ def _unfused(model: Path) -> list[str]:
 def _of_engines(
     engines: Sequence[ServedEngine], interface: Interface, precision: str, onnx: Path | None, options: ServeOptions
 ) -> Payload:
+    for option, given in (("--device cpu", options.device == "cpu"), ("--threads", options.threads is not None)):
+        if given:
+            raise SnDeployError("engines run on GPUs alone", where=option, mend="leave the option out")
     libraries, notes = _plugins(engines, options)
-    batches = [batch for batch in (engine.largest_batch() for engine in engines) if batch is not None]
+    # The config names them by their numbers, for all engines.
+    profiles = min(engine.profiles for engine in engines)
+    notes += [
+        f"profiles of {engine.path} from number {profiles} on aren't served: another engine has no more"
+        for engine in engines
+        if engine.profiles > profiles
+    ]
+    batches = [batch for batch in (engine.largest_batch(profiles) for engine in engines) if batch is not None]
     if not any(engine.sidecar for engine in engines):
         notes.append("there are no sidecars: whether the engines take the batches up to --max-batch isn't known")
     return Payload(
@@ -124,8 +136,9 @@ def _of_engines(
         libraries,
         notes,
         files_by_gpu(engines),
+        profiles,
         min(batches, default=None),
-        any(engine.embeds_plugin for engine in engines),
+        any(engine.holds_code for engine in engines),
     )
 
 

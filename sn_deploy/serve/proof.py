@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from sn_deploy.serve.interface import Interface
 
 Runs = Mapping[str, Array]
 _SAMPLES = 3
+_MEND: Final = "turn batching off, --max-batch 0: the server must not put requests together"
 
 
 def prove_batches(
@@ -50,7 +52,7 @@ def prove_batches(
     worst = 0.0
     for info in interface.outputs:
         _check_shape(info, together[info.name], where=str(model))
-        separate = np.concatenate([one[info.name] for one in alone])
+        separate = _separate([one[info.name] for one in alone], together[info.name], info, where=str(model))
         worst = max(worst, _difference(together[info.name], separate, precision, f"{model}, output {info.name}"))
     return f"a batch of {_SAMPLES} differs from its samples alone by {worst:.1e} (relative L2)"
 
@@ -68,16 +70,33 @@ def _check_shape(info: TensorInfo, value: Array, *, where: str) -> None:
         )
 
 
+def _separate(alone: Sequence[Array], together: Array, info: TensorInfo, *, where: str) -> Array:
+    """What each sample gives alone, one behind the other."""
+    shapes = sorted({value.shape for value in alone})
+    if shapes != [(1, *together.shape[1:])]:
+        raise CheckFailedError(
+            f"output {info.name} of one sample has shape {' or '.join(map(str, shapes))}",
+            where=where,
+            expected=f"{(1, *together.shape[1:])}, as in a batch",
+            mend=_MEND,
+        )
+    return np.concatenate(alone)
+
+
 def _difference(together: Array, alone: Array, precision: str, where: str) -> float:
     """Relative L2 difference of the worst sample."""
-    mend = "leave --max-batch at 0: the server must not put requests together"
     if together.dtype.kind in "iub":
         if not np.array_equal(together, alone):
-            raise CheckFailedError("a sample's integers differ in a batch and alone", where=where, mend=mend)
+            raise CheckFailedError("a sample's integers differ in a batch and alone", where=where, mend=_MEND)
+        return 0.0
+    if not together.size:
         return 0.0
     one, other = (value.astype(np.float64).reshape(_SAMPLES, -1) for value in (together, alone))
-    scale = np.linalg.norm(other, axis=1)
-    errors = np.linalg.norm(one - other, axis=1) / np.where(scale > 0, scale, 1)
+    # Infinities, which masks are made of, and NaN are the same or they aren't.
+    same = (one == other) | (np.isnan(one) & np.isnan(other))
+    scale = np.linalg.norm(np.where(np.isfinite(other), other, 0), axis=1)
+    errors = np.linalg.norm(np.subtract(one, other, out=np.zeros_like(one), where=~same), axis=1)
+    errors /= np.where(scale > 0, scale, 1)
     worst = float(errors.max())
     coarsest = TOLERANCES.get(precision, TOLERANCES["bfloat16"])
     limit = WORST_SAMPLE * coarsest.rel_l2
@@ -86,6 +105,6 @@ def _difference(together: Array, alone: Array, precision: str, where: str) -> fl
             f"a sample's result differs by {worst:.1e} (relative L2) in a batch and alone",
             where=where,
             expected=f"at most {limit:.1e}",
-            mend=mend,
+            mend=_MEND,
         )
     return worst

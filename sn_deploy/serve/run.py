@@ -11,6 +11,7 @@ from sn_deploy.atomic import atomic_output
 from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.errors import SnDeployError
 from sn_deploy.serve.deployment import DeployOptions, deployment_files, server_command
+from sn_deploy.serve.engines import ANY_FILE, ANY_GPU
 from sn_deploy.serve.labels import labels_file, read_labels
 from sn_deploy.serve.model_config import (
     ONNX_RUNTIME,
@@ -26,12 +27,13 @@ from sn_deploy.serve.model_config import (
     warmup_shapes,
 )
 from sn_deploy.serve.options import ServeOptions
-from sn_deploy.serve.payload import Payload, read_payload
+from sn_deploy.serve.payload import MODEL_FILE, Payload, read_payload
 from sn_deploy.serve.proof import prove_batches
 from sn_deploy.serve.repository import CONFIG, ModelFolder, add_version, read_folder, read_text
 
 KEEP: Final = "keep"
 REPLACE: Final = "replace"
+_NOT_KEPT: Final = "mend it, or --config replace"
 
 
 @dataclass(frozen=True)
@@ -92,15 +94,19 @@ def serve_triton(
         engines=payload.engines,
         library=_custom_operators(payload, options),
         labels=label_files,
+        profiles=payload.profiles,
         largest_batch=payload.largest_batch,
     )
     check_config(made, payload.interface, CONFIG)
     text, notes = _config_text(folder, made, payload, config)
+    made = config_from_text(text, folder.path / CONFIG)  # with --config keep it says other things than the options
+    if options.max_queue_delay_us and not made.max_batch_size:
+        notes.append("--max-queue-delay changes nothing: requests aren't put together")
     proved, more = _prove(made, payload, options)
     parameters = version_parameters(folder.next_version, payload.precision, payload.sha256())
     texts = _label_texts(folder, {label_files[output]: lines for output, lines in labels.items()}, config)
     notes += _replaced_libraries(folder, payload)
-    command = server_command(options, names if payload.backend == TENSORRT else [], embedded=payload.embedded)
+    command = server_command(options, names if payload.backend == TENSORRT else [], host_code=payload.host_code)
     deployment = _deployment(folder.next_version, options, deploy, payload, made, command, [CONFIG, *texts, *names])
     _refuse_existing(repository, deployment)
     whole = text.rstrip("\n") + "\n" + text_from_parameters(parameters)
@@ -149,6 +155,7 @@ def _config_text(folder: ModelFolder, made: Any, payload: Payload, wanted: str |
     check_config(there, payload.interface, str(path))
     differing = settings_that_differ(there, made)
     if not differing or wanted == KEEP:
+        _check_kept(there, payload, str(path))
         kept = [f"{CONFIG} is kept; it differs in {', '.join(differing)}"] if differing else []
         return folder.config, kept
     if wanted != REPLACE:
@@ -159,6 +166,26 @@ def _config_text(folder: ModelFolder, made: Any, payload: Payload, wanted: str |
         )
     noted = {key: value.string_value for key, value in there.parameters.items() if key.startswith(PARAMETERS)}
     return text_from_config(made) + text_from_parameters(noted), [f"{CONFIG} is replaced: {', '.join(differing)}"]
+
+
+def _check_kept(config: Any, payload: Payload, where: str) -> None:
+    """A config that stays names the files of this version, too, and a batch that it takes: else it wouldn't load."""
+    usual = MODEL_FILE if payload.backend == ONNX_RUNTIME else ANY_FILE
+    for capability, file in (payload.engines or {ANY_GPU: MODEL_FILE}).items():
+        named = config.cc_model_filenames.get(capability) or config.default_model_filename or usual
+        if named != file:
+            raise SnDeployError(
+                f"names the file {named}" + (f" for GPUs of compute capability {capability}" if capability else ""),
+                where=where,
+                expected=f"{file}, what this version has",
+                mend=_NOT_KEPT,
+            )
+    if payload.largest_batch is not None and config.max_batch_size > payload.largest_batch:
+        raise SnDeployError(
+            f"max_batch_size is {config.max_batch_size}, and the engines take {payload.largest_batch} at most",
+            where=where,
+            mend=_NOT_KEPT,
+        )
 
 
 def _label_texts(folder: ModelFolder, labels: Mapping[str, Sequence[str]], wanted: str | None) -> dict[str, str]:

@@ -138,3 +138,11 @@ def test_the_image_holds_this_version_and_what_it_needs(files: Path, net: Path) 
 )
 def test_names_for_kubernetes(name: str, dns: str) -> None:
     assert dns_name(name) == dns
+
+
+def test_names_that_yaml_takes_for_something_else(net: Path, tmp_path: Path) -> None:
+    serve_triton(net, tmp_path, ServeOptions("on", warmup=False))
+    for document in documents(tmp_path / "on-1.kubernetes.yaml") + documents(tmp_path / "on-1.kserve.yaml"):
+        assert document["metadata"]["name"] == "on"
+    parts = by_kind(tmp_path / "on-1.kubernetes.yaml")
+    assert parts["Service"]["spec"]["selector"] == {"app.kubernetes.io/name": "on"}

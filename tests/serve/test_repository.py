@@ -135,7 +135,7 @@ def test_other_options_than_before_have_to_be_meant(net: Path, tmp_path: Path) -
         serve(net, repository, max_batch=32)
     assert everything(repository) == before
     kept = serve(net, repository, max_batch=32, config="keep")
-    assert message(kept).max_batch_size == 16
+    assert message(kept).max_batch_size == kept.max_batch == 16
     assert any("differs in max_batch_size" in note for note in kept.notes)
     replaced = serve(net, repository, max_batch=32, config="replace")
     assert message(replaced).max_batch_size == 32
@@ -237,7 +237,7 @@ def test_half_precision_keeps_its_types_and_is_noted(tmp_path: Path) -> None:
 def test_labels(net: Path, tmp_path: Path) -> None:
     names = [f"class {index}" for index in range(CLASSES)]
     labels = tmp_path / "labels.txt"
-    labels.write_text("\n".join(names) + "\n\n")
+    labels.write_text("\ufeff" + "\n".join(names) + "\n\n")  # as editors of Windows write it
     report = serve(net, tmp_path / "repository", labels={"": labels})
     assert message(report).output[0].label_filename == "logits.labels.txt"
     assert (report.folder / "logits.labels.txt").read_text().splitlines() == names
@@ -265,12 +265,19 @@ def test_labels_of_an_output_with_any_name() -> None:
     assert labels_file("../up") == "_up.labels.txt"
 
 
-def _per_batch_net(path: Path, nodes: list[onnx.NodeProto], **tensors: np.ndarray[Any, Any]) -> Path:
+def _per_batch_net(
+    path: Path,
+    nodes: list[onnx.NodeProto],
+    *,
+    x: tuple[str | int, ...] = ("batch", 4),
+    y: tuple[str | int, ...] = ("batch", 4),
+    **tensors: np.ndarray[Any, Any],
+) -> Path:
     graph = helper.make_graph(
         nodes,
         "g",
-        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["batch", 4])],
-        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["batch", 4])],
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, x)],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, y)],
         [numpy_helper.from_array(value, name) for name, value in tensors.items()],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
@@ -284,7 +291,39 @@ def test_a_model_whose_samples_see_each_other_is_refused(tmp_path: Path) -> None
     with pytest.raises(CheckFailedError, match=r"output y: a sample's result differs by .* in a batch and alone"):
         serve(model, tmp_path / "repository")
     assert not (tmp_path / "repository").exists()
-    assert message(serve(model, tmp_path / "repository", max_batch=0, preferred_batch=())).max_batch_size == 0
+    alone = serve(model, tmp_path / "repository", max_batch=0, preferred_batch=())
+    assert message(alone).max_batch_size == 0
+    assert "--max-queue-delay changes nothing: requests aren't put together" in alone.notes
+
+
+def test_infinities_and_nan_are_no_difference_where_they_are_the_same(tmp_path: Path) -> None:
+    """Masks are made of the former; random values may give the latter."""
+    nodes = [helper.make_node("Sqrt", ["x"], ["root"]), helper.make_node("Add", ["root", "mask"], ["y"])]
+    mask = np.array([0, -np.inf, 0, 0], np.float32)
+    model = _per_batch_net(tmp_path / "masked.onnx", nodes, mask=mask)
+    assert serve(model, tmp_path / "repository").proved is not None
+    # The planted fault: the infinity is another one where the batch is larger.
+    nodes = [
+        helper.make_node("ReduceSum", ["ones"], ["count"], keepdims=0),
+        helper.make_node("Sub", ["count", "two"], ["sign"]),
+        helper.make_node("Div", ["sign", "zero"], ["infinite"]),
+        helper.make_node("Max", ["x", "infinite"], ["y"]),
+    ]
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Expand", ["one", "shape"], ["ones"]),
+        *nodes,
+    ]
+    numbers = {"one": np.float32([[1]]), "two": np.float32(8), "zero": np.float32(0)}
+    model = _per_batch_net(tmp_path / "other.onnx", nodes, **numbers)
+    with pytest.raises(CheckFailedError, match=r"output y: a sample's result differs by .* in a batch and alone"):
+        serve(model, tmp_path / "repository", name="other")
+
+
+def test_an_axis_of_any_size_as_some_exporters_write_it(tmp_path: Path) -> None:
+    relu = helper.make_node("Relu", ["x"], ["y"])
+    report = serve(_per_batch_net(tmp_path / "x.onnx", [relu], x=(-1, 4), y=(-1, 4)), tmp_path / "r")
+    assert (report.max_batch, list(message(report).input[0].dims)) == (16, [4])
 
 
 def test_a_batch_that_is_fixed_inside_is_refused(tmp_path: Path) -> None:
@@ -295,6 +334,50 @@ def test_a_batch_that_is_fixed_inside_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SnDeployError, match="ONNX Runtime failed"):
         serve(model, tmp_path / "repository")
     assert not (tmp_path / "repository").exists()
+
+
+def test_what_has_no_axis_beside_the_batch(tmp_path: Path) -> None:
+    score = helper.make_node("ReduceMax", ["x", "axes"], ["y"], keepdims=0)
+    model = _per_batch_net(tmp_path / "score.onnx", [score], y=("batch",), axes=np.array([1]))
+    for _ in range(2):  # the second time, config.pbtxt is held against the model
+        config = message(serve(model, tmp_path / "repository"))
+        (output,) = config.output
+        assert (list(output.dims), output.HasField("reshape"), list(output.reshape.shape)) == ([1], True, [])
+        assert not config.input[0].HasField("reshape")
+    one = _per_batch_net(tmp_path / "one.onnx", [helper.make_node("Relu", ["x"], ["y"])], x=("n",), y=("n",))
+    config = message(serve(one, tmp_path / "repository", name="one"))
+    assert [list(request.inputs["x"].dims) for request in config.model_warmup] == [[1]] * 4
+    # Without batches it is an axis like any other; a scalar, Triton doesn't have.
+    config = message(serve(model, tmp_path / "alone", max_batch=0, preferred_batch=()))
+    assert (list(config.output[0].dims), config.output[0].HasField("reshape")) == ([-1], False)
+    scalar = _per_batch_net(
+        tmp_path / "scalar.onnx", [helper.make_node("ReduceMax", ["x"], ["y"], keepdims=0)], x=(2, 4), y=()
+    )
+    with pytest.raises(SnDeployError, match="y is a scalar, and Triton has none"):
+        serve(scalar, tmp_path / "scalar", max_batch=None, preferred_batch=())
+
+
+def test_outputs_whose_size_the_values_decide(tmp_path: Path) -> None:
+    nodes = [helper.make_node("NonZero", ["x"], ["places"]), helper.make_node("Cast", ["places"], ["y"], to=1)]
+    model = _per_batch_net(tmp_path / "places.onnx", nodes, y=("batch", "count"))
+    with pytest.raises(SnDeployError, match=r"output y of a batch of 3 has shape \(2, 12\)"):
+        serve(model, tmp_path / "repository")
+    nodes = [
+        helper.make_node("TopK", ["x", "k"], ["largest", "found"], axis=1),
+        helper.make_node("ReduceMax", ["found"], ["most"], keepdims=0),
+        helper.make_node("Range", ["zero", "most", "one"], ["some"]),
+        helper.make_node("Gather", ["x", "some"], ["y"], axis=1),
+    ]
+    scalars = {"zero": np.array(0), "one": np.array(1)}
+    model = _per_batch_net(tmp_path / "few.onnx", nodes, y=("batch", "count"), k=np.array([1]), **scalars)
+    with pytest.raises(
+        CheckFailedError, match=r"output y of one sample has shape .*as in a batch\); turn batching off"
+    ):
+        serve(model, tmp_path / "repository")
+    none = helper.make_node("Slice", ["x", "zero", "zero", "one"], ["y"])
+    ends = {"zero": np.array([0]), "one": np.array([1])}
+    model = _per_batch_net(tmp_path / "none.onnx", [none], y=("batch", "count"), **ends)
+    assert serve(model, tmp_path / "repository").proved is not None
 
 
 def test_external_data_goes_along(net: Path, tmp_path: Path) -> None:
@@ -360,7 +443,8 @@ NO_PLUGIN = {"use": "none", "library": None, "sha256": None}
 def test_what_the_sidecars_of_engines_say_is_kept_to(tmp_path: Path) -> None:
     half = write_net(tmp_path / "half.onnx", dtype="float16")
     engine = _engine(tmp_path, "h200.engine", half, plugin=NO_PLUGIN)
-    ada = _engine(tmp_path, "ada.engine", half, plugin=NO_PLUGIN, gpu={"name": "L4", "compute_capability": "8.9"})
+    ada_gpu = {"name": "L4", "compute_capability": "8.9"}
+    ada = _engine(tmp_path, "ada.engine", half, plugin=NO_PLUGIN, gpu=ada_gpu)
     report = serve(half, tmp_path / "repository", engines=(str(engine), str(ada)))
     config = message(report)
     assert dict(config.cc_model_filenames) == {"9.0": "model_sm90.plan", "8.9": "model_sm89.plan"}
@@ -371,11 +455,20 @@ def test_what_the_sidecars_of_engines_say_is_kept_to(tmp_path: Path) -> None:
     assert message(alone).output == config.output
     assert message(alone).max_batch_size == 32
     embedded = _engine(tmp_path, "embedded.engine", half, plugin={**NO_PLUGIN, "use": "embedded"})
-    assert serve(embedded, tmp_path / "embedded").command[-1] == "--backend-config=tensorrt,version-compatible=true"
+    later = _engine(tmp_path, "later.engine", half, plugin=NO_PLUGIN, settings={"version_compatible": True})
+    for file in (embedded, later):  # both hold code that runs on the host
+        assert serve(file, tmp_path / file.stem).command[-1] == "--backend-config=tensorrt,version-compatible=true"
     portable = _engine(
         tmp_path, "any.engine", half, plugin=NO_PLUGIN, settings={"hardware_compatibility": "ampere-plus"}
     )
     assert not message(serve(portable, tmp_path / "portable")).cc_model_filenames
+    same = {"hardware_compatibility": "same-compute-capability"}  # for other models of GPU, none of another capability
+    same_engine = _engine(tmp_path, "same.engine", half, plugin=NO_PLUGIN, settings=same)
+    assert dict(message(serve(same_engine, tmp_path / "same")).cc_model_filenames) == {"9.0": "model_sm90.plan"}
+    stripped = _engine(tmp_path, "stripped.engine", half, plugin=NO_PLUGIN, settings={"strip_weights": True})
+    newer = _engine(
+        tmp_path, "newer.engine", half, plugin=NO_PLUGIN, tensorrt="10.16.0.1", gpu={**ada_gpu, "name": "L40"}
+    )
     eleven = _engine(tmp_path, "eleven.engine", half, plugin=NO_PLUGIN, tensorrt="11.2.1.2")
     other = write_net(tmp_path / "other.onnx")
     damaged = _engine(tmp_path, "damaged.engine", half, plugin=NO_PLUGIN)
@@ -386,6 +479,12 @@ def test_what_the_sidecars_of_engines_say_is_kept_to(tmp_path: Path) -> None:
         (half, (f"sm89={engine}",), {}, "was built on NVIDIA H200 (compute capability 9.0) (expected 8.9)"),
         (half, (f"sm80={ada}", str(ada)), {}, "was built on L4 (compute capability 8.9) (expected 8.0)"),
         (half, (str(ada), str(eleven)), {}, "the engines are of TensorRT 10 and 11"),
+        (half, (str(engine), str(newer)), {}, "the engines are of TensorRT 10.15.1.29 and 10.16.0.1"),
+        (half, (f"sm75={portable}",), {}, "was built on NVIDIA H200 (compute capability 9.0) (expected 7.5)"),
+        (half, (f"sm89={same_engine}",), {}, "was built on NVIDIA H200 (compute capability 9.0) (expected 8.9)"),
+        (stripped, (), {}, "is without its weights, and Triton puts none in"),
+        (engine, (), {"device": "cpu"}, "--device cpu: engines run on GPUs alone"),
+        (engine, (), {"threads": 4}, "--threads: engines run on GPUs alone"),
         (other, (str(engine),), {}, "was built from half.onnx with other content"),
         (half, (str(damaged),), {}, "isn't what its sidecar describes"),
         (half, (str(wanting),), {}, "the plugin for TensorRT 10 isn't built here, and the engines need it"),
@@ -398,11 +497,62 @@ def test_what_the_sidecars_of_engines_say_is_kept_to(tmp_path: Path) -> None:
     assert not (tmp_path / "wrong").exists()
 
 
+def _profiles(*batches: tuple[int, int]) -> list[dict[str, dict[str, list[int]]]]:
+    return [{"image": {"min": [low, 3, 8, 8], "opt": [high, 3, 8, 8], "max": [high, 3, 8, 8]}} for low, high in batches]
+
+
+def test_all_profiles_of_engines_are_served(tmp_path: Path) -> None:
+    """Triton takes the first alone where its config names none, and makes batches of any size up to the largest."""
+    half = write_net(tmp_path / "half.onnx", dtype="float16")
+
+    def engine(name: str, *batches: tuple[int, int], **more: Any) -> Path:
+        return _engine(tmp_path, name, half, plugin=NO_PLUGIN, profiles=_profiles(*batches), **more)
+
+    def served(*engines: Path, **options: Any) -> tuple[int, list[str], ServeReport]:
+        texts, where = tuple(map(str, engines)), tmp_path / "-".join(one.stem for one in engines)
+        report = serve(half, where, engines=texts, **{"max_batch": None, "preferred_batch": (), **options})
+        return message(report).max_batch_size, list(message(report).instance_group[0].profile), report
+
+    two, gap = engine("two.plan", (1, 4), (5, 32)), engine("gap.plan", (9, 32), (1, 7))
+    assert served(two, max_batch=32)[:2] == (32, ["0", "1"])
+    assert served(gap)[:2] == (7, ["0", "1"])
+    other = engine("other.plan", (1, 6), gpu={"name": "L4", "compute_capability": "8.9"})
+    batch, profiles, report = served(two, other)
+    assert (batch, profiles) == (4, [])
+    assert report.notes[0].startswith(f"profiles of {two} from number 1 on aren't served")
+    late = engine("late.plan", (2, 32))
+    for options in ({}, {"max_batch": 8}):
+        with pytest.raises(SnDeployError, match="take no single sample, and Triton makes batches of any size"):
+            served(late, **options)
+    assert served(late, max_batch=0)[:2] == (0, [])
+
+
+def test_a_config_that_is_kept_has_to_fit_the_engines(tmp_path: Path) -> None:
+    half = write_net(tmp_path / "half.onnx", dtype="float16")
+    first = _engine(tmp_path, "first.plan", half, plugin=NO_PLUGIN)
+    small = _engine(tmp_path, "small.plan", half, plugin=NO_PLUGIN, profiles=_profiles((1, 8)))
+    ada = _engine(tmp_path, "a.plan", half, plugin=NO_PLUGIN, gpu={"name": "L4", "compute_capability": "8.9"})
+    serve(half, tmp_path / "repository", engines=(str(first),))
+    for engines, words in (
+        ((str(first), str(ada)), r"names the file model.plan for GPUs of .* 8.9 \(expected model_sm89.plan"),
+        ((str(small),), "max_batch_size is 16, and the engines take 8 at most"),
+    ):
+        with pytest.raises(SnDeployError, match=words):
+            serve(half, tmp_path / "repository", engines=engines, config="keep", max_batch=8)
+    assert serve(half, tmp_path / "repository", engines=(str(first),), config="keep", max_batch=8).max_batch == 16
+    config = serve(half, tmp_path / "repository", name="file").folder / "config.pbtxt"
+    config.write_text(f'default_model_filename: "net.onnx"\n{config.read_text()}')
+    with pytest.raises(SnDeployError, match=r"names the file net.onnx \(expected model.onnx, what this version has"):
+        serve(half, tmp_path / "repository", name="file", config="keep")
+
+
 IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"name": "../net"}, "--name: '../net' is no name for a model"),
     ({"max_batch": -1}, "--max-batch: -1"),
     ({"max_batch": 4}, "--preferred-batch: 8 is more than 4"),
     ({"instances": 0}, "--instances: 0"),
+    ({"instances": 2**31}, "--instances: 2147483648 (expected 1 or more, up to 2147483647)"),
+    ({"max_batch": 2**31}, "--max-batch: 2147483648"),
     ({"server_path": "models"}, "--server-path: 'models' is no folder of a server"),
     ({"engines": ("sm90=gone.engine",)}, "gone.engine: there is no such file"),
     ({"engines": ("sm9x=gone.engine",)}, "there is no such file"),

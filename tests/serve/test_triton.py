@@ -17,7 +17,9 @@ from typing import Any
 
 import jsonschema
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from sn_deploy.check.document import json_schema
 from sn_deploy.errors import SnDeployError
@@ -35,9 +37,17 @@ MODEL = ("--model", "sn_deploy.models.digits:digits", "--checkpoint", str(WEIGHT
 REQUESTS = 64
 
 
+def write_score(path: Path) -> Path:
+    """x, y (N,) -> larger (N,)."""
+    x, y, larger = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N"]) for name in ("x", "y", "larger"))
+    graph = helper.make_graph([helper.make_node("Max", ["x", "y"], ["larger"])], "score", [x, y], [larger])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
 @pytest.fixture(scope="module")
 def server(triton_root: Path, digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
-    """A server of: digits (the native operators, two versions), half, fixed (no batching)."""
+    """A server of: digits (the native operators, two versions), half, fixed (no batching), score (no axis but N)."""
     scratch = tmp_path_factory.mktemp("triton")
     repository = scratch / "repository"
     labels = scratch / "labels.txt"
@@ -56,6 +66,7 @@ def server(triton_root: Path, digits: Path, tmp_path_factory: pytest.TempPathFac
     serve_triton(digits / "digits.onnx", repository, options)
     serve_triton(write_net(scratch / "half.onnx", dtype="float16"), repository, ServeOptions("half"))
     serve_triton(write_net(scratch / "fixed.onnx", batch=2), repository, ServeOptions("fixed", instances=2))
+    serve_triton(write_score(scratch / "score.onnx"), repository, ServeOptions("score"))
     with Triton(triton_root, repository, scratch) as started:
         yield started
 
@@ -190,6 +201,17 @@ def test_requests_are_put_together_and_nobody_sees_it(server: Triton, digits: Pa
     for index, expected in enumerate(alone):
         error = np.linalg.norm(answers[index] - expected) / np.linalg.norm(expected)
         assert error < TOLERANCES["float32"].rel_l2
+
+
+@pytest.mark.parametrize("protocol", [0, 1], ids=["http", "grpc"])
+def test_what_has_no_axis_beside_the_batch_is_served_as_it_is(server: Triton, protocol: int) -> None:
+    model = TritonModel(addresses(server, "score")[protocol])
+    try:
+        assert [info.shape for info in (*model.inputs, *model.outputs)] == [("N",)] * 3
+        one, other = np.array([1, 5, 3], np.float32), np.array([2, 4, 6], np.float32)
+        np.testing.assert_array_equal(model.run({"x": one, "y": other})["larger"], [2, 5, 6])
+    finally:
+        model.close()
 
 
 def test_without_batching_every_request_runs_for_itself(server: Triton) -> None:
