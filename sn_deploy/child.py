@@ -6,6 +6,7 @@ measured where nothing else happens.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -64,3 +65,12 @@ def call(function: str, *arguments: str, content: bytes = b"", timeout_s: float 
     command = [sys.executable, "-c", _CHILD, json.dumps(sys.path), function, *arguments]
     done = subprocess.run(command, input=content, capture_output=True, timeout=timeout_s, check=False)
     return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def limit_memory(most_bytes: int) -> None:
+    """Called in a child: a limit of its address space, and no core file left behind; where the system has that."""
+    with contextlib.suppress(ImportError, ValueError, OSError):  # not on every system, or not as much
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))

@@ -44,7 +44,7 @@ def one_input(data: bytes) -> None:
     source.write_bytes(data)
     target.unlink(missing_ok=True)
     try:
-        fuse(source, target)
+        fuse(source, target, run=False)
     except SnDeployError as error:
         if target.exists():
             raise RuntimeError(f"{target} was written, and refused: {error}") from error

@@ -44,6 +44,20 @@ TOLERANCES: Final = {
 # within 4 times the whole's for the digits and within 2 for the ResNets. A fault in few samples is far above.
 WORST_SAMPLE: Final = 10.0
 
+# Two files that compute the same are each as far from it as their type allows.
+TWO_EVALUATIONS: Final = 2.0
+
+# A net that amplifies rounding moves by so much where its input moves by one unit in the last place, or where its
+# operators are put together in another way. A file whose layers are replaced rounds otherwise in each of them: by a few
+# units, at 50 and more places, whose errors add up as their squares.
+OWN_ROUNDINGS: Final = 16.0
+
+# Beyond it, rounding alone makes other outputs of the same file, and two files can't be told apart by them.
+MOST_AMPLIFIED: Final = 0.1
+
+# Of outputs that aren't floating point, such as the index of the largest score, near ties may come out the other way.
+MOST_CHANGED: Final = 0.01
+
 
 def coarsest(dtypes: list[str]) -> str:
     """The type with the largest roundoff: what limits a comparison of several."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,8 @@ from sn_deploy.cli.specialise import draft_beside
 from sn_deploy.cli.specialise import json_from_report as json_from_specialised
 from sn_deploy.cli.specialise import print_report as print_specialised
 from sn_deploy.cli.summary import Summary, opsets, sizes
+from sn_deploy.cli.values import InputSpec, inputs_by_name, parse_input
+from sn_deploy.errors import SnDeployError
 from sn_deploy.output_file import check_onnx_output
 
 if TYPE_CHECKING:
@@ -58,6 +62,19 @@ if TYPE_CHECKING:
     default=None,
     help="Put weights into a file beside it, or into it; default: beside it above 2 GB.",
 )
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="[NAME=]SHAPE[:DTYPE]",
+    help="What to run both files on: 1x3x224x224 for random values of a shape, or x=FILE.npy; repeatable. "
+    "Default: random values of the file's own shape, open axes 2 (the first) and 64.",
+)
+@click.option(
+    "--run/--no-run",
+    default=True,
+    help="Run both in ONNX Runtime, where it is installed, and compare the outputs (default).",
+)
 @click.option("--json", "json_output", metavar="FILE|-", help="Write the report as JSON; - for the standard output.")
 def command(
     source: Path,
@@ -67,6 +84,8 @@ def command(
     freeze_weights: bool,
     exact: bool,
     external_data: bool | None,
+    inputs: tuple[str, ...],
+    run: bool,
     json_output: str | None,
 ) -> None:
     """Find the SN layers of an ONNX file, each some 30 nodes, and make each of them one SwitchNorm node.
@@ -77,18 +96,24 @@ def command(
     For files exported without sn-deploy, by any exporter, optimised or not. Layers are found by
     structure and each is proved: what it computes and what replaces it agree in float64 on random
     inputs. What looks like SN and isn't stays as it is and is listed as a near miss, with the reason.
+    At last the whole file is held against MODEL.onnx: both are run in ONNX Runtime and compared, in
+    another process. Where that can't be done the file is written all the same, with a note.
     Needs no PyTorch.
 
     Exits with 0 where the file has SN layers, found now or SwitchNorm nodes before; with 1, and no
-    file, where it has none (or, with --strict, a near miss); with 2 for input that can't be used.
+    file, where it has none, where the whole differs by more than rounding (or, with --strict, at a
+    near miss); with 2 for input that can't be used.
     """
     if json_output not in (None, "-"):
         check_writable(json_output)
     check_onnx_output(output)
+    specs = [parse_input(text, seed=index) for index, text in enumerate(inputs)]
+    if specs and not run:
+        raise SnDeployError("nothing is run", where="--input with --no-run", mend="leave one of them out")
 
     specialised = None
     with draft_beside(output) if exact else contextlib.nullcontext(output) as path:
-        report = _fuse(source, path, apart, freeze_weights, strict, None if exact else external_data)
+        report = _fuse(source, path, apart, freeze_weights, strict, None if exact else external_data, specs, run)
         if exact:
             from sn_deploy.specialise import specialise
 
@@ -102,22 +127,37 @@ def command(
         if json_output == STANDARD_OUTPUT:
             return
     console = output_console()
-    print_report(console, report)
+    print_report(console, report, source)
     if specialised is not None:
         print_specialised(console, specialised)
 
 
 def _fuse(
-    source: Path, path: Path, apart: bool, freeze_weights: bool, strict: bool, external_data: bool | None
+    source: Path,
+    path: Path,
+    apart: bool,
+    freeze_weights: bool,
+    strict: bool,
+    external_data: bool | None,
+    specs: Sequence[InputSpec],
+    run: bool,
 ) -> FuseReport:
     from sn_deploy.fuse import fuse
+    from sn_deploy.onnx_file import input_names
 
     return fuse(
-        source, path, fuse_relu=not apart, freeze_weights=freeze_weights, strict=strict, external_data=external_data
+        source,
+        path,
+        fuse_relu=not apart,
+        freeze_weights=freeze_weights,
+        strict=strict,
+        external_data=external_data,
+        inputs=inputs_by_name(specs, lambda: input_names(source)),
+        run=run,
     )
 
 
-def print_report(console: Console, report: FuseReport) -> None:
+def print_report(console: Console, report: FuseReport, source: Path) -> None:
     """The summary, and every near miss."""
     summary = Summary()
     summary.add_file(report.path, report.data_path, sizes(report.bytes, report.bytes_before))
@@ -129,11 +169,26 @@ def print_report(console: Console, report: FuseReport) -> None:
         worst = max(report.layers, key=lambda layer: layer.mismatch)
         text = f"each layer agrees with the nodes it replaced in float64, to {worst.mismatch:.1e} ({worst.node})"
         summary.add("proof", text)
+    summary.add("whole file", _whole_text(report, source))
+    for name, why in report.whole.left_out.items():
+        summary.add("left out", f"output {name}: {why}")
     for node, reason in report.apart.items():
         summary.add("apart", f"{node}: the ReLU stays, {reason}")
     summary.print(console)
     for miss in report.near_misses:
         console.print(f"near miss: {miss.node}: {miss.reason}", style="yellow", soft_wrap=True)
+
+
+def _whole_text(report: FuseReport, source: Path) -> str:
+    whole = report.whole
+    if whole.why_not is not None:
+        old = source if not source.exists() or not source.samefile(report.path) else Path("COPY_OF_THE_OLD_ONE.onnx")
+        by_hand = shlex.join(["sn-deploy", "diff", str(old), str(report.path)])
+        return f"not compared with its source, as {whole.why_not}; by hand (--input for usual values): {by_hand}"
+    parts = [] if whole.rel_l2 is None else [f"relative L2 {whole.rel_l2:.1e} (at most {whole.tolerance:.0e})"]
+    parts += [] if whole.changed is None else [f"{whole.changed:.2%} of the integers are others"]
+    given = ", ".join(f"{name} {shape}" for name, shape in whole.inputs.items())
+    return f"{', '.join(parts)} from its source, both run on {given or 'no input'}"
 
 
 def _layers_text(report: FuseReport) -> str:
@@ -160,6 +215,7 @@ def json_from_report(report: FuseReport) -> dict[str, Any]:
         "opset": {"before": report.opset_before, "after": report.opset},
         "nodes": {"before": report.nodes_before, "after": report.nodes},
         "bytes": {"before": report.bytes_before, "after": report.bytes},
+        "whole": asdict(report.whole),
     }
 
 

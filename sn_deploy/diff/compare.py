@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sn_deploy.check.data.pair import OtherInterfaceError
 from sn_deploy.diff.changes import Change, FileDiff, OutputDiff, WeightChange, WeightsDiff
-from sn_deploy.diff.run import OtherInterfaceError, compare_outputs
+from sn_deploy.diff.run import compare_outputs
 from sn_deploy.diff.summary import Array, Summary, Weight, content_of, summarise
 
 

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
-from sn_deploy.check.data.size import check_size
+from sn_deploy.check.data.pair import OtherInterfaceError, values_for
 from sn_deploy.check.parity import compare
 from sn_deploy.check.tolerances import TOLERANCES, coarsest
 from sn_deploy.diff.changes import OutputDiff
@@ -19,16 +17,7 @@ from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.stamp import read_stamp
 from sn_deploy.runtime.tensors import TensorInfo
 
-# What a dynamic axis is taken to be: the first of an input, and any other.
-_BATCH: Final = 2
-_EXTENT: Final = 64
-
 _USUAL_INPUT: Final = "give a usual input: --input [NAME=]FILE.npy"
-_INPUT_OPTION: Final = "give its shape: --input [NAME=]1x3x224x224"
-
-
-class OtherInterfaceError(Exception):
-    """The files can't be run on the same input, or give outputs that can't be compared: that is a difference itself."""
 
 
 def compare_outputs(
@@ -50,7 +39,7 @@ def compare_outputs(
         if unknown:
             names = ", ".join(one.name for one, _ in inputs)
             raise SnDeployError("is no input of the files", where=f"--input {unknown[0]}", expected=names)
-        values = _values(inputs, given, seed)
+        values = values_for(inputs, given, seed)
         outputs = _matched(first.outputs, second.outputs, "outputs", before, after)
         results = [
             _run(session, [pair[place] for pair in inputs], values) for place, session in enumerate((first, second))
@@ -87,44 +76,6 @@ def _matched(
     if all(info.name in by_name for info in first):
         return [(info, by_name[info.name]) for info in first]
     return list(zip(first, second, strict=True))
-
-
-def _values(inputs: Sequence[tuple[TensorInfo, TensorInfo]], given: Mapping[str, Array], seed: int) -> list[Array]:
-    generator = np.random.default_rng(seed)
-    symbols: dict[str, int] = {}
-    values = []
-    for first, second in inputs:
-        value = given.get(first.name, given.get(second.name))
-        values.append(_random(first, _shape(first, second, symbols), generator) if value is None else value)
-    return values
-
-
-def _shape(first: TensorInfo, second: TensorInfo, symbols: dict[str, int]) -> tuple[int, ...]:
-    if first.shape is None or second.shape is None:
-        raise SnDeployError("has no shape that both files state", where=f"input {first.name!r}", mend=_INPUT_OPTION)
-    if len(first.shape) != len(second.shape):
-        raise OtherInterfaceError(
-            f"input {first.name!r} has {len(first.shape)} axes in one and {len(second.shape)} in the other"
-        )
-    shape = []
-    for axis, (one, other) in enumerate(zip(first.shape, second.shape, strict=True)):
-        fixed = [size for size in (one, other) if isinstance(size, int)]
-        if len(set(fixed)) > 1:
-            raise OtherInterfaceError(
-                f"axis {axis} of input {first.name!r} is {fixed[0]} in one and {fixed[1]} in the other"
-            )
-        default = _BATCH if axis == 0 else _EXTENT
-        named = next((size for size in (one, other) if isinstance(size, str)), None)
-        shape.append(fixed[0] if fixed else default if named is None else symbols.setdefault(named, default))
-    return tuple(shape)
-
-
-def _random(info: TensorInfo, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
-    """Standard normal; 0 and 1 for integers and booleans, which any embedding takes."""
-    check_size(shape, info.name)
-    if info.dtype == np.bool_ or np.issubdtype(info.dtype, np.integer):
-        return generator.integers(0, 2, shape).astype(info.dtype)
-    return generator.standard_normal(shape, dtype=np.float32)
 
 
 def _output_diff(

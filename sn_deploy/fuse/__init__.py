@@ -8,5 +8,6 @@ from __future__ import annotations
 
 from sn_deploy.fuse.report import FusedLayer, FuseReport, NearMiss
 from sn_deploy.fuse.run import fuse
+from sn_deploy.fuse.whole import WholeFile
 
-__all__ = ["FuseReport", "FusedLayer", "NearMiss", "fuse"]
+__all__ = ["FuseReport", "FusedLayer", "NearMiss", "WholeFile", "fuse"]

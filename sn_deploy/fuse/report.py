@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sn_deploy.folded import FoldedSwitchNorm
+from sn_deploy.fuse.whole import WholeFile
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class FuseReport:
         opset_before, opset: versions of the standard operators.
         nodes_before, nodes: of the graph.
         bytes_before, bytes: sizes of the files, external data included.
+        whole: how near the file is to its source, both run in ONNX Runtime.
     """
 
     path: Path
@@ -73,3 +75,4 @@ class FuseReport:
     nodes: int
     bytes_before: int
     bytes: int
+    whole: WholeFile

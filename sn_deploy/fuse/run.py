@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx_ir as ir
@@ -18,6 +19,7 @@ from sn_deploy.fuse.region import Region
 from sn_deploy.fuse.replace import replace
 from sn_deploy.fuse.report import FusedLayer, FuseReport
 from sn_deploy.fuse.tidy import tidy
+from sn_deploy.fuse.whole import Array, WholeFile, compare_whole
 from sn_deploy.graph.epilogue import fuse_epilogues
 from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.layers import check_nodes, count_nodes, switch_norm_nodes, write_functions
@@ -34,11 +36,14 @@ def fuse(
     freeze_weights: bool = False,
     strict: bool = False,
     external_data: bool | None = None,
+    inputs: Mapping[str, Array] | None = None,
+    run: bool = True,
 ) -> FuseReport:
     """Finds the decomposed SN layers of an ONNX file and writes it with one SwitchNorm node for each.
 
     Layers are found by structure, whatever exporter or optimiser wrote them, and each is held against what replaces
-    it, in float64, on random inputs; what doesn't agree is left as it is and reported with the reason.
+    it, in float64, on random inputs; what doesn't agree is left as it is and reported with the reason. Then both files
+    are run in ONNX Runtime, where that can be done, and their outputs compared.
 
     Args:
         source: an ONNX file, of any opset up to 24. Below 15 it is converted to 15.
@@ -47,15 +52,19 @@ def fuse(
         freeze_weights: take weights that are inputs of the graph, too, for constants, and no longer for inputs.
         strict: refuse a file in which something looks like an SN layer and can't be fused.
         external_data: write large tensors to a file beside it; by default only above protobuf's 2 GiB.
+        inputs: what both files are run on, by input name; random values of the file's own shape for others, with 2
+            samples and extents of 64 where these are dynamic.
+        run: run both files and compare them, in another process.
 
     Raises:
-        SnDeployError: no ONNX file, or a path that can't be written.
-        CheckFailedError: the file has no SN layer, or, with ``strict``, one that can't be fused. Nothing is written.
+        SnDeployError: no ONNX file, a path that can't be written, or a value in ``inputs`` that the file doesn't take.
+        CheckFailedError: the file has no SN layer, with ``strict`` one that can't be fused, or the whole that would be
+            written computes something else. Nothing is written.
     """
     source, path = Path(source), Path(path)
     check_onnx_output(path)
     try:
-        return _fuse(source, path, fuse_relu, freeze_weights, strict, external_data)
+        return _fuse(source, path, fuse_relu, freeze_weights, strict, external_data, (inputs or {}) if run else None)
     except SnDeployError:
         raise
     except Exception as error:
@@ -70,8 +79,15 @@ def fuse(
 
 
 def _fuse(
-    source: Path, path: Path, fuse_relu: bool, freeze_weights: bool, strict: bool, external_data: bool | None
+    source: Path,
+    path: Path,
+    fuse_relu: bool,
+    freeze_weights: bool,
+    strict: bool,
+    external_data: bool | None,
+    inputs: Mapping[str, Array] | None,
 ) -> FuseReport:
+    """As `fuse`; without ``inputs`` nothing is run."""
     loaded = load(source, freeze=freeze_weights)
     model = loaded.model
     # A layer that nothing needs would be replaced and then be gone.
@@ -90,7 +106,14 @@ def _fuse(
     tidy(model)
     fusion = fuse_epilogues(model) if fuse_relu else None
     layers = tuple(_fused_layer(layer, region, name) for (layer, region), name in zip(found.layers, names, strict=True))
-    data_path = save(model, path, external_data=external_data)
+    whole = WholeFile("it wasn't asked for")
+
+    def prove(draft: Path) -> None:
+        nonlocal whole
+        if inputs is not None:
+            whole = compare_whole(source, draft, model, loaded.bytes, inputs)
+
+    data_path = save(model, path, external_data=external_data, prove=prove)
     return FuseReport(
         path=path,
         data_path=data_path,
@@ -105,6 +128,7 @@ def _fuse(
         nodes=count_nodes(model),
         bytes_before=loaded.bytes,
         bytes=sum(file.stat().st_size for file in (path, data_path) if file is not None),
+        whole=whole,
     )
 
 

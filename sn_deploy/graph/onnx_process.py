@@ -7,7 +7,6 @@ is an answer.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -106,12 +105,7 @@ TASKS: Final[Mapping[str, Callable[..., bytes]]] = {
 def _child(task: str, *arguments: str) -> None:
     """The other process: a model on its standard input, the answer on its standard output."""
     content = sys.stdin.buffer.read()
-    with contextlib.suppress(ImportError, ValueError, OSError):  # not on every system, or not as much
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # nothing is left behind
-        most = _MOST_BYTES + _MOST_COPIES * len(content)
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    child.limit_memory(_MOST_BYTES + _MOST_COPIES * len(content))
     try:
         answer = _DONE + _run_here(task, content, arguments)
     except TaskError as error:

@@ -8,6 +8,7 @@ import hashlib
 import mmap
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +33,13 @@ def weight_bytes(model: ir.Model) -> int:
     return sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
 
 
-def save(model: ir.Model, path: str | os.PathLike[str], *, external_data: bool | None = None) -> Path | None:
+def save(
+    model: ir.Model,
+    path: str | os.PathLike[str],
+    *,
+    external_data: bool | None = None,
+    prove: Callable[[Path], None] = lambda draft: None,
+) -> Path | None:
     """Checks the model and writes it: the file at ``path`` is the old one until the new one is whole.
 
     Weights of ``model`` that lie in a file of another one's are read from there, and are the new one's own.
@@ -42,6 +49,8 @@ def save(model: ir.Model, path: str | os.PathLike[str], *, external_data: bool |
 
     Args:
         external_data: whether large tensors go to a file beside it; by default only when they have to.
+        prove: called with the whole file, its external data beside it, before it gets its name. What it raises leaves
+            everything as it was.
 
     Returns:
         The path of the external data, or None.
@@ -61,12 +70,13 @@ def save(model: ir.Model, path: str | os.PathLike[str], *, external_data: bool |
         _check(proto, target)
         with atomic_output(target) as temporary:
             temporary.write_bytes(proto.SerializeToString())
+            prove(temporary)
         _remove_stale_data(target, keep=None)
         return None
-    return _save_external(model, target)
+    return _save_external(model, target, prove)
 
 
-def _save_external(model: ir.Model, target: Path) -> Path:
+def _save_external(model: ir.Model, target: Path, prove: Callable[[Path], None]) -> Path:
     with tempfile.TemporaryDirectory(prefix=f".{target.stem[:40]}-", dir=target.parent) as folder:
         # First under a name that is not final: the name needs the hash of what is written.
         draft = Path(folder) / "model.onnx"
@@ -86,6 +96,7 @@ def _save_external(model: ir.Model, target: Path) -> Path:
         written.rename(Path(folder) / data.name)
         draft.write_bytes(proto.SerializeToString())
         _check(draft, target)
+        prove(draft)
         try:
             (Path(folder) / data.name).replace(data)
         except OSError as error:

@@ -11,17 +11,14 @@ import numpy as np
 
 from sn_deploy.check.data.size import check_size
 from sn_deploy.check.parity import compare
-from sn_deploy.check.tolerances import TOLERANCES
+from sn_deploy.check.tolerances import MOST_CHANGED, TOLERANCES, TWO_EVALUATIONS
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.tensors import Array, TensorInfo
 
 # Two evaluations in float32, each as far from float64 as such a net may be. Measured, they are 3e-7 apart; a wrong
 # channel, block or padding is off by more than a thousandth.
-MOST_REL_L2: Final = 2 * TOLERANCES["float32"].rel_l2
-
-# Of outputs that aren't floating point, such as the index of the largest score, near ties may come out the other way.
-_MOST_CHANGED: Final = 0.01
+MOST_REL_L2: Final = TWO_EVALUATIONS * TOLERANCES["float32"].rel_l2
 
 # Sizes of dynamic axes, where no input is given: the first axis is the batch's, others an image's extents.
 _BATCH: Final = 2
@@ -106,7 +103,7 @@ def _checked(name: str, expected: Array, actual: Array, source: Path) -> float:
         return 0.0
     if not np.issubdtype(expected.dtype, np.floating):
         changed = float(np.mean(expected != actual))
-        if changed > _MOST_CHANGED:
+        if changed > MOST_CHANGED:
             raise CheckFailedError(
                 f"the optimised graph changes {changed:.1%} of it", where=where, expected="none", mend=mend
             )

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 from tests.cli.command import exit_code
@@ -33,7 +35,35 @@ def test_the_summary_says_what_became_of_the_file(folder: Path, capsys: pytest.C
     assert "1 SN layers found" in printed
     assert "1 SwitchNormRelu" in printed
     assert "agrees with the nodes it replaced in float64" in printed
+    assert "whole file relative L2 " in printed
+    assert "e-07 (at most 2e-05) from its source, both run on x 2×6×5×4" in printed
     assert "near miss" not in printed
+
+
+def test_the_whole_file_is_compared_unless_told_otherwise(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("big.npy", np.full((2, 6, 5, 4), 3.0, np.float32))
+    assert call("in.onnx", "-o", "out.onnx", "--input", "x=big.npy", "--json", "-") == 0
+    whole = json.loads(capsys.readouterr().out)["whole"]
+    assert (whole["why_not"], whole["inputs"]) == (None, {"x": "2×6×5×4"})
+    assert whole["rel_l2"] < whole["tolerance"] == 2e-5
+    assert call("in.onnx", "-o", "in.onnx", "--no-run") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "not compared with its source, as it wasn't asked for; by hand" in printed
+    assert "sn-deploy diff COPY_OF_THE_OLD_ONE.onnx in.onnx" in printed
+
+
+def test_a_whole_that_differs_is_exit_1_and_no_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sn_deploy.fuse.run.tidy", drop_the_bias)
+    assert call("in.onnx", "-o", "out.onnx") == 1
+    assert "the fused graph differs from the file by" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["in.onnx"]
+
+
+def drop_the_bias(model: ir.Model) -> None:
+    bias = model.graph.initializers["sn.bias"]
+    bias.const_value = ir.tensor(np.zeros(6, np.float32), name="sn.bias")
 
 
 def test_a_second_run_says_that_there_is_nothing_to_fuse(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,6 +136,8 @@ def test_a_file_without_layers_is_exit_1_and_no_file(folder: Path, capsys: pytes
         (["in.onnx", "-o", "nowhere/out.onnx"], "its folder doesn't exist"),
         (["text.onnx", "-o", "out.onnx"], "is cut off, damaged or no ONNX file"),
         (["in.onnx"], "Missing option '-o'"),
+        (["in.onnx", "-o", "out.onnx", "--input", "z=2x6x5x4"], "input z: is no input of the file (expected x)"),
+        (["in.onnx", "-o", "out.onnx", "--input", "2x6x5x4", "--no-run"], "nothing is run"),
     ],
 )
 def test_bad_input_is_exit_2(
@@ -126,4 +158,5 @@ def test_torch_and_onnxruntime_are_not_needed(folder: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert "as onnxruntime isn't installed" in " ".join(done.stdout.split())
     assert (folder / "out.onnx").exists()

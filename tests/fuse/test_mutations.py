@@ -35,16 +35,16 @@ def test_two_hundred_damaged_files() -> None:
     assert fused >= 10, "mutations that leave nothing to find test nothing"
 
 
-def raises(source: Path, path: Path) -> None:
+def raises(source: Path, path: Path, run: bool) -> None:
     raise ValueError("a library's own")
 
 
-def writes_and_refuses(source: Path, path: Path) -> None:
+def writes_and_refuses(source: Path, path: Path, run: bool) -> None:
     path.write_bytes(b"half a file")
     raise SnDeployError("is refused")
 
 
-def hangs(source: Path, path: Path) -> None:
+def hangs(source: Path, path: Path, run: bool) -> None:
     time.sleep(10)
 
 
@@ -53,7 +53,7 @@ def hangs(source: Path, path: Path) -> None:
     [(raises, "ValueError: a library's own at"), (writes_and_refuses, "was written"), (hangs, "took more than 1 s")],
 )
 def test_faults_are_seen(
-    fault: Callable[[Path, Path], None], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fault: Callable[..., None], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mutations, "fuse", fault)
     monkeypatch.setattr(mutations, "SECONDS", 1)

@@ -1,0 +1,265 @@
+"""The process in which `fuse` runs its source and what is to be written: `sn_deploy.fuse.whole` asks, this answers.
+
+It imports no more than it takes to run them, as its start is part of every call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import ml_dtypes
+import numpy as np
+
+from sn_deploy.check.data.pair import values_for
+from sn_deploy.check.parity import compare
+from sn_deploy.check.tolerances import MOST_AMPLIFIED, MOST_CHANGED, OWN_ROUNDINGS
+from sn_deploy.child import limit_memory
+from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.ort import GraphOptimization, OrtSession
+from sn_deploy.runtime.tensors import Array, TensorInfo
+
+# A few, so that the limit of memory means the same on every machine: each thread has a stack and a heap of its own.
+_THREADS: Final = 4
+
+# Units in the last place that inputs are moved by: what rounding does anywhere in the net, and more, to see outputs
+# jump that decide by their data (the boxes that a detector keeps).
+_NUDGE: Final = 1
+_LARGE_NUDGE: Final = 64
+
+# What is said where memory ran out within ONNX Runtime.
+_NO_MEMORY: Final = ("bad_alloc", "allocate memory", "MemoryError")
+
+ANSWER: Final = "answer: "
+LONGEST_REASON: Final = 300
+
+Outputs = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the other process is asked.
+
+    Attributes:
+        source, draft: the files.
+        inputs: a file of NumPy's with the values that are given, ``0``, ``1``, …; None where none is.
+        names: of the inputs that they are for.
+        tolerance: the largest relative L2 difference that needs no explanation.
+        most_bytes: of memory.
+        most_seconds: on the clock; it ends by itself then, should nobody be left to end it.
+    """
+
+    source: str
+    draft: str
+    inputs: str | None
+    names: tuple[str, ...]
+    tolerance: float
+    most_bytes: int
+    most_seconds: float
+
+
+class _AnswerError(Exception):
+    """The answer, where it is clear before the end."""
+
+    def __init__(self, answer: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+def main(text: str) -> None:
+    """The process: a task as JSON, and the answer on the standard output."""
+    task = Task(**json.loads(text))
+    limit_memory(task.most_bytes)
+    with contextlib.suppress(AttributeError):  # not on every system
+        signal.alarm(math.ceil(task.most_seconds) + 1)
+    try:
+        answer = answer_to(task)
+    except _AnswerError as known:
+        answer = known.answer
+    sys.stdout.write(f"\n{ANSWER}{json.dumps(answer)}\n")
+    sys.stdout.flush()
+
+
+def answer_to(task: Task) -> Mapping[str, Any]:
+    """``whole``: the fields of a `WholeFile`; ``wrong``: those of an error, the files differ; ``refused``: those of an
+    error in what the user gave."""
+    source, draft = Path(task.source), Path(task.draft)
+    inputs, expected = _run_source(source, _given(task), task)
+    actual = _run_draft(source, draft, inputs, task)
+    if not any(_elements(array).any() for array in expected.values()):
+        raise _not_compared("none of the source's outputs has a finite number on this input")
+    differing = {name: _difference(reference, actual.get(name)) for name, reference in expected.items()}
+    allowed = {name: _usual(reference, task.tolerance) for name, reference in expected.items()}
+    left_out = {name: _not_finite(array) for name, array in expected.items() if not _elements(array).all()}
+    over = [name for name, difference in differing.items() if not difference <= allowed[name]]
+    if over:
+        small, large = _own_differences(source, inputs, expected)
+        for name in over:
+            amplified = min(OWN_ROUNDINGS * small[name], MOST_AMPLIFIED)
+            allowed[name] = max(allowed[name], amplified)
+            if differing[name] <= allowed[name]:
+                continue
+            if 2 * max(small[name], large[name]) < differing[name]:
+                raise _wrong(source, name, expected[name], actual.get(name), differing[name], allowed[name])
+            left_out[name] = "the source itself makes something else of it where its input moves by a rounding"
+            del differing[name]
+    if not differing:
+        raise _not_compared(next(iter(left_out.values())))
+    floats = [name for name in differing if not _is_exact(expected[name])]
+    exact = [name for name in differing if _is_exact(expected[name])]
+    worst = max(floats, key=lambda name: differing[name] / allowed[name], default=None)
+    whole = {
+        "inputs": {name: "×".join(map(str, value.shape)) or "scalar" for name, value in inputs.items()},
+        "rel_l2": None if worst is None else differing[worst],
+        "changed": max((differing[name] for name in exact), default=None),
+        "tolerance": None if worst is None else allowed[worst],
+        "left_out": left_out,
+    }
+    return {"whole": whole}
+
+
+def _given(task: Task) -> Outputs:
+    if task.inputs is None:
+        return {}
+    with np.load(task.inputs, allow_pickle=False) as values:
+        return {name: values[str(at)] for at, name in enumerate(task.names)}
+
+
+def _run_source(source: Path, given: Mapping[str, Array], task: Task) -> tuple[Outputs, Outputs]:
+    """What it is run on, and what it gives."""
+    try:
+        with _open(source) as session:
+            _check_given(session.inputs, given)
+            values = values_for([(info, info) for info in session.inputs], given, seed=0)
+            inputs = {info.name: value.astype(info.dtype) for info, value in zip(session.inputs, values, strict=True)}
+            return inputs, session.run(inputs)
+    except SnDeployError as error:
+        raise _not_compared(_why_not_run("the source", error, task)) from error
+
+
+def _check_given(infos: Sequence[TensorInfo], given: Mapping[str, Array]) -> None:
+    """What the user gives has to fit: that it isn't compared would be no answer."""
+    known = {info.name: info for info in infos}
+    for name, value in given.items():
+        if name not in known:
+            refused = {"what": "is no input of the file", "where": f"input {name}", "expected": ", ".join(known)}
+        elif not known[name].accepts_shape(value.shape):
+            refused = {"what": f"has shape {value.shape}", "where": f"input {name}", "expected": str(known[name])}
+        else:
+            continue
+        raise _AnswerError({"refused": refused})
+
+
+def _run_draft(source: Path, draft: Path, inputs: Outputs, task: Task) -> Outputs:
+    try:
+        with _open(draft) as session:
+            return session.run(inputs)
+    except SnDeployError as error:
+        if _is_of_memory(error):
+            raise _not_compared(_why_not_run("the fused graph", error, task)) from error
+        what = f"the fused graph doesn't run in ONNX Runtime, and the file does: {error.what}"
+        raise _AnswerError({"wrong": {"what": what, "where": str(source)}}) from error
+
+
+def _is_of_memory(error: SnDeployError) -> bool:
+    return any(text in error.what for text in _NO_MEMORY)
+
+
+def _why_not_run(which: str, error: SnDeployError, task: Task) -> str:
+    if _is_of_memory(error):
+        return f"running {which} takes more than {task.most_bytes / (1 << 30):.1f} GiB"
+    return f"{which} can't be run: {error.what}"
+
+
+def _open(model: Path, graph_optimization: GraphOptimization = "all") -> OrtSession:
+    """By the functions inside the file, as any runtime has it."""
+    return OrtSession(model, native=False, threads=_THREADS, spinning=False, graph_optimization=graph_optimization)
+
+
+def _own_differences(source: Path, inputs: Outputs, expected: Outputs) -> tuple[dict[str, float], dict[str, float]]:
+    """How far the source's own outputs move: where each input moves by one unit in the last place, or its graph is run
+    as it stands; and where the inputs move by some more."""
+    small, large = dict.fromkeys(expected, 0.0), dict.fromkeys(expected, 0.0)
+    generator = np.random.default_rng(1)
+
+    def measure(session: OrtSession, steps: int, into: dict[str, float]) -> None:
+        with contextlib.suppress(SnDeployError):
+            made = session.run({name: _nudged(value, steps, generator) for name, value in inputs.items()})
+            for name, reference in expected.items():
+                into[name] = max(into[name], _difference(reference, made[name]))
+
+    with _open(source) as session:
+        for steps, into in ((_NUDGE, small), (_NUDGE, small), (_LARGE_NUDGE, large), (_LARGE_NUDGE, large)):
+            measure(session, steps, into)
+    with contextlib.suppress(SnDeployError), _open(source, "disabled") as session:
+        measure(session, 0, small)
+    return small, large
+
+
+def _nudged(value: Array, steps: int, generator: np.random.Generator) -> Array:
+    """Each number moved by so many units in the last place, up or down; integers stay."""
+    if _is_exact(value):
+        return value
+    eps = float(ml_dtypes.finfo(value.dtype).eps)  # type: ignore[no-untyped-call]
+    moves = steps * eps * generator.choice((-1.0, 1.0), value.shape)
+    return np.asarray(value.astype(np.float64) * (1 + moves)).astype(value.dtype)
+
+
+def _difference(expected: Array, actual: Array | None) -> float:
+    """The relative L2 difference, of integers the share of elements that are others; infinite between other shapes, and
+    where what was finite isn't any more."""
+    if actual is None or expected.shape != actual.shape or expected.dtype != actual.dtype:
+        return float("inf")
+    if _is_exact(expected):
+        return float(np.mean(expected != actual)) if expected.size else 0.0
+    finite = _elements(expected)
+    if not _elements(actual)[finite].all():
+        return float("inf")
+    zero = np.zeros((), expected.dtype)
+    rel_l2 = compare(np.where(finite, expected, zero), np.where(finite, actual, zero)).rel_l2
+    return float(rel_l2) if not np.isnan(rel_l2) else float("inf")
+
+
+def _usual(expected: Array, tolerance: float) -> float:
+    return MOST_CHANGED if _is_exact(expected) else tolerance
+
+
+def _is_exact(array: Array) -> bool:
+    return array.dtype.kind in "biu"
+
+
+def _elements(array: Array) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which elements can be compared."""
+    return np.ones(array.shape, np.bool_) if _is_exact(array) else np.asarray(np.isfinite(array))
+
+
+def _not_finite(array: Array) -> str:
+    count = int(np.count_nonzero(~_elements(array)))
+    return f"{count} of its {array.size} numbers aren't finite in the source's own output"
+
+
+def _not_compared(reason: str) -> _AnswerError:
+    return _AnswerError({"whole": {"why_not": " ".join(reason.split())[:LONGEST_REASON]}})
+
+
+def _wrong(
+    source: Path, name: str, expected: Array, actual: Array | None, difference: float, allowed: float
+) -> _AnswerError:
+    bar = f"at most {allowed:.1e}"
+    if actual is None or expected.shape != actual.shape or expected.dtype != actual.dtype:
+        made = "nothing" if actual is None else f"{actual.dtype} {actual.shape}"
+        what, bar = f"the fused graph gives {made}, the file {expected.dtype} {expected.shape}", "the same"
+    elif _is_exact(expected):
+        what, bar = f"the fused graph changes {difference:.1%} of it", f"at most {allowed:.0%}"
+    elif not np.isfinite(difference):
+        what = "the fused graph's isn't finite, or isn't 0, where the file's is"
+    else:
+        what = f"the fused graph differs from the file by {difference:.1e} (relative L2, both run on the same input)"
+    return _AnswerError({"wrong": {"what": what, "where": f"{source}, output {name}", "expected": bar}})
