@@ -14,7 +14,7 @@ from sn_deploy.atomic import check_writable
 from sn_deploy.cli.console import Console, output_console
 from sn_deploy.cli.json_output import write_json
 from sn_deploy.cli.outputs import OutputCommand
-from sn_deploy.cli.values import inputs_by_name, parse_input
+from sn_deploy.cli.values import Number, inputs_by_name, parse_input
 
 if TYPE_CHECKING:
     from sn_deploy.diff import Change, FileDiff
@@ -33,9 +33,7 @@ _MOST_WEIGHTS = 10
     help="What to run them on: 1x3x224x224 for random values of a shape, or x=FILE.npy; repeatable, by position or by "
     "name. Default: random values of the shape in the files, open axes 2 (the first) and 64.",
 )
-@click.option(
-    "--tolerance", type=click.FloatRange(min=0), help="Relative L2 difference that is allowed, of each output."
-)
+@click.option("--tolerance", type=Number(min=0), help="Relative L2 difference that is allowed, of each output.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random inputs.")
 @click.option("--run/--no-run", default=True, help="Run both (default), or only compare what they hold.")
 @click.option("--all", "everything", is_flag=True, help="List every weight that differs, not the first ten.")

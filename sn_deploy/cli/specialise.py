@@ -17,7 +17,7 @@ from sn_deploy.cli.console import Console, output_console
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.summary import Summary
-from sn_deploy.cli.values import parse_input
+from sn_deploy.cli.values import Number, parse_input
 from sn_deploy.output_file import check_onnx_output
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _BRANCHES = {"in": "IN", "ln": "LN"}
 )
 @click.option(
     "--max-weight",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=0.5,
     show_default=True,
     help="With a budget: never drop the statistics of IN or LN from a layer that gives them a larger weight than this.",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import click
 import ml_dtypes
 import numpy as np
 
@@ -31,6 +33,21 @@ DTYPES: Final[dict[str, Any]] = {
 }
 
 _INPUT_FORM: Final = "[NAME=]1x3x224x224[:DTYPE] or [NAME=]FILE.npy"
+
+
+class Number(click.FloatRange):
+    """A number in a range. NaN, which compares with nothing, is in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Reads it.
+
+        Raises:
+            click.BadParameter: it is no number, or outside.
+        """
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value} is no number.", param, ctx)
+        return number
 
 
 @dataclass(frozen=True)

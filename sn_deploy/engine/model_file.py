@@ -95,7 +95,13 @@ def _infos(values: Iterable[Any], path: Path) -> list[TensorInfo]:
             raise SnDeployError(f"{value.name} is no tensor", where=str(path), expected="inputs and outputs of tensors")
         tensor = value.type.tensor_type
         shape = tuple(_axis(dim) for dim in tensor.shape.dim) if tensor.HasField("shape") else None
-        infos.append(TensorInfo(value.name, shape, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)))
+        try:
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        except KeyError:
+            raise SnDeployError(
+                f"{value.name} is of the type {tensor.elem_type}", where=str(path), expected="a type of ONNX"
+            ) from None
+        infos.append(TensorInfo(value.name, shape, dtype))
     return infos
 
 

@@ -74,6 +74,8 @@ def specialise(
     """
     source, path = Path(source), Path(path)
     check_onnx_output(path)
+    if not 0 <= max_weight <= 1:
+        raise SnDeployError(f"is {max_weight}", where="max_weight", expected="0 to 1")
     before = load(source)
     layers, unfit = layers_of(before)
     # Weights stay in files of this folder until they are written, however large they are.

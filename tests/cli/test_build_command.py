@@ -89,6 +89,12 @@ def test_files_are_checked_before_tensorrt_is_looked_for(
     assert "cut off, damaged or no ONNX file" in run(capsys, tmp_path / "no.onnx", "-o", tmp_path / "a.engine")[2]
     for name in ("a.onnx", "a"):
         assert "expected a name that ends in .engine, .plan or .trt" in run(capsys, model, "-o", tmp_path / name)[2]
+    (tmp_path / "net.plan").write_bytes(model.read_bytes())
+    assert "is the ONNX file itself" in run(capsys, tmp_path / "net.plan", "-o", tmp_path / "net.plan")[2]
+    untyped = onnx.load(model)
+    untyped.graph.output[0].type.tensor_type.ClearField("elem_type")
+    onnx.save(untyped, tmp_path / "no.onnx")
+    assert "logits is of the type 0" in run(capsys, tmp_path / "no.onnx", "-o", tmp_path / "a.engine")[2]
     (tmp_path / "a.engine.json").mkdir()
     assert "is a folder" in run(capsys, model, "-o", tmp_path / "a.engine")[2]
 

@@ -43,6 +43,12 @@ def test_a_difference_is_exit_1_and_told(folder: Path, capsys: pytest.CaptureFix
     assert "different: 1 weights differ" in capsys.readouterr().out
 
 
+def test_no_tolerance_is_exit_2(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("nan", "-1"):
+        assert call("a.onnx", "a.onnx", "--tolerance", text) == 2
+        assert "Invalid value for '--tolerance'" in capsys.readouterr().err
+
+
 def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("a.onnx", "b.onnx", "--json", "-") == 1
     found = json.loads(capsys.readouterr().out)

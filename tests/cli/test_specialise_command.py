@@ -84,6 +84,7 @@ def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["in.onnx", "-o", "nowhere/out.onnx"], "its folder doesn't exist"),
         (["in.onnx", "-o", "out.onnx", "--budget", "top1=1%"], "--budget: what a budget allows is measured on samples"),
         (["in.onnx", "-o", "out.onnx", "--budget", "top1"], "--budget top1: can't be read"),
+        (["in.onnx", "-o", "out.onnx", "--max-weight", "nan"], "Invalid value for '--max-weight': nan is no number"),
         (["in.onnx", "-o", "out.onnx", "--budget", "rel_l2=1%", "--data", "no.npy"], "there is no such file"),
         (
             ["in.onnx", "-o", "out.onnx", "--budget", "rel_l2=1%", "--data", "x.npy", "--batch-size", "32"],

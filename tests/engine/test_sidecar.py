@@ -146,6 +146,23 @@ def test_which_gpus_an_engine_runs_on(capability: str, settings: dict[str, Any],
             check_fits(sidecar, here, Path("net.engine"))
 
 
+@pytest.mark.parametrize(
+    ("settings", "use", "holds"),
+    [
+        ({}, "loaded", False),
+        ({}, "embedded", True),
+        ({"version_compatible": True}, "none", True),
+        ({"version_compatible": True, "exclude_lean_runtime": True}, "none", False),
+        ({"version_compatible": True, "exclude_lean_runtime": True}, "embedded", True),
+    ],
+)
+def test_which_engines_hold_code_for_the_host(settings: dict[str, Any], use: str, holds: bool) -> None:
+    sidecar = made_sidecar(settings=settings, plugin={"use": use, "library": None, "sha256": None})
+    assert sidecar.holds_host_code is holds
+    assert sidecar.needs_lean_runtime("10.16.0.1") is bool(settings.get("exclude_lean_runtime"))
+    assert not sidecar.needs_lean_runtime(sidecar.tensorrt)
+
+
 def test_the_driver_is_asked_without_harm() -> None:
     found = find_gpu()
     if isinstance(found, str):
