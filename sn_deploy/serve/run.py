@@ -145,7 +145,10 @@ def _config_text(folder: ModelFolder, made: Any, payload: Payload, wanted: str |
         return text_from_config(made), []
     path = folder.path / CONFIG
     there = config_from_text(folder.config, path)
-    if (there.backend or there.platform.partition("_")[0]) != made.backend:
+    backend = there.backend or there.platform.partition("_")[0]
+    if not backend:  # Triton would go by the names of files, the next one's too
+        raise SnDeployError("names no backend", where=str(path), mend=f'add the line backend: "{made.backend}"')
+    if backend != made.backend:
         raise SnDeployError(
             f"its versions are run by {there.backend or there.platform}",
             where=str(path),

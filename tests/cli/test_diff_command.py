@@ -38,6 +38,7 @@ def test_a_difference_is_exit_1_and_told(folder: Path, capsys: pytest.CaptureFix
     printed = " ".join(capsys.readouterr().out.split())
     assert "weights: 0 the same, 1 changed" in printed
     assert "w changed values 0.001" in printed
+    assert "more: --all" not in printed
     assert "different: output 'y' differs by" in printed
     assert call("a.onnx", "b.onnx", "--no-run") == 1
     assert "different: 1 weights differ" in capsys.readouterr().out

@@ -95,6 +95,7 @@ def test_what_is_no_set_of_parts_is_refused(folder: Path, capsys: pytest.Capture
     Path("copy.json").write_bytes(Path(paths[0]).read_bytes())
     refused([*paths, "copy.json"], "copy.json: is part 1/3, as part1.json is", capsys)
     refused([*paths, "whole.json"], "whole.json: is a whole result, not a part", capsys)
+    refused([], "Missing argument 'PARTS", capsys)
     refused(["gone.json"], "gone.json: there is no such file", capsys)
     refused(["net.onnx"], "net.onnx: is no JSON", capsys)
     Path("list.json").write_text("[]")

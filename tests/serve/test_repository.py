@@ -163,6 +163,8 @@ WRONG_CONFIGS: list[tuple[Callable[[str], str], str]] = [
     (lambda text: text.replace("max_batch_size", "max_batchsize"), 'no field named "max_batchsize"'),
     (lambda text: text.replace("count: 1", 'count: "one"'), "can't be read: .* integer"),
     (lambda text: text.replace('"onnxruntime"', '"tensorrt"'), "its versions are run by tensorrt"),
+    (lambda text: text.replace('backend: "onnxruntime"', ""), 'names no backend; add the line backend: "onnxruntime"'),
+    (lambda text: "", "names no backend"),
 ]
 
 
