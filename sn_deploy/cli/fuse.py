@@ -185,7 +185,7 @@ def _whole_text(report: FuseReport, source: Path) -> str:
         old = source if not source.exists() or not source.samefile(report.path) else Path("COPY_OF_THE_OLD_ONE.onnx")
         by_hand = shlex.join(["sn-deploy", "diff", str(old), str(report.path)])
         return f"not compared with its source, as {whole.why_not}; by hand (--input for usual values): {by_hand}"
-    parts = [] if whole.rel_l2 is None else [f"relative L2 {whole.rel_l2:.1e} (at most {whole.tolerance:.0e})"]
+    parts = [] if whole.rel_l2 is None else [f"relative L2 {whole.rel_l2:.1e} (at most {whole.tolerance:.1e})"]
     parts += [] if whole.changed is None else [f"{whole.changed:.2%} of the integers are others"]
     given = ", ".join(f"{name} {shape}" for name, shape in whole.inputs.items())
     return f"{', '.join(parts)} from its source, both run on {given or 'no input'}"

@@ -36,7 +36,7 @@ def test_the_summary_says_what_became_of_the_file(folder: Path, capsys: pytest.C
     assert "1 SwitchNormRelu" in printed
     assert "agrees with the nodes it replaced in float64" in printed
     assert "whole file relative L2 " in printed
-    assert "e-07 (at most 2e-05) from its source, both run on x 2×6×5×4" in printed
+    assert "e-07 (at most 2.0e-05) from its source, both run on x 2×6×5×4" in printed
     assert "near miss" not in printed
 
 
