@@ -15,10 +15,11 @@ import torch
 from torch import nn
 
 import sn_deploy
-from sn_deploy.fuse import FuseReport, fuse
+from sn_deploy.fuse import FuseReport
 from sn_deploy.models import resnetv1sn18
 from sn_deploy.nn import SwitchNorm1d, SwitchNorm2d, SwitchNorm3d
 from sn_deploy.runtime.ort import OrtSession
+from tests.fuse.unseen import fuse
 from tests.randomise import randomise_
 from tests.tolerances import TOLERANCES
 

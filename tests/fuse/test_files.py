@@ -10,9 +10,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from sn_deploy.errors import CheckFailedError, SnDeployError
-from sn_deploy.fuse import fuse
 from sn_deploy.runtime.ort import OrtSession
 from tests.fuse.graphs import SHAPE, Graph, Layer, affine, column, divided, mix, published, statistics
+from tests.fuse.unseen import fuse
 from tests.fuse.zoo import DECOYS
 
 

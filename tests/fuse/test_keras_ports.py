@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 import pytest
 
-from sn_deploy.fuse import fuse
 from sn_deploy.runtime.ort import OrtSession
 from tests.fuse.graphs import Graph, Layer, divided, mix
+from tests.fuse.unseen import fuse
 from tests.tolerances import TOLERANCES
 
 C, CLASSES = 6, 4

@@ -10,12 +10,12 @@ import pytest
 from onnx import helper
 
 from sn_deploy.errors import CheckFailedError, SnDeployError
-from sn_deploy.fuse.run import fuse
 from sn_deploy.graph.function_body import MAX_OPSET, MIN_OPSET, function_body
 from sn_deploy.graph.op import OP_TYPES
 from sn_deploy.graph.own_functions import is_ours
 from sn_deploy.runtime.ort import OrtSession
 from tests import switch_norm_file
+from tests.fuse.unseen import fuse
 
 OPSET = 20
 X = np.random.default_rng(3).standard_normal((2, 4, 8, 8)).astype(np.float32)
