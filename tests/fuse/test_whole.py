@@ -162,20 +162,11 @@ def test_onnx_runtime_need_not_be_installed(tmp_path: Path, monkeypatch: pytest.
     assert fuse(tmp_path / "in.onnx", tmp_path / "out.onnx").whole.why_not == "onnxruntime isn't installed"
 
 
-@pytest.mark.parametrize(
-    ("inputs", "message"),
-    [
-        ({"z": np.ones(SHAPE, np.float32)}, "input z: is no input of the file (expected x)"),
-        ({"x": np.ones((2, 6, 5), np.float32)}, "input x: has shape (2, 6, 5) (expected x: float32 (2, 6, 5, 4))"),
-    ],
-)
-def test_inputs_that_the_file_does_not_take_are_refused(
-    inputs: dict[str, np.ndarray], message: str, tmp_path: Path
-) -> None:
+def test_inputs_that_the_file_does_not_take_are_refused(tmp_path: Path) -> None:
     onnx.save(net(), tmp_path / "in.onnx")
     with pytest.raises(SnDeployError) as raised:
-        fuse(tmp_path / "in.onnx", tmp_path / "out.onnx", inputs=inputs)
-    assert message in str(raised.value)
+        fuse(tmp_path / "in.onnx", tmp_path / "out.onnx", inputs={"x": np.ones((2, 6, 5), np.float32)})
+    assert "input x: has shape (2, 6, 5) (expected x: float32 (2, 6, 5, 4))" in str(raised.value)
     assert not (tmp_path / "out.onnx").exists()
 
 
