@@ -17,6 +17,7 @@ from sn_deploy.engine_file import SUFFIXES_TEXT
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import read_head
 from sn_deploy.runtime.tensors import TensorInfo
+from sn_deploy.runtime.triton import DATATYPES
 from sn_deploy.runtime.trt.sidecar import LOADED, Sidecar, read_sidecar
 from sn_deploy.serve.interface import Interface, interface_of
 
@@ -133,6 +134,8 @@ def interface_from_engine(engine: ServedEngine) -> Interface:
             mend=f"name the ONNX file that it was built from, and --engine {engine.path}",
         )
     inputs, outputs = engine.sidecar.inputs, engine.sidecar.outputs
+    if not inputs or not outputs:
+        raise SnDeployError("has no inputs or no outputs", where=f"{engine.path}.json", expected="those of its model")
     return interface_of([_info(one, engine) for one in inputs], [_info(one, engine) for one in outputs])
 
 
@@ -171,12 +174,19 @@ def _info(value: Any, engine: ServedEngine) -> TensorInfo:
     try:
         dtype = np.dtype(ml_dtypes.bfloat16) if value["dtype"] == "bfloat16" else np.dtype(value["dtype"])
         shape: Any = value["shape"]
-        return TensorInfo(str(value["name"]), tuple(shape), dtype)
+        info = TensorInfo(str(value["name"]), tuple(shape), dtype)
     except (KeyError, TypeError) as error:
         where = f"{engine.path}.json"
         raise SnDeployError(
             "an input or output is wrong", where=where, expected="what sn-deploy build writes"
         ) from error
+    if dtype not in DATATYPES.values():
+        raise SnDeployError(
+            f"{info.name} is of a type that Triton has no name for",
+            where=str(engine.path),
+            expected=", ".join(DATATYPES),
+        )
+    return info
 
 
 def files_by_gpu(engines: Sequence[ServedEngine]) -> Mapping[str, str]:

@@ -79,6 +79,14 @@ def test_json(capsys: pytest.CaptureFixture[str], engine: Path, tmp_path: Path) 
     assert json.loads((tmp_path / "out.json").read_text()) == document
 
 
+def test_an_engine_whose_layers_nobody_could_list(capsys: pytest.CaptureFixture[str], engine: Path) -> None:
+    write_sidecar(sidecar(layers=None), engine)
+    code, out, _ = run(capsys, "inspect", engine, "--json", "-")
+    document = json.loads(out)
+    assert (code, document["layers"], document["counts"]) == (0, None, None)
+    assert "layers can't be shown: " in run(capsys, "inspect", engine)[1]
+
+
 def test_nothing_has_to_be_loaded(capsys: pytest.CaptureFixture[str], engine: Path) -> None:
     code, out, err = run(capsys, "inspect", engine, "--no-run")
     assert (code, err) == (0, "")

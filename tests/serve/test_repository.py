@@ -499,6 +499,24 @@ def test_what_the_sidecars_of_engines_say_is_kept_to(tmp_path: Path) -> None:
     assert not (tmp_path / "wrong").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"inputs": [{"name": "image", "dtype": "float8_e4m3fn", "shape": ["batch", 3]}]}, "a type that Triton has no"),
+        ({"inputs": [{"name": "image", "dtype": "complex", "shape": ["batch", 3]}]}, "a type that Triton has no"),
+        ({"inputs": [{"name": "image", "dtype": "floating", "shape": ["batch", 3]}]}, "an input or output is wrong"),
+        ({"inputs": [{"name": "image", "dtype": "float32", "shape": None}]}, "an input or output is wrong"),
+        ({"outputs": []}, "has no inputs or no outputs"),
+    ],
+)
+def test_what_an_engine_takes_and_gives_has_to_be_known(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+    half = write_net(tmp_path / "half.onnx", dtype="float16")
+    engine = _engine(tmp_path, "odd.plan", half, plugin=NO_PLUGIN, **changes)
+    with pytest.raises(SnDeployError, match=words):
+        serve(engine, tmp_path / "repository")
+    assert not (tmp_path / "repository").exists()
+
+
 def _profiles(*batches: tuple[int, int]) -> list[dict[str, dict[str, list[int]]]]:
     return [{"image": {"min": [low, 3, 8, 8], "opt": [high, 3, 8, 8], "max": [high, 3, 8, 8]}} for low, high in batches]
 
