@@ -68,6 +68,8 @@ def call(function: Any, arguments: Mapping[str, Any], *, option: str) -> Any:
         return function(**arguments)
     except SnDeployError:
         raise
+    except SystemExit as error:
+        raise _ended("calling it", error, option) from error
     except Exception as error:
         raise SnDeployError(
             f"failed: {type(error).__name__}: {error}", where=option, mend="see where with sn-deploy --traceback …"
@@ -91,8 +93,19 @@ def _import(name: str, where: str) -> Any:
                 mend="run from the folder that holds it, install it, or give its path: FILE.py:CALLABLE",
             ) from error
         raise SnDeployError(f"{name} needs {error.name!r}, which isn't installed", where=where) from error
+    except SystemExit as error:
+        raise _ended(f"importing {name}", error, where) from error
     except Exception as error:
         raise SnDeployError(f"importing {name} failed: {type(error).__name__}: {error}", where=where) from error
+
+
+def _ended(what: str, error: SystemExit, where: str) -> SnDeployError:
+    """For scripts that run when they are imported: the end of theirs, with 0 even, must not pass for that of ours."""
+    return SnDeployError(
+        f"{what} ended the program, with {error.code}",
+        where=where,
+        mend="put what a script does under: if __name__ == '__main__'",
+    )
 
 
 def _import_file(path: Path, where: str) -> Any:
@@ -109,6 +122,8 @@ def _import_file(path: Path, where: str) -> Any:
     sys.modules.setdefault(path.stem, module)
     try:
         spec.loader.exec_module(module)
+    except SystemExit as error:
+        raise _ended("importing it", error, where) from error
     except Exception as error:
         raise SnDeployError(f"importing it failed: {type(error).__name__}: {error}", where=where) from error
     return module

@@ -23,6 +23,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     (tmp_path / "needs_more.py").write_text("import surely_not_installed\n")
     (tmp_path / "fails.py").write_text("1 / 0\n")
+    (tmp_path / "script.py").write_text("def build(): pass\nraise SystemExit\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -76,3 +77,16 @@ def test_calls_that_fail(project: Path, name: str, arguments: dict[str, object],
     function = user_code.load_object(f"nets_of_mine.resnet:{name}", option="--model")
     with pytest.raises(SnDeployError, match=message):
         user_code.call(function, arguments, option="--model")
+
+
+def test_code_that_ends_the_program_ends_in_words(project: Path) -> None:
+    """A script that runs when it is imported may end with 0, and nothing would have been done."""
+    for reference in ("script:build", "script.py:build"):
+        with pytest.raises(SnDeployError, match=r"importing .* ended the program, with None; put what a script does"):
+            user_code.load_object(reference, option="--model")
+
+    def build() -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(SnDeployError, match="--model: calling it ended the program, with 3"):
+        user_code.call(build, {}, option="--model")

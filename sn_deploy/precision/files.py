@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.layers import check_nodes
+from sn_deploy.graph.order import check_order
 from sn_deploy.input_file import read_head
 from sn_deploy.onnx_file import read_model
 from sn_deploy.output_file import check_onnx_output
@@ -42,6 +43,7 @@ def load_model(source: Path) -> ir.Model:
     model = read_model(source)
     if "" not in model.opset_imports:
         raise SnDeployError("imports no standard operators", where=str(source), expected="an ONNX model of a network")
+    check_order(model, str(source))
     check_nodes(model, str(source))
     return model
 

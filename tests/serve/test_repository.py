@@ -89,7 +89,8 @@ def test_the_native_operators_lie_beside_the_config_which_names_them_where_the_s
     other = serve(net, tmp_path / "other")
     assert not message(other).model_operations.op_library_filename
     assert any("--device cpu" in note for note in other.notes)
-    assert not serve(net, tmp_path / "without", device="cpu", native=False).notes
+    without = serve(net, tmp_path / "without", device="cpu", native=False)
+    assert (list(without.notes), list(message(without).model_operations.op_library_filename)) == ([], [])
 
 
 @pytest.mark.skipif(ort_library() is None, reason="the native operators weren't built")
@@ -262,6 +263,16 @@ def test_labels(net: Path, tmp_path: Path) -> None:
         serve(net, tmp_path / "other", labels={"map": labels})
 
 
+def test_labels_where_the_file_leaves_the_number_of_classes_open(tmp_path: Path) -> None:
+    model = _per_batch_net(tmp_path / "net.onnx", [helper.make_node("Relu", ["x"], ["y"])], y=("batch", "classes"))
+    labels = tmp_path / "labels.txt"
+    labels.write_text("one\ntwo\n")
+    assert (serve(model, tmp_path / "repository", labels={"": labels}).folder / "y.labels.txt").is_file()
+    labels.write_text("\n")
+    with pytest.raises(SnDeployError, match=r"has 0 lines"):
+        serve(model, tmp_path / "other", labels={"": labels})
+
+
 def test_labels_of_an_output_with_any_name() -> None:
     assert labels_file("model/head:0") == "model_head_0.labels.txt"
     assert labels_file("../up") == "_up.labels.txt"
@@ -296,6 +307,29 @@ def test_a_model_whose_samples_see_each_other_is_refused(tmp_path: Path) -> None
     alone = serve(model, tmp_path / "repository", max_batch=0, preferred_batch=())
     assert message(alone).max_batch_size == 0
     assert "--max-queue-delay changes nothing: requests aren't put together" in alone.notes
+
+
+def test_integers_have_to_be_the_same(tmp_path: Path) -> None:
+    def model(name: str, axis: int) -> Path:
+        nodes = [helper.make_node("Hardmax", ["x"], ["hot"], axis=axis), helper.make_node("Cast", ["hot"], ["y"], to=7)]
+        path = _per_batch_net(tmp_path / f"{name}.onnx", nodes)
+        made = onnx.load(path)
+        made.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+        onnx.save(made, path)
+        return path
+
+    assert serve(model("own", 1), tmp_path / "repository").proved is not None
+    with pytest.raises(CheckFailedError, match="output y: a sample's integers differ in a batch and alone"):
+        serve(model("mixes", 0), tmp_path / "repository", name="mixes")
+
+
+def test_what_deploys_a_version_is_never_overwritten(net: Path, tmp_path: Path) -> None:
+    (tmp_path / "repository").mkdir()
+    (tmp_path / "repository" / "net-1.kserve.yaml").write_text("mine")
+    before = everything(tmp_path)
+    with pytest.raises(SnDeployError, match=r"net-1.kserve.yaml: is there already; move it away"):
+        serve(net, tmp_path / "repository")
+    assert everything(tmp_path) == before
 
 
 def test_infinities_and_nan_are_no_difference_where_they_are_the_same(tmp_path: Path) -> None:
@@ -416,6 +450,11 @@ def test_the_plugin_goes_with_engines_and_the_command_loads_it(
 ) -> None:
     plugins = tmp_path / "sn_deploy" / "plugins"
     plugins.mkdir(parents=True)
+    (tmp_path / "none.engine").write_bytes(b"engine")
+    with monkeypatch.context() as patch:
+        patch.setattr("sn_deploy.__path__", [str(plugins.parent)])
+        bare = serve(net, tmp_path / "bare", engines=(f"{tmp_path}/none.engine",))
+    assert "no TensorRT plugin is built here: engines that need it won't load (sn-deploy doctor)" in bare.notes
     for major in (10, 11):
         (plugins / f"libsn_deploy_trt{major}.so").write_bytes(b"plugin")
     monkeypatch.setattr("sn_deploy.__path__", [str(plugins.parent)])
@@ -464,6 +503,8 @@ def test_what_the_sidecars_of_engines_say_is_kept_to(tmp_path: Path) -> None:
         tmp_path, "any.engine", half, plugin=NO_PLUGIN, settings={"hardware_compatibility": "ampere-plus"}
     )
     assert not message(serve(portable, tmp_path / "portable")).cc_model_filenames
+    ampere = serve(half, tmp_path / "ampere", engines=(f"sm86={portable}",))
+    assert dict(message(ampere).cc_model_filenames) == {"8.6": "model_sm86.plan"}
     same = {"hardware_compatibility": "same-compute-capability"}  # for other models of GPU, none of another capability
     same_engine = _engine(tmp_path, "same.engine", half, plugin=NO_PLUGIN, settings=same)
     assert dict(message(serve(same_engine, tmp_path / "same")).cc_model_filenames) == {"9.0": "model_sm90.plan"}
@@ -603,6 +644,11 @@ def test_files_that_cant_be_served(net: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.onnx").write_bytes(net.read_bytes()[:-40])
     with pytest.raises(SnDeployError, match="is cut off"):
         serve(tmp_path / "cut.onnx", tmp_path / "repository")
+    unshaped = onnx.load(net)
+    unshaped.graph.output[0].type.tensor_type.ClearField("shape")
+    onnx.save(unshaped, tmp_path / "unshaped.onnx")
+    with pytest.raises(SnDeployError, match="logits has no shape; export it with a shape"):
+        serve(tmp_path / "unshaped.onnx", tmp_path / "repository")
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(SnDeployError, match="is no folder"):
