@@ -2,9 +2,9 @@
 
     TENSORRT_TEST_ROOT=… python -m tools.soak_creators BUILD 1000
 
-BUILD is a CMake build folder of ``plugins/`` with the plugins of both versions.
+BUILD is a CMake build folder of ``plugins/`` with the plugins of both major versions.
 
-For each major version, in a process of its own: so many times the library is loaded into the registry, all three
+For each version, in a process of its own: so many times the library is loaded into the registry, all three
 plugins are made by their creators and destroyed, and the library is taken out. Resident memory, after the first third
 of the cycles, may grow by 1 %. Exit code 0: it didn't. 1: it did, or a plugin wasn't made. 2: nothing to try.
 """
@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.tensorrt.conftest import Release
+from tests.tensorrt.conftest import RELEASES, Release
 
 _CYCLES = """
 import json, sys
@@ -61,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     build, count = given
     told = []
-    for major in (10, 11):
-        release = Release(major, Path(root).resolve(), Path(build).resolve())
+    for name in RELEASES:
+        release = Release(name, Path(root).resolve(), Path(build).resolve())
         if not release.plugin.is_file():
             print(f"{release.plugin} was not built", file=sys.stderr)
             return 2
