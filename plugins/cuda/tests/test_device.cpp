@@ -13,6 +13,7 @@
 #include "cuda/kernels/instances.h"
 #include "cuda/launch.h"
 #include "cuda/tactic.h"
+#include "cuda/tests/requests.h"
 
 namespace {
 
@@ -128,8 +129,6 @@ const char* cudaGetErrorString(cudaError_t) { return "refused"; }
 namespace sn_deploy::cuda::test {
 namespace {
 
-constexpr std::int32_t as_int(Status status) { return static_cast<std::int32_t>(status); }
-
 Launch launch_of(KernelKind kind, std::int32_t cluster, bool cooperative) {
   Launch launch = {};
   launch.kind = kind;
@@ -138,17 +137,6 @@ Launch launch_of(KernelKind kind, std::int32_t cluster, bool cooperative) {
   launch.cluster = cluster;
   launch.cooperative = cooperative;
   return launch;
-}
-
-SnCudaProblem problem_of(std::int64_t n, std::int64_t c, std::int64_t hw) {
-  SnCudaProblem problem = {};
-  problem.batch = n;
-  problem.channels = c;
-  problem.spatial = hw;
-  problem.has_in = 1;
-  problem.ddof = 1;
-  problem.data_type = 1;
-  return problem;
 }
 
 // Each test has a device of its own: what a device answers is asked for once.
@@ -228,7 +216,7 @@ TEST_F(Device, MayBeLargerThanWhatIsPlannedFor) {
 }
 
 TEST_F(Device, ThatIsNotThereIsTheDevicesError) {
-  const SnCudaProblem problem = problem_of(1, 64, 3136);
+  const SnCudaProblem problem = half_problem_of(1, 64, 3136);
   SnCudaTactic tactic = 0;
   std::int32_t count = -1;
   std::int64_t bytes = -1;
@@ -248,7 +236,7 @@ TEST_F(Device, ThatIsNotThereIsTheDevicesError) {
 // --- What is offered and chosen -----------------------------------------------------------------------------------
 
 TEST_F(Device, IsOfferedTheClustersItHasRoomFor) {
-  const SnCudaProblem problem = problem_of(1, 64, 3136);
+  const SnCudaProblem problem = half_problem_of(1, 64, 3136);
   EXPECT_EQ(offered(problem), "1/0, 2/2, 2/4, 2/8, 2/16, 4/0");
   gpu.largest_cluster = 8;
   EXPECT_EQ(offered(problem), "1/0, 2/2, 2/4, 2/8, 4/0");
@@ -256,18 +244,18 @@ TEST_F(Device, IsOfferedTheClustersItHasRoomFor) {
   EXPECT_EQ(offered(problem, 0), "");
   gpu.clusters_at_once = 0;
   EXPECT_EQ(offered(problem), "1/0, 4/0");
-  EXPECT_EQ(offered(problem_of(0, 64, 3136)), "1/0, 2/2, 2/4, 2/8, 2/16, 4/0");  // nothing will be launched
+  EXPECT_EQ(offered(half_problem_of(0, 64, 3136)), "1/0, 2/2, 2/4, 2/8, 2/16, 4/0");  // nothing will be launched
 }
 
 // Larger ones may find no room, and nothing is asked or timed here.
 TEST_F(Device, ChoosesNoClusterThatMayFindNoRoom) {
-  EXPECT_EQ(chosen(problem_of(1, 64, 3136)), "2/8");
-  EXPECT_EQ(chosen(problem_of(128, 2048, 49)), "1/0");
+  EXPECT_EQ(chosen(half_problem_of(1, 64, 3136)), "2/8");
+  EXPECT_EQ(chosen(half_problem_of(128, 2048, 49)), "1/0");
 }
 
 TEST_F(Device, KnowsATacticsOwnWorkspace) {
   gpu.ptx = 80;
-  const SnCudaProblem problem = problem_of(8, 64, 3136);
+  const SnCudaProblem problem = half_problem_of(8, 64, 3136);
   std::int64_t all = 0;
   ASSERT_EQ(sn_cuda_workspace_bytes(&problem, &all), 0);
   for (const auto& [code, needs] : {std::pair{1, false}, {8 * 256 + 3, true}, {2 * 256 + 5, true}, {4, true}}) {
@@ -296,7 +284,7 @@ struct Tensors {
 
 TEST_F(Device, IsGivenTheLaunchOfATactic) {
   const Tensors tensors;
-  const SnCudaProblem problem = problem_of(2, 64, 3136);
+  const SnCudaProblem problem = half_problem_of(2, 64, 3136);
   ASSERT_EQ(sn_cuda_launch(&problem, &tensors.list, 4 * 256 + 2, nullptr, 0, nullptr), 0);
   ASSERT_EQ(gpu.launches.size(), 1U);
   const Launched& cluster = gpu.launches[0];
@@ -320,7 +308,7 @@ TEST_F(Device, IsGivenTheLaunchOfATactic) {
 TEST_F(Device, OfOlderCodeIsGivenCooperativeLaunchesBehindTheirZeroes) {
   gpu.ptx = 80;
   const Tensors tensors;
-  const SnCudaProblem problem = problem_of(1, 64, 49);
+  const SnCudaProblem problem = half_problem_of(1, 64, 49);
   alignas(128) static unsigned char workspace[1 << 14];
   const auto launch = [&](SnCudaTactic tactic, void* at, std::int64_t bytes) {
     return sn_cuda_launch(&problem, &tensors.list, tactic, at, bytes, nullptr);
@@ -353,7 +341,7 @@ TEST_F(Device, OfOlderCodeIsGivenCooperativeLaunchesBehindTheirZeroes) {
 TEST_F(Device, IsGivenVectorsWhereEveryAddressAllowsThem) {
   Tensors tensors;
   tensors.list.residual = tensors.memory;
-  SnCudaProblem problem = problem_of(1, 64, 64);
+  SnCudaProblem problem = half_problem_of(1, 64, 64);
   problem.epilogue = 2;
   const auto kernel = [&] {
     EXPECT_EQ(sn_cuda_launch(&problem, &tensors.list, 1, nullptr, 0, nullptr), 0);
@@ -376,7 +364,7 @@ TEST_F(Device, IsGivenVectorsWhereEveryAddressAllowsThem) {
 
 TEST_F(Device, NothingIsLaunchedBehindALaunchThatFailed) {
   const Tensors tensors;
-  const SnCudaProblem problem = problem_of(1, 64, 49);
+  const SnCudaProblem problem = half_problem_of(1, 64, 49);
   alignas(128) static unsigned char workspace[1 << 14];
   gpu.launch_error = cudaErrorNoKernelImageForDevice;
   EXPECT_EQ(sn_cuda_launch(&problem, &tensors.list, 4, workspace, sizeof workspace, nullptr), as_int(Status::kDevice));

@@ -32,6 +32,13 @@ struct How {
 constexpr How kHows[] = {{Tactic::kOneBlock, 1},    {Tactic::kCluster, 2},     {Tactic::kCluster, 4},
                          {Tactic::kCooperative, 2}, {Tactic::kCooperative, 4}, {Tactic::kTwoKernels, 1}};
 
+Case case_of(const How& how) {
+  Case c;
+  c.tactic = how.tactic;
+  c.blocks = how.blocks;
+  return c;
+}
+
 void expect_right(const Case& c) {
   Sample sample(c);
   ASSERT_EQ(sample.run(), Status::kOk) << c.name();
@@ -47,9 +54,7 @@ struct Size {
 TEST(Kernels, AreRightInTheLinearLayout) {
   for (const How& how : kHows) {
     for (const Size& size : {Size{16, 24}, {5, 49}, {3, 600}, {1, 2}, {33, 8}, {2, 2049}}) {
-      Case c;
-      c.tactic = how.tactic;
-      c.blocks = how.blocks;
+      Case c = case_of(how);
       c.channels = size.channels;
       c.spatial = size.spatial;
       expect_right(c);
@@ -60,9 +65,7 @@ TEST(Kernels, AreRightInTheLinearLayout) {
 TEST(Kernels, AreRightInChannelsLast) {
   for (const How& how : kHows) {
     for (const Size& size : {Size{16, 24}, {20, 49}, {3, 70}, {9, 2}, {40, 300}, {257, 5}}) {
-      Case c;
-      c.tactic = how.tactic;
-      c.blocks = how.blocks;
+      Case c = case_of(how);
       c.channels = size.channels;
       c.spatial = size.spatial;
       c.layout = Layout::kChannelsLast;
@@ -79,9 +82,7 @@ TEST(Kernels, TakeEveryTypeAndEpilogue) {
     for (const Epilogue epilogue : {Epilogue::kNone, Epilogue::kRelu, Epilogue::kAddRelu}) {
       for (const How& how : {How{Tactic::kOneBlock, 1}, {Tactic::kCooperative, 2}, {Tactic::kTwoKernels, 1}}) {
         for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
-          Case c;
-          c.tactic = how.tactic;
-          c.blocks = how.blocks;
+          Case c = case_of(how);
           c.type = type;
           c.epilogue = epilogue;
           c.layout = layout;
@@ -117,9 +118,7 @@ TEST(Kernels, TakeRankTwo) {
 TEST(Kernels, TakeABiasedVarianceDownToOnePosition) {
   for (const How& how : kHows) {
     for (const std::int64_t spatial : {1, 7}) {
-      Case c;
-      c.tactic = how.tactic;
-      c.blocks = how.blocks;
+      Case c = case_of(how);
       c.ddof = 0;
       c.spatial = spatial;
       expect_right(c);
@@ -132,9 +131,7 @@ TEST(Kernels, TakeABiasedVarianceDownToOnePosition) {
 TEST(Kernels, TakeAddressesThatAllowNoVectors) {
   for (const How& how : {How{Tactic::kOneBlock, 1}, {Tactic::kCluster, 2}, {Tactic::kTwoKernels, 1}}) {
     for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
-      Case c;
-      c.tactic = how.tactic;
-      c.blocks = how.blocks;
+      Case c = case_of(how);
       c.type = DataType::kFloat16;
       c.layout = layout;
       c.channels = 13;
@@ -149,9 +146,7 @@ TEST(Kernels, TakeAddressesThatAllowNoVectors) {
 TEST(Kernels, ReadASliceTwiceWhereItDoesntFit) {
   for (const How& how : {How{Tactic::kOneBlock, 1}, {Tactic::kCluster, 4}, {Tactic::kCooperative, 2}}) {
     for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
-      Case c;
-      c.tactic = how.tactic;
-      c.blocks = how.blocks;
+      Case c = case_of(how);
       c.layout = layout;
       c.channels = 8;
       c.spatial = 512;
@@ -184,9 +179,7 @@ void expect_digits_kept(Case c) {
 TEST(Kernels, KeepTheDigitsOfAVarianceBesideALargeMean) {
   for (const How& how : kHows) {
     for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
-      Case c;
-      c.tactic = how.tactic;
-      c.blocks = how.blocks;
+      Case c = case_of(how);
       c.layout = layout;
       c.spatial = 300;
       c.channels = 8;
@@ -199,9 +192,7 @@ TEST(Kernels, KeepTheDigitsOfAVarianceBesideALargeMean) {
 TEST(Kernels, KeepTheDigitsOfTheLayersVarianceBesideOneChannelThatIsFarOff) {
   for (const How& how : kHows) {
     for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
-      Case c;
-      c.tactic = how.tactic;
-      c.blocks = how.blocks;
+      Case c = case_of(how);
       c.layout = layout;
       c.batch = 1;
       c.channels = 1000;
@@ -230,9 +221,7 @@ TEST(Kernels, MayWriteYInPlaceOfXOrOfTheResidual) {
   for (const How& how :
        {How{Tactic::kOneBlock, 1}, {Tactic::kCluster, 2}, {Tactic::kCooperative, 2}, {Tactic::kTwoKernels, 1}}) {
     for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
-      Case c;
-      c.tactic = how.tactic;
-      c.blocks = how.blocks;
+      Case c = case_of(how);
       c.layout = layout;
       c.type = DataType::kFloat16;
       c.channels = 11;
@@ -261,10 +250,8 @@ TEST(Kernels, GoThroughSeveralSamples) {
                                            {16, Layout::kLinear},
                                            {8, Layout::kChannelsLast},
                                            {64, Layout::kChannelsLast}}) {
-      Case c;
+      Case c = case_of(how);
       c.layout = layout;
-      c.tactic = how.tactic;
-      c.blocks = how.blocks;
       c.batch = 5;
       c.channels = channels;
       c.limits.multiprocessors = 2;
@@ -282,9 +269,7 @@ TEST(Kernels, GoThroughSeveralSamples) {
 TEST(Kernels, GiveASampleTheSameBitsInAnyBatchAndAgain) {
   for (const How& how : kHows) {
     for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
-      Case c;
-      c.tactic = how.tactic;
-      c.blocks = how.blocks;
+      Case c = case_of(how);
       c.layout = layout;
       c.spatial = 100;
       c.batch = 3;
@@ -309,9 +294,7 @@ TEST(Kernels, GiveASampleTheSameBitsInAnyBatchAndAgain) {
 TEST(Kernels, GiveASampleTheSameBitsAtAnyPlaceInABatch) {
   for (const How& how : kHows) {
     for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
-      Case c;
-      c.tactic = how.tactic;
-      c.blocks = how.blocks;
+      Case c = case_of(how);
       c.layout = layout;
       c.channels = 3;
       c.spatial = how.blocks == 4 ? 155 : 79;  // 40 positions a block
@@ -501,9 +484,7 @@ TEST(Kernels, KeepANanToItsSample) {
                          {Tactic::kQueue, 2},
                          {Tactic::kLargeQueue, 4}}) {
     for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
-      Case c;
-      c.tactic = how.tactic;
-      c.blocks = how.blocks;
+      Case c = case_of(how);
       c.batch = 3;
       c.layout = layout;
       c.epilogue = Epilogue::kRelu;

@@ -6,21 +6,10 @@
 #include "core/problem.h"
 #include "cuda/launch.h"
 #include "cuda/prepare.h"
+#include "cuda/tests/requests.h"
 
 namespace sn_deploy::cuda::test {
 namespace {
-
-constexpr std::int32_t as_int(Status status) { return static_cast<std::int32_t>(status); }
-
-SnCudaProblem problem_of(std::int64_t n, std::int64_t c, std::int64_t hw) {
-  SnCudaProblem problem = {};
-  problem.batch = n;
-  problem.channels = c;
-  problem.spatial = hw;
-  problem.has_in = 1;
-  problem.ddof = 1;
-  return problem;
-}
 
 TEST(Workspace, NeedsNoDeviceAndGrowsWithTheProblem) {
   for (const std::int32_t layout : {0, 1}) {

@@ -7,20 +7,10 @@
 
 #include "cuda/kernels/queue.h"
 #include "cuda/prepare.h"
+#include "cuda/tests/requests.h"
 
 namespace sn_deploy::cuda::test {
 namespace {
-
-SnCudaProblem problem_of(std::int64_t n, std::int64_t c, std::int64_t hw) {
-  SnCudaProblem problem = {};
-  problem.batch = n;
-  problem.channels = c;
-  problem.spatial = hw;
-  problem.has_in = 1;
-  problem.ddof = 1;
-  problem.data_type = 1;
-  return problem;
-}
 
 TEST(Tactics, AreNumbersAndBack) {
   const Tactic all[] = {Tactic::kOneBlock,   Tactic::kCluster, Tactic::kCooperative,
@@ -50,7 +40,7 @@ TEST(Tactics, AreNumbersAndBack) {
 TEST(Requests, AreCheckedAtTheCInterface) {
   Request request;
   EXPECT_EQ(request_from_c(nullptr, true, &request), Status::kNullPointer);
-  SnCudaProblem problem = problem_of(1, 8, 4);
+  SnCudaProblem problem = half_problem_of(1, 8, 4);
   EXPECT_EQ(request_from_c(&problem, true, &request), Status::kOk);
   const auto with = [&](auto spoil) {
     SnCudaProblem spoiled = problem;
@@ -72,7 +62,7 @@ TEST(Requests, AreCheckedAtTheCInterface) {
 
 TEST(Launches, OfAnEmptyBatchAreNone) {
   Request request;
-  const SnCudaProblem problem = problem_of(0, 8, 4);
+  const SnCudaProblem problem = half_problem_of(0, 8, 4);
   ASSERT_EQ(request_from_c(&problem, true, &request), Status::kOk);
   Plan plan;
   ASSERT_EQ(choose_plan(request.problem, request.storage, widest_limits(), &plan), Status::kOk);
@@ -86,7 +76,7 @@ TEST(Launches, LayOutSharedMemoryWithinWhatTheyAskFor) {
     for (const auto& [c, hw] :
          {std::pair<std::int64_t, std::int64_t>{64, 12544}, {256, 3136}, {2048, 49}, {3, 7}, {5000, 100}}) {
       for (const std::int64_t n : {1, 8, 128}) {
-        SnCudaProblem problem = problem_of(n, c, hw);
+        SnCudaProblem problem = half_problem_of(n, c, hw);
         problem.layout = layout;
         problem.stored_channels = layout == 1 ? (c + 7) / 8 * 8 : 0;
         Request request;
@@ -177,7 +167,7 @@ TEST(Launches, QueuesHaveAPlaceForEveryItem) {
 }
 
 TEST(Launches, OfTheSecondKernelFillTheDevice) {
-  const SnCudaProblem problem = problem_of(1, 64, 12544);
+  const SnCudaProblem problem = half_problem_of(1, 64, 12544);
   Request request;
   ASSERT_EQ(request_from_c(&problem, true, &request), Status::kOk);
   Plan plan;
