@@ -24,7 +24,7 @@ from sn_deploy.check.tolerances import MOST_AMPLIFIED, MOST_CHANGED, OWN_ROUNDIN
 from sn_deploy.child import limit_memory
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.ort import GraphOptimization, OrtSession
-from sn_deploy.runtime.tensors import Array, TensorInfo
+from sn_deploy.runtime.tensors import Array, TensorInfo, is_exact
 
 # A few, so that the limit of memory means the same on every machine: each thread has a stack and a heap of its own.
 _THREADS: Final = 4
@@ -112,8 +112,8 @@ def answer_to(task: Task) -> Mapping[str, Any]:
             del differing[name]
     if not differing:
         raise _not_compared(next(iter(left_out.values())))
-    floats = [name for name in differing if not _is_exact(expected[name])]
-    exact = [name for name in differing if _is_exact(expected[name])]
+    floats = [name for name in differing if not is_exact(expected[name].dtype)]
+    exact = [name for name in differing if is_exact(expected[name].dtype)]
     worst = max(floats, key=lambda name: differing[name] / allowed[name], default=None)
     whole = {
         "inputs": {name: "×".join(map(str, value.shape)) or "scalar" for name, value in inputs.items()},
@@ -205,7 +205,7 @@ def _own_differences(source: Path, inputs: Outputs, expected: Outputs) -> tuple[
 
 def _nudged(value: Array, steps: int, generator: np.random.Generator) -> Array:
     """Each number moved by so many units in the last place, up or down; integers stay."""
-    if _is_exact(value):
+    if is_exact(value.dtype):
         return value
     eps = float(ml_dtypes.finfo(value.dtype).eps)  # type: ignore[no-untyped-call]
     moves = steps * eps * generator.choice((-1.0, 1.0), value.shape)
@@ -217,7 +217,7 @@ def _difference(expected: Array, actual: Array | None) -> float:
     where what was finite isn't any more."""
     if actual is None or expected.shape != actual.shape or expected.dtype != actual.dtype:
         return float("inf")
-    if _is_exact(expected):
+    if is_exact(expected.dtype):
         return float(np.mean(expected != actual)) if expected.size else 0.0
     finite = _elements(expected)
     if not _elements(actual)[finite].all():
@@ -228,16 +228,12 @@ def _difference(expected: Array, actual: Array | None) -> float:
 
 
 def _usual(expected: Array, tolerance: float) -> float:
-    return MOST_CHANGED if _is_exact(expected) else tolerance
-
-
-def _is_exact(array: Array) -> bool:
-    return array.dtype.kind in "biu"
+    return MOST_CHANGED if is_exact(expected.dtype) else tolerance
 
 
 def _elements(array: Array) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Which elements can be compared."""
-    return np.ones(array.shape, np.bool_) if _is_exact(array) else np.asarray(np.isfinite(array))
+    return np.ones(array.shape, np.bool_) if is_exact(array.dtype) else np.asarray(np.isfinite(array))
 
 
 def _not_finite(array: Array) -> str:
@@ -256,7 +252,7 @@ def _wrong(
     if actual is None or expected.shape != actual.shape or expected.dtype != actual.dtype:
         made = "nothing" if actual is None else f"{actual.dtype} {actual.shape}"
         what, bar = f"the fused graph gives {made}, the file {expected.dtype} {expected.shape}", "the same"
-    elif _is_exact(expected):
+    elif is_exact(expected.dtype):
         what, bar = f"the fused graph changes {difference:.1%} of it", f"at most {allowed:.0%}"
     elif not np.isfinite(difference):
         what = "the fused graph's isn't finite, or isn't 0, where the file's is"

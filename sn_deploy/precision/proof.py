@@ -15,7 +15,7 @@ from sn_deploy.check.parity import Differences, Parity
 from sn_deploy.check.report.text import percent
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.runtime.ort import OrtSession
-from sn_deploy.runtime.tensors import Array
+from sn_deploy.runtime.tensors import Array, is_exact
 
 # How many times an error of the scores the share of indices may be that it changes, where these are near each other.
 TIES: Final = 5.0
@@ -77,7 +77,7 @@ def compare_files(
                 where = f"{title}, output {name}"
                 _check(reference, actual[name], where)
                 compared += reference.size
-                if _is_exact(reference):
+                if is_exact(reference.dtype):
                     count = int(np.count_nonzero(reference != actual[name]))
                     changed.setdefault(name, []).append((count, reference.size))
                     continue
@@ -132,7 +132,7 @@ def hold_tolerance(proof: Proof, most_rel_l2: float, most_changed: float, *, whe
 def _check(expected: Array, actual: Array, where: str) -> None:
     if expected.shape != actual.shape:
         raise CheckFailedError(f"has shape {actual.shape}", where=where, expected=f"the source's, {expected.shape}")
-    if _is_exact(expected):
+    if is_exact(expected.dtype):
         return
     if not np.isfinite(expected.astype(np.float32)).all():
         raise SnDeployError(
@@ -146,8 +146,3 @@ def _check(expected: Array, actual: Array, where: str) -> None:
             where=where,
             mend="use bf16, or find the node with convert-precision --check-range and --keep it in float32",
         )
-
-
-def _is_exact(array: Array) -> bool:
-    """Integers and booleans, such as the index of the largest score: near ties may come out the other way."""
-    return array.dtype.kind in "biu"

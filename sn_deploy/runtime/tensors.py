@@ -44,6 +44,11 @@ class TensorInfo:
         return f"{self.name}: {self.dtype} ({axes})"
 
 
+def is_exact(dtype: np.dtype[Any]) -> bool:
+    """Integers and booleans, such as the index of the largest score: two are equal, or they are others."""
+    return dtype.kind in "biu"
+
+
 def check_inputs(infos: Sequence[TensorInfo], inputs: Mapping[str, Array], *, where: str) -> None:
     """Refuses inputs that a model doesn't take, before the runtime sees them.
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from sn_deploy.check.tolerances import TOLERANCES, WORST_SAMPLE
 from sn_deploy.errors import CheckFailedError, SnDeployError
-from sn_deploy.runtime.tensors import Array, TensorInfo
+from sn_deploy.runtime.tensors import Array, TensorInfo, is_exact
 from sn_deploy.serve.interface import Interface
 
 Runs = Mapping[str, Array]
@@ -58,7 +58,7 @@ def prove_batches(
 
 
 def _random(generator: np.random.Generator, info: TensorInfo, shape: tuple[int, ...]) -> Array:
-    if info.dtype.kind in "iub":
+    if is_exact(info.dtype):
         return generator.integers(0, 2, shape).astype(info.dtype)
     return generator.standard_normal(shape, dtype=np.float32).astype(info.dtype)
 
@@ -85,7 +85,7 @@ def _separate(alone: Sequence[Array], together: Array, info: TensorInfo, *, wher
 
 def _difference(together: Array, alone: Array, precision: str, where: str) -> float:
     """Relative L2 difference of the worst sample."""
-    if together.dtype.kind in "iub":
+    if is_exact(together.dtype):
         if not np.array_equal(together, alone):
             raise CheckFailedError("a sample's integers differ in a batch and alone", where=where, mend=_MEND)
         return 0.0
