@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,11 @@ from sn_deploy.serve.options import DEFAULT_MAX_BATCH, ServeOptions
 
 # Parameters that tell `sn-deploy check --triton` about a version: sn_deploy.VERSION.precision and .sha256.
 PARAMETERS: Final = "sn_deploy."
+# One of them as text, on lines of its own.
+_PARAMETER: Final = (
+    r'^[ \t]*parameters\s*:?\s*\{{\s*key\s*:\s*"{key}[^"\n]*"\s*'
+    r'value\s*:?\s*\{{\s*string_value\s*:\s*"[^"\n]*"\s*\}}\s*\}}[ \t]*\n?'
+)
 ONNX_RUNTIME: Final = "onnxruntime"
 TENSORRT: Final = "tensorrt"
 Config = Any  # a ModelConfig: made by protobuf, without types
@@ -130,6 +136,26 @@ def text_from_parameters(parameters: Mapping[str, str]) -> str:
     return str(text_format.MessageToString(config))
 
 
+def text_without_version(text: str, version: int, where: str) -> str:
+    """A config's text without what is noted of a version whose folder is gone, and which is made again.
+
+    The rest keeps its form and comments.
+
+    Raises:
+        SnDeployError: something is noted of that version in another form, and would be held to be that of the new one.
+    """
+    own = re.compile(_PARAMETER.format(key=re.escape(f"{PARAMETERS}{version}.")), re.MULTILINE)
+    left = own.sub("", text)
+    still = [key for key in config_from_text(left, Path(where)).parameters if key.startswith(f"{PARAMETERS}{version}.")]
+    if still:
+        raise SnDeployError(
+            f"has parameters of version {version}, which isn't there: {', '.join(sorted(still))}",
+            where=where,
+            mend="delete them",
+        )
+    return left
+
+
 def settings_that_differ(config: Config, other: Config) -> list[str]:
     """Names of the fields that differ, without what is noted of versions."""
     return [field.name for field in config.DESCRIPTOR.fields if _plain(config, field.name) != _plain(other, field.name)]
@@ -144,12 +170,17 @@ def _plain(config: Config, field: str) -> Any:
 
 def _max_batch(interface: Interface, options: ServeOptions, largest_batch: int | None) -> int:
     if not interface.batched:
-        if options.max_batch or options.preferred_batch:
-            raise SnDeployError(
-                f"the model takes no batches of any size: {interface.why_not_batched}",
-                where="--max-batch" if options.max_batch else "--preferred-batch",
-                mend="export it with --dynamic batch, or leave the option out",
-            )
+        for option, given in (
+            ("--max-batch", options.max_batch),
+            ("--preferred-batch", options.preferred_batch),
+            ("--max-queue-delay", options.max_queue_delay_us),
+        ):
+            if given:
+                raise SnDeployError(
+                    f"the model takes no batches of any size: {interface.why_not_batched}",
+                    where=option,
+                    mend="export it with --dynamic batch, or leave the option out",
+                )
         return 0
     preferred = max(options.preferred_batch, default=0)
     max_batch = options.max_batch
@@ -172,6 +203,12 @@ def _max_batch(interface: Interface, options: ServeOptions, largest_batch: int |
     if preferred > max_batch:
         raise SnDeployError(
             f"{preferred} is more than {max_batch}", where="--preferred-batch", expected="sizes up to --max-batch"
+        )
+    if options.max_queue_delay_us and max_batch < 2:
+        raise SnDeployError(
+            f"changes nothing with batches of {max_batch} at most: no request waits for others",
+            where="--max-queue-delay",
+            mend="leave it out, or give --max-batch 2 or more",
         )
     return max_batch
 

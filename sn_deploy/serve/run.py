@@ -23,6 +23,7 @@ from sn_deploy.serve.model_config import (
     settings_that_differ,
     text_from_config,
     text_from_parameters,
+    text_without_version,
     version_parameters,
     warmup_shapes,
 )
@@ -99,9 +100,8 @@ def serve_triton(
     )
     check_config(made, payload.interface, CONFIG)
     text, notes = _config_text(folder, made, payload, config)
+    text = text_without_version(text, folder.next_version, str(folder.path / CONFIG))
     made = config_from_text(text, folder.path / CONFIG)  # with --config keep it says other things than the options
-    if options.max_queue_delay_us and not made.max_batch_size:
-        notes.append("--max-queue-delay changes nothing: requests aren't put together")
     proved, more = _prove(made, payload, options)
     parameters = version_parameters(folder.next_version, payload.precision, payload.sha256())
     texts = _label_texts(folder, {label_files[output]: lines for output, lines in labels.items()}, config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from sn_deploy.runtime.trt.sidecar import write_sidecar
 from sn_deploy.serve import DeployOptions, ServeOptions, ServeReport, serve_triton
 from sn_deploy.serve.interface import interface_from_onnx
 from sn_deploy.serve.labels import labels_file
-from sn_deploy.serve.model_config import check_config, config_from_text
+from sn_deploy.serve.model_config import check_config, config_from_text, text_from_config
 from sn_deploy.serve.options import parse_delay
 from tests.check.small_net import CLASSES, SIZE, small_net, write_net
 from tests.engine.made_sidecar import made_sidecar
@@ -27,6 +28,8 @@ from tests.serve.conftest import need
 
 pytestmark = need("tritonclient")
 OPTIONS = {"name": "net", "max_batch": 16, "preferred_batch": (4, 8), "max_queue_delay_us": 500}
+# Without the options that are for batches.
+ALONE: dict[str, Any] = {"preferred_batch": (), "max_queue_delay_us": 0}
 
 
 def serve(
@@ -128,6 +131,53 @@ def test_called_again_it_adds_a_version_and_touches_none(net: Path, tmp_path: Pa
     assert serve(net, repository).version == 3
 
 
+def take_back(repository: Path, version: int) -> None:
+    """As somebody does who has found a version to be wrong."""
+    shutil.rmtree(repository / "net" / str(version))
+    for file in repository.glob(f"net-{version}.*"):
+        file.unlink()
+
+
+@pytest.mark.parametrize("config", ["keep", "replace"])
+def test_a_version_that_is_made_again_leaves_no_notes_of_what_it_was(config: str, net: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    serve(net, repository)
+    model = onnx.load(net)
+    onnx.save(model, tmp_path / "apart.onnx", save_as_external_data=True, location="weights.bin", size_threshold=64)
+    serve(tmp_path / "apart.onnx", repository)
+    assert "sn_deploy.2.sha256.weights.bin" in message(serve(net, repository)).parameters
+    take_back(repository, 3)
+    take_back(repository, 2)
+    file = repository / "net" / "config.pbtxt"
+    own = '# parameters { key: "sn_deploy.2.precision" }\nparameters { key: "mine" value { string_value: "{}" } }\n'
+    file.write_text(own + file.read_text())
+    report = serve(net, repository, config=config)
+    text = file.read_text()
+    assert report.version == 2
+    assert text.startswith(own) == (config == "keep")
+    assert text.count('key: "sn_deploy.2.precision"') == (2 if config == "keep" else 1)  # the comment's, too
+    noted = message(report).parameters
+    assert noted["sn_deploy.2.sha256.model.onnx"].string_value == hashlib.sha256(net.read_bytes()).hexdigest()
+    assert "sn_deploy.2.sha256.weights.bin" not in noted
+    # What is noted of the other versions, those that were deleted among them, stays.
+    assert {"sn_deploy.1.sha256.model.onnx", "sn_deploy.3.precision"} < set(noted)
+
+
+def test_notes_in_another_form_are_to_be_deleted_by_hand(net: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    serve(net, repository)
+    take_back(repository, 1)
+    file = repository / "net" / "config.pbtxt"
+    text = config_from_text(file.read_text(), file)
+    listed = 'parameters [{key: "sn_deploy.1.precision", value {string_value: "float16"}}]\n'
+    text.parameters.clear()
+    file.write_text(text_from_config(text) + listed)
+    before = everything(repository)
+    with pytest.raises(SnDeployError, match=r"has parameters of version 1, which isn't there: sn_deploy\.1\.precision"):
+        serve(net, repository)
+    assert everything(repository) == before
+
+
 def test_other_options_than_before_have_to_be_meant(net: Path, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     serve(net, repository)
@@ -192,7 +242,7 @@ def test_another_model_is_no_version_of_this_one(net: Path, tmp_path: Path) -> N
         ("named", {"input_name": "pixels"}, "input image isn't in the model"),
     ):
         model = write_net(tmp_path / f"{name}.onnx", **change)  # type: ignore[arg-type]
-        options = {"max_batch": None, "preferred_batch": ()} if name == "fixed" else {}
+        options = {**ALONE, "max_batch": None} if name == "fixed" else {}
         with pytest.raises(SnDeployError, match=words):
             serve(model, tmp_path / "repository", **options)
     assert not (tmp_path / "repository" / "net" / "2").exists()
@@ -200,7 +250,7 @@ def test_another_model_is_no_version_of_this_one(net: Path, tmp_path: Path) -> N
 
 def test_a_model_with_a_fixed_batch_is_served_without_batching(tmp_path: Path) -> None:
     model = write_net(tmp_path / "fixed.onnx", batch=2)
-    report = serve(model, tmp_path / "repository", max_batch=None, preferred_batch=())
+    report = serve(model, tmp_path / "repository", max_batch=None, **ALONE)
     config = message(report)
     assert (config.max_batch_size, config.HasField("dynamic_batching")) == (0, False)
     assert list(config.input[0].dims) == [2, 3, SIZE, SIZE]
@@ -212,6 +262,8 @@ def test_a_model_with_a_fixed_batch_is_served_without_batching(tmp_path: Path) -
         SnDeployError, match=r"--max-batch: the model takes no batches .*; export it with --dynamic batch"
     ):
         serve(model, tmp_path / "other", preferred_batch=())
+    with pytest.raises(SnDeployError, match=r"--max-queue-delay: the model takes no batches"):
+        serve(model, tmp_path / "other", max_batch=None, preferred_batch=())
 
 
 def test_axes_that_the_file_leaves_open(tmp_path: Path) -> None:
@@ -304,9 +356,8 @@ def test_a_model_whose_samples_see_each_other_is_refused(tmp_path: Path) -> None
     with pytest.raises(CheckFailedError, match=r"output y: a sample's result differs by .* in a batch and alone"):
         serve(model, tmp_path / "repository")
     assert not (tmp_path / "repository").exists()
-    alone = serve(model, tmp_path / "repository", max_batch=0, preferred_batch=())
+    alone = serve(model, tmp_path / "repository", max_batch=0, **ALONE)
     assert message(alone).max_batch_size == 0
-    assert "--max-queue-delay changes nothing: requests aren't put together" in alone.notes
 
 
 def test_integers_have_to_be_the_same(tmp_path: Path) -> None:
@@ -384,13 +435,13 @@ def test_what_has_no_axis_beside_the_batch(tmp_path: Path) -> None:
     config = message(serve(one, tmp_path / "repository", name="one"))
     assert [list(request.inputs["x"].dims) for request in config.model_warmup] == [[1]] * 4
     # Without batches it is an axis like any other; a scalar, Triton doesn't have.
-    config = message(serve(model, tmp_path / "alone", max_batch=0, preferred_batch=()))
+    config = message(serve(model, tmp_path / "alone", max_batch=0, **ALONE))
     assert (list(config.output[0].dims), config.output[0].HasField("reshape")) == ([-1], False)
     scalar = _per_batch_net(
         tmp_path / "scalar.onnx", [helper.make_node("ReduceMax", ["x"], ["y"], keepdims=0)], x=(2, 4), y=()
     )
     with pytest.raises(SnDeployError, match="y is a scalar, and Triton has none"):
-        serve(scalar, tmp_path / "scalar", max_batch=None, preferred_batch=())
+        serve(scalar, tmp_path / "scalar", max_batch=None, **ALONE)
 
 
 def test_outputs_whose_size_the_values_decide(tmp_path: Path) -> None:
@@ -571,7 +622,7 @@ def test_all_profiles_of_engines_are_served(tmp_path: Path) -> None:
 
     def served(*engines: Path, **options: Any) -> tuple[int, list[str], ServeReport]:
         texts, where = tuple(map(str, engines)), tmp_path / "-".join(one.stem for one in engines)
-        report = serve(half, where, engines=texts, **{"max_batch": None, "preferred_batch": (), **options})
+        report = serve(half, where, engines=texts, **{"max_batch": None, **ALONE, **options})
         return message(report).max_batch_size, list(message(report).instance_group[0].profile), report
 
     two, gap = engine("two.plan", (1, 4), (5, 32)), engine("gap.plan", (9, 32), (1, 7))
@@ -611,6 +662,8 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"name": "../net"}, "--name: '../net' is no name for a model"),
     ({"max_batch": -1}, "--max-batch: -1"),
     ({"max_batch": 4}, "--preferred-batch: 8 is more than 4"),
+    ({"max_batch": 0, "preferred_batch": ()}, "--max-queue-delay: changes nothing with batches of 0 at most"),
+    ({"max_batch": 1, "preferred_batch": ()}, "--max-queue-delay: changes nothing with batches of 1 at most"),
     ({"instances": 0}, "--instances: 0"),
     ({"instances": 2**31}, "--instances: 2147483648 (expected 1 or more, up to 2147483647)"),
     ({"max_batch": 2**31}, "--max-batch: 2147483648"),
