@@ -115,6 +115,11 @@ def _tactics_benchmark(place: Place) -> list[str]:
     return _python(ROOT / "benchmarks/gpu_tactics.py", "--library", place.build / KERNELS, "--output", output)
 
 
+def _expansions_benchmark(place: Place) -> list[str]:
+    output = place.output / "gpu_expansions.json"
+    return _python(ROOT / "benchmarks/gpu_expansions.py", "--library", place.build / KERNELS, "--output", output)
+
+
 def _engines_benchmark(*more: str) -> Callable[[Place], list[str]]:
     def command(place: Place) -> list[str]:
         # The nets' files may have been made ahead, where no GPU waits for them.
@@ -172,6 +177,14 @@ PARTS: tuple[Part, ...] = (
         _tactics_benchmark,
         _without(KERNELS),
         least_s=40,
+    ),
+    Part(
+        "expansions",
+        "what SN behind an expanding 1 x 1 convolution would take by second moments: whether a kernel is worth writing",
+        90,
+        _expansions_benchmark,
+        _without(KERNELS),
+        least_s=30,
     ),
     _tests(
         "kernels",

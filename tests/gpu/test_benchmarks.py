@@ -16,6 +16,7 @@ import torch
 from onnx import numpy_helper
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.nn import SwitchNorm2d
 from sn_deploy.runtime.cuda import Tactic
 from tests.gpu.device import library_of
 
@@ -28,7 +29,7 @@ def run(*arguments: str | Path, script: str = "gpu_kernels.py") -> subprocess.Co
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-@pytest.mark.parametrize("script", ["gpu_kernels.py", "gpu_engines.py", "gpu_tactics.py"])
+@pytest.mark.parametrize("script", ["gpu_kernels.py", "gpu_engines.py", "gpu_tactics.py", "gpu_expansions.py"])
 def test_without_a_gpu_nothing_is_measured(tmp_path: Path, script: str) -> None:
     done = run("--output", tmp_path / "figures.json", script=script)
     assert (done.returncode, done.stderr) == (2, "no GPU: not measured\n")
@@ -86,6 +87,44 @@ def test_a_tactic_that_fails_is_noted_and_the_rest_is_timed(monkeypatch: pytest.
     found = tactics.time_layer(kernels, timing.RehearsalClock(), layer, 2, "last")
     assert found["failed"] == {"two kernels": "CUDA kernels: out of order"}
     assert set(found["us"]) == set(row["us"]) - {"two kernels"}
+
+
+def test_second_moments_give_what_the_layer_behind_a_convolution_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    moments = importlib.import_module("second_moments")
+    torch.manual_seed(0)
+    module = SwitchNorm2d(12).double().eval()
+    with torch.no_grad():
+        for tensor in module.state_dict().values():
+            tensor.copy_(torch.rand_like(tensor) + 0.5)
+    x, w = torch.randn(3, 5, 7, 6).double() + 0.3, torch.randn(12, 5).double()
+    wanted = module(torch.nn.functional.conv2d(x, w[:, :, None, None])).detach()
+    rows = x.flatten(2).mT
+    maps = moments.affine(rows.mean(1), moments.second_moments(rows), 42, w, moments.Norm.of(module))
+    y = rows @ moments.weights_of_samples(w, maps[0]) + maps[1][:, None]
+    torch.testing.assert_close(y.mT.reshape(wanted.shape), wanted, rtol=0, atol=1e-12)
+
+
+def test_expansions_are_timed_and_compared_with_the_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = library_of("host")
+    if library is None:
+        pytest.skip("the kernels' stand-in on the host was not built (see SN_PLUGIN_BUILD)")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    benchmark, timing = map(importlib.import_module, ("gpu_expansions", "gpu_timing"))
+    monkeypatch.setattr(benchmark, "LAUNCHES", 1)  # the host is slow
+    monkeypatch.setattr(benchmark, "ROUNDS", 1)
+    kernels, clock = benchmark.CudaKernels(library), timing.RehearsalClock()
+    expansions = benchmark.resnet50_expansions(64)
+    assert len(expansions) == 20
+    for expansion in (expansions[0], next(one for one in expansions if one.layer.epilogue == "none")):
+        row = benchmark.time_expansion(kernels, clock, expansion, 2)
+        assert "failed" not in row
+        assert row["relative_l2"] < 2e-3  # each side rounds to half twice
+        figures = benchmark.compared(row["us"])
+        assert figures["floor"] == row["us"]["convolution and residual"]
+        tactics = [value for name, value in row["us"].items() if name.startswith("tactic: ")]
+        assert len(tactics) == len(row["us"]) - 5
+        assert figures["as it is"] == row["us"]["convolution"] + min(tactics)
 
 
 @pytest.fixture

@@ -1,0 +1,210 @@
+"""What the SN layers behind ResNet-50's expanding 1 x 1 convolutions would take without reading what these wrote.
+
+    python benchmarks/gpu_expansions.py --library build/gpu/cuda/libsn_deploy_cuda.so [--output gpu_expansions.json]
+
+Their X and Y are 3.6 of the 5.7 GB that all 53 layers move at batch 128 in fp16. The statistics of such a layer follow
+from the second moments of the convolution's input (`second_moments.py`), so that one matrix product can write Y,
+normalised, with the residual added. Nothing does so yet: this times the products of which it would be made, as torch's
+libraries do them, beside the convolution and the best tactic of the layer behind it, and says whether a kernel is worth
+writing ([decision 16](../docs/decisions/0016-kernels-on-a-gpu.md)). In fp16, channels last, from CUDA graphs, in turns.
+
+What it leaves out: the sums of x, which come with its moments; the shift and the ReLU, which come with the product; and
+the scale's way into the product. Convolutions with a stride are timed as if their input had been gathered.
+
+Without a GPU the exit code is 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gpu_kernels import repeated
+from gpu_layers import Layer, OnDevice
+from gpu_tactics import CACHE_BYTES, LAUNCHES, ROUNDS, WORKSPACE_BYTES
+from gpu_timing import Clock, GpuClock, all_made, command_line, in_turns
+from interleaved import write_results
+from second_moments import Norm, affine, second_moments, weights_of_samples
+
+from sn_deploy.errors import SnDeployError
+from sn_deploy.models import resnetv1sn50
+from sn_deploy.runtime.cuda import WORKSPACE_ALIGNMENT, CudaKernels
+
+CONVOLUTION, FLOOR = "convolution", "convolution and residual"
+MOMENTS, AFFINE, PRODUCT = "second moments", "affine maps", "product of each sample"
+TACTIC = "tactic: "
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """A 1 x 1 convolution that makes more channels, and the SN layer behind it."""
+
+    in_channels: int
+    layer: Layer
+
+    @property
+    def name(self) -> str:
+        """For tables: "64 to 256 x 56 x 56, add relu"."""
+        return f"{self.in_channels} to {self.layer.name}"
+
+
+def resnet50_expansions(size: int = 224) -> list[Expansion]:
+    """The net's, in the order in which they run, with images of ``size`` x ``size``."""
+    with torch.device("meta"):
+        net = resnetv1sn50().eval()
+    found = []
+
+    def record(module: torch.nn.Conv2d, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        is_shortcut = module in shortcuts
+        layer = Layer(*output.shape[1:], epilogue="none" if is_shortcut else "add relu")
+        found.append(Expansion(module.in_channels, layer))
+
+    convolutions = {name: module for name, module in net.named_modules() if isinstance(module, torch.nn.Conv2d)}
+    shortcuts = {module for name, module in convolutions.items() if "downsample" in name}
+    for module in convolutions.values():
+        if module.kernel_size == (1, 1) and module.out_channels > module.in_channels:
+            module.register_forward_hook(record)
+    net(torch.empty(1, 3, size, size, device="meta"))
+    return found
+
+
+def time_expansion(kernels: CudaKernels, clock: Clock, expansion: Expansion, batch: int) -> dict[str, Any]:
+    """µs of each product and tactic, and how far the products' Y is from the layer's, as a relative L2.
+
+    Raises:
+        SnDeployError: something of it doesn't run.
+    """
+    layer = expansion.layer
+    sets = int(np.clip(np.ceil(CACHE_BYTES / layer.moved_bytes(batch)), 1, 4))
+    tensors = OnDevice(layer, batch, clock.device, layout="channels last", sets=sets)
+    positions = layer.height * layer.width
+    rows = (batch * positions, layer.channels)
+    y, convolved = ([image.permute(0, 2, 3, 1).view(rows) for image in own] for own in (tensors.y, tensors.x))
+    residual = [image.permute(0, 2, 3, 1).view(rows) for image in tensors.residual]
+    half = {"device": clock.device, "dtype": torch.float16}
+    x = [torch.randn(batch, positions, expansion.in_channels, **half).relu_() for _ in range(sets)]
+    w = torch.randn(layer.channels, expansion.in_channels, **half) / expansion.in_channels**0.5
+    norm, wide = Norm.of(tensors.module), w.float()
+
+    moments, x_mean = second_moments(x[0]), x[0].float().mean(1)
+    maps = affine(x_mean, moments, positions, wide, norm)
+    own_w = weights_of_samples(w, maps[0])
+    flat = [own.view(-1, expansion.in_channels) for own in x]
+    shaped = [own.view(batch, positions, layer.channels) for own in y]
+
+    def convolution(index: int) -> None:
+        torch.mm(flat[index % sets], w.mT, out=convolved[index % sets])
+
+    def floor(index: int) -> None:
+        own = index % sets
+        if residual:
+            torch.addmm(residual[own], flat[own], w.mT, out=y[own])
+        else:
+            torch.mm(flat[own], w.mT, out=y[own])
+
+    def product(index: int) -> None:
+        own = index % sets
+        if residual:
+            torch.baddbmm(residual[own].view(shaped[own].shape), x[own], own_w, out=shaped[own])
+        else:
+            torch.bmm(x[own], own_w, out=shaped[own])
+
+    calls: dict[str, Callable[[int], object]] = {
+        CONVOLUTION: convolution,
+        FLOOR: floor,
+        MOMENTS: lambda index: second_moments(x[index % sets]),
+        AFFINE: lambda index: affine(x_mean, moments, positions, wide, norm),
+        PRODUCT: product,
+    }
+    error = _relative_l2(tensors, convolution, product, maps[1], shaped[0])
+    room = torch.empty(WORKSPACE_BYTES + WORKSPACE_ALIGNMENT, dtype=torch.uint8, device=clock.device)
+    workspace = room[-room.data_ptr() % WORKSPACE_ALIGNMENT :][:WORKSPACE_BYTES]
+
+    def stream() -> int:
+        return int(torch.cuda.current_stream().cuda_stream) if clock.device == "cuda" else 0
+
+    for tactic in kernels.tactics(tensors.problem):
+        calls[TACTIC + tactic.name] = tensors.launcher(kernels, tactic, workspace, stream)
+    timed, failed = all_made(
+        {name: lambda call=call: clock.graph(repeated(call, LAUNCHES)) for name, call in calls.items()}
+    )
+    missing = {CONVOLUTION, FLOOR, MOMENTS, AFFINE, PRODUCT} & set(failed)
+    if missing or not any(name.startswith(TACTIC) for name in timed):
+        raise SnDeployError(next(iter(failed.values()), "there are no tactics"), where=f"{batch} x {expansion.name}")
+    times = in_turns(timed, ROUNDS, warmup=1)
+    us = {name: round(float(np.median(values)) / LAUNCHES, 2) for name, values in times.items()}
+    row = {"us": us, "relative_l2": error}
+    return {**row, "failed": failed} if failed else row
+
+
+def _relative_l2(
+    tensors: OnDevice,
+    convolution: Callable[[int], None],
+    product: Callable[[int], None],
+    shift: torch.Tensor,
+    y: torch.Tensor,
+) -> float:
+    """Of the product's Y, with its shift, to torch's layer behind the convolution."""
+    convolution(0)
+    product(0)
+    with torch.no_grad():
+        wanted = tensors.module(tensors.x[0].float())
+    wanted = wanted + (tensors.residual[0].float() if tensors.residual else 0)
+    found = (y.float() + shift[:, None, :]).view(wanted.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
+    return float((found - wanted).norm() / wanted.norm())
+
+
+def compared(us: dict[str, float]) -> dict[str, float]:
+    """µs of a convolution with its SN layer: as it is, by the products, and without SN."""
+    best = min(value for name, value in us.items() if name.startswith(TACTIC))
+    ours = us[CONVOLUTION] + best
+    return {"as it is": ours, "by products": us[MOMENTS] + us[AFFINE] + us[PRODUCT], "floor": us[FLOOR]}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--library", type=Path, help="libsn_deploy_cuda.so; the package's own if none is named")
+    parser.add_argument("--output", type=Path, help="JSON file for the figures")
+    parser.add_argument("--batches", type=int, nargs="+", default=[128, 32, 8, 1])
+    options = parser.parse_args(arguments)
+    if not torch.cuda.is_available():
+        print("no GPU: not measured", file=sys.stderr)
+        return 2
+    kernels, clock = CudaKernels(options.library), GpuClock()
+    torch.backends.cuda.matmul.allow_tf32 = True  # of the affine maps: a kernel would have the half types' speed there
+    expansions = dict(Counter(resnet50_expansions()))
+    results: dict[str, Any] = {"command": command_line(sys.argv), "machine": clock.facts(), "batches": {}}
+    for batch in options.batches:
+        rows = {expansion.name: time_expansion(kernels, clock, expansion, batch) for expansion in expansions}
+        totals: Counter[str] = Counter()
+        for expansion, count in expansions.items():
+            row = rows[expansion.name]
+            figures = compared(row["us"])
+            totals.update({name: count * value for name, value in figures.items()})
+            parts = "  ".join(f"{name} {value:.1f}" for name, value in figures.items())
+            of_these = ", ".join(f"{name} {row['us'][name]:.1f}" for name in (MOMENTS, AFFINE, PRODUCT))
+            print(
+                f"batch {batch:3d}  {count} x {expansion.name:34s} {parts} µs ({of_these}); relative L2 "
+                f"{row['relative_l2']:.1e}",
+                flush=True,
+            )
+        results["batches"][str(batch)] = {"total_us": {k: round(v, 1) for k, v in totals.items()}, "layers": rows}
+        print(f"batch {batch:3d}  all of them: {results['batches'][str(batch)]['total_us']}", flush=True)
+        write_results(results, options.output)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except SnDeployError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)  # 2 is for what is missing
