@@ -286,7 +286,20 @@ TEST(Plan, AQueueTakesWhatItIsWorthItFor) {
     EXPECT_GE(queue_lead(problem, storage, 132, 4), 1);
     EXPECT_LE((queue_lead(problem, storage, 132, 4) - 1) * c * hw * 2, 4 * 132 * 32 * 1024);
   }
+  // 2 and 4 times 32 KiB for each of 132 multiprocessors, in samples of 1.6 MB; and no more than there are.
+  EXPECT_EQ(queue_lead(problem_of(128, 256, 3136), last, 132, 2), 6);
+  EXPECT_EQ(queue_lead(problem_of(128, 256, 3136), last, 132, 4), 11);
+  EXPECT_EQ(queue_lead(problem_of(7, 256, 3136), last, 132, 4), 7);
+  EXPECT_EQ(queue_lead(problem_of(7, 256, 31360), last, 132, 2), 1);
   EXPECT_EQ(make_plan(problem_of(1, 64, 3136), {}, hopper(), Tactic::kQueue, 1, &plan), Status::kTactic);
+  // At most 512 parts, which may be as large as two items.
+  for (const auto& [hw, status] :
+       {std::pair{1 << 22, Status::kOk}, {1 << 23, Status::kOk}, {(1 << 23) + 4096, Status::kTactic}}) {
+    ASSERT_EQ(make_plan(problem_of(1, 1, hw), {}, hopper(), Tactic::kQueue, 2, &plan), status) << hw;
+    EXPECT_EQ(plan.blocks_per_sample, 512);
+  }
+  // Each part has a place, too.
+  EXPECT_EQ(make_plan(problem_of(1 << 21, 1, 1 << 22), {}, hopper(), Tactic::kQueue, 2, &plan), Status::kTactic);
   // More places than 32 bits count, and more bytes than 64.
   EXPECT_EQ(make_plan(problem_of(1 << 25, 64, 64), {}, hopper(), Tactic::kQueue, 2, &plan), Status::kTactic);
   EXPECT_EQ(make_plan(problem_of(std::int64_t{1} << 58, 1, 8), {}, hopper(), Tactic::kQueue, 2, &plan),
@@ -321,12 +334,15 @@ TEST(Plan, ASampleThatDoesNotFitIsReadTwice) {
 
 TEST(Plan, ASliceWhosePositionsLieTooFarApartIsReadTwice) {
   Plan plan;
-  Storage storage = {Layout::kChannelsLast, 8, true};
-  ASSERT_EQ(make_plan(problem_of(1, 8, 4096), storage, hopper(), Tactic::kCluster, 2, &plan), Status::kOk);
+  Storage storage = {Layout::kChannelsLast, 32, true};
+  ASSERT_EQ(make_plan(problem_of(1, 32, 4096), storage, hopper(), Tactic::kCluster, 2, &plan), Status::kOk);
+  EXPECT_EQ(plan.split, Split::kChannels);  // of which none takes the padding with it
   EXPECT_TRUE(plan.resident);
-  storage.stored_channels = 1 << 20;
-  ASSERT_EQ(make_plan(problem_of(1, 8, 4096), storage, hopper(), Tactic::kCluster, 2, &plan), Status::kOk);
-  EXPECT_FALSE(plan.resident);
+  for (const auto& [stored, near] : {std::pair{1 << 19, false}, {(1 << 19) - 8, true}}) {
+    storage.stored_channels = stored;
+    ASSERT_EQ(make_plan(problem_of(1, 32, 4096), storage, hopper(), Tactic::kCluster, 2, &plan), Status::kOk);
+    EXPECT_EQ(plan.resident, near) << stored;
+  }
 }
 
 TEST(Plan, TacticsThatTheDeviceLacksAreRefused) {
@@ -371,6 +387,9 @@ TEST(Plan, SizesPast32BitsAreCountedRight) {
   EXPECT_EQ(plan.workspace_bytes, 3 * 2 * kMaxBlocksPerSample * 8);
   ASSERT_EQ(make_plan(problem_of(big, 2, 4), {}, hopper(), Tactic::kTwoKernels, 1, &plan), Status::kOk);
   EXPECT_EQ(plan.groups, kMaxGridBlocks);  // each takes several samples
+  Plan cluster;
+  ASSERT_EQ(make_plan(problem_of(big, 64, 8), {}, hopper(), Tactic::kCluster, 8, &cluster), Status::kOk);
+  EXPECT_LE(cluster.grid_blocks(), kMaxGridBlocks);
   EXPECT_EQ(plan.workspace_bytes, big * 2 * 8);
   ASSERT_EQ(make_plan(problem_of(1, 4, big), {}, hopper(), Tactic::kCluster, 8, &plan), Status::kOk);
   EXPECT_FALSE(plan.resident);

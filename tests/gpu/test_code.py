@@ -46,5 +46,8 @@ def test_kernels_order_what_they_tell_each_other(code: str) -> None:
         assert not re.search(r"\bred\.(?!release)", body)
         assert "ld.global.cg.f32" in body  # moments of other blocks
         assert not re.search(r"ld\.global\.nc", body)
+        assert "trap;" in body  # a wait in vain ends
     for name, body in bodies.items():
-        assert body.count("griddepcontrol.wait;") == 1, name
+        before, *behind = body.split("griddepcontrol.wait;")
+        assert len(behind) == 1, name
+        assert not re.search(r"\b(?:ld|st|atom|red)\.[a-z.]*global|cp\.async", before), name

@@ -137,14 +137,18 @@ class DeviceTeam {
   }
 
   // Until so many blocks have arrived. What they stored is there for all of this block, once its threads are
-  // synchronised.
+  // synchronised. Half a microsecond or more a poll: after a minute there is a fault, of which an error tells, and a
+  // kernel that never ends doesn't.
   SN_DEVICE void await(const unsigned* counter, unsigned target) const {
+    constexpr unsigned kMostPolls = 1U << 27;
+    unsigned polls = 0;
     const std::size_t address = __cvta_generic_to_global(counter);
     unsigned arrived;
     while (true) {
       asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(arrived) : "l"(address) : "memory");
       if (static_cast<int>(arrived - target) >= 0) return;
       do {  // each acquire empties the L1 cache of the multiprocessor
+        if (++polls == kMostPolls) __trap();
         __nanosleep(20);
         asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(arrived) : "l"(address) : "memory");
       } while (static_cast<int>(arrived - target) < 0);

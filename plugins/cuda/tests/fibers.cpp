@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <random>
 #include <vector>
@@ -128,8 +130,14 @@ void run_fibers(int count, int together, const std::function<void(int)>& body) {
         if (fiber->index / together == block && !fiber->done) resume(*fiber);
       }
     }
+    scheduler.moved = false;
     for (Fiber* fiber : running) {
       if (!fiber->done) resume(*fiber);
+      scheduler.moved = scheduler.moved || fiber->done;
+    }
+    if (!scheduler.moved) {
+      std::fprintf(stderr, "%zu threads wait for each other, and the GPU would hang\n", running.size());
+      std::abort();
     }
     running.erase(std::remove_if(running.begin(), running.end(), [](const Fiber* fiber) { return fiber->done; }),
                   running.end());

@@ -7,8 +7,8 @@
 namespace sn_deploy::cuda::test {
 
 // Runs body(0) … body(count - 1), each until it waits, in an order that changes from turn to turn; returns when all
-// have ended. `together` neighbours are a block: now and then one of these goes on alone, as far as it gets. Not to be
-// nested.
+// have ended, and ends the program where all wait for each other. `together` neighbours are a block: now and then one
+// of these goes on alone, as far as it gets. Not to be nested.
 void run_fibers(int count, int together, const std::function<void(int)>& body);
 
 // Lets the others run; `first` of a wait, as what has ended another wait has got further. Only within run_fibers.

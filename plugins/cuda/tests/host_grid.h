@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -93,6 +94,8 @@ class HostTeam {
     Fetch(HostTeam& team, unsigned char*) : team_(team) {}
     template <bool kAligned, typename T>
     void begin(T* to, int to_pitch, const T* from, std::int64_t pitch, int rows, int elements) {
+      if (begun_) std::abort();  // the GPU's would wait for the slice before, and find it there
+      begun_ = true;
       if (kAligned && rows > 0 && elements > 0) {
         for (const std::int64_t step :
              {rows > 1 ? pitch : 0, std::int64_t{rows > 1 ? to_pitch : 0}, std::int64_t{elements}}) {
@@ -126,7 +129,7 @@ class HostTeam {
     int pieces() const { return pieces_; }
     int rows_of_piece() const { return rows_of_piece_; }
     void wait(int piece);
-    void end() {}
+    void end() { begun_ = false; }
 
    private:
     HostTeam& team_;
@@ -137,6 +140,7 @@ class HostTeam {
     int pieces_ = 1;
     int rows_of_piece_ = 0;
     bool bulk_ = false;
+    bool begun_ = false;
     unsigned turns_[kFetchPieces] = {};  // what a piece's state is when it is there
   };
 

@@ -103,7 +103,7 @@ Sample::Sample(const Case& c)
       const double own = c.mean + (channel == 0 ? c.first_channel : 0.0) + c.deviation * normal(random);
       for (std::int64_t p = 0; p < c.spatial; ++p, ++i) {
         const std::int64_t at = offset(n, channel, p);
-        put(c.type, x_memory_.get(), at, own + c.deviation * normal(random));
+        put(c.type, x_memory_.get(), at, own + (p == 0 ? c.first_value : 0.0) + c.deviation * normal(random));
         put(c.type, residual_memory_.get(), at, normal(random));
         x_[i] = get(c.type, x_memory_.get(), at);
         residual_[i] = get(c.type, residual_memory_.get(), at);

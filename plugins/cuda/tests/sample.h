@@ -24,6 +24,7 @@ struct Case {
   enum class Y { kElsewhere, kInX, kInResidual } y = Y::kElsewhere;
   double mean = 0.5, deviation = 2.0;
   double first_channel = 0.0;  // how far its mean is off the others'
+  double first_value = 0.0;    // how far each channel's is off the others
   Tactic tactic = Tactic::kOneBlock;
   std::int64_t blocks = 1;
   DeviceLimits limits = {8, 100 * 1024, 16, true};

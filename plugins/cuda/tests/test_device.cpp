@@ -5,7 +5,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <initializer_list>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -22,6 +24,7 @@ struct Launched {
   cudaLaunchConfig_t config;
   std::vector<cudaLaunchAttributeID> attributes;
   unsigned cluster;
+  bool off;  // an attribute that is given and says no
 };
 
 struct Gpu {
@@ -50,29 +53,23 @@ cudaError_t answer(cudaError_t error) {
   return error;
 }
 
-void of_elements(sn_deploy::cuda::Arguments) {}
-void of_vectors(sn_deploy::cuda::Arguments) {}
-
-sn_deploy::cuda::Kernels no_kernels() {
-  sn_deploy::cuda::Kernels table = {};
-  for (auto& form : table.fused) {
-    for (auto& epilogue : form) {
-      for (auto& layout : epilogue) layout[0] = &of_elements, layout[1] = &of_vectors;
-    }
-  }
-  for (auto& epilogue : table.normalize) {
-    for (auto& layout : epilogue) layout[0] = &of_elements, layout[1] = &of_vectors;
-  }
-  table.row[0] = &of_elements, table.row[1] = &of_vectors;
+// Kernels that are never run, each at an address of its own.
+sn_deploy::cuda::Kernels no_kernels(std::uintptr_t type) {
+  using sn_deploy::cuda::Kernel;
+  sn_deploy::cuda::Kernels table;
+  constexpr std::uintptr_t kCount = sizeof table / sizeof(Kernel);
+  Kernel kernels[kCount];
+  for (std::uintptr_t i = 0; i < kCount; ++i) kernels[i] = reinterpret_cast<Kernel>((type * kCount + i + 1) * 16);
+  std::memcpy(&table, kernels, sizeof table);
   return table;
 }
 
 }  // namespace
 
 namespace sn_deploy::cuda {
-Kernels float32_kernels() { return no_kernels(); }
-Kernels float16_kernels() { return no_kernels(); }
-Kernels bfloat16_kernels() { return no_kernels(); }
+Kernels float32_kernels() { return no_kernels(0); }
+Kernels float16_kernels() { return no_kernels(1); }
+Kernels bfloat16_kernels() { return no_kernels(2); }
 }  // namespace sn_deploy::cuda
 
 extern "C" {
@@ -109,11 +106,18 @@ cudaError_t cudaMemsetAsync(void*, int, std::size_t bytes, cudaStream_t) {
   return answer(gpu.memset_error);
 }
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* kernel, void**) {
-  Launched launched = {kernel, *config, {}, 1};
+  Launched launched = {kernel, *config, {}, 1, false};
   for (unsigned i = 0; i < config->numAttrs; ++i) {
     launched.attributes.push_back(config->attrs[i].id);
-    if (config->attrs[i].id == cudaLaunchAttributeClusterDimension)
-      launched.cluster = config->attrs[i].val.clusterDim.x;
+    const cudaLaunchAttributeValue& value = config->attrs[i].val;
+    if (config->attrs[i].id == cudaLaunchAttributeClusterDimension) {
+      launched.cluster = value.clusterDim.x * value.clusterDim.y * value.clusterDim.z;
+    } else {
+      const int on = config->attrs[i].id == cudaLaunchAttributeCooperative
+                         ? value.cooperative
+                         : value.programmaticStreamSerializationAllowed;
+      launched.off = launched.off || on != 1;
+    }
   }
   gpu.launches.push_back(launched);
   return answer(gpu.launch_error);
@@ -347,7 +351,7 @@ TEST_F(Device, IsGivenVectorsWhereEveryAddressAllowsThem) {
     EXPECT_EQ(sn_cuda_launch(&problem, &tensors.list, 1, nullptr, 0, nullptr), 0);
     return gpu.launches.back().kernel;
   };
-  const void* const vectors = reinterpret_cast<const void*>(&of_vectors);
+  const void* const vectors = reinterpret_cast<const void*>(float16_kernels().fused[1][2][0][1]);
   EXPECT_EQ(kernel(), vectors);
   const void** const read[] = {&tensors.list.x, &tensors.list.residual};
   for (const void** address : read) {
@@ -360,6 +364,79 @@ TEST_F(Device, IsGivenVectorsWhereEveryAddressAllowsThem) {
   tensors.list.y = tensors.memory;
   problem.spatial = 63;
   EXPECT_NE(kernel(), vectors);
+}
+
+// The kernel of each kind, type, layout and epilogue.
+TEST_F(Device, IsGivenTheKernelThatWasAskedFor) {
+  const auto put_one = [](Launch launch) {
+    EXPECT_EQ(put(launch, nullptr), Status::kOk);
+    return gpu.launches.back().kernel;
+  };
+  const auto address = [](Kernel kernel) { return reinterpret_cast<const void*>(kernel); };
+  for (const DataType type : {DataType::kFloat32, DataType::kFloat16, DataType::kBfloat16}) {
+    const Kernels kernels = type == DataType::kFloat32   ? float32_kernels()
+                            : type == DataType::kFloat16 ? float16_kernels()
+                                                         : bfloat16_kernels();
+    for (int i = 0; i < 48; ++i) {
+      const int vector = i % 2, layout = i / 2 % 2, resident = i / 4 % 2, spatial = i / 8 % 2, epilogue = i / 16;
+      const auto of_kind = [&](KernelKind kind) {
+        Launch launch = launch_of(kind, 1, false);
+        launch.type = type;
+        launch.layout = static_cast<Layout>(layout);
+        launch.vector = vector == 1;
+        launch.resident = resident == 1;
+        launch.arguments.epilogue = epilogue;
+        launch.arguments.split = spatial;
+        return put_one(launch);
+      };
+      const int form = resident == 0 ? 0 : 1 + spatial;
+      EXPECT_EQ(of_kind(KernelKind::kFused), address(kernels.fused[form][epilogue][layout][vector]));
+      EXPECT_EQ(of_kind(KernelKind::kStatistics), address(kernels.statistics[resident][layout][vector]));
+      EXPECT_EQ(of_kind(KernelKind::kNormalize), address(kernels.normalize[epilogue][layout][vector]));
+      EXPECT_EQ(of_kind(KernelKind::kQueue), address(kernels.queue[epilogue][layout]));
+      EXPECT_EQ(of_kind(KernelKind::kZero), address(kernels.zero));
+      EXPECT_EQ(of_kind(KernelKind::kRow), address(kernels.row[vector]));
+    }
+  }
+}
+
+TEST_F(Device, IsGivenWhatALaunchSays) {
+  Launch launch = launch_of(KernelKind::kQueue, 1, false);
+  auto* const stream = reinterpret_cast<cudaStream_t>(0x40);
+  launch.shared_bytes = 48 * 1024;
+  ASSERT_EQ(put(launch, stream), Status::kOk);
+  const Launched& first = gpu.launches[0];
+  EXPECT_EQ(first.config.gridDim.x, 8U);
+  EXPECT_EQ(first.config.blockDim.x, 256U);
+  EXPECT_EQ(first.config.stream, stream);
+  EXPECT_EQ(first.attributes, std::vector<cudaLaunchAttributeID>{cudaLaunchAttributeProgrammaticStreamSerialization});
+  EXPECT_FALSE(first.off);
+  EXPECT_TRUE(gpu.shared_allowed.empty());
+  launch.shared_bytes += 16;  // above what every kernel may have
+  ASSERT_EQ(put(launch, stream), Status::kOk);
+  EXPECT_EQ(gpu.shared_allowed.size(), 1U);
+  // Behind a memset there is nothing to begin before.
+  launch.zeroed_bytes = 128;
+  ASSERT_EQ(put(launch, stream), Status::kOk);
+  EXPECT_TRUE(gpu.launches.back().attributes.empty());
+  ASSERT_EQ(put(launch_of(KernelKind::kFused, 1, true), stream), Status::kOk);
+  EXPECT_EQ(gpu.launches.back().attributes, std::vector<cudaLaunchAttributeID>{cudaLaunchAttributeCooperative});
+  EXPECT_FALSE(gpu.launches.back().off);
+}
+
+// The counters first.
+TEST_F(Device, IsGivenAQueueBehindItsCounters) {
+  const Tensors tensors;
+  const SnCudaProblem problem = half_problem_of(2, 64, 3136);
+  std::vector<unsigned char> memory(1 << 20);
+  void* workspace = memory.data();
+  std::size_t room = memory.size();
+  ASSERT_NE(std::align(128, memory.size() / 2, workspace, room), nullptr);
+  ASSERT_EQ(sn_cuda_launch(&problem, &tensors.list, 2 * 256 + 5, workspace, 1 << 19, nullptr), 0);
+  ASSERT_EQ(gpu.launches.size(), 2U);
+  EXPECT_EQ(gpu.launches[0].kernel, reinterpret_cast<const void*>(float16_kernels().zero));
+  EXPECT_EQ(gpu.launches[1].kernel, reinterpret_cast<const void*>(float16_kernels().queue[0][0]));
+  EXPECT_EQ(gpu.zeroed, 0U);
 }
 
 TEST_F(Device, NothingIsLaunchedBehindALaunchThatFailed) {

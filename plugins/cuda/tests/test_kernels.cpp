@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cuda/kernels/elements.h"
+#include "cuda/tests/host_kernels.h"
 #include "cuda/tests/sample.h"
 
 namespace sn_deploy::cuda::test {
@@ -153,7 +154,11 @@ TEST(Kernels, ReadASliceTwiceWhereItDoesntFit) {
       Sample fits(c);
       ASSERT_EQ(fits.run(), Status::kOk);
       EXPECT_TRUE(fits.plan().resident);
-      c.limits.shared_bytes = fits.plan().shared_bytes - 1;
+      c.limits.shared_bytes = fits.plan().shared_bytes;
+      Sample just_fits(c);
+      ASSERT_EQ(just_fits.run(), Status::kOk);
+      EXPECT_TRUE(just_fits.plan().resident);
+      c.limits.shared_bytes -= 1;
       Sample does_not(c);
       ASSERT_EQ(does_not.run(), Status::kOk);
       EXPECT_FALSE(does_not.plan().resident);
@@ -199,6 +204,27 @@ TEST(Kernels, KeepTheDigitsOfTheLayersVarianceBesideOneChannelThatIsFarOff) {
       c.spatial = 8;
       c.first_channel = 300.0;
       expect_right(c);
+    }
+  }
+}
+
+// Sums are about the mean of a few values, and once more about the mean that they gave where that is far off.
+TEST(Kernels, KeepTheDigitsOfAVarianceBesideAValueThatIsFarOff) {
+  const How with_queue[] = {
+      {Tactic::kOneBlock, 1}, {Tactic::kCluster, 4}, {Tactic::kTwoKernels, 1}, {Tactic::kQueue, 2}};
+  for (const How& how : with_queue) {
+    for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
+      for (const std::int64_t channels : {1, 8}) {  // several warps a row, and few lanes
+        Case c = case_of(how);
+        c.batch = 1;
+        c.layout = layout;
+        c.channels = channels;
+        c.padded_to = layout == Layout::kChannelsLast ? 4 : 1;
+        c.spatial = 4000;
+        c.deviation = 1.0;
+        c.first_value = 1e4;
+        expect_right(c);
+      }
     }
   }
 }
@@ -431,9 +457,11 @@ TEST(Kernels, GiveASampleTheSameBitsInAnyQueue) {
 
 TEST(Kernels, MayWriteYInPlaceOfXOrOfTheResidualInAQueue) {
   for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
-    Case c = in_a_queue(layout, DataType::kFloat16, {11, 48});
-    c.epilogue = Epilogue::kAddRelu;
-    expect_right_in_place(c);
+    for (const Size& size : {Size{11, 48}, {2, 400}}) {  // several rows a warp, and several warps a row
+      Case c = in_a_queue(layout, DataType::kFloat16, size);
+      c.epilogue = Epilogue::kAddRelu;
+      expect_right_in_place(c);
+    }
   }
 }
 
@@ -441,6 +469,28 @@ TEST(Kernels, KeepTheDigitsOfAVarianceBesideALargeMeanInAQueue) {
   for (const Layout layout : {Layout::kLinear, Layout::kChannelsLast}) {
     expect_digits_kept(in_a_queue(layout, DataType::kFloat32, {8, 4000}));
   }
+}
+
+// All counters, those of samples that fill the last cache line too, and nothing behind them.
+TEST(Kernels, AQueuesCountersAreZeroedBeforeIt) {
+  for (const std::int64_t batch : {1, 32, 300, 5000}) {
+    Case c = in_a_queue(Layout::kLinear, DataType::kFloat32, {1, 8});
+    c.batch = batch;
+    const Sample sample(c);
+    const Request request = sample.request();
+    Plan plan;
+    ASSERT_EQ(make_plan(request.problem, request.storage, c.limits, c.tactic, c.blocks, &plan), Status::kOk);
+    const Buffer workspace(plan.workspace_bytes, true);
+    test::run(prepare(request, sample.problem(), sample.tensors(), plan, 8, workspace.get()).list[0]);
+    const auto* words = static_cast<const unsigned*>(workspace.get());
+    const std::int64_t counters = kBarrierBytes / 4 + batch;
+    const std::int64_t all = divide_up(counters, 32) * 32;
+    EXPECT_EQ(std::count(words, words + all, 0U), all) << batch;
+    EXPECT_NE(words[all], 0U);
+  }
+  Case c = in_a_queue(Layout::kLinear, DataType::kFloat32, {3, 8});
+  c.batch = 32;
+  expect_right(c);
 }
 
 // What is merged in shared memory, and what has no room there.
@@ -473,6 +523,16 @@ TEST(Kernels, FaultsInAQueueAreCaught) {
       EXPECT_GT(sample.error(), 10 * tolerance(c.type));
     }
   }
+}
+
+// Where an item waits for what stands behind it, nothing goes on; the test ends then, and doesn't wait itself.
+TEST(Kernels, AQueueThatWouldHangIsCaught) {
+  Case c = in_a_queue(Layout::kLinear, DataType::kFloat32, {4, 16});
+  const auto spoil = [](Launch& launch) {
+    launch.arguments.lead = 0;
+    launch.grid = 1;
+  };
+  EXPECT_DEATH(Sample(c).run(spoil), "threads wait for each other");
 }
 
 // LN has every channel see it, ReLU doesn't hide it, and other samples know nothing of it.

@@ -73,8 +73,13 @@ TEST(Launches, OfAnEmptyBatchAreNone) {
 TEST(Launches, LayOutSharedMemoryWithinWhatTheyAskFor) {
   const DeviceLimits hopper = {132, 227 * 1024, 16, true};
   for (const std::int32_t layout : {0, 1}) {
-    for (const auto& [c, hw] :
-         {std::pair<std::int64_t, std::int64_t>{64, 12544}, {256, 3136}, {2048, 49}, {3, 7}, {5000, 100}}) {
+    for (const auto& [c, hw] : {std::pair<std::int64_t, std::int64_t>{64, 12544},
+                                {256, 3136},
+                                {2048, 49},
+                                {3, 7},
+                                {5000, 100},
+                                {20, 12544},
+                                {1000000, 4}}) {
       for (const std::int64_t n : {1, 8, 128}) {
         SnCudaProblem problem = half_problem_of(n, c, hw);
         problem.layout = layout;
@@ -115,7 +120,7 @@ TEST(Launches, LayOutSharedMemoryWithinWhatTheyAskFor) {
               EXPECT_GE(a.lines_offset, a.moments_offset + n * plans[i].blocks_per_sample * c * kMomentsBytes);
               EXPECT_EQ(a.lines_offset + n * kQueueLineFloats * a.line_stride * 4, plans[i].workspace_bytes);
               EXPECT_EQ(a.lines_offset % 16, 0);
-              EXPECT_EQ(a.line_stride % 4, 0);
+              EXPECT_EQ(a.line_stride % 8, 0);  // whole vectors of half types
             }
             EXPECT_EQ(launch.arguments.slice_offset % 16, 0);
             EXPECT_EQ(launch.arguments.fold_offset % 16, 0);
@@ -154,6 +159,8 @@ TEST(Launches, QueuesHaveAPlaceForEveryItem) {
         const auto sample = static_cast<std::size_t>(turn.sample);
         std::vector<int>& items = turn.work == Work::kApply ? applied : turn.work == Work::kMerge ? merged : collected;
         EXPECT_EQ(turn.item, items[sample]);
+        // From the last sample to the first.
+        EXPECT_TRUE(std::all_of(items.begin(), items.begin() + turn.sample, [](int count) { return count == 0; }));
         EXPECT_TRUE(turn.work == Work::kCollect || collected[sample] == 3);
         EXPECT_TRUE(turn.work != Work::kApply || merged[sample] == 1);
         // A merge doesn't stand right behind what it waits for, but at the end.
@@ -164,6 +171,14 @@ TEST(Launches, QueuesHaveAPlaceForEveryItem) {
       for (const unsigned behind : {0U, 1U, 1000U}) EXPECT_EQ(turn_at(a, places + behind).work, Work::kEnd);
     }
   }
+}
+
+TEST(Launches, DivideInAsManyBitsAsItTakes) {
+  const std::int64_t big = (std::int64_t{1} << 40) + 5;
+  EXPECT_EQ(quotient(big, 3), 366503875927);
+  EXPECT_EQ(quotient(big, big - 1), 1);
+  EXPECT_EQ(quotient(7, big), 0);
+  EXPECT_EQ(quotient(4294967295, 2), 2147483647);
 }
 
 TEST(Launches, OfTheSecondKernelFillTheDevice) {
