@@ -99,6 +99,20 @@ TEST_P(OnCpu, ALargeMeanKeepsItsDigits) {
   }
 }
 
+// Of a mean that is no float, what its rounding takes goes to the shift: x - centre is exact, and Y as good as beside a
+// mean of 0.
+TEST_P(OnCpu, ALargeMeansOwnRoundingIsNotLost) {
+  for (const std::int64_t spatial : {49, 784, 20000}) {
+    const Case made = make_case({1, 12, spatial, true, 1, DataType::kFloat32}, 1000.0);
+    const std::vector<float> y = read_as(DataType::kFloat32, run(*GetParam(), made, Epilogue::kNone));
+    const std::vector<double> exact = reference(made.problem, made.layer, Epilogue::kNone, made.x, made.residual);
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      ASSERT_LE(std::abs(static_cast<double>(y[i]) - exact[i]), 8 * 0x1p-24 * (1 + std::abs(exact[i])))
+          << spatial << " at " << i;
+    }
+  }
+}
+
 TEST_P(OnCpu, StatisticsOfALargeMeanAreGoodToFiveDigits) {
   for (const std::int64_t length : {2, 31, 49, 256, 3136, 12544}) {
     const Case made = make_case({1, 5, length, true, 1, DataType::kFloat32}, 1000.0);
