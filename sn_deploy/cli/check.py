@@ -28,7 +28,8 @@ from sn_deploy.cli.check_options import (
 )
 from sn_deploy.cli.check_output import check_outputs, command_text, console_for, raise_where_failed, write_result
 from sn_deploy.cli.console import Console
-from sn_deploy.cli.engine_options import access_from_options
+from sn_deploy.cli.effect import refuse_idle
+from sn_deploy.cli.engine_options import ENGINE_PARAMETERS, access_from_options
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.progress import progress_bar
@@ -113,6 +114,7 @@ def _request(given: Mapping[str, Any]) -> _Request:
     with_latency = _with_latency(given["latency"], shard != WHOLE, speedups)
     if given["concurrency"] and parse_concurrency(given["concurrency"]) and not with_latency:
         raise SnDeployError("needs the latency", where="--concurrency", mend="leave --no-latency or --shard out")
+    _refuse_idle(given, shard != WHOLE, with_latency)
     _check_bisect(given, shard != WHOLE)
     data_kind(given["data"])
     return _Request(_backend_options(given), limits, layers, speedups, shard, with_latency)
@@ -179,10 +181,34 @@ def _cause(given: Mapping[str, Any], comparison: Comparison, backends: Backends,
     return f"{why}; give --finalize-batch-average N, with N the number of batches summed, to check as to export"
 
 
+def _refuse_idle(given: Mapping[str, Any], is_part: bool, with_latency: bool) -> None:
+    from sn_deploy.check.backends.spec import parse_backend
+    from sn_deploy.engine_file import is_engine_name
+
+    if not with_latency:
+        refuse_idle(
+            ("calls", "latency_batches", "memory"),
+            "nothing is timed",
+            mend="leave it out, or " + ("--shard" if is_part else "--no-latency"),
+        )
+    if not given["bisect"]:
+        refuse_idle(("bisect_output", "bisect_runs"), "nothing is bisected", mend="give --bisect, too")
+    if is_part and given["json_output"] is None:
+        refuse_idle(("shard",), "the part is written nowhere", mend="write it for sn-deploy merge: --json part.json")
+    engines = [is_engine_name(file) for file in given["files"]]
+    engines += [parse_backend(text).kind.startswith("trt") for text in given["named"]]
+    if not any(engines):
+        refuse_idle(ENGINE_PARAMETERS, "no engine is run")
+    if given["reference"] is None:
+        refuse_idle(
+            ("model_args", "checkpoint", "finalize_batch_average"), "no model is built", mend="name it with --model"
+        )
+        if all(engines):
+            refuse_idle(("threads",), "no file runs on this machine's processor")
+
+
 def _check_bisect(given: Mapping[str, Any], is_part: bool) -> None:
     output: Path | None = given["bisect_output"]
-    if output is not None and not given["bisect"]:
-        raise SnDeployError("is given without --bisect", where="--bisect-output")
     if given["bisect"] and is_part:
         raise SnDeployError(
             "can't be done on a part", where="--bisect", mend="bisect in a run without --shard, with --limit"
@@ -226,10 +252,6 @@ def _model_options(given: Mapping[str, Any]) -> ModelOptions | None:
 
     check_checkpoint_options(given["checkpoint"], given["checkpoint_key"], given["strict"])
     if given["reference"] is None:
-        if given["model_args"] or given["checkpoint"] or given["finalize_batch_average"]:
-            raise SnDeployError(
-                "is given without a model", where="--model-arg, --checkpoint or --finalize-batch-average"
-            )
         return None
     return ModelOptions(
         given["reference"],

@@ -10,6 +10,7 @@ import click
 
 from sn_deploy.check.layers.comparison import LAYER_LIMITS, LayerTolerance
 from sn_deploy.check.limits import EVERY_OUTPUT, PARITY_LIMITS, Limits
+from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.engine_options import ENGINES
 from sn_deploy.errors import SnDeployError
 
@@ -218,8 +219,8 @@ def layers_from_options(given: Mapping[str, Any]) -> LayerTolerance | None:
     Raises:
         SnDeployError: one that can't be read, or tolerances without ``--layers``.
     """
-    if given["layer_tolerances"] and not given["layers"]:
-        raise SnDeployError("is given without --layers", where="--layer-tolerance")
+    if not given["layers"]:
+        refuse_idle(("layer_tolerances",), "layers aren't compared", mend="give --layers, too")
     figures: dict[str, float] = {}
     for text in given["layer_tolerances"]:
         where = f"--layer-tolerance {text}"

@@ -12,6 +12,7 @@ from sn_deploy.atomic import check_writable
 from sn_deploy.check.report.text import percent
 from sn_deploy.cli.check_options import add_options
 from sn_deploy.cli.console import Console, output_console
+from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.sample_options import SAMPLES, samples_from_options
@@ -61,6 +62,8 @@ def command(model: Path, output: Path, json_output: str | None, **given: Any) ->
     """
     if json_output not in (None, "-"):
         check_writable(str(json_output))
+    if not given["keep"]:
+        refuse_idle(("keep_convolutions",), "no layer is kept", mend="name the SN layers, too: --keep NAME")
     samples = samples_from_options(given)
     from sn_deploy.precision import convert_precision
 

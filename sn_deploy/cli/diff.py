@@ -12,6 +12,7 @@ from rich.table import Table
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.console import Console, output_console
+from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.json_output import write_json
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.values import Number, inputs_by_name, parse_input
@@ -62,6 +63,8 @@ def command(
     """
     if json_output not in (None, "-"):
         check_writable(json_output)
+    if not run:
+        refuse_idle(("inputs", "tolerance", "seed"), "--no-run runs nothing", mend="leave it out, or --no-run")
     specs = [parse_input(text, seed=seed + index) for index, text in enumerate(inputs)]
 
     from sn_deploy.diff import diff
@@ -94,7 +97,7 @@ def print_diff(console: Console, found: FileDiff, most_weights: int | None) -> N
     _print_weights(console, found, most_weights)
     if found.numerics is not None:
         given = ", ".join(f"{name} {shape}" for name, shape in found.inputs_run.items())
-        console.print(f"run on random input ({given or 'none'}):")
+        console.print(f"run on {given or 'no input'}:")
         table = _table("output", "shape", "max abs", "rel L2", "cosine", "allowed")
         for output in found.numerics:
             name = output.before if output.before == output.after else f"{output.before} → {output.after}"

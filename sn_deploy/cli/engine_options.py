@@ -31,18 +31,15 @@ ENGINES: Final = (
     ),
 )
 
+# The parameters that they become.
+ENGINE_PARAMETERS: Final = ("allow_host_code", "plugin_library", "lean_runtime")
+
 
 def engine_options(function: Function) -> Function:
     """Adds them to a command, in that order."""
     for option in reversed(ENGINES):
         function = option(function)
     return function
-
-
-def given_engine_options(given: Mapping[str, Any]) -> list[str]:
-    """Those of `ENGINES` that stand on the command line."""
-    names = ("allow_host_code", "plugin_library", "lean_runtime")
-    return [f"--{name.replace('_', '-')}" for name in names if given[name]]
 
 
 def access_from_options(given: Mapping[str, Any]) -> Access:

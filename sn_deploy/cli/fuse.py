@@ -13,6 +13,7 @@ import click
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.console import Console, output_console
+from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.specialise import draft_beside
@@ -20,7 +21,6 @@ from sn_deploy.cli.specialise import json_from_report as json_from_specialised
 from sn_deploy.cli.specialise import print_report as print_specialised
 from sn_deploy.cli.summary import Summary, opsets, sizes
 from sn_deploy.cli.values import InputSpec, inputs_by_name, parse_input
-from sn_deploy.errors import SnDeployError
 from sn_deploy.output_file import check_onnx_output
 
 if TYPE_CHECKING:
@@ -107,9 +107,9 @@ def command(
     if json_output not in (None, "-"):
         check_writable(json_output)
     check_onnx_output(output)
+    if not run:
+        refuse_idle(("inputs",), "--no-run runs nothing", mend="leave it out, or --no-run")
     specs = [parse_input(text, seed=index) for index, text in enumerate(inputs)]
-    if specs and not run:
-        raise SnDeployError("nothing is run", where="--input with --no-run", mend="leave one of them out")
 
     specialised = None
     with draft_beside(output) if exact else contextlib.nullcontext(output) as path:

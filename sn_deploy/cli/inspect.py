@@ -9,7 +9,8 @@ import click
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.console import output_console
-from sn_deploy.cli.engine_options import access_from_options, engine_options, given_engine_options
+from sn_deploy.cli.effect import given_options, refuse_idle
+from sn_deploy.cli.engine_options import ENGINE_PARAMETERS, access_from_options, engine_options
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.engine_file import is_engine_name
@@ -55,6 +56,8 @@ def command(
             raise click.UsageError(
                 f"--picture, --statistics and --checkpoint-key are not for engines, and {model} is one."
             )
+        if no_run:
+            refuse_idle(ENGINE_PARAMETERS, "--no-run loads no engine", mend="leave it out, or --no-run")
         from sn_deploy.cli.inspect_engine import show_engine
 
         if json_output not in (None, "-"):
@@ -62,7 +65,7 @@ def command(
         access = None if no_run else access_from_options(engine_given)
         show_engine(model, access=access, json_output=json_output)
         return
-    for option in [*given_engine_options(engine_given), *(["--no-run"] if no_run else [])]:
+    for option in given_options({*ENGINE_PARAMETERS, "no_run"}):
         raise click.UsageError(f"{option} is for engines, and {model} is none.")
     from sn_deploy.inspection.picture import check_picture_path, write_picture
     from sn_deploy.inspection.show import (

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from sn_deploy.errors import SnDeployError
+from sn_deploy.cli.effect import refuse_idle
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -61,5 +61,7 @@ def check_checkpoint_options(checkpoint: Path | None, checkpoint_key: str | None
     Raises:
         SnDeployError: there is none.
     """
-    if checkpoint is None and (checkpoint_key is not None or not strict):
-        raise SnDeployError("is given without a checkpoint", where="--checkpoint-key or --no-strict")
+    if checkpoint is None:
+        # --strict asks for what is done anyway.
+        names = ("checkpoint_key",) if strict else ("checkpoint_key", "strict")
+        refuse_idle(names, "no checkpoint is read", mend="name it with --checkpoint")

@@ -10,6 +10,7 @@ import click
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.check_options import add_options
 from sn_deploy.cli.console import Console, output_console
+from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.convert_precision import json_from_proof, no_layers_text, proof_text
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
@@ -76,6 +77,8 @@ def command(model: Path, output: Path, json_output: str | None, **given: Any) ->
     """
     if json_output not in (None, "-"):
         check_writable(str(json_output))
+    if given["float_type"] == "fp32" and not given["keep_io_types"]:
+        refuse_idle(("keep_io_types",), "nothing becomes half", mend="leave it out, or give --float-type fp16 or bf16")
     options = dict(given)
     samples = samples_from_options(options)
     from sn_deploy.precision import quantize

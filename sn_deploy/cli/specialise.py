@@ -14,6 +14,7 @@ from rich.table import Table
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.check_options import DATA, add_options
 from sn_deploy.cli.console import Console, output_console
+from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.summary import Summary
@@ -93,6 +94,10 @@ def command(context: click.Context, /, **given: Any) -> None:
     if json_output not in (None, "-"):
         check_writable(json_output)
     check_onnx_output(given["output"])
+    if not given["budgets"]:
+        refuse_idle(
+            ("max_weight",), "only what is exact is done without a budget", mend="give one: --budget rel_l2=1e-3"
+        )
     from sn_deploy.check.backends.interface import Example
     from sn_deploy.specialise import specialise
     from sn_deploy.specialise.budget import parse_budget

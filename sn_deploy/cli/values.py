@@ -32,7 +32,9 @@ DTYPES: Final[dict[str, Any]] = {
     "bool": np.bool_,
 }
 
-_INPUT_FORM: Final = "[NAME=]1x3x224x224[:DTYPE] or [NAME=]FILE.npy"
+# What stands in the place of a shape that has no axes.
+_SCALAR: Final = "scalar"
+_INPUT_FORM: Final = "[NAME=]1x3x224x224[:DTYPE], [NAME=]scalar[:DTYPE] or [NAME=]FILE.npy"
 
 
 class Number(click.FloatRange):
@@ -83,6 +85,8 @@ def parse_arguments(pairs: Sequence[str], *, option: str) -> dict[str, Any]:
 def parse_input(text: str, *, seed: int = 0) -> InputSpec:
     """One ``--input``, as an array: standard normal for floats, 0 and 1 for integers and booleans.
 
+    Its shape is ``1x3x224x224``, or ``scalar`` for one without axes.
+
     Raises:
         SnDeployError: a shape or dtype that doesn't parse, or a file that can't be read.
     """
@@ -96,17 +100,23 @@ def parse_input(text: str, *, seed: int = 0) -> InputSpec:
     dtype = DTYPES.get(dtype_text or "float32")
     if dtype is None:
         raise SnDeployError(f"unknown type {dtype_text!r}", where=where, expected=", ".join(DTYPES))
-    if not re.fullmatch(r"\d+([x,×]\d+)*", shape_text):
-        raise SnDeployError(f"can't read the shape {shape_text!r}", where=where, expected=_INPUT_FORM)
-    shape = tuple(int(size) for size in re.split(r"[x,×]", shape_text))
+    shape = _parse_shape(shape_text, where)
     if 0 in shape:
         raise SnDeployError("a size is 0", where=where, expected="sizes of 1 or more")
     if int(np.prod(shape, dtype=object)) > 2**31:
         raise SnDeployError("more than 2^31 values", where=where, mend="give a smaller example, with --dynamic")
     generator = np.random.default_rng(seed)
     if np.issubdtype(dtype, np.integer) or dtype is np.bool_:
-        return InputSpec(name, generator.integers(0, 2, shape).astype(dtype))
-    return InputSpec(name, generator.standard_normal(shape, dtype=np.float32).astype(dtype))
+        return InputSpec(name, np.asarray(generator.integers(0, 2, shape)).astype(dtype))
+    return InputSpec(name, np.asarray(generator.standard_normal(shape, dtype=np.float32)).astype(dtype))
+
+
+def _parse_shape(text: str, where: str) -> tuple[int, ...]:
+    if text == _SCALAR:
+        return ()
+    if not re.fullmatch(r"\d+([x,×]\d+)*", text):
+        raise SnDeployError(f"can't read the shape {text!r}", where=where, expected=_INPUT_FORM)
+    return tuple(int(size) for size in re.split(r"[x,×]", text))
 
 
 def _name_and_value(text: str) -> tuple[str | None, str]:

@@ -290,7 +290,7 @@ def test_tolerances_of_layers(folder: Path, capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--layer-tolerance", "rel_l2=1"], "is given without --layers"),
+        (["--layer-tolerance", "rel_l2=1"], "without effect"),
         (["--layers", "--layer-tolerance", "cosine=1"], "no figure 'cosine'.*rel_l2, own_rel_l2"),
         (["--layers", "--layer-tolerance", "rel_l2=x"], "'x' is no number"),
     ],

@@ -137,7 +137,10 @@ def test_a_file_without_layers_is_exit_1_and_no_file(folder: Path, capsys: pytes
         (["text.onnx", "-o", "out.onnx"], "is cut off, damaged or no ONNX file"),
         (["in.onnx"], "Missing option '-o'"),
         (["in.onnx", "-o", "out.onnx", "--input", "z=2x6x5x4"], "input z: is no input of the file (expected x)"),
-        (["in.onnx", "-o", "out.onnx", "--input", "2x6x5x4", "--no-run"], "nothing is run"),
+        (
+            ["in.onnx", "-o", "out.onnx", "--input", "2x6x5x4", "--no-run"],
+            "--input: without effect: --no-run runs nothing",
+        ),
     ],
 )
 def test_bad_input_is_exit_2(

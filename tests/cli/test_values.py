@@ -118,3 +118,8 @@ def test_pickled_arrays_are_not_opened(tmp_path: Path) -> None:
     np.save(tmp_path / "evil.npy", np.array([object()], dtype=object), allow_pickle=True)
     with pytest.raises(SnDeployError, match="allow_pickle=False"):
         parse_input(f"{tmp_path}/evil.npy")
+
+
+def test_a_scalar_has_no_axes() -> None:
+    assert parse_input("gain=scalar").value.shape == ()
+    assert parse_input("scalar:int64").value.dtype == np.int64

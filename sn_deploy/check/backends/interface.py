@@ -98,6 +98,12 @@ def with_examples(inputs: Sequence[TensorInfo], examples: Sequence[Example]) -> 
                 where="--input",
                 expected=", ".join(found),
             )
+        if not example.shape:
+            raise SnDeployError(
+                "a scalar has no axis for the samples",
+                where=f"--input {name}",
+                mend="give the input an axis: shape (N)",
+            )
         given = TensorInfo(name, ("N", *example.shape[1:]), example.dtype)
         found[name] = _merged(found[name], given, f"--input {name}")
         if inputs and found[name].shape == given.shape and all(info.shape is None for info in inputs):

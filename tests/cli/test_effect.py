@@ -1,0 +1,30 @@
+"""Options that could do nothing are refused, by name, before a file is looked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.command import run_folded
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("diff a.onnx b.onnx --no-run --tolerance 1", "--tolerance: without effect: --no-run runs nothing"),
+        ("diff a.onnx b.onnx --no-run --input 1x3 --seed 4", "--input and --seed: without effect"),
+        ("specialise a.onnx -o b.onnx --max-weight 0.2", "--max-weight: without effect"),
+        ("convert-precision a.onnx -o b.onnx --precision fp16 --keep-convolutions", "--keep-convolutions: without"),
+        ("quantize a.onnx -o b.onnx --precision int8 --half-io-types", "--half-io-types: without effect"),
+        ("inspect a.engine --no-run --allow-host-code", "--allow-host-code: without effect"),
+        ("check a.onnx b.onnx --allow-host-code", "--allow-host-code: without effect: no engine is run"),
+        ("check a.onnx b.onnx --no-latency --memory --calls 3", "--calls and --memory: without effect: nothing is tim"),
+        ("check a.onnx b.onnx --bisect-runs 3", "--bisect-runs: without effect: nothing is bisected"),
+        ("check a.onnx b.onnx --shard 1/2", "--shard: without effect: the part is written nowhere"),
+        ("check a.engine b.engine --threads 2", "--threads: without effect"),
+        ("check a.onnx b.onnx --no-strict", "--no-strict: without effect: no checkpoint is read"),
+    ],
+)
+def test_refused(arguments: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run_folded(capsys, *arguments.split())
+    assert code == 2
+    assert words in err
