@@ -10,8 +10,8 @@ import click
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.check_options import add_options
 from sn_deploy.cli.console import Console, output_console
-from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.convert_precision import json_from_proof, no_layers_text, proof_text
+from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.sample_options import SAMPLES, samples_from_options
