@@ -114,8 +114,8 @@ def _request(given: Mapping[str, Any]) -> _Request:
     with_latency = _with_latency(given["latency"], shard != WHOLE, speedups)
     if given["concurrency"] and parse_concurrency(given["concurrency"]) and not with_latency:
         raise SnDeployError("needs the latency", where="--concurrency", mend="leave --no-latency or --shard out")
-    _refuse_idle(given, shard != WHOLE, with_latency)
     _check_bisect(given, shard != WHOLE)
+    _refuse_idle(given, shard != WHOLE, with_latency)
     data_kind(given["data"])
     return _Request(_backend_options(given), limits, layers, speedups, shard, with_latency)
 
