@@ -18,11 +18,12 @@ from typing import Any, Final
 import ml_dtypes
 import numpy as np
 
-from sn_deploy.check.data.pair import values_for
-from sn_deploy.check.parity import compare
+from sn_deploy.check.data.pair import inputs_for
+from sn_deploy.check.output_difference import check_shape_and_type, comparable, difference
+from sn_deploy.check.report.text import percent
 from sn_deploy.check.tolerances import MOST_AMPLIFIED, MOST_CHANGED, OWN_ROUNDINGS
 from sn_deploy.child import limit_memory
-from sn_deploy.errors import SnDeployError
+from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.runtime.ort import GraphOptimization, OrtSession
 from sn_deploy.runtime.tensors import Array, TensorInfo, is_exact
 
@@ -36,6 +37,8 @@ _LARGE_NUDGE: Final = 64
 
 # What is said where memory ran out within ONNX Runtime.
 _NO_MEMORY: Final = ("bad_alloc", "allocate memory", "MemoryError")
+
+_FUSED: Final = "the fused graph"
 
 ANSWER: Final = "answer: "
 LONGEST_REASON: Final = 300
@@ -93,12 +96,12 @@ def answer_to(task: Task) -> Mapping[str, Any]:
     source, draft = Path(task.source), Path(task.draft)
     inputs, expected = _run_source(source, _given(task), task)
     actual = _run_draft(source, draft, inputs, task)
-    if not any(_elements(array).any() for array in expected.values()):
+    if not any(comparable(array).any() for array in expected.values()):
         raise _not_compared("none of the source's outputs has a finite number on this input")
     differing = {name: _difference(reference, actual.get(name)) for name, reference in expected.items()}
     allowed = {name: _usual(reference, task.tolerance) for name, reference in expected.items()}
-    left_out = {name: _not_finite(array) for name, array in expected.items() if not _elements(array).all()}
-    over = [name for name, difference in differing.items() if not difference <= allowed[name]]
+    left_out = {name: _not_finite(array) for name, array in expected.items() if not comparable(array).all()}
+    over = [name for name, size in differing.items() if size > allowed[name]]
     if over:
         small, large = _own_differences(source, inputs, expected)
         for name in over:
@@ -137,8 +140,10 @@ def _run_source(source: Path, given: Mapping[str, Array], task: Task) -> tuple[O
     try:
         with _open(source) as session:
             _check_given(session.inputs, given)
-            values = values_for([(info, info) for info in session.inputs], given, seed=0)
-            inputs = {info.name: value.astype(info.dtype) for info, value in zip(session.inputs, values, strict=True)}
+            types = {info.name: info.dtype for info in session.inputs}
+            inputs = inputs_for(
+                session.inputs, {name: value.astype(types[name]) for name, value in given.items()}, seed=0
+            )
             return inputs, session.run(inputs)
     except SnDeployError as error:
         raise _not_compared(_why_not_run("the source", error, task)) from error
@@ -163,8 +168,8 @@ def _run_draft(source: Path, draft: Path, inputs: Outputs, task: Task) -> Output
             return session.run(inputs)
     except SnDeployError as error:
         if _is_of_memory(error):
-            raise _not_compared(_why_not_run("the fused graph", error, task)) from error
-        what = f"the fused graph doesn't run in ONNX Runtime, and the file does: {error.what}"
+            raise _not_compared(_why_not_run(_FUSED, error, task)) from error
+        what = f"{_FUSED} doesn't run in ONNX Runtime, and the file does: {error.what}"
         raise _AnswerError({"wrong": {"what": what, "where": str(source)}}) from error
 
 
@@ -213,31 +218,19 @@ def _nudged(value: Array, steps: int, generator: np.random.Generator) -> Array:
 
 
 def _difference(expected: Array, actual: Array | None) -> float:
-    """The relative L2 difference, of integers the share of elements that are others; infinite between other shapes, and
-    where what was finite isn't any more."""
-    if actual is None or expected.shape != actual.shape or expected.dtype != actual.dtype:
-        return float("inf")
-    if is_exact(expected.dtype):
-        return float(np.mean(expected != actual)) if expected.size else 0.0
-    finite = _elements(expected)
-    if not _elements(actual)[finite].all():
-        return float("inf")
-    zero = np.zeros((), expected.dtype)
-    rel_l2 = compare(np.where(finite, expected, zero), np.where(finite, actual, zero)).rel_l2
-    return float(rel_l2) if not np.isnan(rel_l2) else float("inf")
+    """As `OutputDifference.size`; infinite between other shapes and types."""
+    try:
+        return difference(expected, actual).size
+    except CheckFailedError:
+        return math.inf
 
 
 def _usual(expected: Array, tolerance: float) -> float:
     return MOST_CHANGED if is_exact(expected.dtype) else tolerance
 
 
-def _elements(array: Array) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which elements can be compared."""
-    return np.ones(array.shape, np.bool_) if is_exact(array.dtype) else np.asarray(np.isfinite(array))
-
-
 def _not_finite(array: Array) -> str:
-    count = int(np.count_nonzero(~_elements(array)))
+    count = int(np.count_nonzero(~comparable(array)))
     return f"{count} of its {array.size} numbers aren't finite in the source's own output"
 
 
@@ -245,17 +238,17 @@ def _not_compared(reason: str) -> _AnswerError:
     return _AnswerError({"whole": {"why_not": " ".join(reason.split())[:LONGEST_REASON]}})
 
 
-def _wrong(
-    source: Path, name: str, expected: Array, actual: Array | None, difference: float, allowed: float
-) -> _AnswerError:
+def _wrong(source: Path, name: str, expected: Array, actual: Array | None, size: float, allowed: float) -> _AnswerError:
     bar = f"at most {allowed:.1e}"
-    if actual is None or expected.shape != actual.shape or expected.dtype != actual.dtype:
-        made = "nothing" if actual is None else f"{actual.dtype} {actual.shape}"
-        what, bar = f"the fused graph gives {made}, the file {expected.dtype} {expected.shape}", "the same"
-    elif is_exact(expected.dtype):
-        what, bar = f"the fused graph changes {difference:.1%} of it", f"at most {allowed:.0%}"
-    elif not np.isfinite(difference):
-        what = "the fused graph's isn't finite, or isn't 0, where the file's is"
+    try:
+        check_shape_and_type(expected, actual, whose=_FUSED)
+    except CheckFailedError as error:
+        what, bar = error.what, str(error.expected)
     else:
-        what = f"the fused graph differs from the file by {difference:.1e} (relative L2, both run on the same input)"
+        if is_exact(expected.dtype):
+            what, bar = f"{_FUSED} changes {percent(size)} of it", f"at most {percent(allowed)}"
+        elif not math.isfinite(size):
+            what = f"{_FUSED}'s isn't finite, or isn't 0, where the file's is"
+        else:
+            what = f"{_FUSED} differs from the file by {size:.1e} (relative L2, both run on the same input)"
     return _AnswerError({"wrong": {"what": what, "where": f"{source}, output {name}", "expected": bar}})

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sn_deploy.atomic import check_writable
+from sn_deploy.check.report.text import percent
 from sn_deploy.cli.console import Console, output_console
 from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
@@ -186,7 +187,7 @@ def _whole_text(report: FuseReport, source: Path) -> str:
         by_hand = shlex.join(["sn-deploy", "diff", str(old), str(report.path)])
         return f"not compared with its source, as {whole.why_not}; by hand (--input for usual values): {by_hand}"
     parts = [] if whole.rel_l2 is None else [f"relative L2 {whole.rel_l2:.1e} (at most {whole.tolerance:.1e})"]
-    parts += [] if whole.changed is None else [f"{whole.changed:.2%} of the integers are others"]
+    parts += [] if whole.changed is None else [f"{percent(whole.changed)} of the integers are others"]
     given = ", ".join(f"{name} {shape}" for name, shape in whole.inputs.items())
     return f"{', '.join(parts)} from its source, both run on {given or 'no input'}"
 

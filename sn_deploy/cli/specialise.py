@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from rich.table import Table
 
 from sn_deploy.atomic import check_writable
+from sn_deploy.check.report.text import percent
 from sn_deploy.cli.check_options import DATA, add_options
 from sn_deploy.cli.console import Console, output_console
 from sn_deploy.cli.effect import refuse_idle
@@ -201,9 +202,9 @@ def _ms(value: float | None) -> str:
 def _error_text(error: Error) -> str:
     text = f"{error.samples} samples: rel_l2 {error.rel_l2:.2g}"
     if error.changed is not None:
-        text += f", {error.changed:.2%} have another class on top"
+        text += f", {percent(error.changed, zeros=True)} have another class on top"
     if error.accuracy is not None and error.accuracy_before is not None:
-        text += f", accuracy {error.accuracy:.2%}, was {error.accuracy_before:.2%}"
+        text += f", accuracy {percent(error.accuracy, zeros=True)}, was {percent(error.accuracy_before, zeros=True)}"
     return text
 
 

@@ -21,7 +21,8 @@ import onnx_ir as ir
 
 from sn_deploy import child
 from sn_deploy.archive import free_memory
-from sn_deploy.check.tolerances import TOLERANCES, TWO_EVALUATIONS, coarsest
+from sn_deploy.check.model_type import coarsest_type
+from sn_deploy.check.tolerances import TOLERANCES, TWO_EVALUATIONS
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.file_pair import ANSWER, LONGEST_REASON, Task
 
@@ -33,13 +34,6 @@ _MOST_BYTES: Final = 8 << 30
 _MOST_COPIES: Final = 8
 _MAPPED_BYTES: Final = 1 << 29
 _MOST_SECONDS: Final = 120
-
-_NAMES: Final = {
-    ir.DataType.FLOAT16: "float16",
-    ir.DataType.BFLOAT16: "bfloat16",
-    ir.DataType.FLOAT: "float32",
-    ir.DataType.DOUBLE: "float64",
-}
 
 
 @dataclass(frozen=True)
@@ -84,7 +78,7 @@ def compare_whole(source: Path, draft: Path, model: ir.Model, size: int, given: 
         inputs = Path(folder) / "inputs.npz"
         if given:
             np.savez(inputs, allow_pickle=False, **{str(at): _plain(value) for at, value in enumerate(given.values())})
-        tolerance = TWO_EVALUATIONS * TOLERANCES[_coarsest_type(model)].rel_l2
+        tolerance = TWO_EVALUATIONS * TOLERANCES[coarsest_type(model)].rel_l2
         most = min(_MOST_BYTES + _MOST_COPIES * size, free_memory() + _MAPPED_BYTES)
         task = Task(
             str(source), str(draft), str(inputs) if given else None, tuple(given), tolerance, most, _MOST_SECONDS
@@ -124,10 +118,3 @@ def _not_compared(reason: str) -> dict[str, Any]:
 def _plain(value: Array) -> Array:
     """NumPy's files know no bfloat16; the values are cast to the input's type again."""
     return value.astype(np.float32) if value.dtype.kind == "V" else value
-
-
-def _coarsest_type(model: ir.Model) -> str:
-    """The coarsest type that anything in the file is computed in; SwitchNorm's statistics are float32."""
-    made = {value.dtype for node in model.graph.all_nodes() for value in node.outputs}
-    held = {value.dtype for value in (*model.graph.inputs, *model.graph.initializers.values())}
-    return coarsest(["float32", *(_NAMES[dtype] for dtype in made | held if dtype in _NAMES)])

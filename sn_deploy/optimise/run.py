@@ -13,6 +13,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
 import sn_deploy
+from sn_deploy.check.model_type import coarsest_type
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.epilogue import fuse_epilogues
 from sn_deploy.graph.inference import check_openable, infer_shapes
@@ -89,6 +90,7 @@ class _Made:
     layers: tuple[Layer, ...]
     on_blocks: Collection[str]
     nodes_before: int
+    precision: str  # the coarsest type of the portable graph
 
 
 def optimise(
@@ -131,7 +133,7 @@ def optimise(
         made = _on_blocks(source, block, folder)
         made.model.metadata_props.update(stamp.as_metadata())
         save(made.model, folder / path.name, external_data=external_data)
-        proof = prove(source, folder / path.name, inputs or {})
+        proof = prove(source, folder / path.name, inputs or {}, made.precision)
         data = save(made.model, path, external_data=external_data)
     return OptimiseReport(
         path,
@@ -201,7 +203,7 @@ def _on_blocks(source: Path, block: int, folder: Path) -> _Made:
     wanted = {layer.tag for layer in layers if layer.unfit is None}
     while wanted:
         model = _load(source)
-        layers, before = layers_of(model), count_nodes(model)
+        layers, before, precision = layers_of(model), count_nodes(model), coarsest_type(model)
         outputs, metadata = list(model.graph.outputs), dict(model.metadata_props)
         put_stand_ins(layers, wanted)
         optimised = _optimised_graph(model, folder)
@@ -209,7 +211,7 @@ def _on_blocks(source: Path, block: int, folder: Path) -> _Made:
         if found == wanted:
             put_layers(optimised, layers, block)
             _describe(optimised, outputs, metadata)
-            return _Made(optimised, layers, wanted, before)
+            return _Made(optimised, layers, wanted, before, precision)
         wanted = found
     reasons = {layer.name: _why_not(layer, wanted) for layer in layers}
     name, reason = next(iter(reasons.items()))

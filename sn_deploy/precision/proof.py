@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from sn_deploy.check.batch import Batch
 from sn_deploy.check.metrics.classification import top1_agreement
-from sn_deploy.check.parity import Differences, Parity
+from sn_deploy.check.output_difference import OutputDifference
+from sn_deploy.check.parity import Parity
 from sn_deploy.check.report.text import percent
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.runtime.ort import OrtSession
-from sn_deploy.runtime.tensors import Array, is_exact
+from sn_deploy.runtime.tensors import Array
 
 # How many times an error of the scores the share of indices may be that it changes, where these are near each other.
 TIES: Final = 5.0
@@ -61,35 +60,30 @@ def compare_files(
         title: what errors call the candidate.
 
     Raises:
-        CheckFailedError: an output has another shape, or isn't finite where the source's is.
+        CheckFailedError: an output has another shape, or another type of integers, or isn't finite where the source's
+            is.
         SnDeployError: one of the files doesn't run, or the source's outputs aren't finite, or have no elements.
     """
-    differences: dict[str, Differences] = {}
+    differences: dict[str, OutputDifference] = {}
     agreement: dict[str, list[tuple[int, float]]] = {}
-    changed: dict[str, list[tuple[int, int]]] = {}
-    samples = compared = 0
+    samples = 0
     with OrtSession(source, native=False) as first, OrtSession(candidate, native=False) as second:
         dtypes = {info.name: info.dtype for info in second.inputs}
         for batch in batches:
             expected = first.run(batch.inputs)
             actual = second.run({name: value.astype(dtypes[name]) for name, value in batch.inputs.items()})
             for name, reference in expected.items():
-                where = f"{title}, output {name}"
-                _check(reference, actual[name], where)
-                compared += reference.size
-                if is_exact(reference.dtype):
-                    count = int(np.count_nonzero(reference != actual[name]))
-                    changed.setdefault(name, []).append((count, reference.size))
+                difference = differences.setdefault(name, OutputDifference())
+                _update(difference, reference, actual[name], batch, f"{title}, output {name}")
+                if difference.is_exact:
                     continue
-                difference = differences.setdefault(name, Differences())
-                difference.update(reference, actual[name], first=batch.first, samples=batch.samples, where=where)
                 # A detector's boxes are (K, 4): no scores of K samples.
                 if reference.ndim == 2 and reference.shape[1] > 1 and len(reference) == batch.samples:
                     share = top1_agreement(reference, actual[name])
                     agreement.setdefault(name, []).append((batch.samples, share))
             samples += batch.samples
             on_batch()
-    if not compared:
+    if not any(difference.elements for difference in differences.values()):
         raise SnDeployError(
             f"no output has an element for any of {samples} samples, so nothing can be compared",
             where=str(source),
@@ -100,9 +94,9 @@ def compare_files(
         for name, each in agreement.items()
         if sum(n for n, _ in each) == samples
     }
-    figures = {name: each.parity() for name, each in differences.items()}
-    others = {name: sum(n for n, _ in each) / max(sum(n for _, n in each), 1) for name, each in changed.items()}
-    return Proof(samples, data or {}, figures, shares, others)
+    figures = {name: each.floats.parity() for name, each in differences.items() if not each.is_exact}
+    changed = {name: each.changed for name, each in differences.items() if each.is_exact}
+    return Proof(samples, data or {}, figures, shares, changed)
 
 
 def hold_tolerance(proof: Proof, most_rel_l2: float, most_changed: float, *, where: str, mend: str) -> None:
@@ -129,18 +123,15 @@ def hold_tolerance(proof: Proof, most_rel_l2: float, most_changed: float, *, whe
             )
 
 
-def _check(expected: Array, actual: Array, where: str) -> None:
-    if expected.shape != actual.shape:
-        raise CheckFailedError(f"has shape {actual.shape}", where=where, expected=f"the source's, {expected.shape}")
-    if is_exact(expected.dtype):
-        return
-    if not np.isfinite(expected.astype(np.float32)).all():
+def _update(difference: OutputDifference, expected: Array, actual: Array, batch: Batch, where: str) -> None:
+    difference.update(expected, actual, first=batch.first, samples=batch.samples, where=where)
+    if difference.not_finite:
         raise SnDeployError(
             "the source's own output is not finite on this data, so nothing can be compared",
             where=where,
             mend="give usual samples with --data",
         )
-    if not np.isfinite(actual.astype(np.float32)).all():
+    if difference.lost:
         raise CheckFailedError(
             "is not finite where the source's is: a value left the range of the type",
             where=where,

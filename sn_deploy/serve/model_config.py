@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from google.protobuf import json_format, text_format  # type: ignore[import-untyped]
 
 from sn_deploy.errors import SnDeployError
-from sn_deploy.runtime.tensors import TensorInfo
+from sn_deploy.runtime.tensors import TensorInfo, is_exact
 from sn_deploy.runtime.triton import DATATYPES, model_config_schema
 from sn_deploy.serve.interface import Interface
 from sn_deploy.serve.options import DEFAULT_MAX_BATCH, ServeOptions
@@ -240,7 +239,7 @@ def _add_warmup(schema: Any, config: Config, interface: Interface, options: Serv
             value.data_type = _type(schema, info)
             value.dims.extend(shapes[info.name] or [1])
             # Random integers may be no valid indices.
-            value.random_data = bool(np.issubdtype(info.dtype, np.floating)) or info.dtype.name == "bfloat16"
+            value.random_data = not is_exact(info.dtype)
             if not value.random_data:
                 value.zero_data = True
 

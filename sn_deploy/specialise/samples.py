@@ -13,7 +13,7 @@ from sn_deploy.check.batch import Batch
 from sn_deploy.check.metrics.classification import leaders, rivals, targets_from_labels
 from sn_deploy.check.parity import SMALLEST_SQUARES
 from sn_deploy.errors import SnDeployError
-from sn_deploy.runtime.tensors import Array
+from sn_deploy.runtime.tensors import Array, is_exact
 from sn_deploy.specialise.budget import Budget
 
 Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
@@ -94,7 +94,7 @@ class Yardstick:
         for batch, expected in self._kept if self._kept is not None else self._pairs():
             actual = run(batch.inputs)
             for name, reference in expected.items():
-                if np.issubdtype(reference.dtype, np.floating) or reference.dtype.kind == "V":
+                if not is_exact(reference.dtype):
                     sums.setdefault(name, _Sums()).add(reference, actual[name], batch.samples)
             classes.add(batch, expected, actual)
         if not sums:

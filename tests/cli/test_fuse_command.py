@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from sn_deploy.cli.console import output_console
+from sn_deploy.cli.fuse import print_report
+from sn_deploy.fuse import fuse
 from tests.cli.command import exit_code
 from tests.fuse.test_files import net
 from tests.fuse.zoo import DECOYS, TRUE
@@ -50,6 +54,14 @@ def test_the_whole_file_is_compared_unless_told_otherwise(folder: Path, capsys: 
     printed = " ".join(capsys.readouterr().out.split())
     assert "not compared with its source, as it wasn't asked for; by hand" in printed
     assert "sn-deploy diff COPY_OF_THE_OLD_ONE.onnx in.onnx" in printed
+
+
+def test_a_share_that_is_not_0_is_not_shown_as_0(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = fuse("in.onnx", "out.onnx")
+    for changed, shown in ((0.0, "0% of the integers"), (1e-6, "under 0.01% of the integers"), (0.009, "0.9% of the")):
+        whole = replace(report.whole, changed=changed)
+        print_report(output_console(), replace(report, whole=whole), Path("in.onnx"))
+        assert shown in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_whole_that_differs_is_exit_1_and_no_file(

@@ -9,10 +9,12 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.optimise import optimise, stand_ins
+from sn_deploy.optimise.proof import prove
+from sn_deploy.precision.run import convert_precision
 from sn_deploy.runtime.native import SWITCH
 from tests.optimise.nets import Net, plain_chain
 
@@ -113,6 +115,46 @@ def test_inputs_that_dont_fit(portable: Path) -> None:
     assert "has no input y (expected x)" in refusal(portable, here, inputs={"y": x})
     assert "doesn't run on the input that it was tried with" in refusal(portable, here, inputs={"x": x[:, :2]})
     assert "is not finite on the input" in refusal(portable, here, inputs={"x": x + np.inf})
+
+
+def with_output(path: Path, dtype: int, spoilt: int) -> Path:
+    """A file of one output of 1000 numbers a sample, ``spoilt`` of them 50 times as large."""
+    factors = np.ones((1, 1000), np.float32)
+    factors[0, :spoilt] = 50
+    nodes = [helper.make_node("Mul", ["x", "factors"], ["z"]), helper.make_node("Cast", ["z"], ["y"], to=dtype)]
+    x, y = (helper.make_tensor_value_info(name, kind, [2, 1000]) for name, kind in (("x", 1), ("y", dtype)))
+    graph = helper.make_graph(nodes, "g", [x], [y], [numpy_helper.from_array(factors, "factors")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+@pytest.mark.parametrize("dtype", [TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16])
+def test_few_numbers_that_are_far_off_are_found_in_every_type(dtype: int, tmp_path: Path) -> None:
+    source, spoilt = with_output(tmp_path / "a.onnx", dtype, 0), with_output(tmp_path / "b.onnx", dtype, 5)
+    assert prove(source, source, {}).rel_l2 == 0
+    with pytest.raises(CheckFailedError, match=r"the optimised graph differs by 3\.\d.* \(relative L2\)"):
+        prove(source, spoilt, {})
+
+
+def test_integers_that_are_others_are_counted(tmp_path: Path) -> None:
+    source, near, far = (with_output(tmp_path / f"{n}.onnx", TensorProto.INT64, n) for n in (0, 5, 100))
+    assert prove(source, near, {}).rel_l2 == 0
+    with pytest.raises(CheckFailedError, match=r"changes \d\.\d\d% of it \(expected at most 1%\)"):
+        prove(source, far, {})
+
+
+def test_a_file_that_computes_in_half_precision_elsewhere(block: int, tmp_path: Path) -> None:
+    """Where a sum comes out otherwise in its last bit, a float16 behind it is the next one now and then."""
+    net = Net(3, (32, 32))
+    value = "x"
+    for channels in (32, 32, 64, 64, 64, 64):
+        value = net.norm(net.conv(value, channels), relu=True)
+    source = net.save(tmp_path / "net.onnx", value)
+    nodes = [node.name for node in onnx.load(source).graph.node]
+    convert_precision(source, tmp_path / "half.onnx", precision="fp16", keep=nodes[-4:])
+    report = optimise(tmp_path / "half.onnx", tmp_path / "here.onnx")
+    assert any(layer.why_not is None for layer in report.layers)
+    assert 2e-5 < report.proof.rel_l2 < 2 * 16 * 2**-11
 
 
 def channel_lost(layer: dict[str, np.ndarray]) -> None:

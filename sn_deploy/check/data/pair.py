@@ -1,4 +1,4 @@
-"""Random input for two files at once: of the shape that both state, small where an axis is open."""
+"""Random input for files: of the shape that they state, small where an axis is open."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from sn_deploy.check.data.size import check_size
 from sn_deploy.errors import SnDeployError
-from sn_deploy.runtime.tensors import Array, TensorInfo
+from sn_deploy.runtime.tensors import Array, TensorInfo, is_exact
 
 # What a dynamic axis is taken to be: the first of an input, and any other.
 _BATCH: Final = 2
@@ -42,9 +42,22 @@ def values_for(inputs: Sequence[tuple[TensorInfo, TensorInfo]], given: Mapping[s
     return values
 
 
+def inputs_for(infos: Sequence[TensorInfo], given: Mapping[str, Array], seed: int) -> dict[str, Array]:
+    """What one file is run on: the values that are given as they are, and random ones of the inputs' own types.
+
+    Raises:
+        SnDeployError: a shape isn't stated, or is too large.
+    """
+    values = values_for([(info, info) for info in infos], given, seed)
+    return {
+        info.name: value if info.name in given else value.astype(info.dtype)
+        for info, value in zip(infos, values, strict=True)
+    }
+
+
 def _shape(first: TensorInfo, second: TensorInfo, symbols: dict[str, int]) -> tuple[int, ...]:
     if first.shape is None or second.shape is None:
-        raise SnDeployError("has no shape that both files state", where=f"input {first.name!r}", mend=_INPUT_OPTION)
+        raise SnDeployError("its shape isn't stated", where=f"input {first.name!r}", mend=_INPUT_OPTION)
     if len(first.shape) != len(second.shape):
         raise OtherInterfaceError(
             f"input {first.name!r} has {len(first.shape)} axes in one and {len(second.shape)} in the other"
@@ -65,6 +78,6 @@ def _shape(first: TensorInfo, second: TensorInfo, symbols: dict[str, int]) -> tu
 def _random(info: TensorInfo, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
     """Standard normal; 0 and 1 for integers and booleans, which any embedding takes."""
     check_size(shape, info.name)
-    if info.dtype == np.bool_ or np.issubdtype(info.dtype, np.integer):
+    if is_exact(info.dtype):
         return generator.integers(0, 2, shape).astype(info.dtype)
     return generator.standard_normal(shape, dtype=np.float32)
