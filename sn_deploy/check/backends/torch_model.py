@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from sn_deploy.check.data.fit import is_float
 from sn_deploy.check.hashing import sha256_of_file
+from sn_deploy.check.tolerances import TOLERANCES, coarsest
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import Array, TensorInfo
 
@@ -58,7 +60,7 @@ class TorchRunner:
 
         self.precision = precision_of(model)
         input_names = [info.name for info in inputs]
-        own = np.dtype(self.precision)
+        own = np.dtype(_input_type(model))
         self.inputs = tuple(TensorInfo(i.name, None, own if is_float(i.dtype) else i.dtype) for i in inputs)
         keywords = _keywords(model, input_names)
         self.model = model
@@ -113,13 +115,32 @@ def in_float64(model: Any) -> Any:
 
 
 def precision_of(model: Any) -> str:
-    """The type of the model's parameters: that of most of their elements."""
-    elements: dict[str, int] = {}
-    for parameter in model.parameters():
-        if parameter.is_floating_point():
-            name = str(parameter.dtype).removeprefix("torch.")
-            elements[name] = elements.get(name, 0) + parameter.numel()
-    return max(elements, key=lambda name: elements[name]) if elements else "float32"
+    """The coarsest floating-point type of the model's parameters and buffers, as of an ONNX file's weights.
+
+    A part in half precision costs what a whole does. Where most elements are of a type that has no tolerance, that.
+    """
+    elements = _elements([*model.parameters(), *model.buffers()])
+    most = _most(elements)
+    known = [name for name in elements if name in TOLERANCES]
+    return coarsest(known) if known and most in TOLERANCES else most
+
+
+def _input_type(model: Any) -> str:
+    """The type that the model's inputs are given in: that of most of its parameters' elements."""
+    return _most(_elements(model.parameters()))
+
+
+def _elements(tensors: Iterable[Any]) -> Counter[str]:
+    """Floating-point type -> how many elements are of it."""
+    elements: Counter[str] = Counter()
+    for tensor in tensors:
+        if tensor.is_floating_point():
+            elements[str(tensor.dtype).removeprefix("torch.")] += tensor.numel()
+    return elements
+
+
+def _most(elements: Counter[str]) -> str:
+    return elements.most_common(1)[0][0] if elements else "float32"
 
 
 def weights_sha256(model: Any) -> str:
