@@ -104,6 +104,8 @@ def main() -> None:
     parser.add_argument("--document", type=Path, help="write the tables of all figures into this document")
     parser.add_argument("--list", action="store_true", help="only say what would run")
     arguments = parser.parse_args()
+    if arguments.document and not arguments.document.is_file():
+        parser.error(f"--document {arguments.document}: there is no such file; it has the marks that tables go between")
 
     results: dict[str, dict[str, Any]] = {}
     if arguments.output and arguments.output.exists():

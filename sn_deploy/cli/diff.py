@@ -31,8 +31,9 @@ _MOST_WEIGHTS = 10
     "inputs",
     multiple=True,
     metavar="[NAME=]SHAPE[:DTYPE]",
-    help="What to run them on: 1x3x224x224 for random values of a shape, or x=FILE.npy; repeatable, by position or by "
-    "name. Default: random values of the shape in the files, open axes 2 (the first) and 64.",
+    help="What to run them on: 1x3x224x224 for random values of a shape (gain=scalar: no axes), or "
+    "x=FILE.npy; repeatable, by position or by name. Default: random values of the shape in the files, open "
+    "axes 2 (the first) and 64.",
 )
 @click.option("--tolerance", type=Number(min=0), help="Relative L2 difference that is allowed, of each output.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random inputs.")

@@ -34,7 +34,8 @@ _MOST_APART_SHOWN = 5
     multiple=True,
     required=True,
     metavar="[NAME=]SHAPE[:DTYPE]",
-    help="An example input: 1x3x224x224, ids=1x16:int64 or x=FILE.npy; repeatable, by position or by name.",
+    help="An example input: 1x3x224x224, ids=1x16:int64, gain=scalar or x=FILE.npy; repeatable, by position or by "
+    "name.",
 )
 @click.option("--dynamic", multiple=True, metavar="AXES", help="batch, spatial or INPUT:AXIS=NAME,…; repeatable.")
 @click.option("--opset", type=int, default=20, show_default=True, help="Version of the standard operators, 18 to 23.")

@@ -68,8 +68,8 @@ if TYPE_CHECKING:
     "inputs",
     multiple=True,
     metavar="[NAME=]SHAPE[:DTYPE]",
-    help="What to run both files on: 1x3x224x224 for random values of a shape, or x=FILE.npy; repeatable. "
-    "Default: random values of the file's own shape, open axes 2 (the first) and 64.",
+    help="What to run both files on: 1x3x224x224 for random values of a shape (gain=scalar: no axes), or "
+    "x=FILE.npy; repeatable. Default: random values of the file's own shape, open axes 2 (the first) and 64.",
 )
 @click.option(
     "--run/--no-run",

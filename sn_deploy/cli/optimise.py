@@ -28,8 +28,8 @@ _MOST_LAYERS = 8
     "inputs",
     multiple=True,
     metavar="[NAME=]SHAPE[:DTYPE]",
-    help="What to try the result with: 1x3x224x224, ids=1x16:int64 or x=FILE.npy; repeatable. Default: random input "
-    "of the graph's own shapes.",
+    help="What to try the result with: 1x3x224x224, ids=1x16:int64, gain=scalar or x=FILE.npy; repeatable. "
+    "Default: random input of the graph's own shapes.",
 )
 @click.option("--external-data/--no-external-data", default=None, help="Weights in a file beside it; default: >2 GB.")
 def command(model: Path, output: Path, target: str, inputs: tuple[str, ...], external_data: bool | None) -> None:
