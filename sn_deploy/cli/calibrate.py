@@ -19,7 +19,7 @@ from sn_deploy.cli.json_output import write_json
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.progress import progress_bar
-from sn_deploy.cli.values import parse_arguments, parse_input
+from sn_deploy.cli.values import parse_arguments, parse_size
 from sn_deploy.errors import SnDeployError
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _source(given: Mapping[str, Any], model: Any, shard: Shard) -> Source:
     from sn_deploy.check.data.open import DataOptions, open_data
     from sn_deploy.check.data.transform import ImageOptions
 
-    specs = [parse_input(text) for text in given["examples"]]
+    specs = [parse_size(text) for text in given["examples"]]
     examples = [Example(spec.name, spec.value.shape, spec.value.dtype) for spec in specs]
     names = ("resize", "crop", "mean", "std", "channel_order", "interpolation")
     images = ImageOptions(**{name: given[name] for name in names})

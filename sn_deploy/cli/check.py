@@ -33,7 +33,7 @@ from sn_deploy.cli.engine_options import ENGINE_PARAMETERS, access_from_options
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.progress import progress_bar
-from sn_deploy.cli.values import parse_arguments, parse_input
+from sn_deploy.cli.values import parse_arguments, parse_size
 from sn_deploy.errors import SnDeployError
 from sn_deploy.output_file import check_onnx_output
 
@@ -233,7 +233,7 @@ def _backend_options(given: Mapping[str, Any]) -> BackendOptions:
     from sn_deploy.check.backends.interface import Example
     from sn_deploy.check.backends.open import BackendOptions
 
-    examples = [parse_input(text) for text in given["examples"]]
+    examples = [parse_size(text) for text in given["examples"]]
     return BackendOptions(
         files=given["files"],
         named=given["named"],

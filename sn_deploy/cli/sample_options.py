@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from sn_deploy.cli.check_options import DATA_FROM, IMAGES
-from sn_deploy.cli.values import parse_input
+from sn_deploy.cli.values import parse_size
 
 if TYPE_CHECKING:
     from sn_deploy.precision.samples import SampleOptions
@@ -44,7 +44,7 @@ def samples_from_options(given: Mapping[str, Any]) -> SampleOptions:
     from sn_deploy.precision.samples import SampleOptions
 
     data_kind(given["data"])
-    specs = [parse_input(text) for text in given["examples"]]
+    specs = [parse_size(text) for text in given["examples"]]
     names = ("resize", "crop", "mean", "std", "channel_order", "interpolation")
     # What the samples show doesn't matter here.
     data = DataOptions(

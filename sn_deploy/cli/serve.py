@@ -9,7 +9,7 @@ import click
 
 from sn_deploy.cli.console import Console
 from sn_deploy.cli.summary import Summary
-from sn_deploy.cli.values import inputs_by_name, parse_input
+from sn_deploy.cli.values import inputs_by_name, parse_size
 from sn_deploy.errors import SnDeployError
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _labels(texts: tuple[str, ...]) -> dict[str, Path]:
 def _sizes(texts: tuple[str, ...], model: Path) -> dict[str, tuple[int, ...]]:
     from sn_deploy.onnx_file import input_names
 
-    given = inputs_by_name([parse_input(text) for text in texts], lambda: input_names(model))
+    given = inputs_by_name([parse_size(text) for text in texts], lambda: input_names(model))
     return {name: tuple(value.shape) for name, value in given.items()}
 
 

@@ -19,7 +19,7 @@ from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.summary import Summary
-from sn_deploy.cli.values import Number, parse_input
+from sn_deploy.cli.values import Number, parse_size
 from sn_deploy.output_file import check_onnx_output
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def command(context: click.Context, /, **given: Any) -> None:
     from sn_deploy.specialise.forms import Runtime
 
     budget = parse_budget(given["budgets"]) if given["budgets"] else None
-    examples = [parse_input(text) for text in given["inputs"]]
+    examples = [parse_size(text) for text in given["inputs"]]
     console = output_console()
     with console.status("specialising") as status:
 

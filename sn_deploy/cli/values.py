@@ -111,6 +111,22 @@ def parse_input(text: str, *, seed: int = 0) -> InputSpec:
     return InputSpec(name, np.asarray(generator.standard_normal(shape, dtype=np.float32)).astype(dtype))
 
 
+def parse_size(text: str) -> InputSpec:
+    """One ``--input`` of a command that takes its shape and type alone, and its values from elsewhere.
+
+    Raises:
+        SnDeployError: see `parse_input`; or a file is named, whose values would have no effect.
+    """
+    if text.endswith(".npy"):
+        raise SnDeployError(
+            "is a file, of which nothing but the shape would be taken",
+            where=f"--input {text}",
+            expected="[NAME=]1x3x224x224[:DTYPE]",
+            mend="give the shape, and data by --data if the command has it",
+        )
+    return parse_input(text)
+
+
 def _parse_shape(text: str, where: str) -> tuple[int, ...]:
     if text == _SCALAR:
         return ()

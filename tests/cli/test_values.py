@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from sn_deploy.cli.values import inputs_by_name, parse_arguments, parse_input
+from sn_deploy.cli.values import inputs_by_name, parse_arguments, parse_input, parse_size
 from sn_deploy.errors import SnDeployError
 
 
@@ -112,6 +112,14 @@ def test_inputs_go_by_name_or_by_place() -> None:
         sizes("x=1", "x=2")
     with pytest.raises(SnDeployError, match=r"more often than there are inputs \(expected x, mask, ids\)"):
         sizes("1", "2", "3", "4")
+
+
+def test_a_file_is_no_size(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((1, 3), np.float32))
+    for text in (f"x={tmp_path}/x.npy", f"{tmp_path}/x.npy"):
+        with pytest.raises(SnDeployError, match=r"nothing but the shape would be taken .*give the shape"):
+            parse_size(text)
+    assert parse_size("x=2x3").value.shape == (2, 3)
 
 
 def test_pickled_arrays_are_not_opened(tmp_path: Path) -> None:
