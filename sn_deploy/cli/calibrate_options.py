@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.errors import SnDeployError
 
 DATA: Final = (
@@ -69,6 +70,9 @@ _OF_DATA: Final = {
     "shard": "--shard",
     "keep_unrecognised": "--keep-unrecognised",
 }
+_OF_IMAGES: Final = ("resize", "crop", "mean", "std", "channel_order", "interpolation")
+# The same of those that have a default.
+_OF_DATA_TOO: Final = ("statistics", "batch_size", "device", *_OF_IMAGES)
 
 
 def way_from_options(given: Mapping[str, Any]) -> str:
@@ -88,6 +92,7 @@ def way_from_options(given: Mapping[str, Any]) -> str:
     for name, option in _OF_DATA.items():
         if given[name] not in (None, (), False):
             raise SnDeployError(f"can't be given with {ways[0]}, which runs no data", where=option)
+    refuse_idle(_OF_DATA_TOO, f"{ways[0]} runs no data")
     if given["merge"] and not given["parts"]:
         raise SnDeployError("there are no parts", where="--merge", mend="name the files that --shard wrote")
     if given["merge"] and given["checkpoint"] is None and given["reference"] is None:
@@ -126,6 +131,10 @@ def _check_data_options(given: Mapping[str, Any]) -> None:
         )
     if given["shard"] is not None and (given["sweeps"] is not None or given["tolerance"] is not None):
         raise SnDeployError("a part is of one sweep", where="--sweeps and --tolerance", mend="leave it out")
+    if given["shard"] is not None:
+        refuse_idle(
+            ("json_output",), "what has moved is known once the parts are put together", mend="give it to --merge"
+        )
 
 
 def _check_model(given: Mapping[str, Any]) -> None:

@@ -21,6 +21,15 @@ from tests.cli.command import run_folded
         ("check a.onnx b.onnx --bisect-runs 3", "--bisect-runs: without effect: nothing is bisected"),
         ("check a.onnx b.onnx --shard 1/2", "--shard: without effect: the part is written nowhere"),
         ("check a.engine b.engine --threads 2", "--threads: without effect"),
+        ("calibrate a.npz --merge --checkpoint a.pth -o b.pth --batch-size 8", "--batch-size: without effect: --merge"),
+        (
+            "calibrate --model a:b --checkpoint a.pth -o b.pth --finalize-batch-average 5 --device cuda --resize 9",
+            "--resize and --device: without effect: --finalize-batch-average runs no data",
+        ),
+        (
+            "calibrate --model a:b --data nets:samples --shard 1/2 -o part.npz --json moved.json",
+            "--json: without effect: what has moved is known once the parts are put together; give it to --merge",
+        ),
         ("check a.onnx b.onnx --no-strict", "--no-strict: without effect: no checkpoint is read"),
     ],
 )
