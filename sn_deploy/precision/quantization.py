@@ -124,7 +124,7 @@ def quantize(
         batches = open_samples(samples, session.inputs)
     with tempfile.TemporaryDirectory(prefix=f".{path.stem[:40]}-", dir=path.parent) as name:
         folder = Path(name)
-        ranges = _ranges(graph, batches, method, folder, on_batch)
+        ranges = _ranges(graph, batches, method, folder, on_batch, where=str(source))
         quantized = quantize_convolutions(graph, precision, ranges, keep=kept, scales=float_type)
         if float_type != "fp32":
             conversion = convert_graph(graph, float_type, keep_io_types=keep_io_types)
@@ -184,7 +184,7 @@ def _prepare(graph: ir.Model, precision: str, float_type: str) -> None:
 
 
 def _ranges(
-    graph: ir.Model, batches: Source, method: str, folder: Path, on_batch: Callable[[], None]
+    graph: ir.Model, batches: Source, method: str, folder: Path, on_batch: Callable[[], None], *, where: str
 ) -> dict[str, float]:
     path = folder / "float.onnx"
     ir.save(graph, path, external_data="float.data")
@@ -197,6 +197,7 @@ def _ranges(
         op_types=QUANTIZED_OPS,
         folder=own,
         on_batch=on_batch,
+        where=where,
     )
 
 

@@ -30,6 +30,7 @@ def calibrate(
     op_types: Collection[str],
     folder: Path,
     on_batch: Callable[[], None] = lambda: None,
+    where: str,
 ) -> dict[str, float]:
     """Tensor -> the absolute value up to which it is to be represented, of the float tensors around some operators.
 
@@ -39,6 +40,7 @@ def calibrate(
         method: one of `METHODS`.
         op_types: operators whose inputs and outputs are looked at.
         folder: for the files that this needs.
+        where: what errors call the model; its file may be a temporary one.
 
     Raises:
         SnDeployError: an unknown method, onnxruntime is missing, or can't run the model.
@@ -75,7 +77,7 @@ def calibrate(
     except SnDeployError:
         raise
     except Exception as error:  # of ONNX Runtime's session, and plain ones of the calibrators
-        raise SnDeployError(f"calibration failed: {first_line(error)[:200]}", where=str(model)) from error
+        raise SnDeployError(f"calibration failed: {first_line(error)[:200]}", where=where) from error
     return {tensor: _largest(data.range_value) for tensor, data in found.items()}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,15 @@ def test_what_cannot_be_quantized(source: Path, samples: SampleOptions, tmp_path
     np.save(tmp_path / "nan.npy", np.full((2, 3, 8, 8), np.nan, np.float32))
     with pytest.raises(SnDeployError, match=r"isn't finite|not finite|calibration failed"):
         quantize(source, output, precision="int8", samples=SampleOptions(DataOptions(str(tmp_path / "nan.npy"))))
+    # Of the file that was given, not of the one that is made for the calibration.
+    with pytest.raises(SnDeployError, match=rf"^{re.escape(str(source))}: calibration failed"):
+        quantize(
+            source,
+            output,
+            precision="int8",
+            samples=SampleOptions(DataOptions(str(tmp_path / "nan.npy"))),
+            method="entropy",
+        )
     from sn_deploy.precision import convert_precision
 
     convert_precision(source, tmp_path / "half.onnx", precision="fp16")
