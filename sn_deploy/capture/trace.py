@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,23 +77,35 @@ def watched(
             layer.mean = np.asarray(flat.mean(1).cpu(), dtype=np.float64)
             layer.var = np.asarray(flat.var(1, correction=0).cpu(), dtype=np.float64)
 
-    def hook(name: str) -> Any:
-        def before(_module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def seen(name: str, forward: Any) -> Any:
+        @functools.wraps(forward)
+        def watching(*args: Any, **kwargs: Any) -> Any:
             tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
             entered.append(name)
             if tensors:
                 record(name, tensors[0])
+            result = forward(*args, **kwargs)
+            entered.pop()
+            return result
 
-        return before
-
-    def after(*_arguments: Any) -> None:
-        entered.pop()
+        return watching
 
     modules = dict(model.named_modules())
-    handles = [modules[name].register_forward_pre_hook(hook(name), with_kwargs=True) for name in names]
-    handles += [modules[name].register_forward_hook(after) for name in names]
-    try:
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            stack.enter_context(_forward_as(modules[name], seen(name, modules[name].forward)))
         yield traces
+
+
+@contextlib.contextmanager
+def _forward_as(module: torch.nn.Module, forward: Any) -> Iterator[None]:
+    """While it lasts, the module's ``forward``: a hook isn't called where a model calls that itself."""
+    own = vars(module).get("forward")
+    module.forward = forward
+    try:
+        yield
     finally:
-        for handle in handles:
-            handle.remove()
+        if own is None:
+            del module.forward
+        else:
+            module.forward = own

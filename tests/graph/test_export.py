@@ -288,6 +288,27 @@ def test_hooks_of_a_layer_are_part_of_the_model(alone: bool, tmp_path: Path) -> 
     assert difference.rel_l2 < TOLERANCES["float32"].rel_l2
 
 
+class CallsForward(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.called, self.passed_by = SwitchNorm2d(3), SwitchNorm2d(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.passed_by.forward(torch.relu(self.called(x)))
+
+
+def test_a_layer_whose_forward_is_called_directly_is_one_too(tmp_path: Path) -> None:
+    """Hooks don't see such a call, and PyTorch runs none in it."""
+    model = randomise_(CallsForward(), seed=4)
+    model.passed_by.register_forward_hook(lambda module, args, y: y * 3)
+    report = sn_deploy.export(model, image(), tmp_path / "net.onnx")
+    assert sum(report.forms.values()) == 2
+    assert not report.unused
+    difference = compare(expected(model, image()), run(tmp_path / "net.onnx", x=image()))
+    assert difference.rel_l2 < TOLERANCES["float32"].rel_l2
+    assert "forward" not in vars(model.passed_by)
+
+
 def test_several_inputs_by_name_and_nested_outputs(tmp_path: Path) -> None:
     model = randomise_(TwoInputs(), seed=6)
     ids = torch.tensor([1, 3])
