@@ -16,26 +16,22 @@ Without a GPU the exit code is 2.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from gpu_kernels import repeated
 from gpu_layers import Layer, OnDevice
-from gpu_tactics import CACHE_BYTES, LAUNCHES, ROUNDS, WORKSPACE_BYTES
-from gpu_timing import Clock, GpuClock, all_made, command_line, in_turns
+from gpu_tactics import launchers, make_parser, some_sets, times_us
+from gpu_timing import Clock, GpuClock, command_line
 from interleaved import write_results
 from second_moments import Norm, affine, second_moments, weights_of_samples
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.models import resnetv1sn50
-from sn_deploy.runtime.cuda import WORKSPACE_ALIGNMENT, CudaKernels
+from sn_deploy.runtime.cuda import CudaKernels
 
 CONVOLUTION, FLOOR = "convolution", "convolution and residual"
 MOMENTS, AFFINE, PRODUCT = "second moments", "affine maps", "product of each sample"
@@ -82,8 +78,8 @@ def time_expansion(kernels: CudaKernels, clock: Clock, expansion: Expansion, bat
         SnDeployError: something of it doesn't run.
     """
     layer = expansion.layer
-    sets = int(np.clip(np.ceil(CACHE_BYTES / layer.moved_bytes(batch)), 1, 4))
-    tensors = OnDevice(layer, batch, clock.device, layout="channels last", sets=sets)
+    tensors = some_sets(layer, batch, clock, "channels last")
+    sets = len(tensors.x)
     positions = layer.height * layer.width
     rows = (batch * positions, layer.channels)
     y, convolved = ([image.permute(0, 2, 3, 1).view(rows) for image in own] for own in (tensors.y, tensors.x))
@@ -124,22 +120,8 @@ def time_expansion(kernels: CudaKernels, clock: Clock, expansion: Expansion, bat
         PRODUCT: product,
     }
     error = _relative_l2(tensors, convolution, product, maps[1], shaped[0])
-    room = torch.empty(WORKSPACE_BYTES + WORKSPACE_ALIGNMENT, dtype=torch.uint8, device=clock.device)
-    workspace = room[-room.data_ptr() % WORKSPACE_ALIGNMENT :][:WORKSPACE_BYTES]
-
-    def stream() -> int:
-        return int(torch.cuda.current_stream().cuda_stream) if clock.device == "cuda" else 0
-
-    for tactic in kernels.tactics(tensors.problem):
-        calls[TACTIC + tactic.name] = tensors.launcher(kernels, tactic, workspace, stream)
-    timed, failed = all_made(
-        {name: lambda call=call: clock.graph(repeated(call, LAUNCHES)) for name, call in calls.items()}
-    )
-    missing = {CONVOLUTION, FLOOR, MOMENTS, AFFINE, PRODUCT} & set(failed)
-    if missing or not any(name.startswith(TACTIC) for name in timed):
-        raise SnDeployError(next(iter(failed.values()), "there are no tactics"), where=f"{batch} x {expansion.name}")
-    times = in_turns(timed, ROUNDS, warmup=1)
-    us = {name: round(float(np.median(values)) / LAUNCHES, 2) for name, values in times.items()}
+    tactics = {TACTIC + name: call for name, call in launchers(kernels, tensors, clock).items()}
+    us, failed = times_us(clock, {**calls, **tactics}, needed=calls, where=f"{batch} x {expansion.name}")
     row = {"us": us, "relative_l2": error}
     return {**row, "failed": failed} if failed else row
 
@@ -170,11 +152,7 @@ def compared(us: dict[str, float]) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--library", type=Path, help="libsn_deploy_cuda.so; the package's own if none is named")
-    parser.add_argument("--output", type=Path, help="JSON file for the figures")
-    parser.add_argument("--batches", type=int, nargs="+", default=[128, 32, 8, 1])
-    options = parser.parse_args(arguments)
+    options = make_parser(__doc__, [128, 32, 8, 1]).parse_args(arguments)
     if not torch.cuda.is_available():
         print("no GPU: not measured", file=sys.stderr)
         return 2

@@ -86,18 +86,14 @@ class OnDevice:
         self.y = [torch.full_like(x, float("nan")) for x in self.x]
         self.residual = tensors() if layer.epilogue == "add relu" else []
         self.module = _trained(SwitchNorm2d(layer.channels)).to(device)
-        self._parameters = _folded(self.module)
-        mean, var = (weight.softmax(0).tolist() for weight in (self.module.mean_weight, self.module.var_weight))
+        self._parameters = folded(self.module)
         self.problem = Problem(
             *(batch, layer.channels, layer.height * layer.width),
             dtype=dtype,
             layout=layout,
             stored_channels=layer.channels if layout == "channels last" else 0,
             epilogue=layer.epilogue,
-            mean_in=mean[0],
-            mean_ln=mean[1],
-            var_in=var[0],
-            var_ln=var[1],
+            **branch_weights(self.module),
         )
 
     @property
@@ -114,10 +110,11 @@ class OnDevice:
             Addresses(x.data_ptr(), *parameters, y=y.data_ptr(), residual=residual)
             for x, y, residual in zip(self.x, self.y, self._residuals(), strict=True)
         ]
-        place = {"workspace": workspace.data_ptr(), "workspace_bytes": workspace.nbytes}
 
         def launch(index: int) -> None:
             own = addresses[index % len(addresses)]
+            # Taken here, so that the workspace lives as long as what launches on it.
+            place = {"workspace": workspace.data_ptr(), "workspace_bytes": workspace.nbytes}
             kernels.launch(self.problem, own, tactic, stream=stream(), **place)
 
         return launch
@@ -165,7 +162,13 @@ def _trained(module: SwitchNorm2d) -> SwitchNorm2d:
     return module.eval()
 
 
-def _folded(module: SwitchNorm2d) -> list[torch.Tensor]:
+def branch_weights(module: SwitchNorm2d) -> dict[str, float]:
+    """mean_in, mean_ln, var_in and var_ln of the operator, by name."""
+    mean, var = (weight.detach().softmax(0).tolist() for weight in (module.mean_weight, module.var_weight))
+    return {"mean_in": mean[0], "mean_ln": mean[1], "var_in": var[0], "var_ln": var[1]}
+
+
+def folded(module: SwitchNorm2d) -> list[torch.Tensor]:
     """scale, bias, mean_offset and var_offset of the operator."""
     mean_bn, var_bn = (weight.softmax(0)[2] for weight in (module.mean_weight, module.var_weight))
     offsets = (mean_bn * module.running_mean, var_bn * module.running_var + module.eps)

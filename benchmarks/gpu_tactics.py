@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,31 +37,71 @@ WORKSPACE_BYTES = 64 << 20
 LAYOUTS: Mapping[str, Layout] = {"last": "channels last", "linear": "linear"}
 
 
-def time_layer(kernels: CudaKernels, clock: Clock, layer: Layer, batch: int, layout: str) -> dict[str, Any]:
-    """µs of each tactic, of a copy, and the tactic that is chosen where nothing is timed.
-
-    Raises:
-        SnDeployError: nothing runs.
-    """
+def some_sets(layer: Layer, batch: int, clock: Clock, layout: Layout) -> OnDevice:
+    """The layer's tensors, at most four sets of them."""
     sets = int(np.clip(np.ceil(CACHE_BYTES / layer.moved_bytes(batch)), 1, 4))
-    tensors = OnDevice(layer, batch, clock.device, layout=LAYOUTS[layout], sets=sets)
+    return OnDevice(layer, batch, clock.device, layout=layout, sets=sets)
+
+
+def launchers(kernels: CudaKernels, tensors: OnDevice, clock: Clock) -> dict[str, Callable[[int], object]]:
+    """Name of each tactic -> what launches it on one of the sets."""
     room = torch.empty(WORKSPACE_BYTES + WORKSPACE_ALIGNMENT, dtype=torch.uint8, device=clock.device)
     workspace = room[-room.data_ptr() % WORKSPACE_ALIGNMENT :][:WORKSPACE_BYTES]
 
     def stream() -> int:
         return int(torch.cuda.current_stream().cuda_stream) if clock.device == "cuda" else 0
 
-    calls: dict[str, Callable[[int], object]] = {
+    return {
         tactic.name: tensors.launcher(kernels, tactic, workspace, stream) for tactic in kernels.tactics(tensors.problem)
     }
-    calls["copy"] = lambda index: tensors.y[index % sets].copy_(tensors.x[index % sets])
+
+
+def times_us(
+    clock: Clock, calls: Mapping[str, Callable[[int], object]], *, needed: Collection[str], where: str
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Median µs of each call, from CUDA graphs, in turns; and why the rest failed.
+
+    Args:
+        needed: calls without which the others, of which one is needed too, mean nothing.
+        where: for the error.
+
+    Raises:
+        SnDeployError: what is needed doesn't run.
+    """
     timed, failed = all_made(
         {name: lambda call=call: clock.graph(repeated(call, LAUNCHES)) for name, call in calls.items()}
     )
-    if "copy" in failed or len(timed) < 2:
-        raise SnDeployError(next(iter(failed.values()), "there are no tactics"), where=f"{batch} x {layer.name}")
+    if set(needed) & set(failed) or len(timed) <= len(needed):
+        raise SnDeployError(next(iter(failed.values()), "there are no tactics"), where=where)
     times = in_turns(timed, ROUNDS, warmup=1)
-    us = {name: round(float(np.median(values)) / LAUNCHES, 2) for name, values in times.items()}
+    return {name: round(float(np.median(values)) / LAUNCHES, 2) for name, values in times.items()}, failed
+
+
+def make_parser(text: str | None, batches: Sequence[int]) -> argparse.ArgumentParser:
+    """The options of benchmarks that time tactics.
+
+    Args:
+        text: what the script does.
+        batches: what is measured if none are named.
+    """
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--library", type=Path, help="libsn_deploy_cuda.so; the package's own if none is named")
+    parser.add_argument("--output", type=Path, help="JSON file for the figures")
+    parser.add_argument("--batches", type=int, nargs="+", default=list(batches))
+    return parser
+
+
+def time_layer(kernels: CudaKernels, clock: Clock, layer: Layer, batch: int, layout: str) -> dict[str, Any]:
+    """µs of each tactic, of a copy, and the tactic that is chosen where nothing is timed.
+
+    Raises:
+        SnDeployError: nothing runs.
+    """
+    tensors = some_sets(layer, batch, clock, LAYOUTS[layout])
+    sets = len(tensors.x)
+    calls = launchers(kernels, tensors, clock)
+    calls["copy"] = lambda index: tensors.y[index % sets].copy_(tensors.x[index % sets])
+    us, failed = times_us(clock, calls, needed={"copy"}, where=f"{batch} x {layer.name}")
     row = {"copy_us": us.pop("copy"), "us": us, "chosen": kernels.choose(tensors.problem).name}
     return {**row, "failed": failed} if failed else row
 
@@ -79,10 +119,7 @@ def totals(layers: dict[Layer, int], rows: dict[str, dict[str, Any]]) -> dict[st
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--library", type=Path, help="libsn_deploy_cuda.so; the package's own if none is named")
-    parser.add_argument("--output", type=Path, help="JSON file for the figures")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32, 128])
+    parser = make_parser(__doc__, [1, 8, 32, 128])
     parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=["last"])
     options = parser.parse_args(arguments)
     if not torch.cuda.is_available():

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from gpu_layers import branch_weights, folded
 
 from sn_deploy.nn import SwitchNorm2d
 
@@ -30,11 +31,7 @@ class Norm:
     @classmethod
     def of(cls, module: SwitchNorm2d) -> Norm:
         """Folds the BN branch and epsilon, as the export does."""
-        mean, var = module.mean_weight.detach().softmax(0), module.var_weight.detach().softmax(0)
-        offsets = (mean[2] * module.running_mean, var[2] * module.running_var + module.eps)
-        tensors = (module.weight, module.bias, *offsets)
-        weights = (*mean[:2].tolist(), *var[:2].tolist())
-        return cls(*(tensor.detach().reshape(-1) for tensor in tensors), *weights)
+        return cls(*folded(module), **branch_weights(module))
 
 
 def second_moments(x: torch.Tensor) -> torch.Tensor:
