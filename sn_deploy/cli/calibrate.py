@@ -12,14 +12,14 @@ from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.calibrate_options import DATA, HOW, OUTPUT, PARTS, way_from_options
-from sn_deploy.cli.check_options import IMAGES, add_options
+from sn_deploy.cli.check_options import IMAGES, add_options, images_from_options
 from sn_deploy.cli.check_output import command_text, console_for
 from sn_deploy.cli.console import Console
 from sn_deploy.cli.json_output import write_json
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.progress import progress_bar
-from sn_deploy.cli.values import parse_arguments, parse_size
+from sn_deploy.cli.values import parse_arguments, parse_sizes
 from sn_deploy.errors import SnDeployError
 
 if TYPE_CHECKING:
@@ -164,17 +164,13 @@ def _base(given: Mapping[str, Any], model: Any, keys: Any) -> Base:
 
 
 def _source(given: Mapping[str, Any], model: Any, shard: Shard) -> Source:
-    from sn_deploy.check.backends.interface import Example, with_examples
+    from sn_deploy.check.backends.interface import with_examples
     from sn_deploy.check.backends.torch_model import required_inputs
     from sn_deploy.check.data.open import DataOptions, open_data
-    from sn_deploy.check.data.transform import ImageOptions
 
-    specs = [parse_size(text) for text in given["examples"]]
-    examples = [Example(spec.name, spec.value.shape, spec.value.dtype) for spec in specs]
-    names = ("resize", "crop", "mean", "std", "channel_order", "interpolation")
-    images = ImageOptions(**{name: given[name] for name in names})
+    images = images_from_options(given)
     options = DataOptions(given["data"], given["batch_size"], given["limit"], shard=shard, images=images)
-    return open_data(options, with_examples(required_inputs(model), examples))
+    return open_data(options, with_examples(required_inputs(model), parse_sizes(given["examples"])))
 
 
 def _write(

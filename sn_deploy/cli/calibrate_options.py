@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from sn_deploy.cli.check_options import IMAGE_PARAMETERS
 from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.errors import SnDeployError
 
@@ -70,9 +71,8 @@ _OF_DATA: Final = {
     "shard": "--shard",
     "keep_unrecognised": "--keep-unrecognised",
 }
-_OF_IMAGES: Final = ("resize", "crop", "mean", "std", "channel_order", "interpolation")
 # The same of those that have a default.
-_OF_DATA_TOO: Final = ("statistics", "batch_size", "device", *_OF_IMAGES)
+_OF_DATA_TOO: Final = ("statistics", "batch_size", "device", *IMAGE_PARAMETERS)
 
 
 def way_from_options(given: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ from sn_deploy.cli.check_options import (
     SHARD,
     TASK,
     add_options,
+    images_from_options,
     layers_from_options,
     limits_from_options,
 )
@@ -33,7 +34,7 @@ from sn_deploy.cli.engine_options import ENGINE_PARAMETERS, access_from_options
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.progress import progress_bar
-from sn_deploy.cli.values import parse_arguments, parse_size
+from sn_deploy.cli.values import parse_arguments, parse_sizes
 from sn_deploy.errors import SnDeployError
 from sn_deploy.output_file import check_onnx_output
 
@@ -230,10 +231,8 @@ def _with_latency(asked: bool | None, is_part: bool, speedups: Sequence[Speedup]
 
 
 def _backend_options(given: Mapping[str, Any]) -> BackendOptions:
-    from sn_deploy.check.backends.interface import Example
     from sn_deploy.check.backends.open import BackendOptions
 
-    examples = [parse_size(text) for text in given["examples"]]
     return BackendOptions(
         files=given["files"],
         named=given["named"],
@@ -241,7 +240,7 @@ def _backend_options(given: Mapping[str, Any]) -> BackendOptions:
         reference=given["reference_name"],
         reference_dtype=given["reference_dtype"],
         threads=given["threads"],
-        examples=[Example(spec.name, spec.value.shape, spec.value.dtype) for spec in examples],
+        examples=parse_sizes(given["examples"]),
         access=access_from_options(given),
         served=given["served"],
     )
@@ -265,7 +264,6 @@ def _model_options(given: Mapping[str, Any]) -> ModelOptions | None:
 
 def _data_options(given: Mapping[str, Any], shard: Shard, fixed_batch: int | None) -> DataOptions:
     from sn_deploy.check.data.open import DataOptions
-    from sn_deploy.check.data.transform import ImageOptions
 
     size = given["batch_size"] or fixed_batch or DEFAULT_BATCH
     if fixed_batch is not None and size != fixed_batch:
@@ -274,9 +272,7 @@ def _data_options(given: Mapping[str, Any], shard: Shard, fixed_batch: int | Non
             where="--batch-size",
             mend="export with --dynamic batch, or leave it out",
         )
-    names = ("resize", "crop", "mean", "std", "channel_order", "interpolation")
-    images = ImageOptions(**{name: given[name] for name in names})
-    return DataOptions(given["data"], size, given["limit"], given["labels"], shard, images)
+    return DataOptions(given["data"], size, given["limit"], given["labels"], shard, images_from_options(given))
 
 
 def _check_last_batch(source: Source, fixed_batch: int | None) -> None:

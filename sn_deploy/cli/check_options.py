@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -13,6 +13,9 @@ from sn_deploy.check.limits import EVERY_OUTPUT, PARITY_LIMITS, Limits
 from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.engine_options import ENGINES
 from sn_deploy.errors import SnDeployError
+
+if TYPE_CHECKING:
+    from sn_deploy.check.data.transform import ImageOptions
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -51,6 +54,9 @@ BACKENDS: Final = (
         help="Size of an input whose axes the file leaves open: 1x3x224x224; repeatable.",
     ),
 )
+
+# The parameters that they become.
+IMAGE_PARAMETERS: Final = ("resize", "crop", "mean", "std", "channel_order", "interpolation")
 
 IMAGES: Final = (
     click.option(
@@ -211,6 +217,13 @@ def limits_from_options(given: Mapping[str, Any]) -> Limits:
     if given["min_top1_agreement"] is not None:
         minima["top1_agreement"] = _limit(given["min_top1_agreement"], "--min-top1-agreement", largest=1)
     return Limits(tolerances, minima, _figures(given["maxima"], "--max"), _figures(given["drops"], "--max-drop"))
+
+
+def images_from_options(given: Mapping[str, Any]) -> ImageOptions:
+    """What `IMAGES` say."""
+    from sn_deploy.check.data.transform import ImageOptions
+
+    return ImageOptions(**{name: given[name] for name in IMAGE_PARAMETERS})
 
 
 def layers_from_options(given: Mapping[str, Any]) -> LayerTolerance | None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from sn_deploy.cli.check_options import DATA_FROM, IMAGES
-from sn_deploy.cli.values import parse_size
+from sn_deploy.cli.check_options import DATA_FROM, IMAGES, images_from_options
+from sn_deploy.cli.values import parse_sizes
 
 if TYPE_CHECKING:
     from sn_deploy.precision.samples import SampleOptions
@@ -38,20 +38,16 @@ def samples_from_options(given: Mapping[str, Any]) -> SampleOptions:
     Raises:
         SnDeployError: there is no such data, or an input that can't be read.
     """
-    from sn_deploy.check.backends.interface import Example
     from sn_deploy.check.data.open import DataOptions, data_kind
-    from sn_deploy.check.data.transform import ImageOptions
     from sn_deploy.precision.samples import SampleOptions
 
     data_kind(given["data"])
-    specs = [parse_size(text) for text in given["examples"]]
-    names = ("resize", "crop", "mean", "std", "channel_order", "interpolation")
+    examples = parse_sizes(given["examples"])
     # What the samples show doesn't matter here.
     data = DataOptions(
         given["data"],
         limit=given["limit"],
         labels="none",
-        images=ImageOptions(**{name: given[name] for name in names}),
+        images=images_from_options(given),
     )
-    examples = [Example(spec.name, spec.value.shape, spec.value.dtype) for spec in specs]
     return SampleOptions(data, examples, given["batch_size"])

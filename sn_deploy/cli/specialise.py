@@ -13,13 +13,13 @@ from rich.table import Table
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.check.report.text import percent
-from sn_deploy.cli.check_options import DATA, add_options
+from sn_deploy.cli.check_options import DATA, IMAGE_PARAMETERS, add_options, images_from_options
 from sn_deploy.cli.console import Console, output_console
 from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.summary import Summary
-from sn_deploy.cli.values import Number, parse_size
+from sn_deploy.cli.values import Number, parse_sizes
 from sn_deploy.output_file import check_onnx_output
 
 if TYPE_CHECKING:
@@ -99,13 +99,12 @@ def command(context: click.Context, /, **given: Any) -> None:
         refuse_idle(
             ("max_weight",), "only what is exact is done without a budget", mend="give one: --budget rel_l2=1e-3"
         )
-    from sn_deploy.check.backends.interface import Example
     from sn_deploy.specialise import specialise
     from sn_deploy.specialise.budget import parse_budget
     from sn_deploy.specialise.forms import Runtime
 
     budget = parse_budget(given["budgets"]) if given["budgets"] else None
-    examples = [parse_size(text) for text in given["inputs"]]
+    examples = parse_sizes(given["inputs"])
     console = output_console()
     with console.status("specialising") as status:
 
@@ -118,7 +117,7 @@ def command(context: click.Context, /, **given: Any) -> None:
             given["output"],
             budget=budget,
             data=_data_options(context, given),
-            examples=[Example(spec.name, spec.value.shape, spec.value.dtype) for spec in examples],
+            examples=examples,
             runtime=None if given["runtime"] is None else Runtime(given["runtime"]),
             threads=given["threads"],
             max_weight=given["max_weight"],
@@ -142,13 +141,11 @@ def draft_beside(output: Path) -> Iterator[Path]:
 def _data_options(context: click.Context, given: Mapping[str, Any]) -> DataOptions | None:
     """What the options say; None where they say nothing of the data."""
     from sn_deploy.check.data.open import DataOptions
-    from sn_deploy.check.data.transform import ImageOptions
 
-    names = ("resize", "crop", "mean", "std", "channel_order", "interpolation")
-    asked = ("data", "labels", "batch_size", "limit", *names)
+    asked = ("data", "labels", "batch_size", "limit", *IMAGE_PARAMETERS)
     if all(context.get_parameter_source(name) is ParameterSource.DEFAULT for name in asked):
         return None
-    images = ImageOptions(**{name: given[name] for name in names})
+    images = images_from_options(given)
     return DataOptions(given["data"], given["batch_size"] or 8, given["limit"], given["labels"], images=images)
 
 

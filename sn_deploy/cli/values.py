@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import ml_dtypes
@@ -16,6 +16,9 @@ import numpy as np
 
 from sn_deploy.archive import DAMAGED_ARRAYS
 from sn_deploy.errors import SnDeployError
+
+if TYPE_CHECKING:
+    from sn_deploy.check.backends.interface import Example
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -125,6 +128,18 @@ def parse_size(text: str) -> InputSpec:
             mend="give the shape, and data by --data if the command has it",
         )
     return parse_input(text)
+
+
+def parse_sizes(texts: Sequence[str]) -> list[Example]:
+    """All of them, as the commands that draw samples, or load them, take them.
+
+    Raises:
+        SnDeployError: see `parse_size`.
+    """
+    from sn_deploy.check.backends.interface import Example
+
+    specs = [parse_size(text) for text in texts]
+    return [Example(spec.name, spec.value.shape, spec.value.dtype) for spec in specs]
 
 
 def _parse_shape(text: str, where: str) -> tuple[int, ...]:
