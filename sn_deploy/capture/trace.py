@@ -29,6 +29,11 @@ class LayerTrace:
     mean: Float64Array | None = None
     var: Float64Array | None = None
 
+    @property
+    def of_first_rank(self) -> list[tuple[int, ...]]:
+        """The shapes whose rank is that of the first call."""
+        return [shape for shape in self.shapes if len(shape) == len(self.shapes[0])]
+
 
 def trace(model: torch.nn.Module, inputs: BoundInputs, names: Collection[str]) -> dict[str, LayerTrace]:
     """Runs the model once and records the calls of the modules called ``names``, in the order of their first call.

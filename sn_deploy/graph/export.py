@@ -228,7 +228,7 @@ def _recognised_layers(
     """The SN layers, and what those that run were given; shapes checked."""
     model.float()
     traces = trace(model, cast_inputs(inputs, torch.float32), recognise.candidate_names(model))
-    found = recognise.recognise(model, input_shapes={name: layer.shapes[0] for name, layer in traces.items()})
+    found = recognise.recognise(model, input_shapes={name: layer.of_first_rank for name, layer in traces.items()})
     for name, layer in traces.items():
         folded = found.layers.get(name)
         if folded is not None:
@@ -242,8 +242,9 @@ def _check_other_ranks(
     name: str, module: torch.nn.Module, folded: FoldedSwitchNorm, shapes: Sequence[tuple[int, ...]]
 ) -> None:
     """Refuses a layer that is called with inputs of several ranks and isn't the same layer for each."""
-    for rank, shape in {len(shape): shape for shape in shapes if len(shape) != len(shapes[0])}.items():
-        other = recognise.recognise(module, input_shapes={"": shape}).layers.get("")
+    for rank in dict.fromkeys(len(shape) for shape in shapes if len(shape) != len(shapes[0])):
+        of_rank = [shape for shape in shapes if len(shape) == rank]
+        other = recognise.recognise(module, input_shapes={"": of_rank}).layers.get("")
         fields = (*op.PARAMETERS, *op.FLOAT_ATTRIBUTES, "ddof")
         if other is None or not all(np.allclose(getattr(folded, one), getattr(other, one)) for one in fields):
             raise SnDeployError(

@@ -7,14 +7,14 @@ Layers that keep their constants in a way of their own are read by functions tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from sn_deploy.recognise.batch_average import finalize_batch_average_
 from sn_deploy.recognise.candidates import Candidate
 from sn_deploy.recognise.cuda_check import lift_cuda_checks_
-from sn_deploy.recognise.examination import examine
+from sn_deploy.recognise.examination import Shape, examine
 from sn_deploy.recognise.raw_sums import refuse_raw_sums, refuse_raw_sums_in_most, suspect_raw_sums
 from sn_deploy.recognise.readers import Reader, Reading, examine_claim, found_layers, register, unregister
 from sn_deploy.recognise.result import Recognition, Refusal, RefusedError
@@ -44,7 +44,9 @@ def candidate_names(model: torch.nn.Module) -> list[str]:
     return [found.name for found in found_layers(model)]
 
 
-def recognise(model: torch.nn.Module, *, input_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Recognition:
+def recognise(
+    model: torch.nn.Module, *, input_shapes: Mapping[str, Shape | Sequence[Shape]] | None = None
+) -> Recognition:
     """Examines every module of ``model`` that looks like SN, or that a registered reader claims.
 
     The model isn't changed, run, or moved: each module is copied, without its hooks, to the CPU in float64 and
@@ -52,8 +54,9 @@ def recognise(model: torch.nn.Module, *, input_shapes: Mapping[str, tuple[int, .
 
     Args:
         model: a torch model, any device and dtype.
-        input_shapes: the shape of the input of each module, by qualified name, where it is known. It fixes the rank
-            and is probed as well; without it, the usual ranks are tried (4, 2, 3, 5, first that of the parameters).
+        input_shapes: the shape of the input of each module, by qualified name, where it is known, or the shapes of
+            its calls, all of one rank. It fixes the rank, and each is probed as well; without it, the usual ranks are
+            tried (4, 2, 3, 5, first that of the parameters).
 
     Returns:
         The layers that agree with their folded form to float64 rounding (1e-9 of each channel's output; 2e-5 for
@@ -61,11 +64,16 @@ def recognise(model: torch.nn.Module, *, input_shapes: Mapping[str, tuple[int, .
         in `sn_deploy.recognise.probe`.
     """
     layers, refused = {}, {}
-    shapes = input_shapes or {}
     for found in found_layers(model):
-        shape = shapes.get(found.name)
+        shapes = _listed((input_shapes or {}).get(found.name, ()))
         try:
-            layers[found.name] = examine(found, shape) if isinstance(found, Candidate) else examine_claim(found, shape)
+            folded = examine(found, shapes) if isinstance(found, Candidate) else examine_claim(found, shapes)
+            layers[found.name] = folded
         except RefusedError as error:
             refused[found.name] = Refusal(found.name, error.reason, error.mend)
     return Recognition(layers, refused)
+
+
+def _listed(shapes: Shape | Sequence[Shape]) -> list[Shape]:
+    """One shape, or several, as a list."""
+    return [tuple(shapes)] if any(isinstance(size, int) for size in shapes) else list(shapes)  # type: ignore[arg-type]

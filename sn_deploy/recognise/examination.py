@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,8 @@ from sn_deploy.recognise.raw_sums import why_undivided
 from sn_deploy.recognise.result import RefusedError
 from sn_deploy.recognise.solve import line_inputs, solutions
 from sn_deploy.recognise.subject import ForwardFailedError, Subject
+
+Shape = tuple[int, ...]
 
 _USUAL_RANKS = (4, 2, 3, 5)
 _LARGE = 500_000  # elements; above it, one sample of the layer's own size has to do
@@ -49,17 +51,18 @@ class _Reading:
     size: float
 
 
-def examine(candidate: Candidate, shape: tuple[int, ...] | None) -> FoldedSwitchNorm:
+def examine(candidate: Candidate, shapes: Sequence[Shape]) -> FoldedSwitchNorm:
     """The folded layer, confirmed by the module's own output.
 
     Args:
         candidate: a module that looks like SN.
-        shape: of the input that the layer was seen with, or None.
+        shapes: of the inputs that the layer was seen with, of one rank; empty where it wasn't.
 
     Raises:
         RefusedError: it is something else, or its constants can't be used.
     """
     _check_values(candidate)
+    shape = shapes[0] if shapes else None
     channels = _channel_count(candidate, shape)
     constants = constants_from_candidate(candidate, channels)
     subject = Subject(candidate.module)
@@ -72,7 +75,7 @@ def examine(candidate: Candidate, shape: tuple[int, ...] | None) -> FoldedSwitch
             continue
         reading = _closest(candidate, constants, subject, trial)
         if reading.folded is not None and _confirmed(reading, subject, trial):
-            _check_accepted(candidate, constants, subject, reading, trial, shape)
+            _check_accepted(candidate, constants, subject, reading, trial, shapes)
             return reading.folded
         trials.append((trial, reading))
     # A module may take a rank it wasn't made for and only give nonsense there: what it fails on first is its own.
@@ -85,19 +88,20 @@ def examine(candidate: Candidate, shape: tuple[int, ...] | None) -> FoldedSwitch
 
 
 def examine_reading(
-    candidate: Candidate, constants: Constants, form: Form, shape: tuple[int, ...] | None, reader: str
+    candidate: Candidate, constants: Constants, form: Form, shapes: Sequence[Shape], reader: str
 ) -> FoldedSwitchNorm:
     """The folded layer as a user's reader reads it, confirmed by the module's own output as any other.
 
     Args:
         candidate: the module; of its tensors nothing is known.
         constants, form: what the reader says.
-        shape: of the input that the layer was seen with, or None.
+        shapes: of the inputs that the layer was seen with, of one rank; empty where it wasn't.
         reader: its name, for messages.
 
     Raises:
         RefusedError: the module computes something else, or its constants can't be used.
     """
+    shape = shapes[0] if shapes else None
     channels = _channel_count(candidate, shape)
     subject = Subject(candidate.module)
     folded = fold(candidate.name, constants, form)
@@ -111,7 +115,7 @@ def examine_reading(
             continue
         reading = _Reading(folded, mismatch(folded, trial.probes))
         if _confirmed(reading, subject, trial):
-            _check_accepted(candidate, constants, subject, reading, trial, shape)
+            _check_accepted(candidate, constants, subject, reading, trial, shapes)
             return folded
         first = first or (trial, reading.size)
     if first is None:
@@ -138,7 +142,7 @@ def _check_values(candidate: Candidate) -> None:
         raise RefusedError(undivided, "give --finalize-batch-average N, with N the number of batches that were summed")
 
 
-def _channel_count(candidate: Candidate, shape: tuple[int, ...] | None) -> int:
+def _channel_count(candidate: Candidate, shape: Shape | None) -> int:
     if shape is None:
         if candidate.channels is None:
             raise RefusedError(
@@ -163,9 +167,7 @@ def _channel_count(candidate: Candidate, shape: tuple[int, ...] | None) -> int:
     return shape[1]
 
 
-def _attempts(
-    candidate: Candidate, channels: int, shape: tuple[int, ...] | None
-) -> Iterator[tuple[int, tuple[int, ...] | None]]:
+def _attempts(candidate: Candidate, channels: int, shape: Shape | None) -> Iterator[tuple[int, tuple[int, ...] | None]]:
     """Ranks and spatial sizes (None: small ones) to probe with, the likeliest first."""
     if shape is not None:
         yield len(shape), None
@@ -227,10 +229,10 @@ def _check_accepted(
     subject: Subject,
     reading: _Reading,
     trial: _Trial,
-    shape: tuple[int, ...] | None,
+    shapes: Sequence[Shape],
 ) -> None:
     """What a layer whose output agrees must keep to, too: dtypes, a variance that can't be negative, inputs of any
-    size, its own extents."""
+    size, its own extents at every call."""
     folded = reading.folded
     assert folded is not None
     check_dtype(candidate, trial.probes[0])
@@ -241,7 +243,8 @@ def _check_accepted(
             f"of {candidate.running_var} is {folded.var_bn:.4g}, so var + eps can be below zero, and its root NaN"
         )
     _check_ends(folded, subject, reading, trial)
-    if shape is not None:
+    # A shared head runs on each level of a pyramid. A sample is normalised by itself, so batches don't matter.
+    for shape in {shape[1:]: shape for shape in shapes}.values():
         _check_own_size(folded, constants, subject, reading, shape)
 
 
@@ -261,7 +264,7 @@ def _check_ends(folded: FoldedSwitchNorm, subject: Subject, reading: _Reading, t
 
 
 def _check_own_size(
-    folded: FoldedSwitchNorm, constants: Constants, subject: Subject, reading: _Reading, shape: tuple[int, ...]
+    folded: FoldedSwitchNorm, constants: Constants, subject: Subject, reading: _Reading, shape: Shape
 ) -> None:
     try:
         folded.check_shape(shape)

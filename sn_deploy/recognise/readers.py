@@ -6,7 +6,7 @@ module's own output decides, on the same probes as for every other layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ import torch
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.folded import Float64Array, FoldedSwitchNorm
 from sn_deploy.recognise.candidates import Candidate, candidate_from_module
-from sn_deploy.recognise.examination import examine_reading
+from sn_deploy.recognise.examination import Shape, examine_reading
 from sn_deploy.recognise.forms import Constants, Form
 from sn_deploy.recognise.result import RefusedError
 from sn_deploy.recognise.subject import private_copy
@@ -119,7 +119,7 @@ def _claims(reader: Reader, module: torch.nn.Module) -> bool:
         return True
 
 
-def examine_claim(claim: Claim, shape: tuple[int, ...] | None) -> FoldedSwitchNorm:
+def examine_claim(claim: Claim, shapes: Sequence[Shape]) -> FoldedSwitchNorm:
     """The folded layer, confirmed by the module's own output.
 
     Raises:
@@ -130,7 +130,7 @@ def examine_claim(claim: Claim, shape: tuple[int, ...] | None) -> FoldedSwitchNo
     candidate = Candidate(
         claim.name, claim.module, "", "", None, None, None, None, sums=None, channels=constants.scale.size
     )
-    return examine_reading(candidate, constants, form, shape, claim.title)
+    return examine_reading(candidate, constants, form, shapes, claim.title)
 
 
 def _reading(claim: Claim) -> Reading:

@@ -240,6 +240,49 @@ def test_a_shared_layer_is_one_layer_with_several_calls(tmp_path: Path) -> None:
     assert difference.rel_l2 < TOLERANCES["float32"].rel_l2
 
 
+class Pyramid(nn.Module):
+    """A head that is shared by the levels of a feature pyramid, as in one-stage detectors."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.head = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), layer, nn.ReLU())
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [self.head(nn.functional.avg_pool2d(x, 2**level) if level else x) for level in range(3)]
+
+
+class AnotherAt(SwitchNorm2d):
+    """Computes something else at one size of its input alone."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__(channels)
+        self.size = size
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) * (2.0 if x.shape[-1] == self.size else 1.0)
+
+
+@pytest.mark.parametrize("dynamic", [(), ("batch", "spatial")])
+def test_a_head_on_several_sizes_is_right_at_each(dynamic: tuple[str, ...], tmp_path: Path) -> None:
+    model = randomise_(Pyramid(SwitchNorm2d(4)), seed=4)
+    report = sn_deploy.export(model, image(size=32), tmp_path / "net.onnx", dynamic=dynamic)
+    assert [(layer.folded.name, layer.calls) for layer in report.layers] == [("head.1", 3)]
+    x = image(3, size=48) if dynamic else image(size=32)
+    with torch.no_grad():
+        wanted = copy.deepcopy(model).double().eval()(x.double())
+    with OrtSession(tmp_path / "net.onnx") as session:
+        found = session.run({"x": array_from_tensor(x)}).values()
+    for y, reference in zip(found, wanted, strict=True):
+        assert compare(array_from_tensor(reference), y).rel_l2 < TOLERANCES["float32"].rel_l2
+
+
+@pytest.mark.parametrize("size", [32, 16, 8])
+def test_a_layer_is_proven_at_the_size_of_each_call(size: int, tmp_path: Path) -> None:
+    model = randomise_(Pyramid(AnotherAt(4, size)), seed=4)
+    with pytest.raises(SnDeployError, match=rf"layer 'head.1': .* at its own size 2×4×{size}×{size}"):
+        sn_deploy.export(model, image(size=32), tmp_path / "net.onnx")
+
+
 class TwoInputs(nn.Module):
     def __init__(self) -> None:
         super().__init__()
