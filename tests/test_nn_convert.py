@@ -144,7 +144,7 @@ def test_ranks_are_taken_from_example_inputs():
             self.vectors, self.sequences, self.volumes = nn.BatchNorm1d(6), nn.BatchNorm1d(4), nn.BatchNorm3d(2)
 
         def forward(self, vectors: Tensor, sequences: Tensor, volumes: Tensor) -> Tensor:
-            parts = (self.vectors(vectors), self.sequences(sequences), self.volumes(volumes))
+            parts = (self.vectors(vectors), self.sequences(sequences), self.volumes.forward(volumes))
             return torch.cat([part.flatten() for part in parts])
 
     model = trained_(Mixed())

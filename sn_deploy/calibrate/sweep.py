@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, ExitStack
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from sn_deploy.calibrate.branches import Branch, examine
 from sn_deploy.calibrate.one_pass import Pass
 from sn_deploy.calibrate.tally import BATCH_AVERAGE, Tally
 from sn_deploy.capture.inputs import BoundInputs, bind_inputs
+from sn_deploy.capture.watch import watching
 from sn_deploy.check.batch import Batch
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.runtime.torch import tensor_from_array
@@ -47,7 +47,10 @@ def sweep(
         SnDeployError: inputs that don't fit the model or make it fail; NaN or infinity, with the layer that they reach
             first; a layer that isn't SN; a batch too small for a layer.
     """
-    with _watched(branches, result, keep_unrecognised):
+    with ExitStack() as stack:
+        for branch, tally in zip(branches, result.tallies, strict=True):
+            for name, module in branch.readers.items():
+                stack.enter_context(_watched(module, branch, name, tally, result, keep_unrecognised))
         for batch in batches:
             _run(model, batch)
             result.batches[batch.index] = batch.samples
@@ -55,23 +58,10 @@ def sweep(
                 on_batch(batch.samples)
 
 
-@contextmanager
-def _watched(branches: list[Branch], result: Pass, keep_unrecognised: bool) -> Iterator[None]:
-    handles = [
-        module.register_forward_pre_hook(_hook(branch, name, tally, result, keep_unrecognised), with_kwargs=True)
-        for branch, tally in zip(branches, result.tallies, strict=True)
-        for name, module in branch.readers.items()
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _hook(branch: Branch, name: str, tally: Tally, result: Pass, keep_unrecognised: bool) -> Any:
-    def before(_module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        x = next((value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)), None)
+def _watched(
+    module: torch.nn.Module, branch: Branch, name: str, tally: Tally, result: Pass, keep_unrecognised: bool
+) -> AbstractContextManager[None]:
+    def before(x: torch.Tensor | None) -> None:
         if x is None or not x.numel():  # no regions of interest in this image, say
             return
         if branch.form is None and branch.refusal is None:
@@ -86,7 +76,7 @@ def _hook(branch: Branch, name: str, tally: Tally, result: Pass, keep_unrecognis
         tally.traits = branch.traits
         _measure(branch, name, tally, x)
 
-    return before
+    return watching(module, before)
 
 
 def _refusal(name: str, reason: str, mend: str | None) -> SnDeployError:

@@ -1,6 +1,6 @@
 """What each SN layer of a running torch model reads and makes, and what a ReLU or a residual behind it make of that.
 
-Modules are watched by hooks. What follows a layer is code of the model's own forward, so it is seen as PyTorch's
+What follows a layer is code of the model's own forward, so it is seen as PyTorch's
 operators run: the first addition that takes the layer's output, and the first ReLU that takes either.
 """
 
@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from sn_deploy import recognise
+from sn_deploy.capture.watch import watching
 from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.graph import op
 
@@ -60,10 +61,12 @@ def find_layers(model: torch.nn.Module, run: Callable[[], object]) -> FoundLayer
     """
     names = recognise.candidate_names(model)
     calls = record_layers(model, dict.fromkeys(names, ""), run, lambda layer, point: point == "")
-    shapes: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, list[tuple[int, ...]]] = {}
     for call in calls.values():
         if call.x is not None:
-            shapes.setdefault(call.module, tuple(call.x.shape))
+            seen = shapes.setdefault(call.module, [])
+            if not seen or call.x.ndim == len(seen[0]):
+                seen.append(tuple(call.x.shape))
     found = recognise.recognise(model, input_shapes=shapes)
     return FoundLayers(
         {name: folded for name, folded in found.layers.items() if name in shapes},
@@ -92,16 +95,15 @@ def record_layers(
         # A copy: models add and rectify in place.
         return tensor.detach().clone() if wants(layer, point) else None
 
-    def watch(name: str, module: torch.nn.Module) -> Iterator[Any]:
+    def watched(name: str, module: torch.nn.Module) -> contextlib.AbstractContextManager[None]:
         running: list[tuple[str, RecordedCall]] = []
 
-        def before(_module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def before(x: torch.Tensor | None) -> None:
             counts[name] += 1
             layer = name if counts[name] == 1 else f"{name}#{counts[name]}"
-            x = next((one for one in (*args, *kwargs.values()) if isinstance(one, torch.Tensor)), None)
             running.append((layer, RecordedCall(name, None if x is None else kept(layer, "", x))))
 
-        def after(_module: torch.nn.Module, _args: Any, y: Any) -> None:
+        def after(y: object) -> None:
             layer, call = running.pop()
             calls[layer] = call
             if isinstance(y, torch.Tensor):
@@ -110,14 +112,12 @@ def record_layers(
                     call.outputs[op.SWITCH_NORM] = made
                 follower.follow(y, layer, call)
 
-        yield module.register_forward_pre_hook(before, with_kwargs=True)
-        yield module.register_forward_hook(after)
+        return watching(module, before, after)
 
     modules = dict(model.named_modules(remove_duplicate=False))
     with contextlib.ExitStack() as stack:
         for name in names:
-            for hook in watch(name, modules[name]):
-                stack.callback(hook.remove)
+            stack.enter_context(watched(name, modules[name]))
         with follower:
             run()
     return calls

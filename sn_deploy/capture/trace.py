@@ -6,12 +6,12 @@ import contextlib
 import functools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 
 from sn_deploy.capture.inputs import BoundInputs
+from sn_deploy.capture.watch import watching
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.folded import Float64Array
 
@@ -74,7 +74,10 @@ def watched(
     traces: dict[str, LayerTrace] = {}
     entered = [] if running is None else running
 
-    def record(name: str, x: torch.Tensor) -> None:
+    def before(name: str, x: torch.Tensor | None) -> None:
+        entered.append(name)
+        if x is None:
+            return
         layer = traces.setdefault(name, LayerTrace())
         layer.shapes.append(tuple(x.shape))
         if layer.mean is None and x.ndim >= 2 and x.is_floating_point() and x.numel():
@@ -82,35 +85,11 @@ def watched(
             layer.mean = np.asarray(flat.mean(1).cpu(), dtype=np.float64)
             layer.var = np.asarray(flat.var(1, correction=0).cpu(), dtype=np.float64)
 
-    def seen(name: str, forward: Any) -> Any:
-        @functools.wraps(forward)
-        def watching(*args: Any, **kwargs: Any) -> Any:
-            tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
-            entered.append(name)
-            if tensors:
-                record(name, tensors[0])
-            result = forward(*args, **kwargs)
-            entered.pop()
-            return result
-
-        return watching
+    def after(_result: object) -> None:
+        entered.pop()
 
     modules = dict(model.named_modules())
     with contextlib.ExitStack() as stack:
         for name in names:
-            stack.enter_context(_forward_as(modules[name], seen(name, modules[name].forward)))
+            stack.enter_context(watching(modules[name], functools.partial(before, name), after))
         yield traces
-
-
-@contextlib.contextmanager
-def _forward_as(module: torch.nn.Module, forward: Any) -> Iterator[None]:
-    """While it lasts, the module's ``forward``: a hook isn't called where a model calls that itself."""
-    own = vars(module).get("forward")
-    module.forward = forward
-    try:
-        yield
-    finally:
-        if own is None:
-            del module.forward
-        else:
-            module.forward = own

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from sn_deploy.capture.watch import Before, watching
 from sn_deploy.errors import SnDeployError, first_line
 
 
@@ -25,11 +27,11 @@ def ranks_of_inputs(model: nn.Module, layers: Mapping[str, nn.Module], example_i
     """
     private = copy.deepcopy(model).eval()
     shapes: dict[str, list[tuple[int, ...]]] = {name: [] for name in layers}
-    for name in layers:
-        private.get_submodule(name).register_forward_pre_hook(_recorder(shapes[name]))
     args = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), contextlib.ExitStack() as stack:
+            for name, seen in shapes.items():
+                stack.enter_context(watching(private.get_submodule(name), _recorder(seen)))
             private(*args)
     except Exception as error:
         raise SnDeployError(
@@ -39,9 +41,10 @@ def ranks_of_inputs(model: nn.Module, layers: Mapping[str, nn.Module], example_i
     return {name: _rank(name, seen) for name, seen in shapes.items() if seen}
 
 
-def _recorder(shapes: list[tuple[int, ...]]) -> Any:
-    def before(_module: nn.Module, args: tuple[Any, ...]) -> None:
-        shapes.extend(tuple(value.shape) for value in args[:1] if isinstance(value, Tensor))
+def _recorder(shapes: list[tuple[int, ...]]) -> Before:
+    def before(x: torch.Tensor | None) -> None:
+        if x is not None:
+            shapes.append(tuple(x.shape))
 
     return before
 

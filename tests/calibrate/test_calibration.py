@@ -220,8 +220,26 @@ def test_the_model_is_not_touched():
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert model.training
     assert all(module.training for module in model.modules())
-    assert not any(module._forward_pre_hooks for module in model.modules())
+    assert not any(module._forward_pre_hooks or "forward" in vars(module) for module in model.modules())
     assert torch.equal(torch.get_rng_state(), random_state)
+
+
+class CallsForward(Chain):
+    """Hooks don't see such calls."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn(x)
+        for mix, sn in zip(self.mix, self.sn, strict=True):
+            x = sn.forward(mix(x)).relu()
+        return x
+
+
+@pytest.mark.parametrize("statistics", [BATCH_AVERAGE, POPULATION])
+def test_layers_whose_forward_is_called_directly_are_calibrated(statistics):
+    model, data = chain(), Batches(images(), 8)
+    expected = pairs(calibrate(model, data, statistics=statistics))
+    model.__class__ = CallsForward
+    np.testing.assert_array_equal(pairs(calibrate(model, data, statistics=statistics)), expected)
 
 
 def test_half_precision_is_calibrated_in_float32():

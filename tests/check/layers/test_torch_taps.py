@@ -88,14 +88,30 @@ def test_what_the_fused_operators_are_not_is_not_seen_as_them(behind: Callable[[
     assert set(calls["sn"].outputs) == {SWITCH_NORM}
 
 
-def test_only_what_is_wanted_is_kept_and_hooks_go() -> None:
+def test_a_layer_whose_forward_is_called_directly_is_seen_without_what_its_hooks_do() -> None:
+    class CallsForward(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(self.sn.forward(x)) + self.sn(x)
+
+    model = CallsForward(lambda y, x: y)
+    model.sn.register_forward_hook(lambda _module, _args, y: y * 3)
+    calls = record_layers(model, {"sn": None}, lambda: model(X), EVERYTHING)
+    assert list(calls) == ["sn", "sn#2"]
+    assert set(calls["sn"].outputs) == {SWITCH_NORM, SWITCH_NORM_RELU}
+    wanted = model.sn.forward(X)
+    for call in calls.values():
+        torch.testing.assert_close(call.outputs[SWITCH_NORM], wanted, rtol=0, atol=0)
+    assert list(find_layers(model, lambda: model(X)).layers) == ["sn"]
+
+
+def test_only_what_is_wanted_is_kept_and_the_watch_goes() -> None:
     model = Net(lambda y, x: torch.relu(y + x))
     calls = record_layers(model, {"sn": None}, lambda: model(X), lambda layer, point: point == SWITCH_NORM)
     assert calls["sn"].x is None
     assert calls["sn"].residual is None
     assert set(calls["sn"].outputs) == {SWITCH_NORM}
     assert not model.sn._forward_hooks
-    assert not model.sn._forward_pre_hooks
+    assert "forward" not in vars(model.sn)
 
 
 def test_two_calls_and_two_layers_of_one_sum() -> None:
