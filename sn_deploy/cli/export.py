@@ -38,7 +38,7 @@ _MOST_APART_SHOWN = 5
     "name.",
 )
 @click.option("--dynamic", multiple=True, metavar="AXES", help="batch, spatial or INPUT:AXIS=NAME,…; repeatable.")
-@click.option("--opset", type=int, default=20, show_default=True, help="Version of the standard operators, 18 to 23.")
+@click.option("--opset", type=int, help="Version of the standard operators, 18 to 23; default: 20, with bf16 22.")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True)
 @click.option("--keep-io-types", is_flag=True, help="Inputs and outputs stay float32 under fp16 and bf16.")
 @click.option("--inline", is_flag=True, help="Standard operators alone, no local function (OpenVINO and others).")
@@ -66,7 +66,7 @@ def command(
     strict: bool,
     inputs: tuple[str, ...],
     dynamic: tuple[str, ...],
-    opset: int,
+    opset: int | None,
     precision: str,
     keep_io_types: bool,
     inline: bool,

@@ -36,6 +36,7 @@ from sn_deploy.graph import layers as graph_layers
 from sn_deploy.graph import op
 from sn_deploy.graph.epilogue import fuse_epilogues
 from sn_deploy.graph.io_types import keep_float32_io
+from sn_deploy.graph.precision import BF16_OPSET, operators_of_newer_opset
 from sn_deploy.graph.save import save
 from sn_deploy.output_file import check_onnx_output
 
@@ -100,7 +101,7 @@ def export(
     path: str | os.PathLike[str],
     *,
     dynamic: DynamicAxes = (),
-    opset: int = DEFAULT_OPSET,
+    opset: int | None = None,
     precision: str = "fp32",
     keep_io_types: bool = False,
     inline: bool = False,
@@ -127,7 +128,8 @@ def export(
         path: the ONNX file to write; its name ends in .onnx.
         dynamic: axes that may change: ``("batch",)``, ``("batch", "spatial")``, ``("x:2=height,3=width",)`` or
             ``{"x": {0: "batch"}}``. All others are fixed to the example's.
-        opset: version of the standard operators, 18 to 23.
+        opset: version of the standard operators, 18 to 23; by default 20, in bf16 22, the first with convolutions of
+            bfloat16.
         precision: ``fp32``, ``fp16`` or ``bf16``: the type of weights and activations. SwitchNorm's constants and
             statistics are float32 in each.
         keep_io_types: with fp16 or bf16, inputs and outputs stay float32.
@@ -146,6 +148,8 @@ def export(
     """
     check_onnx_output(path)
     dtype = dtype_from_precision(precision)
+    if opset is None:
+        opset = BF16_OPSET if precision == "bf16" else DEFAULT_OPSET
     if not MIN_OPSET <= opset <= MAX_OPSET:
         raise SnDeployError(f"opset {opset} can't be exported", where="--opset", expected=f"{MIN_OPSET} to {MAX_OPSET}")
     private = _private_copy(model)
@@ -176,6 +180,7 @@ def export(
         (x,) = inputs.arguments.values()
         inputs = BoundInputs({"x": x}, inputs.names)  # a model that is a layer may have another name for it
     captured = capture(private, cast_inputs(inputs, dtype), axes, opset=opset, output_names=output_names)
+    _refuse_types_of_newer_opset(captured, dtype, opset)
     calls = Counter(node.metadata_props[op.METADATA_LAYER] for node in graph_layers.switch_norm_nodes(captured))
     nodes_unfused = graph_layers.count_nodes(captured)
     graph_layers.complete(captured)
@@ -206,6 +211,16 @@ def export(
         inputs={value.name or "": _describe(value) for value in captured.graph.inputs},
         outputs={value.name or "": _describe(value) for value in captured.graph.outputs},
     )
+
+
+def _refuse_types_of_newer_opset(model: ir.Model, dtype: torch.dtype, opset: int) -> None:
+    without = operators_of_newer_opset(model, ir.DataType.BFLOAT16) if dtype is torch.bfloat16 else []
+    if without:
+        raise SnDeployError(
+            f"opset {opset} has no {', '.join(without)} of bfloat16",
+            where="--opset",
+            expected=f"{BF16_OPSET} to {MAX_OPSET} with --precision bf16; by default it is {BF16_OPSET}",
+        )
 
 
 def _private_copy(model: torch.nn.Module) -> torch.nn.Module:

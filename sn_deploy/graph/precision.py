@@ -111,7 +111,7 @@ def convert_precision(
     opset_before = model.opset_imports[""]
     common_passes.LiftConstantsToInitializersPass(lift_all_constants=False, size_limit=_FEW)(model)
     infer_shapes(model)
-    if _needs_newer_opset(model, half):
+    if operators_of_newer_opset(model, half):
         raise_opset(model, BF16_OPSET, where="--precision bf16")
     casts_before = sum(node.op_type == "Cast" for node in model.graph)
     walk = _Walk(model, half, frozenset(keep), keep_io_types)
@@ -139,13 +139,13 @@ def convert_precision(
 # --- Opset ----------------------------------------------------------------------------------------------------------
 
 
-def _needs_newer_opset(model: ir.Model, half: ir.DataType) -> bool:
-    """Whether an operator of the graph takes the type in a later version than the file's."""
+def operators_of_newer_opset(model: ir.Model, half: ir.DataType) -> list[str]:
+    """The operators of the graph that take the type in a later version than the file's, sorted."""
     opset = model.opset_imports[""]
     if half != ir.DataType.BFLOAT16 or opset >= BF16_OPSET:
-        return False
+        return []
     names = {node.op_type for node in model.graph if node.domain == ""}
-    return any(_takes(name, BF16_OPSET, half) and not _takes(name, opset, half) for name in names)
+    return sorted(name for name in names if _takes(name, BF16_OPSET, half) and not _takes(name, opset, half))
 
 
 def _takes(op_type: str, opset: int, half: ir.DataType) -> bool:

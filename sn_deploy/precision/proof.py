@@ -108,9 +108,9 @@ def hold_tolerance(proof: Proof, most_rel_l2: float, most_changed: float, *, whe
     for name, parity in proof.outputs.items():
         if not parity.rel_l2 <= most_rel_l2:
             raise CheckFailedError(
-                f"it differs by {parity.rel_l2:.1e} (relative L2, over {proof.samples} samples)",
+                f"it differs by {parity.rel_l2:.2e} (relative L2, over {proof.samples} samples)",
                 where=f"{where}, output {name}",
-                expected=f"at most {most_rel_l2:.1e}",
+                expected=f"at most {most_rel_l2:.2e}",
                 mend=mend,
             )
     for name, changed in proof.changed.items():

@@ -55,7 +55,7 @@ def test_the_report_as_json(capsys: pytest.CaptureFixture[str], source: Path) ->
         (["--precision", "int8", "--method", "kl"], 2, "Invalid value for '--method'"),
         (["--precision", "int8", "--data", "nowhere"], 2, "there is no such file or folder"),
         (["--precision", "int8", "--keep", "node_conv_99*"], 2, "--keep node_conv_99*: no node"),
-        (["--precision", "int8", "--max-rel-l2", "1e-6"], 1, "(expected at most 1.0e-06)"),
+        (["--precision", "int8", "--max-rel-l2", "1e-6"], 1, "(expected at most 1.00e-06)"),
     ],
 )
 def test_what_goes_wrong_is_said(

@@ -182,6 +182,27 @@ def test_bf16_at_the_operator(tmp_path: Path) -> None:
     assert compare(expected(layer, x.bfloat16().float()), output).rel_l2 < TOLERANCES["bfloat16"].roundoff
 
 
+def test_bf16_has_the_opset_of_its_convolutions(net: nn.Module, tmp_path: Path) -> None:
+    import openvino
+
+    # ONNX Runtime has none on the CPU; OpenVINO takes the types of the file, and computes in float32.
+    path = tmp_path / "net.onnx"
+    assert sn_deploy.export(net, image(), path, precision="bf16", inline=True).opset == 22
+    (weight,) = (one for one in onnx.load(path).graph.initializer if one.name == "stem.0.weight")
+    assert weight.data_type == onnx.TensorProto.BFLOAT16
+    compiled = openvino.compile_model(openvino.Core().read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    x = image().bfloat16()
+    given = openvino.Tensor(x.view(torch.int16).numpy(), openvino.Shape(x.shape), openvino.Type.bf16)
+    found = torch.from_numpy(compiled(given)[0].view("int16").copy()).view(torch.bfloat16).float().numpy()
+    assert compare(expected(net, x.float()), found).rel_l2 < 16 * TOLERANCES["bfloat16"].roundoff
+
+
+def test_an_opset_without_bfloat16_is_refused(net: nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(SnDeployError, match=r"--opset: opset 21 has no Conv.* of bfloat16 \(expected 22 to 23"):
+        sn_deploy.export(net, image(), tmp_path / "net.onnx", precision="bf16", opset=21)
+    assert not list(tmp_path.iterdir())
+
+
 def test_inlined_files_hold_standard_operators_alone(net: nn.Module, tmp_path: Path) -> None:
     import openvino
 

@@ -191,7 +191,7 @@ def test_a_wrong_graph_is_not_written(
         return conversion
 
     monkeypatch.setattr(run, "convert_graph", spoiled)
-    with pytest.raises(CheckFailedError, match=r"differs by .*expected at most 7\.8e-03"):
+    with pytest.raises(CheckFailedError, match=r"differs by .*expected at most 7\.81e-03"):
         convert_precision(source, tmp_path / "half.onnx", precision="fp16")
     assert not (tmp_path / "half.onnx").exists()
 
