@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,8 @@ from typing import Any, Final
 import ml_dtypes
 import numpy as np
 
-from sn_deploy.check.data.pair import inputs_for
+from sn_deploy.check.data.extents import Run, run_at_extents
+from sn_deploy.check.data.pair import has_open_extents, inputs_for
 from sn_deploy.check.output_difference import check_shape_and_type, comparable, difference
 from sn_deploy.check.report.text import percent
 from sn_deploy.check.tolerances import MOST_AMPLIFIED, MOST_CHANGED, OWN_ROUNDINGS
@@ -34,6 +36,10 @@ _THREADS: Final = 4
 # jump that decide by their data (the boxes that a detector keeps).
 _NUDGE: Final = 1
 _LARGE_NUDGE: Final = 64
+
+# Extents of an input that may do where the small and the usual ones didn't, and where these took too much memory.
+_OTHER_EXTENT: Final = 512
+_SMALLER_EXTENT: Final = 32
 
 # What is said where memory ran out within ONNX Runtime.
 _NO_MEMORY: Final = ("bad_alloc", "allocate memory", "MemoryError")
@@ -94,10 +100,9 @@ def answer_to(task: Task) -> Mapping[str, Any]:
     """``whole``: the fields of a `WholeFile`; ``wrong``: those of an error, the files differ; ``refused``: those of an
     error in what the user gave."""
     source, draft = Path(task.source), Path(task.draft)
-    inputs, expected = _run_source(source, _given(task), task)
+    ran = _run_source(source, _given(task), task)
+    inputs, expected = ran.inputs, ran.outputs
     actual = _run_draft(source, draft, inputs, task)
-    if not any(comparable(array).any() for array in expected.values()):
-        raise _not_compared("none of the source's outputs has a finite number on this input")
     differing = {name: _difference(reference, actual.get(name)) for name, reference in expected.items()}
     allowed = {name: _usual(reference, task.tolerance) for name, reference in expected.items()}
     left_out = {name: _not_finite(array) for name, array in expected.items() if not comparable(array).all()}
@@ -124,6 +129,7 @@ def answer_to(task: Task) -> Mapping[str, Any]:
         "changed": max((differing[name] for name in exact), default=None),
         "tolerance": None if worst is None else allowed[worst],
         "left_out": left_out,
+        "why_larger": None if ran.why_larger is None else _short(ran.why_larger),
     }
     return {"whole": whole}
 
@@ -135,18 +141,43 @@ def _given(task: Task) -> Outputs:
         return {name: values[str(at)] for at, name in enumerate(task.names)}
 
 
-def _run_source(source: Path, given: Mapping[str, Array], task: Task) -> tuple[Outputs, Outputs]:
-    """What it is run on, and what it gives."""
+def _run_source(source: Path, given: Mapping[str, Array], task: Task) -> Run[Outputs]:
+    infos: Sequence[TensorInfo] = ()
     try:
         with _open(source) as session:
-            _check_given(session.inputs, given)
-            types = {info.name: info.dtype for info in session.inputs}
-            inputs = inputs_for(
-                session.inputs, {name: value.astype(types[name]) for name, value in given.items()}, seed=0
+            infos = session.inputs
+            _check_given(infos, given)
+            types = {info.name: info.dtype for info in infos}
+            values = {name: value.astype(types[name]) for name, value in given.items()}
+            ran = run_at_extents(
+                lambda extent: inputs_for(infos, values, 0, extent),
+                session.run,
+                [(info, info) for info in infos],
+                values,
             )
-            return inputs, session.run(inputs)
     except SnDeployError as error:
-        raise _not_compared(_why_not_run("the source", error, task)) from error
+        others = _other_inputs(infos, given, _is_of_memory(error))
+        raise _not_compared(_why_not_run("the source", error, task), others) from error
+    if not any(comparable(array).any() for array in ran.outputs.values()):
+        others = _other_inputs(infos, given, False)
+        raise _not_compared("none of the source's outputs has a finite number on this input", others)
+    return ran
+
+
+def _other_inputs(infos: Sequence[TensorInfo], given: Mapping[str, Array], is_of_memory: bool) -> list[str]:
+    """Values of ``--input`` that may do: other extents where the file leaves them open, else usual values."""
+    extent = _SMALLER_EXTENT if is_of_memory else _OTHER_EXTENT
+    found = []
+    for info in infos:
+        if info.name in given:
+            continue
+        if has_open_extents([(info, info)], {}):
+            default = dict.fromkeys(range(1, len(info.shape or ())), extent)
+            sizes = [size if isinstance(size, int) else default.get(at, 1) for at, size in enumerate(info.shape or ())]
+            found.append(f"{info.name}={'x'.join(map(str, sizes))}")
+        elif not is_of_memory:
+            found.append(f"{info.name}={re.sub(r'[^A-Za-z0-9_.-]', '_', info.name)}.npy")
+    return found
 
 
 def _check_given(infos: Sequence[TensorInfo], given: Mapping[str, Array]) -> None:
@@ -188,7 +219,9 @@ def _open(model: Path, graph_optimization: GraphOptimization = "all") -> OrtSess
     return OrtSession(model, native=False, threads=_THREADS, spinning=False, graph_optimization=graph_optimization)
 
 
-def _own_differences(source: Path, inputs: Outputs, expected: Outputs) -> tuple[dict[str, float], dict[str, float]]:
+def _own_differences(
+    source: Path, inputs: Outputs, expected: Mapping[str, Array]
+) -> tuple[dict[str, float], dict[str, float]]:
     """How far the source's own outputs move: where each input moves by one unit in the last place, or its graph is run
     as it stands; and where the inputs move by some more."""
     small, large = dict.fromkeys(expected, 0.0), dict.fromkeys(expected, 0.0)
@@ -234,8 +267,12 @@ def _not_finite(array: Array) -> str:
     return f"{count} of its {array.size} numbers aren't finite in the source's own output"
 
 
-def _not_compared(reason: str) -> _AnswerError:
-    return _AnswerError({"whole": {"why_not": " ".join(reason.split())[:LONGEST_REASON]}})
+def _not_compared(reason: str, other_inputs: Sequence[str] = ()) -> _AnswerError:
+    return _AnswerError({"whole": {"why_not": _short(reason), "other_inputs": other_inputs}})
+
+
+def _short(reason: str) -> str:
+    return " ".join(reason.split())[:LONGEST_REASON]
 
 
 def _wrong(source: Path, name: str, expected: Array, actual: Array | None, size: float, allowed: float) -> _AnswerError:

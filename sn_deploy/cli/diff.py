@@ -33,7 +33,7 @@ _MOST_WEIGHTS = 10
     metavar="[NAME=]SHAPE[:DTYPE]",
     help="What to run them on: 1x3x224x224 for random values of a shape (gain=scalar: no axes), or "
     "x=FILE.npy; repeatable, by position or by name. Default: random values of the shape in the files, open "
-    "axes 2 (the first) and 64.",
+    "axes 2 (the first) and 64, or 224 where the network needs it.",
 )
 @click.option("--tolerance", type=Number(min=0), help="Relative L2 difference that is allowed, of each output.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random inputs.")
@@ -98,7 +98,8 @@ def print_diff(console: Console, found: FileDiff, most_weights: int | None) -> N
     _print_weights(console, found, most_weights)
     if found.numerics is not None:
         given = ", ".join(f"{name} {shape}" for name, shape in found.inputs_run.items())
-        console.print(f"run on {given or 'no input'}:")
+        larger = "" if found.why_larger is None else f" ({found.why_larger})"
+        console.print(f"run on {given or 'no input'}{larger}:")
         table = _table("output", "shape", "max abs", "rel L2", "cosine", "allowed")
         for output in found.numerics:
             name = output.before if output.before == output.after else f"{output.before} → {output.after}"

@@ -69,7 +69,8 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="[NAME=]SHAPE[:DTYPE]",
     help="What to run both files on: 1x3x224x224 for random values of a shape (gain=scalar: no axes), or "
-    "x=FILE.npy; repeatable. Default: random values of the file's own shape, open axes 2 (the first) and 64.",
+    "x=FILE.npy; repeatable. Default: random values of the file's own shape, open axes 2 (the first) and "
+    "64, or 224 where the network needs it.",
 )
 @click.option(
     "--run/--no-run",
@@ -170,26 +171,39 @@ def print_report(console: Console, report: FuseReport, source: Path) -> None:
         worst = max(report.layers, key=lambda layer: layer.mismatch)
         text = f"each layer agrees with the nodes it replaced in float64, to {worst.mismatch:.1e} ({worst.node})"
         summary.add("proof", text)
-    summary.add("whole file", _whole_text(report, source))
+    summary.add("whole file", _whole_text(report))
     for name, why in report.whole.left_out.items():
         summary.add("left out", f"output {name}: {why}")
     for node, reason in report.apart.items():
         summary.add("apart", f"{node}: the ReLU stays, {reason}")
     summary.print(console)
+    if report.whole.why_not is not None:  # a line of its own, which a terminal doesn't fold where it is pasted
+        console.print(_by_hand_text(report, source), style="yellow", soft_wrap=True)
     for miss in report.near_misses:
         console.print(f"near miss: {miss.node}: {miss.reason}", style="yellow", soft_wrap=True)
 
 
-def _whole_text(report: FuseReport, source: Path) -> str:
+def _whole_text(report: FuseReport) -> str:
     whole = report.whole
     if whole.why_not is not None:
-        old = source if not source.exists() or not source.samefile(report.path) else Path("COPY_OF_THE_OLD_ONE.onnx")
-        by_hand = shlex.join(["sn-deploy", "diff", str(old), str(report.path)])
-        return f"not compared with its source, as {whole.why_not}; by hand (--input for usual values): {by_hand}"
+        return f"not compared with its source, as {whole.why_not}"
     parts = [] if whole.rel_l2 is None else [f"relative L2 {whole.rel_l2:.1e} (at most {whole.tolerance:.1e})"]
     parts += [] if whole.changed is None else [f"{percent(whole.changed)} of the integers are others"]
     given = ", ".join(f"{name} {shape}" for name, shape in whole.inputs.items())
-    return f"{', '.join(parts)} from its source, both run on {given or 'no input'}"
+    larger = "" if whole.why_larger is None else f", as {whole.why_larger}"
+    return f"{', '.join(parts)} from its source, both run on {given or 'no input'}{larger}"
+
+
+def _by_hand_text(report: FuseReport, source: Path) -> str:
+    """What to do about files that weren't compared: the same command again with other input, or another command."""
+    is_source = source.exists() and source.samefile(report.path)
+    inputs = [word for text in report.whole.other_inputs for word in ("--input", text)]
+    if inputs and not is_source:
+        values = any(text.endswith(".npy") for text in inputs)
+        what = "usual values, saved by numpy.save" if values else "a size that the network takes"
+        return f"compare them on {what}, by adding: {shlex.join(inputs)}"
+    old = Path("COPY_OF_THE_OLD_ONE.onnx") if is_source else source
+    return f"compare them by hand: {shlex.join(['sn-deploy', 'diff', str(old), str(report.path), *inputs])}"
 
 
 def _layers_text(report: FuseReport) -> str:

@@ -82,7 +82,8 @@ class FileDiff:
         ops: operator -> nodes before and after, of those whose number differs; subgraphs included.
         inputs, outputs: name -> before and after, as text, of those that differ.
         weights: initializers and constants.
-        numerics: each output on random input, None where nothing was run; ``inputs_run`` says on what.
+        numerics: each output on random input, None where nothing was run; ``inputs_run`` says on what, and
+            ``why_larger`` why open axes of it aren't as small as they are at first, None where they are.
         different: why the files aren't the same to whoever runs them; empty where they are.
     """
 
@@ -94,3 +95,4 @@ class FileDiff:
     numerics: tuple[OutputDiff, ...] | None
     inputs_run: Mapping[str, str]
     different: tuple[str, ...]
+    why_larger: str | None = None

@@ -45,11 +45,12 @@ def diff(
     different = _interface(changed_inputs, "input") + _interface(changed_outputs, "output")
     numerics: tuple[OutputDiff, ...] | None = None
     given: Mapping[str, str] = {}
+    why_larger = None
     if not run:
         different += _graph(changed_ops, _other_attributes(first, second, changed_ops), weights)
     else:
         try:
-            numerics, given = compare_outputs(first, second, inputs or {}, tolerance, seed)
+            numerics, given, why_larger = compare_outputs(first, second, inputs or {}, tolerance, seed)
             different += [_reason(output) for output in numerics if not output.same]
         except OtherInterfaceError as error:
             different.append(str(error))
@@ -61,6 +62,7 @@ def diff(
         weights=weights,
         numerics=numerics,
         inputs_run=given,
+        why_larger=why_larger,
         different=tuple(different),
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from sn_deploy.check.data.extents import run_at_extents
 from sn_deploy.check.data.pair import OtherInterfaceError, values_for
 from sn_deploy.check.parity import compare
 from sn_deploy.check.tolerances import TOLERANCES, coarsest
@@ -17,13 +18,13 @@ from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.stamp import read_stamp
 from sn_deploy.runtime.tensors import TensorInfo
 
-_USUAL_INPUT: Final = "give a usual input: --input [NAME=]FILE.npy"
+_USUAL_INPUT: Final = "give a usual input: --input [NAME=]FILE.npy, or a size: --input [NAME=]1x3x512x512"
 
 
 def compare_outputs(
     before: Summary, after: Summary, given: Mapping[str, Array], tolerance: float | None, seed: int
-) -> tuple[tuple[OutputDiff, ...], dict[str, str]]:
-    """Runs both; each output compared, and what they were run on, as text.
+) -> tuple[tuple[OutputDiff, ...], dict[str, str], str | None]:
+    """Runs both; each output compared, what they were run on, as text, and why open axes of it aren't small.
 
     Inputs and outputs that have other names are matched by their place.
 
@@ -39,16 +40,20 @@ def compare_outputs(
         if unknown:
             names = ", ".join(one.name for one, _ in inputs)
             raise SnDeployError("is no input of the files", where=f"--input {unknown[0]}", expected=names)
-        values = values_for(inputs, given, seed)
         outputs = _matched(first.outputs, second.outputs, "outputs", before, after)
-        results = [
-            _run(session, [pair[place] for pair in inputs], values) for place, session in enumerate((first, second))
-        ]
+        ran = run_at_extents(
+            lambda extent: values_for(inputs, given, seed, extent),
+            lambda values: _run(first, [one for one, _ in inputs], values),
+            inputs,
+            given,
+        )
+        values = ran.inputs
+        results = [ran.outputs, _run(second, [other for _, other in inputs], values)]
     if not any(value.size for result in results for value in result.values()):
         raise SnDeployError("no output has an element for this input, so nothing can be compared", mend=_USUAL_INPUT)
     diffs = tuple(_output_diff(pair, results[0][pair[0].name], results[1][pair[1].name], tolerance) for pair in outputs)
     run_on = {one.name: "×".join(map(str, value.shape)) for (one, _), value in zip(inputs, values, strict=True)}
-    return diffs, run_on
+    return diffs, run_on, ran.why_larger
 
 
 def _open(path: Path) -> OrtSession:
@@ -64,7 +69,10 @@ def _open(path: Path) -> OrtSession:
 
 
 def _run(session: OrtSession, infos: Sequence[TensorInfo], values: Sequence[Array]) -> dict[str, Array]:
-    return session.run({info.name: value.astype(info.dtype) for info, value in zip(infos, values, strict=True)})
+    try:
+        return session.run({info.name: value.astype(info.dtype) for info, value in zip(infos, values, strict=True)})
+    except SnDeployError as error:
+        raise SnDeployError(error.what, where=error.where, expected=error.expected, mend=_USUAL_INPUT) from error
 
 
 def _matched(

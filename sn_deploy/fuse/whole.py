@@ -11,7 +11,7 @@ import importlib.util
 import json
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -48,6 +48,9 @@ class WholeFile:
         tolerance: the largest ``rel_l2`` that was allowed: what rounding may cost in the types of the file, or more
             where the source's own outputs move by more with its rounding.
         left_out: output -> why it couldn't be compared, or not all of it.
+        why_larger: why open axes of random inputs aren't as small as they are at first; None where they are.
+        other_inputs: where they weren't compared on what they were tried with, values of ``--input`` that may do:
+            ``x=1x3x512x512``, or ``x=x.npy`` for values of a fixed shape.
     """
 
     why_not: str | None = None
@@ -56,6 +59,8 @@ class WholeFile:
     changed: float | None = None
     tolerance: float | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
+    why_larger: str | None = None
+    other_inputs: Sequence[str] = ()
 
 
 def compare_whole(source: Path, draft: Path, model: ir.Model, size: int, given: Mapping[str, Array]) -> WholeFile:

@@ -6,6 +6,7 @@ import ctypes
 import functools
 import importlib
 import os
+import re
 import shlex
 import tempfile
 import warnings
@@ -49,6 +50,12 @@ _DTYPES: Final = {
     "tensor(uint64)": np.dtype(np.uint64),
     "tensor(bool)": np.dtype(np.bool_),
 }
+# What stands before the part of a message that says something: the node, and a line of ONNX Runtime's own source with
+# the function's signature and the condition that it tests.
+_FAILED_NODE: Final = re.compile(
+    r"^Non-zero status code returned while running (\S+) node\. Name:'(.*?)' Status Message: "
+)
+_SOURCE_LINE: Final = re.compile(r"\S+\.(?:h|hpp|cc|cpp|cu|cuh):\d+ (?:.*? was false\. (?=\S))?")
 _EXTERNAL_DATA: Final = "session.model_external_initializers_file_folder_path"
 _CPU: Final = "CPUExecutionProvider"
 # Without TF32, which the provider would compute float32 in by itself: its tolerance in a check is float32's.
@@ -336,7 +343,8 @@ def _ort_errors(ort: Any) -> tuple[type[Exception], ...]:
 
 def _reason(error: Exception) -> str:
     # "[ONNXRuntimeError] : 1 : FAIL : Load model from x.onnx failed:…" -> the part that says something.
-    return str(error).split(" : ", 3)[-1].strip().rstrip(".")
+    text = str(error).split(" : ", 3)[-1].strip().rstrip(".")
+    return _SOURCE_LINE.sub("", _FAILED_NODE.sub(r"node \2 (\1): ", text))
 
 
 def _checked_providers(ort: Any, providers: Sequence[str] | None) -> list[str]:
