@@ -1,17 +1,20 @@
 """What the SN layers behind ResNet-50's expanding 1 x 1 convolutions would take without reading what these wrote.
 
-    python benchmarks/gpu_expansions.py --library build/gpu/cuda/libsn_deploy_cuda.so [--output gpu_expansions.json]
+    python benchmarks/gpu_expansions.py --library build/gpu/cuda/libsn_deploy_cuda.so \\
+        [--trial build/gpu/cuda/libsn_deploy_convolution.so] [--output gpu_expansions.json]
 
-Their X and Y are 3.6 of the 5.7 GB that all 53 layers move at batch 128 in fp16. The statistics of such a layer follow
-from the second moments of the convolution's input (`second_moments.py`), so that one matrix product can write Y,
-normalised, with the residual added. Nothing does so yet: this times the products of which it would be made, as torch's
-libraries do them, beside the convolution and the best tactic of the layer behind it, and says whether a kernel is worth
-writing ([decision 16](../docs/decisions/0016-kernels-on-a-gpu.md)). In fp16, channels last, from CUDA graphs, in turns.
+Their X and Y are 3.6 of the 5.7 GB that all 53 layers move at batch 128 in fp16. Two ways to leave out what the
+convolution wrote, and the layer reads again, beside the convolution and the best tactic of the layer behind it
+([decision 16](../docs/decisions/0016-kernels-on-a-gpu.md)):
 
-What it leaves out: the sums of x, which come with its moments; the shift and the ReLU, which come with the product; and
-the scale's way into the product. Convolutions with a stride are timed as if their input had been gathered.
+- One kernel for both (plugins/cuda/convolution, a trial), which keeps the convolution's output in registers or computes
+  it twice; with ``--trial``. Each of its tactics is held against torch's layer first.
+- The statistics from the second moments of the convolution's input (`second_moments.py`), so that one matrix product
+  can write Y. As torch's libraries do the products of which it would be made. What that leaves out: the sums of x,
+  which come with its moments; the shift and the ReLU, which come with the product; and the scale's way into it.
 
-Without a GPU the exit code is 2.
+In fp16, channels last, from CUDA graphs, in turns. Convolutions with a stride are timed as if their input had been
+gathered. The exit code is 1 where a tactic of the trial is wrong; without a GPU it is 2.
 """
 
 from __future__ import annotations
@@ -20,22 +23,26 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from gpu_layers import Layer, OnDevice
-from gpu_tactics import launchers, make_parser, some_sets, times_us
+from gpu_tactics import launchers, make_parser, some_sets, stream_of, times_us
 from gpu_timing import Clock, GpuClock, command_line
 from interleaved import write_results
 from second_moments import Norm, affine, second_moments, weights_of_samples
+from trial_convolution import Convolution, ConvolutionKernels, ConvolutionTactic
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.models import resnetv1sn50
-from sn_deploy.runtime.cuda import CudaKernels
+from sn_deploy.runtime.cuda import Addresses, CudaKernels
 
 CONVOLUTION, FLOOR = "convolution", "convolution and residual"
 MOMENTS, AFFINE, PRODUCT = "second moments", "affine maps", "product of each sample"
-TACTIC = "tactic: "
+TACTIC, ONE_KERNEL = "tactic: ", "one kernel: "
+# Relative L2 to torch's layer behind a convolution that rounds its output to half, as the trial doesn't.
+MOST_APART = 2e-3
 
 
 @dataclass(frozen=True)
@@ -71,8 +78,12 @@ def resnet50_expansions(size: int = 224) -> list[Expansion]:
     return found
 
 
-def time_expansion(kernels: CudaKernels, clock: Clock, expansion: Expansion, batch: int) -> dict[str, Any]:
+def time_expansion(
+    kernels: CudaKernels, clock: Clock, expansion: Expansion, batch: int, trial: ConvolutionKernels | None = None
+) -> dict[str, Any]:
     """µs of each product and tactic, and how far the products' Y is from the layer's, as a relative L2.
+
+    Tactics of the trial that don't run, or are further than `MOST_APART` from the layer, are in "failed".
 
     Raises:
         SnDeployError: something of it doesn't run.
@@ -119,54 +130,106 @@ def time_expansion(kernels: CudaKernels, clock: Clock, expansion: Expansion, bat
         AFFINE: lambda index: affine(x_mean, moments, positions, wide, norm),
         PRODUCT: product,
     }
-    error = _relative_l2(tensors, convolution, product, maps[1], shaped[0])
+    convolution(0)
+    wanted = _wanted(tensors)
+    product(0)
+    by_products = shaped[0].float() + maps[1][:, None, :]
+    error = _relative_l2(by_products.relu_() if residual else by_products, wanted)
     tactics = {TACTIC + name: call for name, call in launchers(kernels, tensors, clock).items()}
+    wrong = {}
+    for name, call in _one_kernel(trial, tensors, x, w, clock).items() if trial is not None else ():
+        why = _why_wrong(call, y[0], wanted)
+        if why is None:
+            tactics[ONE_KERNEL + name] = call
+        else:
+            wrong[ONE_KERNEL + name] = why
     us, failed = times_us(clock, {**calls, **tactics}, needed=calls, where=f"{batch} x {expansion.name}")
     row = {"us": us, "relative_l2": error}
-    return {**row, "failed": failed} if failed else row
+    return {**row, "failed": {**failed, **wrong}} if failed or wrong else row
 
 
-def _relative_l2(
-    tensors: OnDevice,
-    convolution: Callable[[int], None],
-    product: Callable[[int], None],
-    shift: torch.Tensor,
-    y: torch.Tensor,
-) -> float:
-    """Of the product's Y, with its shift, to torch's layer behind the convolution."""
-    convolution(0)
-    product(0)
+def _wanted(tensors: OnDevice) -> torch.Tensor:
+    """What torch's layer gives behind the convolution's output in the first set, (N, H, W, C) in float32."""
     with torch.no_grad():
-        wanted = tensors.module(tensors.x[0].float())
-    wanted = wanted + (tensors.residual[0].float() if tensors.residual else 0)
-    found = (y.float() + shift[:, None, :]).view(wanted.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
-    return float((found - wanted).norm() / wanted.norm())
+        y = tensors.torch_module()(tensors.x[0].float(), tensors.residual[0].float() if tensors.residual else None)
+    return y.permute(0, 2, 3, 1)
+
+
+def _relative_l2(y: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((y.float().view(wanted.shape) - wanted).norm() / wanted.norm())
+
+
+def _one_kernel(
+    trial: ConvolutionKernels, tensors: OnDevice, x: Sequence[torch.Tensor], w: torch.Tensor, clock: Clock
+) -> dict[str, Callable[[int], object]]:
+    """Name of each of the trial's tactics -> what launches it on one of the sets."""
+    layer = tensors.layer
+    convolution = Convolution(w.shape[1], 1, layer.height, layer.width)
+    parameters = [tensor.data_ptr() for tensor in tensors.parameters]
+    addresses = [
+        Addresses(own.data_ptr(), *parameters, y=y.data_ptr(), residual=residual)
+        for own, y, residual in zip(x, tensors.y, tensors.residual_addresses(), strict=True)
+    ]
+
+    def launcher(tactic: ConvolutionTactic) -> Callable[[int], None]:
+        def launch(index: int) -> None:
+            own = addresses[index % len(addresses)]
+            trial.launch_convolution(tensors.problem, own, w.data_ptr(), convolution, tactic, stream=stream_of(clock))
+
+        return launch
+
+    return {tactic.name: launcher(tactic) for tactic in trial.convolution_tactics(tensors.problem, convolution)}
+
+
+def _why_wrong(call: Callable[[int], object], y: torch.Tensor, wanted: torch.Tensor) -> str | None:
+    """None for a tactic that gives what the layer gives."""
+    y.fill_(float("nan"))
+    try:
+        call(0)
+    except SnDeployError as error:
+        return str(error)
+    apart = _relative_l2(y, wanted)
+    return None if apart <= MOST_APART else f"relative L2 {apart:.1e} to the layer, above {MOST_APART:.0e}"
 
 
 def compared(us: dict[str, float]) -> dict[str, float]:
-    """µs of a convolution with its SN layer: as it is, by the products, and without SN."""
-    best = min(value for name, value in us.items() if name.startswith(TACTIC))
-    ours = us[CONVOLUTION] + best
-    return {"as it is": ours, "by products": us[MOMENTS] + us[AFFINE] + us[PRODUCT], "floor": us[FLOOR]}
+    """µs of a convolution with its SN layer: as it is, in one kernel, by the products, and without SN."""
+
+    layer = us[CONVOLUTION] + min(value for name, value in us.items() if name.startswith(TACTIC))
+    one_kernel = [value for name, value in us.items() if name.startswith(ONE_KERNEL)]
+    return {
+        "as it is": layer,
+        **({"one kernel": min(one_kernel)} if one_kernel else {}),
+        "the better": min([layer, *one_kernel]),
+        "by products": us[MOMENTS] + us[AFFINE] + us[PRODUCT],
+        "floor": us[FLOOR],
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    options = make_parser(__doc__, [128, 32, 8, 1]).parse_args(arguments)
+    parser = make_parser(__doc__, [128, 32, 8, 1])
+    parser.add_argument("--trial", type=Path, help="libsn_deploy_convolution.so; without it, there is no one kernel")
+    options = parser.parse_args(arguments)
     if not torch.cuda.is_available():
         print("no GPU: not measured", file=sys.stderr)
         return 2
     kernels, clock = CudaKernels(options.library), GpuClock()
+    trial = ConvolutionKernels(options.trial) if options.trial is not None else None
     torch.backends.cuda.matmul.allow_tf32 = True  # of the affine maps: a kernel would have the half types' speed there
     expansions = dict(Counter(resnet50_expansions()))
     results: dict[str, Any] = {"command": command_line(sys.argv), "machine": clock.facts(), "batches": {}}
+    wrong = 0
     for batch in options.batches:
-        rows = {expansion.name: time_expansion(kernels, clock, expansion, batch) for expansion in expansions}
+        rows = {expansion.name: time_expansion(kernels, clock, expansion, batch, trial) for expansion in expansions}
         totals: Counter[str] = Counter()
         for expansion, count in expansions.items():
             row = rows[expansion.name]
+            for name, why in row.get("failed", {}).items():
+                wrong += name.startswith(ONE_KERNEL)
+                print(f"batch {batch:3d}  {expansion.name}: {name} failed: {why}", flush=True)
             figures = compared(row["us"])
-            totals.update({name: count * value for name, value in figures.items()})
+            totals.update({name: count * value for name, value in figures.items() if name != "one kernel"})
             parts = "  ".join(f"{name} {value:.1f}" for name, value in figures.items())
             of_these = ", ".join(f"{name} {row['us'][name]:.1f}" for name in (MOMENTS, AFFINE, PRODUCT))
             print(
@@ -177,7 +240,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results["batches"][str(batch)] = {"total_us": {k: round(v, 1) for k, v in totals.items()}, "layers": rows}
         print(f"batch {batch:3d}  all of them: {results['batches'][str(batch)]['total_us']}", flush=True)
         write_results(results, options.output)
-    return 0
+    if wrong:
+        print(f"{wrong} tactics of the trial failed", file=sys.stderr)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ class OnDevice:
         self.y = [torch.full_like(x, float("nan")) for x in self.x]
         self.residual = tensors() if layer.epilogue == "add relu" else []
         self.module = _trained(SwitchNorm2d(layer.channels)).to(device)
-        self._parameters = folded(self.module)
+        self.parameters = folded(self.module)
         self.problem = Problem(
             *(batch, layer.channels, layer.height * layer.width),
             dtype=dtype,
@@ -105,10 +105,10 @@ class OnDevice:
         self, kernels: CudaKernels, tactic: Tactic, workspace: torch.Tensor, stream: Callable[[], int]
     ) -> Callable[[int], None]:
         """A function that launches the kernels on one of the sets."""
-        parameters = [tensor.data_ptr() for tensor in self._parameters]
+        parameters = [tensor.data_ptr() for tensor in self.parameters]
         addresses = [
             Addresses(x.data_ptr(), *parameters, y=y.data_ptr(), residual=residual)
-            for x, y, residual in zip(self.x, self.y, self._residuals(), strict=True)
+            for x, y, residual in zip(self.x, self.y, self.residual_addresses(), strict=True)
         ]
 
         def launch(index: int) -> None:
@@ -119,7 +119,8 @@ class OnDevice:
 
         return launch
 
-    def _residuals(self) -> list[int]:
+    def residual_addresses(self) -> list[int]:
+        """Of each set; 0 where nothing is added."""
         return [tensor.data_ptr() for tensor in self.residual] or [0] * len(self.x)
 
     def torch_module(self) -> WithEpilogue:

@@ -48,12 +48,15 @@ def launchers(kernels: CudaKernels, tensors: OnDevice, clock: Clock) -> dict[str
     room = torch.empty(WORKSPACE_BYTES + WORKSPACE_ALIGNMENT, dtype=torch.uint8, device=clock.device)
     workspace = room[-room.data_ptr() % WORKSPACE_ALIGNMENT :][:WORKSPACE_BYTES]
 
-    def stream() -> int:
-        return int(torch.cuda.current_stream().cuda_stream) if clock.device == "cuda" else 0
-
     return {
-        tactic.name: tensors.launcher(kernels, tactic, workspace, stream) for tactic in kernels.tactics(tensors.problem)
+        tactic.name: tensors.launcher(kernels, tactic, workspace, lambda: stream_of(clock))
+        for tactic in kernels.tactics(tensors.problem)
     }
+
+
+def stream_of(clock: Clock) -> int:
+    """The current stream's address; 0 on the host."""
+    return int(torch.cuda.current_stream().cuda_stream) if clock.device == "cuda" else 0
 
 
 def times_us(

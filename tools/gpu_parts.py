@@ -11,6 +11,7 @@ from pathlib import Path
 from tools.parts import ROOT, Part, Place, junit
 
 KERNELS = "cuda/libsn_deploy_cuda.so"
+TRIAL = "cuda/libsn_deploy_convolution.so"
 LAUNCHES = "cuda/tests/check_launches"
 HOST_KERNELS = "cuda/tests/libsn_deploy_cuda_host.so"
 ORT_CUDA = "onnxruntime_cuda/libsn_deploy_ort_cuda.so"
@@ -61,7 +62,7 @@ def _build(place: Place) -> list[str]:
     settings += " -DSN_WITH_ORT=ON" if os.environ.get("ORT_INCLUDE_DIR") else " -DSN_WITH_ORT=OFF"
     script = (
         f'cmake -S "$1" -B "$2" {settings} ${{ORT_INCLUDE_DIR:+-DORT_INCLUDE_DIR="$ORT_INCLUDE_DIR"}} '
-        '&& cmake --build "$2" -j && cmake --build "$2" -j --target check_launches'
+        '&& cmake --build "$2" -j && cmake --build "$2" -j --target check_launches sn_deploy_convolution'
     )
     return ["bash", "-c", script, "bash", str(ROOT / "plugins"), str(place.build)]
 
@@ -117,7 +118,9 @@ def _tactics_benchmark(place: Place) -> list[str]:
 
 def _expansions_benchmark(place: Place) -> list[str]:
     output = place.output / "gpu_expansions.json"
-    return _python(ROOT / "benchmarks/gpu_expansions.py", "--library", place.build / KERNELS, "--output", output)
+    trial = ["--trial", place.build / TRIAL] if (place.build / TRIAL).is_file() else []
+    own = ["--library", place.build / KERNELS, *trial, "--output", output]
+    return _python(ROOT / "benchmarks/gpu_expansions.py", *own)
 
 
 def _engines_benchmark(*more: str) -> Callable[[Place], list[str]]:
@@ -180,8 +183,8 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         "expansions",
-        "what SN behind an expanding 1 x 1 convolution would take by second moments: whether a kernel is worth writing",
-        90,
+        "an expanding 1 x 1 convolution and its SN layer in one kernel, a trial, beside both as they are",
+        150,
         _expansions_benchmark,
         _without(KERNELS),
         least_s=30,

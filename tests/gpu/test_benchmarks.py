@@ -111,21 +111,33 @@ def test_expansions_are_timed_and_compared_with_the_layer(monkeypatch: pytest.Mo
         pytest.skip("the kernels' stand-in on the host was not built (see SN_PLUGIN_BUILD)")
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     benchmark, timing = map(importlib.import_module, ("gpu_expansions", "gpu_timing"))
+    trial = benchmark.ConvolutionKernels(library.with_name("libsn_deploy_convolution_host.so"))
     tactics = importlib.import_module("gpu_tactics")
     monkeypatch.setattr(tactics, "LAUNCHES", 1)  # the host is slow
     monkeypatch.setattr(tactics, "ROUNDS", 1)
+    monkeypatch.setattr(importlib.import_module("trial_convolution"), "_MOST_TACTICS", 3)
     kernels, clock = benchmark.CudaKernels(library), timing.RehearsalClock()
-    expansions = benchmark.resnet50_expansions(64)
+    expansions = benchmark.resnet50_expansions(48)
     assert len(expansions) == 20
     for expansion in (expansions[0], next(one for one in expansions if one.layer.epilogue == "none")):
-        row = benchmark.time_expansion(kernels, clock, expansion, 2)
+        row = benchmark.time_expansion(kernels, clock, expansion, 2, trial)
         assert "failed" not in row
         assert row["relative_l2"] < 2e-3  # each side rounds to half twice
         figures = benchmark.compared(row["us"])
         assert figures["floor"] == row["us"]["convolution and residual"]
         of_tactics = [value for name, value in row["us"].items() if name.startswith("tactic: ")]
-        assert len(of_tactics) == len(row["us"]) - 5
+        of_trial = [value for name, value in row["us"].items() if name.startswith("one kernel: ")]
+        assert len(of_trial) == 3
+        assert len(of_tactics) == len(row["us"]) - len(of_trial) - 5
         assert figures["as it is"] == row["us"]["convolution"] + min(of_tactics)
+        assert figures["one kernel"] == min(of_trial)
+        assert figures["the better"] == min(figures["as it is"], figures["one kernel"])
+    # A tactic that is wrong isn't timed, and is named.
+    monkeypatch.setattr(benchmark, "MOST_APART", 0.0)
+    row = benchmark.time_expansion(kernels, clock, expansions[0], 2, trial)
+    assert len(row["failed"]) == 3
+    assert all(name.startswith("one kernel: ") and "relative L2" in why for name, why in row["failed"].items())
+    assert not any(name.startswith("one kernel: ") for name in row["us"])
 
 
 @pytest.fixture

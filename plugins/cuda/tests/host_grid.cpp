@@ -42,16 +42,6 @@ bool HostTeam::any(bool mine) {
   return result;
 }
 
-// Two buffers in turn: who reads from one has passed the barrier after which the other is written.
-float HostTeam::shuffle_xor(float value, int mask) {
-  HostWarp& warp = *own().warps[static_cast<std::size_t>(this->warp())];
-  float* values = warp.values[turn_];
-  turn_ ^= 1;
-  values[lane()] = value;
-  warp.barrier.wait(warp.barrier.arrive());
-  return values[lane() ^ mask];
-}
-
 const float* HostTeam::peer(float* own_address, int rank) const {
   const std::ptrdiff_t offset = reinterpret_cast<unsigned char*>(own_address) - shared();
   return reinterpret_cast<const float*>(group_.blocks[static_cast<std::size_t>(rank)]->shared.get() + offset);
@@ -95,11 +85,15 @@ void run(const Launch& launch, const std::function<void(HostTeam&)>& body) {
   const std::int64_t together = launch.cooperative                  ? launch.grid
                                 : launch.kind == KernelKind::kQueue ? std::min(kOfAQueue, launch.grid)
                                                                     : launch.cluster;
-  for (std::int64_t first = 0; first < launch.grid; first += together) {
-    const auto count = static_cast<int>(std::min(together, launch.grid - first));
-    HostGroup group(count, launch.threads, launch.shared_bytes);
-    run_fibers(count * launch.threads, launch.threads, [&](int i) {
-      HostTeam team(group, i / launch.threads, first, launch.grid, i % launch.threads, launch.threads);
+  run_grid({launch.grid, together, launch.threads, launch.shared_bytes}, body);
+}
+
+void run_grid(const Grid& grid, const std::function<void(HostTeam&)>& body) {
+  for (std::int64_t first = 0; first < grid.blocks; first += grid.together) {
+    const auto count = static_cast<int>(std::min(grid.together, grid.blocks - first));
+    HostGroup group(count, grid.threads, grid.shared_bytes);
+    run_fibers(count * grid.threads, grid.threads, [&](int i) {
+      HostTeam team(group, i / grid.threads, first, grid.blocks, i % grid.threads, grid.threads);
       body(team);
     });
   }

@@ -2,9 +2,11 @@
 // sanitizer then sees every access out of bounds, and the thread sanitizer every missing barrier.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -28,8 +30,9 @@ class Barrier {
 };
 
 struct HostWarp {
+  static constexpr std::size_t kMostBytes = 32;  // that a lane shows
   Barrier barrier{32};
-  float values[2][32];
+  alignas(16) unsigned char shown[2][32][kMostBytes];
 };
 
 constexpr int kFetchPieces = 8;
@@ -73,7 +76,21 @@ class HostTeam {
   void let_next_begin() const {}
   void sync() { own().barrier.wait(own().barrier.arrive()); }
   bool any(bool mine);
-  float shuffle_xor(float value, int mask);
+  float shuffle_xor(float value, int mask) { return of_warp(value)[static_cast<std::size_t>(lane() ^ mask)]; }
+  // What each of the warp's lanes holds. Two buffers in turn: who reads from one has passed the barrier after which the
+  // other is written.
+  template <typename V>
+  std::array<V, 32> of_warp(const V& mine) {
+    static_assert(sizeof(V) <= HostWarp::kMostBytes);
+    HostWarp& warp = *own().warps[static_cast<std::size_t>(this->warp())];
+    auto& shown = warp.shown[turn_];
+    turn_ ^= 1;
+    std::memcpy(shown[lane()], &mine, sizeof(V));
+    warp.barrier.wait(warp.barrier.arrive());
+    std::array<V, 32> all;
+    for (std::size_t i = 0; i < 32; ++i) std::memcpy(static_cast<void*>(&all[i]), shown[i], sizeof(V));
+    return all;
+  }
   static constexpr bool kHasClusters = true;
   static constexpr bool kIsCooperative = true;
   float fresh(const float* from) const { return *from; }
@@ -153,6 +170,15 @@ class HostTeam {
   int turn_ = 0;
   unsigned phase_ = 0;
 };
+
+// Blocks of so many threads, `together` of which run at the same time.
+struct Grid {
+  std::int64_t blocks, together;
+  int threads;
+  std::int64_t shared_bytes;
+};
+
+void run_grid(const Grid& grid, const std::function<void(HostTeam&)>& body);
 
 // Runs `body` for every thread of a launch, after zeroing what the launch wants zeroed.
 void run(const Launch& launch, const std::function<void(HostTeam&)>& body);

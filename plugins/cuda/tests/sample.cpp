@@ -161,39 +161,41 @@ Status Sample::run(void (*spoil)(Launch&)) {
   return Status::kOk;
 }
 
-// The operator as its definition reads (sn_deploy/folded.py), with plain sums.
-std::vector<double> Sample::oracle() const {
-  const Case& c = case_;
-  const auto hw = static_cast<std::size_t>(c.spatial);
-  const auto channels = static_cast<std::size_t>(c.channels);
-  std::vector<double> y(x_.size());
-  for (std::size_t n = 0; n < static_cast<std::size_t>(c.batch); ++n) {
+std::vector<double> oracle_of(const SnCudaProblem& problem, const SnCudaTensors& parameters,
+                              const std::vector<double>& x, const std::vector<double>& residual) {
+  const auto hw = static_cast<std::size_t>(problem.spatial);
+  const auto channels = static_cast<std::size_t>(problem.channels);
+  const bool has_in = problem.has_in != 0;
+  const auto epilogue = static_cast<Epilogue>(problem.epilogue);
+  std::vector<double> y(x.size());
+  for (std::size_t n = 0; n < static_cast<std::size_t>(problem.batch); ++n) {
     std::vector<double> mean_in(channels, 0.0), var_in(channels, 0.0);
-    const double* x = x_.data() + n * channels * hw;
-    for (std::size_t k = 0; k < channels && c.has_in; ++k) {
-      for (std::size_t p = 0; p < hw; ++p) mean_in[k] += x[k * hw + p] / static_cast<double>(hw);
-      for (std::size_t p = 0; p < hw; ++p) var_in[k] += std::pow(x[k * hw + p] - mean_in[k], 2);
-      var_in[k] /= static_cast<double>(c.spatial - c.ddof);
+    const double* own = x.data() + n * channels * hw;
+    for (std::size_t k = 0; k < channels && has_in; ++k) {
+      for (std::size_t p = 0; p < hw; ++p) mean_in[k] += own[k * hw + p] / static_cast<double>(hw);
+      for (std::size_t p = 0; p < hw; ++p) var_in[k] += std::pow(own[k * hw + p] - mean_in[k], 2);
+      var_in[k] /= static_cast<double>(problem.spatial - problem.ddof);
     }
-    const std::vector<double> means = c.has_in ? mean_in : std::vector<double>(x, x + channels);
+    const std::vector<double> means = has_in ? mean_in : std::vector<double>(own, own + channels);
     double mean_ln = 0.0, spread = 0.0, var_sum = 0.0;
     for (const double mean : means) mean_ln += mean / static_cast<double>(channels);
     for (const double mean : means) spread += std::pow(mean - mean_ln, 2);
     for (const double var : var_in) var_sum += var;
-    const double divisor = static_cast<double>(c.has_in ? c.channels : c.channels - c.ddof);
+    const double divisor = static_cast<double>(has_in ? problem.channels : problem.channels - problem.ddof);
     const double var_ln = (spread + var_sum) / divisor;
     for (std::size_t k = 0; k < channels; ++k) {
-      const double mean_share = c.has_in ? static_cast<double>(problem_.mean_in) * mean_in[k] : 0.0;
-      const double var_share = c.has_in ? static_cast<double>(problem_.var_in) * var_in[k] : 0.0;
+      const double mean_share = has_in ? static_cast<double>(problem.mean_in) * mean_in[k] : 0.0;
+      const double var_share = has_in ? static_cast<double>(problem.var_in) * var_in[k] : 0.0;
       const double mean =
-          mean_share + static_cast<double>(problem_.mean_ln) * mean_ln + static_cast<double>(mean_offset_[k]);
+          mean_share + static_cast<double>(problem.mean_ln) * mean_ln + static_cast<double>(parameters.mean_offset[k]);
       const double var =
-          var_share + static_cast<double>(problem_.var_ln) * var_ln + static_cast<double>(var_offset_[k]);
+          var_share + static_cast<double>(problem.var_ln) * var_ln + static_cast<double>(parameters.var_offset[k]);
+      const double scale = static_cast<double>(parameters.scale[k]) / std::sqrt(var);
       for (std::size_t p = 0; p < hw; ++p) {
         const std::size_t i = (n * channels + k) * hw + p;
-        y[i] = (x_[i] - mean) / std::sqrt(var) * static_cast<double>(scale_[k]) + static_cast<double>(bias_[k]);
-        if (c.epilogue == Epilogue::kAddRelu) y[i] += residual_[i];
-        if (c.epilogue != Epilogue::kNone) y[i] = std::max(y[i], 0.0);
+        y[i] = (x[i] - mean) * scale + static_cast<double>(parameters.bias[k]);
+        if (epilogue == Epilogue::kAddRelu) y[i] += residual[i];
+        if (epilogue != Epilogue::kNone) y[i] = std::max(y[i], 0.0);
       }
     }
   }
@@ -201,7 +203,7 @@ std::vector<double> Sample::oracle() const {
 }
 
 double Sample::error() const {
-  const std::vector<double> expected = oracle();
+  const std::vector<double> expected = oracle_of(problem_, tensors(), x_, residual_);
   double largest = 0.0;
   std::size_t i = 0;
   for (std::int64_t n = 0; n < case_.batch; ++n) {

@@ -47,6 +47,10 @@ class Buffer {
   std::size_t shift_;
 };
 
+// The operator as its definition reads (sn_deploy/folded.py), with plain sums: of X and the residual, (N, C, HW).
+std::vector<double> oracle_of(const SnCudaProblem& problem, const SnCudaTensors& parameters,
+                              const std::vector<double>& x, const std::vector<double>& residual);
+
 class Sample {
  public:
   explicit Sample(const Case& c);
@@ -71,7 +75,6 @@ class Sample {
  private:
   void* y() const;
   std::int64_t offset(std::int64_t n, std::int64_t c, std::int64_t p) const;
-  std::vector<double> oracle() const;
 
   Case case_;
   SnCudaProblem problem_;

@@ -1,0 +1,53 @@
+// What a warp of the GPU does together for a matrix product; from compute capability 8.0 on.
+#pragma once
+
+#include "cuda/convolution/arguments.h"
+#include "cuda/kernels/device_team.h"
+#include "cuda/kernels/elements.h"
+
+namespace sn_deploy::cuda {
+
+// Asks for 16 bytes, which go past the registers and the L1 cache.
+template <typename T>
+SN_DEVICE void copy_async(const DeviceTeam&, T* to, const T* from) {
+  const auto target = static_cast<unsigned>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(target), "l"(from) : "memory");
+}
+
+// All that any thread of the block has asked for is there, for all of its threads.
+SN_DEVICE void await_copies(const DeviceTeam& team) {
+  asm volatile("cp.async.wait_all;" ::: "memory");
+  team.sync();
+}
+
+SN_DEVICE float shuffle(const DeviceTeam&, float value, int lane) { return __shfl_sync(0xFFFFFFFFU, value, lane); }
+
+// Four matrices of 8 x 8, of which lanes 8 i to 8 i + 7 name the rows of the i-th, of 16 bytes: a lane gets of each row
+// l / 4, columns 2 (l % 4) and the next.
+template <typename T>
+SN_DEVICE void load_matrices(const DeviceTeam&, Pair<T> (&pairs)[4], const T* row) {
+  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(pairs[0].bits), "=r"(pairs[1].bits), "=r"(pairs[2].bits), "=r"(pairs[3].bits)
+               : "r"(address)
+               : "memory");
+}
+
+// sums += A B, A 16 x 16 and B 16 x 8 of T, with sums in float32. A in four matrices of 8 x 8: rows 0 to 7, rows 8 to
+// 15, and the same of columns 8 to 15; B's columns as rows of two matrices.
+template <typename T>
+SN_DEVICE void multiply_add(const DeviceTeam&, float (&sums)[4], const Pair<T> (&a)[4], Pair<T> b0, Pair<T> b1) {
+  if constexpr (std::is_same_v<T, __half>) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+        : "r"(a[0].bits), "r"(a[1].bits), "r"(a[2].bits), "r"(a[3].bits), "r"(b0.bits), "r"(b1.bits));
+  } else {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+        : "r"(a[0].bits), "r"(a[1].bits), "r"(a[2].bits), "r"(a[3].bits), "r"(b0.bits), "r"(b1.bits));
+  }
+}
+
+}  // namespace sn_deploy::cuda

@@ -1,0 +1,63 @@
+// The kernels, and their launches. Built for compute capability 9.0 and later alone: clusters.
+#include <cuda_runtime_api.h>
+
+#include "cuda/convolution/device.h"
+#include "cuda/convolution/device_matrix.h"
+#include "cuda/convolution/instances.h"
+#include "cuda/convolution/kernel.h"
+
+namespace sn_deploy::cuda {
+namespace {
+
+constexpr int threads_of(Product product, int tiles) { return most_warps(product, tiles) * 32; }
+constexpr int blocks_of(Product product, int tiles) { return product == Product::kStreamed && tiles == 1 ? 2 : 1; }
+
+template <Epilogue kEpilogue, int kDepth, int kTiles, Product kProduct>
+__global__ void __launch_bounds__(threads_of(kProduct, kTiles), blocks_of(kProduct, kTiles))
+    convolve_kernel(const __grid_constant__ ConvolutionArguments arguments) {
+  DeviceTeam team;
+  convolve<__half, kEpilogue, kDepth, kTiles, kProduct>(team, arguments);
+}
+
+struct KernelOf {
+  template <Epilogue kEpilogue, int kDepth, int kTiles, Product kProduct>
+  const void* operator()() const {
+    return reinterpret_cast<const void*>(convolve_kernel<kEpilogue, kDepth, kTiles, kProduct>);
+  }
+};
+
+// What a device refuses is kTactic; the error is cleared.
+Status tactic_status(cudaError_t error) {
+  if (error == cudaSuccess) return Status::kOk;
+  return cudaGetLastError() != cudaSuccess && cudaGetLastError() != cudaSuccess ? Status::kDevice : Status::kTactic;
+}
+
+}  // namespace
+
+Status put_convolution(const ConvolutionLaunch& launch, void* stream) {
+  const void* kernel = for_launch(launch, KernelOf{});
+  Status status = tactic_status(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(launch.shared_bytes)));
+  if (status == Status::kOk && launch.cluster > kPortableCluster) {
+    status = tactic_status(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
+  }
+  if (status != Status::kOk) return status;
+  cudaLaunchConfig_t config = {};
+  cudaLaunchAttribute attributes[2] = {};
+  config.gridDim = dim3(static_cast<unsigned>(launch.grid));
+  config.blockDim = dim3(static_cast<unsigned>(launch.threads));
+  config.dynamicSmemBytes = static_cast<std::size_t>(launch.shared_bytes);
+  config.stream = static_cast<cudaStream_t>(stream);
+  config.attrs = attributes;
+  config.numAttrs = 2;
+  attributes[0].id = cudaLaunchAttributeClusterDimension;
+  attributes[0].val.clusterDim.x = static_cast<unsigned>(launch.cluster);
+  attributes[0].val.clusterDim.y = attributes[0].val.clusterDim.z = 1;
+  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[1].val.programmaticStreamSerializationAllowed = 1;
+  ConvolutionArguments arguments = launch.arguments;
+  void* parameters[] = {&arguments};
+  return tactic_status(cudaLaunchKernelExC(&config, kernel, parameters));
+}
+
+}  // namespace sn_deploy::cuda
