@@ -187,7 +187,7 @@ PARTS: tuple[Part, ...] = (
         150,
         _expansions_benchmark,
         _without(KERNELS),
-        least_s=30,
+        least_s=60,
     ),
     _tests(
         "kernels",
