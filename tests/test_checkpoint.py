@@ -83,6 +83,20 @@ SIZE = len(STATE)
             ["_orig_mod.", "net."],
         ),
         (prefixed(STATE, "module.") | {"n_averaged": torch.tensor(7)}, "", ["module."]),
+        (
+            {
+                "_fsdp_wrapped_module."
+                + name.replace("features.", "features._fsdp_wrapped_module._checkpoint_wrapped_module."): t
+                for name, t in STATE.items()
+            },
+            "",
+            ["_fsdp_wrapped_module.", "_checkpoint_wrapped_module."],
+        ),
+        (
+            {name.replace("features.", "features._forward_module."): t for name, t in STATE.items()},
+            "",
+            ["_forward_module."],
+        ),
     ],
     ids=lambda value: None if isinstance(value, dict) else str(value),
 )

@@ -11,6 +11,7 @@ import torch
 from sn_deploy.calibrate.batch_form import BatchForm, recorded_form, usual_form
 from sn_deploy.calibrate.exact_sums import Float64Array
 from sn_deploy.calibrate.tally import Identity, Traits
+from sn_deploy.capture.torchscript import scripted_blocks
 from sn_deploy.errors import SnDeployError
 from sn_deploy.recognise import Refusal, recognise
 from sn_deploy.recognise.candidates import Candidate, candidate_from_module, candidates
@@ -52,8 +53,10 @@ def find_branches(model: torch.nn.Module) -> tuple[list[Branch], list[str]]:
     """The BN branches of the layers that look like SN, in module order, and the names of those without one.
 
     Raises:
-        SnDeployError: running statistics that the state dict doesn't hold, so that nothing could be written.
+        SnDeployError: running statistics that the state dict doesn't hold, so that nothing could be written; or a layer
+            inside of TorchScript, where its input can't be seen.
     """
+    scripted = tuple(f"{name}." for name in scripted_blocks(model))
     keys: dict[int, list[str]] = {}
     for key, tensor in model.state_dict(keep_vars=True).items():
         keys.setdefault(id(tensor), []).append(key)
@@ -63,6 +66,12 @@ def find_branches(model: torch.nn.Module) -> tuple[list[Branch], list[str]]:
         if candidate.running_mean is None or candidate.running_var is None:
             without.append(candidate.name)
             continue
+        if candidate.name.startswith(scripted):
+            raise SnDeployError(
+                "is inside of TorchScript (torch.jit.trace or torch.jit.script), where its input can't be seen",
+                where=f"layer {candidate.name!r}",
+                expected="the torch.nn.Module that it was made of",
+            )
         mean, var = candidate.tensor(candidate.running_mean), candidate.tensor(candidate.running_var)
         if id(mean) not in found:
             identity = Identity(candidate.name, *_keys(candidate, keys, mean, var), tuple(mean.shape))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Final
 
@@ -13,6 +12,8 @@ from sn_deploy.calibrate.movement import distance
 from sn_deploy.calibrate.one_pass import Calibration, Pass, calibration_from_pass
 from sn_deploy.calibrate.sweep import sweep
 from sn_deploy.calibrate.tally import BATCH_AVERAGE, POPULATION, STATISTICS, Tally
+from sn_deploy.capture.parametrized import settle_parametrizations_
+from sn_deploy.capture.private_copy import private_copy
 from sn_deploy.check.batch import Source
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.recognise import lift_cuda_checks_
@@ -106,7 +107,7 @@ class _Runner:
         keep_unrecognised: bool,
         on_batch: OnBatch | None,
     ) -> None:
-        self._model = _private_copy(model, device)
+        self._model = _copy_on(model, device)
         self._source, self._keep, self._on_batch = source, keep_unrecognised, on_batch
         self.branches, self._without_bn = find_branches(self._model)
         self._passes = 0
@@ -145,21 +146,12 @@ def _moved(before: Pass, after: Pass) -> float:
     return max((distance(old.moments(), new.moments()) for old, new in pairs if new.sums.calls), default=0.0)
 
 
-def _private_copy(model: torch.nn.Module, device: str) -> torch.nn.Module:
+def _copy_on(model: torch.nn.Module, device: str) -> torch.nn.Module:
     """A copy in evaluation mode on ``device``; half precision becomes float32, in which half's statistics are exact.
 
     Layers that only ask for CUDA run on the CPU, too (`sn_deploy.recognise.cuda_check`).
     """
-    if not isinstance(model, torch.nn.Module):
-        raise SnDeployError(f"the model is a {type(model).__name__}", expected="a torch.nn.Module")
-    try:
-        private = copy.deepcopy(model)
-    except Exception as error:
-        raise SnDeployError(
-            f"the model can't be copied: {type(error).__name__}: {first_line(error)}",
-            where=type(model).__name__,
-            mend="remove its parametrizations (torch.nn.utils.parametrize) and tensors that carry a graph",
-        ) from error
+    private = private_copy(model)
     moved: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def move(tensor: torch.Tensor) -> torch.Tensor:
@@ -179,4 +171,6 @@ def _private_copy(model: torch.nn.Module, device: str) -> torch.nn.Module:
         ) from error
     if device == "cpu":
         lift_cuda_checks_(private)
-    return private.eval()
+    private.eval()
+    settle_parametrizations_(private)
+    return private

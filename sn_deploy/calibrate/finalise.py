@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 
 from sn_deploy.calibrate.branches import find_branches
 from sn_deploy.calibrate.one_pass import LayerStatistics
+from sn_deploy.capture.private_copy import private_copy
 from sn_deploy.recognise import finalize_batch_average_
 
 
@@ -20,7 +19,7 @@ def finalised(model: torch.nn.Module, batches: int) -> tuple[LayerStatistics, ..
     Raises:
         SnDeployError: what `finalize_batch_average_` refuses.
     """
-    private = copy.deepcopy(model)
+    private = private_copy(model)
     finalize_batch_average_(private, batches)
     branches, _ = find_branches(private)
     return tuple(LayerStatistics(branch.identity, None, 0, *branch.recorded()) for branch in branches)

@@ -47,7 +47,8 @@ def sweep(
         SnDeployError: inputs that don't fit the model or make it fail; NaN or infinity, with the layer that they reach
             first; a layer that isn't SN; a batch too small for a layer.
     """
-    with ExitStack() as stack:
+    # What the user compiles is compiled for other calls than watched ones.
+    with ExitStack() as stack, torch.compiler.set_stance("force_eager"):
         for branch, tally in zip(branches, result.tallies, strict=True):
             for name, module in branch.readers.items():
                 stack.enter_context(_watched(module, branch, name, tally, result, keep_unrecognised))

@@ -14,8 +14,9 @@ from sn_deploy.archive import free_memory
 from sn_deploy.errors import SnDeployError
 
 # Names that wrappers put before a parameter's own, wherever the wrapped module sits: DataParallel and
-# DistributedDataParallel (module), torch.compile (_orig_mod).
-_WRAPPERS = ("module", "_orig_mod")
+# DistributedDataParallel (module), torch.compile (_orig_mod), FullyShardedDataParallel, activation checkpointing, and
+# Lightning Fabric (_forward_module).
+_WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
 # What a wrapper adds of its own: torch.optim.swa_utils.AveragedModel's count.
 _WRAPPERS_OWN = frozenset({"n_averaged"})
 _MAX_DEPTH = 8  # of nested dicts

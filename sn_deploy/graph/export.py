@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import os
 from collections import Counter
@@ -24,11 +23,14 @@ from sn_deploy.capture.inputs import (
     resolve_dynamic,
     widen_dynamic,
 )
+from sn_deploy.capture.parametrized import settle_parametrizations_
 from sn_deploy.capture.precision import cast_inputs, dtype_from_precision
+from sn_deploy.capture.private_copy import private_copy
 from sn_deploy.capture.standard_nodes import StandardNodes
 from sn_deploy.capture.swap import OpaqueSwitchNorm, swap
+from sn_deploy.capture.torchscript import refuse_scripted
 from sn_deploy.capture.trace import LayerTrace, trace
-from sn_deploy.capture.unwrap import unwrapped
+from sn_deploy.capture.unwrap import unwrap_inside_, unwrapped
 from sn_deploy.errors import SnDeployError
 from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.graph import inline as inliner
@@ -118,8 +120,8 @@ def export(
     Each SN layer becomes one ``sn_deploy::SwitchNorm`` node with its BN branch and learned weights folded in, or one
     ``SwitchNormRelu`` or ``SwitchNormAddRelu`` node together with the ReLU, or the residual and the ReLU, that follow.
     The file carries each operator that it uses as a local function of standard operators too. The model itself is not
-    changed: a copy is put into evaluation mode, on the CPU. Of DataParallel, DistributedDataParallel and torch.compile
-    the module inside is taken.
+    changed: a copy is put into evaluation mode, on the CPU. Of DataParallel, DistributedDataParallel, AveragedModel,
+    torch.compile and checkpoint_wrapper the module inside is taken, wherever they stand in the model.
 
     Args:
         model: the trained model, any device, training or evaluation mode.
@@ -152,7 +154,9 @@ def export(
         opset = BF16_OPSET if precision == "bf16" else DEFAULT_OPSET
     if not MIN_OPSET <= opset <= MAX_OPSET:
         raise SnDeployError(f"opset {opset} can't be exported", where="--opset", expected=f"{MIN_OPSET} to {MAX_OPSET}")
-    private = _private_copy(model)
+    private = private_copy(unwrapped(model)).cpu().eval()
+    unwrap_inside_(private)
+    settle_parametrizations_(private)
     recognise.lift_cuda_checks_(private)
     if finalize_batch_average is not None:
         recognise.finalize_batch_average_(private, finalize_batch_average)
@@ -167,6 +171,7 @@ def export(
     if kept and not keep_unrecognised:
         raise _refusal(found, kept)
     called = {name: folded for name, folded in found.layers.items() if name in traces}
+    refuse_scripted(private, called)
     if not called and not kept:
         raise SnDeployError(
             "no SN layer runs on the example inputs",
@@ -221,20 +226,6 @@ def _refuse_types_of_newer_opset(model: ir.Model, dtype: torch.dtype, opset: int
             where="--opset",
             expected=f"{BF16_OPSET} to {MAX_OPSET} with --precision bf16; by default it is {BF16_OPSET}",
         )
-
-
-def _private_copy(model: torch.nn.Module) -> torch.nn.Module:
-    if not isinstance(model, torch.nn.Module):
-        raise SnDeployError(f"the model is a {type(model).__name__}", expected="a torch.nn.Module")
-    model = unwrapped(model)
-    try:
-        return copy.deepcopy(model).cpu().eval()
-    except Exception as error:
-        raise SnDeployError(
-            f"the model can't be copied: {type(error).__name__}: {error}",
-            where=type(model).__name__,
-            mend="remove its parametrizations (torch.nn.utils.parametrize) and tensors that carry a graph",
-        ) from error
 
 
 def _recognised_layers(

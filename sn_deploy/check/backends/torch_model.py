@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import inspect
 from collections import Counter
@@ -80,6 +79,8 @@ def load_model(options: ModelOptions) -> tuple[Any, LoadReport | None]:
     Raises:
         SnDeployError: what `sn_deploy export` would say about it.
     """
+    from sn_deploy.capture.parametrized import settle_parametrizations_
+    from sn_deploy.capture.private_copy import private_copy
     from sn_deploy.capture.user_model import build_model
     from sn_deploy.checkpoint import load_into
     from sn_deploy.recognise import finalize_batch_average_, lift_cuda_checks_
@@ -89,9 +90,10 @@ def load_model(options: ModelOptions) -> tuple[Any, LoadReport | None]:
     if options.checkpoint is not None:
         report = load_into(model, options.checkpoint, key=options.key, strict=options.strict)
     if options.finalize_batch_average is not None:
-        model = copy.deepcopy(model)
+        model = private_copy(model)
         finalize_batch_average_(model, options.finalize_batch_average)
     model = model.cpu().eval()
+    settle_parametrizations_(model)
     lift_cuda_checks_(model)
     return model, report
 
@@ -111,7 +113,9 @@ def open_runner(options: ModelOptions, inputs: Sequence[TensorInfo], threads: in
 
 def in_float64(model: Any) -> Any:
     """A copy of the model that computes in float64."""
-    return copy.deepcopy(model).double()
+    from sn_deploy.capture.private_copy import private_copy
+
+    return private_copy(model).double()
 
 
 def precision_of(model: Any) -> str:

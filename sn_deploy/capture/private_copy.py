@@ -1,0 +1,114 @@
+"""A copy of the user's model to run and to change, of which no part runs the original."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import torch
+
+from sn_deploy.capture.unwrap import check_is_module, inside
+from sn_deploy.errors import SnDeployError, first_line
+
+
+def private_copy(model: torch.nn.Module) -> torch.nn.Module:
+    """A copy of ``model``, on the same device and in the same mode; wrappers stay.
+
+    A ``forward`` that was set on an instance is copied with it, without torch.compile around it.
+
+    Raises:
+        SnDeployError: it is no module, can't be copied, or a copy would share a forward with the original.
+    """
+    check_is_module(model)
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_meta:
+            raise SnDeployError(
+                "is on the meta device and has no values", where=f"{name} of the model", mend="load its weights first"
+            )
+    copies: dict[int, Any] = {}
+    for part in model.modules():
+        for value in vars(part).values():
+            # What a weight norm made in the last step of training: deepcopy refuses tensors with a graph.
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                copies[id(value)] = value.detach().clone()
+    try:
+        private = copy.deepcopy(model, copies)
+    except Exception as error:
+        raise SnDeployError(
+            f"the model can't be copied: {type(error).__name__}: {first_line(error)}",
+            where=type(model).__name__,
+            mend="take off what it holds besides tensors and modules, and tensors that carry a graph",
+        ) from error
+    _copy_forwards(model, copies)
+    for part in private.modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            for parameter in part.parameters():
+                parameter.detach_()  # TorchScript's copies hang on to the original's by a graph
+    return private
+
+
+def _copy_forwards(model: torch.nn.Module, copies: dict[int, Any]) -> None:
+    """Gives the copies of the modules their own copies of what was set on an instance as its forward."""
+    parts = dict(model.named_modules())
+    own = {id(part) for part in parts.values()}
+    for name, part in parts.items():
+        if isinstance(part, torch.jit.ScriptModule) or inside(part) is not None or id(part) not in copies:
+            continue
+        forward = vars(part).get("forward")
+        eager = _not_compiled(forward)
+        if any(id(reached) in own for reached in _shared_modules(eager)):
+            raise SnDeployError(
+                "its forward was replaced on the instance by a function that holds on to the model's modules, so that "
+                "a copy of the model would run the original",
+                where=f"module {name!r}" if name else type(model).__name__,
+                mend="put the changed forward in a subclass, or give the model as it was before",
+            )
+        if eager is not forward:
+            _set_forward(copies[id(part)], copy.deepcopy(eager, copies))
+
+
+def _not_compiled(function: Any) -> Any:
+    """What torch.compile was given."""
+    given = getattr(function, "_torchdynamo_orig_callable", function)
+    # It puts a function of its own around what is torch's: the forward of a Sequential, say.
+    if getattr(given, "__globals__", {}).get("__name__") == "torch._dynamo.external_utils":
+        return getattr(given, "__wrapped__", given)
+    return given
+
+
+def _set_forward(module: torch.nn.Module, forward: Any) -> None:
+    if getattr(forward, "__func__", None) is type(module).forward:
+        del module.forward
+    else:
+        module.forward = forward
+
+
+def _shared_modules(forward: Any, seen: Collection[int] = ()) -> Iterator[torch.nn.Module]:
+    """Modules that a copy of the function would share: a function is copied as itself, with what its closure holds.
+
+    Bound methods and functools.partial are copied with the module that they hold on to.
+    """
+    if isinstance(forward, functools.partial):
+        forward = forward.func
+    for cell in getattr(forward, "__closure__", None) or ():
+        try:
+            held = cell.cell_contents
+        except ValueError:  # empty
+            continue
+        if id(held) not in seen:
+            yield from _modules_in(held, (*seen, id(held)))
+
+
+def _modules_in(held: Any, seen: Collection[int]) -> Iterator[torch.nn.Module]:
+    held = _not_compiled(held)
+    if isinstance(held, torch.nn.Module):
+        yield held
+    elif isinstance(held, functools.partial):
+        for part in (held.func, *held.args, *held.keywords.values()):
+            yield from _modules_in(part, seen)
+    elif isinstance(getattr(held, "__self__", None), torch.nn.Module):
+        yield held.__self__
+    elif callable(held):
+        yield from _shared_modules(held, seen)

@@ -1,0 +1,255 @@
+"""What training puts around a model and its blocks: the file has the model's own layers, and computes what it does."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.nn.utils import parametrizations, parametrize
+from torch.utils.checkpoint import checkpoint, checkpoint_sequential
+
+import sn_deploy
+from sn_deploy.calibrate import calibrate
+from sn_deploy.capture.user_model import build_model
+from sn_deploy.check.batch import Batch
+from sn_deploy.check.parity import compare
+from sn_deploy.errors import SnDeployError
+from sn_deploy.nn import SwitchNorm2d
+from sn_deploy.runtime.ort import OrtSession
+from sn_deploy.runtime.torch import array_from_tensor
+from tests.randomise import randomise_
+from tests.tolerances import TOLERANCES
+
+X = torch.randn(2, 3, 8, 9, generator=torch.Generator().manual_seed(0))
+LAYERS = ["sn", "block.1"]
+
+Change = Callable[[nn.Module], nn.Module]
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.sn = nn.Conv2d(3, 4, 3, padding=1), SwitchNorm2d(4)
+        self.block = nn.Sequential(nn.Conv2d(4, 4, 1), SwitchNorm2d(4))
+        self.head = nn.Conv2d(4, 2, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.block(torch.relu(self.sn(self.conv(image)))))
+
+
+def make(kind: type[nn.Module] = Net) -> nn.Module:
+    torch.manual_seed(0)
+    return randomise_(kind(), 1)
+
+
+def exported(model: nn.Module, path: Path) -> tuple[list[str], np.ndarray]:
+    """The names of the layers that became nodes, and the file's output for X."""
+    report = sn_deploy.export(model, X, path, trust_statistics=True)
+    assert list(report.inputs) == ["image"]
+    assert not report.unused
+    with OrtSession(path) as session:
+        (output,) = session.run({"image": array_from_tensor(X)}).values()
+    return [layer.folded.name for layer in report.layers], output
+
+
+def in_float64(model: nn.Module) -> np.ndarray:
+    with torch.no_grad():
+        return array_from_tensor(copy.deepcopy(model).double().eval()(X.double()))
+
+
+def compiled(what: Any) -> Any:
+    return torch.compile(what, backend="eager")
+
+
+def with_child(name: str, wrap: Callable[[Any], Any]) -> Change:
+    """Another module in the place of a child of the model."""
+
+    def change(model: nn.Module) -> nn.Module:
+        setattr(model, name, wrap(getattr(model, name)))
+        return model
+
+    return change
+
+
+def with_forward(name: str, wrap: Callable[[Any], Any]) -> Change:
+    """Another forward on an instance: of the model, or of a part."""
+
+    def change(model: nn.Module) -> nn.Module:
+        part = model.get_submodule(name)
+        part.forward = wrap(part.forward)
+        return model
+
+    return change
+
+
+def compiled_in_place(model: nn.Module) -> nn.Module:
+    model.sn.compile(backend="eager")
+    model.compile(backend="eager")
+    return model
+
+
+WRAPPED: dict[str, Change] = {
+    "AveragedModel": torch.optim.swa_utils.AveragedModel,
+    "checkpoint_wrapper": checkpoint_wrapper,
+    "compiled in parallel": lambda model: nn.DataParallel(compiled(model)),
+    "compiled layer": with_child("sn", compiled),
+    "compiled block": with_child("block", compiled),
+    "block in parallel": with_child("block", nn.DataParallel),
+    "checkpointed block": with_child("block", checkpoint_wrapper),
+    "both": with_child("block", lambda block: compiled(checkpoint_wrapper(block))),
+    "compile()": compiled_in_place,
+    "compiled forward": with_forward("", compiled),
+    "compiled forward of a layer": with_forward("sn", compiled),
+    # torch.compile puts a function of its own around a forward that is torch's.
+    "compiled forward of a Sequential": with_forward("block", compiled),
+    "method": with_forward("", lambda forward: types.MethodType(Net.forward, forward.__self__)),
+    "partial": with_forward("", lambda forward: functools.partial(Net.forward, forward.__self__)),
+}
+
+
+@pytest.mark.parametrize("name", list(WRAPPED))
+def test_wrappers_are_taken_off_wherever_they_stand(name: str, tmp_path: Path) -> None:
+    expected = in_float64(make())
+    wrapped = WRAPPED[name](make())
+    before = list(wrapped.state_dict())
+    layers, output = exported(wrapped, tmp_path / "net.onnx")
+    assert layers == LAYERS
+    assert compare(expected, output).rel_l2 < TOLERANCES["float32"].rel_l2
+    assert list(wrapped.state_dict()) == before  # the user's stays wrapped
+
+
+@pytest.mark.parametrize("name", list(WRAPPED))
+def test_calibrate_keeps_the_names_that_the_model_has(name: str) -> None:
+    class Data:
+        batches = 2
+
+        def __iter__(self) -> Any:
+            rng = np.random.default_rng(0)
+            return (Batch(i, 2 * i, {"image": rng.normal(size=X.shape).astype(np.float32)}) for i in range(2))
+
+    expected = calibrate(make(), Data())
+    wrapped = WRAPPED[name](make())
+    found = calibrate(wrapped, Data())
+    for layer, plain in zip(found.layers, expected.layers, strict=True):
+        np.testing.assert_array_equal(layer.mean, plain.mean)
+        assert set(layer.identity.mean_keys) <= wrapped.state_dict().keys()
+
+
+def test_the_command_lines_model_has_its_own_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "wrapped", lambda: nn.DataParallel(WRAPPED["both"](make())))
+    assert list(build_model(f"{__name__}:wrapped", {}).state_dict()) == list(make().state_dict())
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda forward: lambda image: forward(image) * 2,
+        lambda forward: compiled(lambda image: forward(image) * 2),
+        torch.no_grad(),
+    ],
+    ids=["closure", "compiled closure", "decorator"],
+)
+@pytest.mark.parametrize(("part", "place"), [("", "Net"), ("block", "module 'block'"), ("sn", "module 'sn'")])
+def test_a_forward_that_would_run_the_original_is_refused(
+    wrap: Callable[[Any], Any], part: str, place: str, tmp_path: Path
+) -> None:
+    """It did: with the original's layers, unseen, and in its mode."""
+    model = with_forward(part, wrap)(make())
+    with pytest.raises(SnDeployError, match=f"^{place}: its forward was replaced on the instance"):
+        sn_deploy.export(model, X, tmp_path / "net.onnx")
+    with pytest.raises(SnDeployError, match=f"^{place}: its forward was replaced on the instance"):
+        calibrate(model, [])  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_closure_over_other_things_is_none_of_that(tmp_path: Path) -> None:
+    factor = 3.0
+    model = make()
+    model.head.forward = lambda x: x * factor
+    layers, output = exported(model, tmp_path / "net.onnx")
+    assert layers == LAYERS
+    assert compare(in_float64(model), output).rel_l2 < TOLERANCES["float32"].rel_l2
+
+
+class Checkpointed(Net):
+    """Recomputes its activations in the backward pass."""
+
+    reentrant = False
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = checkpoint(lambda x: torch.relu(self.sn(self.conv(x))), image, use_reentrant=self.reentrant)
+        return self.head(checkpoint_sequential(self.block, 2, x, use_reentrant=self.reentrant))
+
+
+class Reentrant(Checkpointed):
+    reentrant = True
+
+
+@pytest.mark.parametrize("kind", [Checkpointed, Reentrant])
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning")
+def test_layers_inside_of_activation_checkpoints_are_seen(kind: type[nn.Module], tmp_path: Path) -> None:
+    model = make(kind)
+    layers, output = exported(model, tmp_path / "net.onnx")
+    assert layers == LAYERS
+    assert compare(in_float64(make()), output).rel_l2 < TOLERANCES["float32"].rel_l2
+
+
+class Softplus(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.softplus(x)
+
+
+def parametrized(part: str, name: str) -> Change:
+    def change(model: nn.Module) -> nn.Module:
+        parametrize.register_parametrization(model.get_submodule(part), name, Softplus())
+        return model
+
+    return change
+
+
+PARAMETRIZED: dict[str, Change] = {
+    "weight norm": with_child("conv", parametrizations.weight_norm),
+    "spectral norm": with_child("conv", parametrizations.spectral_norm),
+    "spectral norm by hooks": with_child("conv", nn.utils.spectral_norm),
+    "the layer's scale": parametrized("sn", "weight"),
+    "the layer's mix weights": parametrized("block.1", "mean_weight"),
+}
+
+
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("name", list(PARAMETRIZED))
+def test_parametrized_weights_are_what_they_compute(name: str, trained: bool, tmp_path: Path) -> None:
+    model = PARAMETRIZED[name](make())
+    if trained:  # tensors that carry a graph stay behind
+        model(X).sum().backward()
+    layers, output = exported(model, tmp_path / "net.onnx")
+    assert layers == LAYERS
+    with torch.no_grad():
+        expected = array_from_tensor(model.eval()(X))
+    assert compare(expected, output).rel_l2 < TOLERANCES["float32"].rel_l2
+
+
+def test_a_sharded_model_is_refused_in_words(tmp_path: Path) -> None:
+    class Sharded(nn.Module):
+        """The name by which FullyShardedDataParallel, which needs processes, holds the model."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._fsdp_wrapped_module = make()
+
+    with pytest.raises(SnDeployError, match="weights are spread over processes; gather its full state dict"):
+        sn_deploy.export(Sharded(), X, tmp_path / "net.onnx")
+
+
+def test_a_model_without_values_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SnDeployError, match=r"^conv.weight of the model: is on the meta device and has no values"):
+        sn_deploy.export(make().to("meta"), X, tmp_path / "net.onnx")
