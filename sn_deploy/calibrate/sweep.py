@@ -13,7 +13,7 @@ from sn_deploy.calibrate.batch_form import check_enough_values
 from sn_deploy.calibrate.branches import Branch, examine
 from sn_deploy.calibrate.one_pass import Pass
 from sn_deploy.calibrate.tally import BATCH_AVERAGE, Tally
-from sn_deploy.capture.inputs import BoundInputs, bind_inputs
+from sn_deploy.capture.inputs import BoundInputs, bind_inputs, input_type
 from sn_deploy.capture.watch import watching
 from sn_deploy.check.batch import Batch
 from sn_deploy.errors import SnDeployError, first_line
@@ -133,15 +133,16 @@ def _run(model: torch.nn.Module, batch: Batch) -> None:
 
 def _bound(model: torch.nn.Module, batch: Batch) -> BoundInputs:
     """The batch as the model's arguments: by name where all names are parameters, else in order."""
-    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    dtype = input_type(model)
 
     def tensor(name: str) -> torch.Tensor:
         value = tensor_from_array(batch.inputs[name])
         if not value.is_floating_point():
-            return value.to(like.device)
+            return value.to(device)
         if not bool(value.isfinite().all()):
             raise SnDeployError(f"input {name!r} has NaN or infinite values", expected="finite numbers")
-        return value.to(like.device, like.dtype)
+        return value.to(device, dtype)
 
     tensors = {name: tensor(name) for name in batch.inputs}
     by_name = tensors.keys() <= inspect.signature(model.forward).parameters.keys()

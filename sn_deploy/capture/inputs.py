@@ -65,6 +65,16 @@ class BoundInputs:
         return bound.args, bound.kwargs
 
 
+def input_type(model: torch.nn.Module) -> torch.dtype:
+    """The type that a model's floating-point inputs are given in: that of its first floating-point parameter.
+
+    Models register their parts in the order in which they run, so that is what the input meets, in a stem of another
+    type than most of the model, too. float32 where there is none.
+    """
+    types = (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+    return next(types, torch.float32)
+
+
 def bind_inputs(
     model: torch.nn.Module, example_inputs: ExampleInputs, names: Sequence[str] | None = None
 ) -> BoundInputs:

@@ -45,7 +45,7 @@ class TorchRunner:
 
     Args:
         model: a torch module.
-        inputs: of the check, in order; floats become the model's own type.
+        inputs: of the check, in order; floats become the type that the model takes.
 
     Attributes:
         model: the module itself.
@@ -55,11 +55,12 @@ class TorchRunner:
     """
 
     def __init__(self, model: Any, inputs: Sequence[TensorInfo]) -> None:
+        from sn_deploy.capture.inputs import input_type
         from sn_deploy.runtime.torch import TorchModel
 
         self.precision = precision_of(model)
         input_names = [info.name for info in inputs]
-        own = np.dtype(_input_type(model))
+        own = np.dtype(str(input_type(model)).removeprefix("torch."))
         self.inputs = tuple(TensorInfo(i.name, None, own if is_float(i.dtype) else i.dtype) for i in inputs)
         keywords = _keywords(model, input_names)
         self.model = model
@@ -127,11 +128,6 @@ def precision_of(model: Any) -> str:
     most = _most(elements)
     known = [name for name in elements if name in TOLERANCES]
     return coarsest(known) if known and most in TOLERANCES else most
-
-
-def _input_type(model: Any) -> str:
-    """The type that the model's inputs are given in: that of most of its parameters' elements."""
-    return _most(_elements(model.parameters()))
 
 
 def _elements(tensors: Iterable[Any]) -> Counter[str]:
