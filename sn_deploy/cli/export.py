@@ -112,7 +112,7 @@ def command(
     else:
         console.print(f"no --checkpoint: the weights are those that {reference} gives")
     specialised = None
-    with draft_beside(output) if exact else contextlib.nullcontext(output) as path:
+    with draft_beside(output, of=str(output)) if exact else contextlib.nullcontext(output) as path:
         report = export(
             model,
             _example_inputs(specs),

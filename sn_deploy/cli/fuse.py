@@ -114,7 +114,7 @@ def command(
     specs = [parse_input(text, seed=index) for index, text in enumerate(inputs)]
 
     specialised = None
-    with draft_beside(output) if exact else contextlib.nullcontext(output) as path:
+    with draft_beside(output, of=str(source)) if exact else contextlib.nullcontext(output) as path:
         report = _fuse(source, path, apart, freeze_weights, strict, None if exact else external_data, specs, run)
         if exact:
             from sn_deploy.specialise import specialise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.summary import Summary
 from sn_deploy.cli.values import Number, parse_sizes
+from sn_deploy.draft_folder import draft_folder
 from sn_deploy.output_file import check_onnx_output
 
 if TYPE_CHECKING:
@@ -132,10 +132,10 @@ def command(context: click.Context, /, **given: Any) -> None:
 
 
 @contextlib.contextmanager
-def draft_beside(output: Path) -> Iterator[Path]:
-    """A path for the file that is to be specialised to ``output``, and that is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix=f".{output.stem[:40]}-", dir=output.parent) as folder:
-        yield Path(folder) / output.name
+def draft_beside(output: Path, *, of: str) -> Iterator[Path]:
+    """A path for the file that is to be specialised to ``output``, and that is gone afterwards; see `draft_folder`."""
+    with draft_folder(output, of=of) as folder:
+        yield folder / output.name
 
 
 def _data_options(context: click.Context, given: Mapping[str, Any]) -> DataOptions | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import onnx_ir.passes.common as common_passes
 
 import sn_deploy
 from sn_deploy.check.model_type import coarsest_type
+from sn_deploy.draft_folder import draft_folder
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.epilogue import fuse_epilogues
 from sn_deploy.graph.inference import check_openable, infer_shapes
@@ -128,8 +128,7 @@ def optimise(
     block = _check_machine()
     stamp = Stamp(target, version(), block, describe_processor(), source.name, sha256_of(source))
     # Weights stay in files of this folder until they are written, however large they are.
-    with tempfile.TemporaryDirectory(prefix=f".{path.stem[:40]}-", dir=path.parent) as name:
-        folder = Path(name)
+    with draft_folder(path, of=str(source)) as folder:
         made = _on_blocks(source, block, folder)
         made.model.metadata_props.update(stamp.as_metadata())
         save(made.model, folder / path.name, external_data=external_data)

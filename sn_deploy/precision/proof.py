@@ -57,7 +57,7 @@ def compare_files(
 
     Args:
         batches: with the source's names of inputs; they are cast to the candidate's types.
-        title: what errors call the candidate.
+        title: what errors call the files.
 
     Raises:
         CheckFailedError: an output has another shape, or another type of integers, or isn't finite where the source's
@@ -127,13 +127,13 @@ def _update(difference: OutputDifference, expected: Array, actual: Array, batch:
     difference.update(expected, actual, first=batch.first, samples=batch.samples, where=where)
     if difference.not_finite:
         raise SnDeployError(
-            "the source's own output is not finite on this data, so nothing can be compared",
+            "is not finite on this data, so nothing can be compared",
             where=where,
-            mend="give usual samples with --data",
+            mend="give usual samples with --data, or a size that the network takes: --input 1x3x512x512",
         )
     if difference.lost:
         raise CheckFailedError(
-            "is not finite where the source's is: a value left the range of the type",
+            "what was made of it is not finite where the source's is: a value left the range of the type",
             where=where,
             mend="use bf16, or find the node with convert-precision --check-range and --keep it in float32",
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import onnx_ir.passes.common as common_passes
 
 from sn_deploy.check.batch import Source
 from sn_deploy.check.report.text import percent
+from sn_deploy.draft_folder import draft_folder
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.graph import keep as keeping
 from sn_deploy.graph.inference import check_openable, infer_shapes
@@ -122,8 +122,7 @@ def quantize(
     kept |= set(candidates[:1] if keep_first else []) | set(candidates[-1:] if keep_last else [])
     with OrtSession(source, native=False) as session:
         batches = open_samples(samples, session.inputs)
-    with tempfile.TemporaryDirectory(prefix=f".{path.stem[:40]}-", dir=path.parent) as name:
-        folder = Path(name)
+    with draft_folder(path, of=str(source)) as folder:
         ranges = _ranges(graph, batches, method, folder, on_batch, where=str(source))
         quantized = quantize_convolutions(graph, precision, ranges, keep=kept, scales=float_type)
         if float_type != "fp32":
@@ -134,7 +133,7 @@ def quantize(
         save(graph, draft, external_data=external_data)
         candidate = draft if float_type == "fp32" else write_emulated(draft, folder / "emulated.onnx")
         described = batches.describe()
-        proof = compare_files(source, candidate, batches, title=path.name, data=described, on_batch=on_batch)
+        proof = compare_files(source, candidate, batches, title=str(source), data=described, on_batch=on_batch)
         _hold_limits(proof, source, max_rel_l2, min_top1_agreement)
         data = save(graph, path, external_data=external_data)
     return QuantizeReport(

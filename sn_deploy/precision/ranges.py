@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from sn_deploy.check.batch import Batch
+from sn_deploy.draft_folder import draft_folder
 from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.precision.files import load_model
 from sn_deploy.runtime.ort import OrtSession
@@ -57,8 +57,8 @@ def largest_values(source: Path, batches: Iterable[Batch], nodes: Collection[str
         graph.outputs.extend(kept)
         return []
     worst = dict.fromkeys(watched.values(), 0.0)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "ranges.onnx"
+    with draft_folder(None, of=str(source)) as folder:
+        path = folder / "ranges.onnx"
         ir.save(model, path, external_data="ranges.data")
         with OrtSession(path, native=False) as session:
             for batch in batches:

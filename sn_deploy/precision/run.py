@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import onnx_ir as ir
 
 from sn_deploy.check.batch import Source
 from sn_deploy.check.tolerances import TOLERANCES
+from sn_deploy.draft_folder import draft_folder
 from sn_deploy.errors import CheckFailedError
 from sn_deploy.graph import keep as keeping
 from sn_deploy.graph.inference import check_openable
@@ -102,8 +102,8 @@ def convert_precision(
     with OrtSession(source, native=False) as session:
         batches = open_samples(samples, session.inputs)
     ranges = _ranges(source, batches, conversion, precision) if check_range else []
-    with tempfile.TemporaryDirectory(prefix=f".{path.stem[:40]}-", dir=path.parent) as name:
-        draft = Path(name) / path.name
+    with draft_folder(path, of=str(source)) as folder:
+        draft = folder / path.name
         save(graph, draft, external_data=external_data)
         proof = _prove(source, draft, precision, batches, on_batch)
         data = save(graph, path, external_data=external_data)
@@ -164,7 +164,7 @@ def _ranges(source: Path, batches: Source, conversion: Conversion, precision: st
 
 def _prove(source: Path, draft: Path, precision: str, batches: Source, on_batch: Callable[[], None]) -> Proof:
     candidate = write_emulated(draft, draft.with_name("emulated.onnx"))
-    proof = compare_files(source, candidate, batches, title=draft.name, data=batches.describe(), on_batch=on_batch)
+    proof = compare_files(source, candidate, batches, title=str(source), data=batches.describe(), on_batch=on_batch)
     most = TOLERANCES[DTYPES[precision]].rel_l2
     mend = "keep sensitive layers in float32 with --keep, or use bf16"
     hold_tolerance(proof, most, TIES * most, where=str(source), mend=mend)

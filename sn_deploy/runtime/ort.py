@@ -50,8 +50,9 @@ _DTYPES: Final = {
     "tensor(uint64)": np.dtype(np.uint64),
     "tensor(bool)": np.dtype(np.bool_),
 }
-# What stands before the part of a message that says something: the node, and a line of ONNX Runtime's own source with
-# the function's signature and the condition that it tests.
+# What stands before the part of a message that says something: the file, the node, and a line of ONNX Runtime's own
+# source with the function's signature and the condition that it tests.
+_LOADED_FILE: Final = re.compile(r"^Load model from .*? failed:\s*", re.DOTALL)
 _FAILED_NODE: Final = re.compile(
     r"^Non-zero status code returned while running (\S+) node\. Name:'(.*?)' Status Message: "
 )
@@ -136,7 +137,7 @@ class OrtSession:
             self._session = ort.InferenceSession(source, options, providers=with_options)
         except _ort_errors(ort) as error:
             raise SnDeployError(
-                f"ONNX Runtime can't load it: {_reason(error)}", where=self.name, expected="a valid ONNX file"
+                f"ONNX Runtime can't load it: {reason_of(error)}", where=self.name, expected="a valid ONNX file"
             ) from error
         # It falls back to the CPU by itself where a provider's libraries are missing, and only logs it.
         if chosen[0] not in self._session.get_providers():
@@ -168,7 +169,7 @@ class OrtSession:
         try:
             results = self._run_values(inputs) if self._with_values else self._session.run(None, dict(inputs))
         except _ort_errors(self._ort) as error:
-            raise SnDeployError(f"ONNX Runtime failed: {_reason(error)}", where=self.name) from error
+            raise SnDeployError(f"ONNX Runtime failed: {reason_of(error)}", where=self.name) from error
         return {info.name: result for info, result in zip(self.outputs, results, strict=True)}
 
     def _run_values(self, inputs: Mapping[str, Array]) -> list[Array]:
@@ -276,7 +277,7 @@ def write_optimised_graph(
         ort.InferenceSession(utf8_path(model), options, providers=[_CPU], disabled_optimizers=list(disabled_optimizers))
     except _ort_errors(ort) as error:
         raise SnDeployError(
-            f"ONNX Runtime can't load it: {_reason(error)}", where=str(model), expected="a valid ONNX file"
+            f"ONNX Runtime can't load it: {reason_of(error)}", where=str(model), expected="a valid ONNX file"
         ) from error
     return written
 
@@ -341,9 +342,11 @@ def _ort_errors(ort: Any) -> tuple[type[Exception], ...]:
     return (*(getattr(state, name) for name in names), RuntimeError, ValueError)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """The part of a message of ONNX Runtime's that says something."""
     # "[ONNXRuntimeError] : 1 : FAIL : Load model from x.onnx failed:…" -> the part that says something.
     text = str(error).split(" : ", 3)[-1].strip().rstrip(".")
+    text = _LOADED_FILE.sub("", text)
     return _SOURCE_LINE.sub("", _FAILED_NODE.sub(r"node \2 (\1): ", text))
 
 
@@ -388,7 +391,7 @@ def _register_library(ort: Any, options: Any, library: Path) -> None:
         options.register_custom_ops_library(utf8_path(library.resolve()))
     except _ort_errors(ort) as error:
         raise SnDeployError(
-            f"ONNX Runtime can't load it: {_reason(error)}",
+            f"ONNX Runtime can't load it: {reason_of(error)}",
             where=str(library),
             expected="a custom-op library that exports RegisterCustomOps, built for this machine",
             mend=f"to run without the project's own, set {SWITCH}=0",

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-from collections.abc import Callable, Collection, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.ort import reason_of
 from sn_deploy.runtime.tensors import Array
 
 # method -> (its name there, options). The library's own 128 bins for entropy are too few for 127 levels.
@@ -57,8 +59,7 @@ def calibrate(
             mend="install it with: pip install 'sn-deploy[ort]'",
         ) from error
     try:
-        # It prints what it does.
-        with contextlib.redirect_stdout(io.StringIO()):
+        with _quiet():
             calibrator = library.create_calibrator(
                 model,
                 list(op_types),
@@ -67,18 +68,42 @@ def calibrate(
                 use_external_data_format=True,
                 extra_options=dict(options),
             )
+        _reopen(calibrator)
         for batch in batches:
             # One batch at a time: it keeps all that it is given in one call.
-            with contextlib.redirect_stdout(io.StringIO()):
+            with _quiet():
                 calibrator.collect_data(_Once(batch))
             on_batch()
-        with contextlib.redirect_stdout(io.StringIO()):
+        with _quiet():
             found = calibrator.compute_data()
     except SnDeployError:
         raise
     except Exception as error:  # of ONNX Runtime's session, and plain ones of the calibrators
-        raise SnDeployError(f"calibration failed: {first_line(error)[:200]}", where=where) from error
+        raise SnDeployError(
+            f"no ranges can be taken on this data: {' '.join(reason_of(error).split())[:400]}",
+            where=where,
+            mend="give usual samples with --data, or a size that the network takes: --input 1x3x512x512",
+        ) from error
     return {tensor: _largest(data.range_value) for tensor, data in found.items()}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The library prints what it does, and NumPy warns of NaN, of which an error tells later."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
+
+
+def _reopen(calibrator: Any) -> None:
+    """As it opens its session itself, but for what that would log to the standard error: errors are raised, too."""
+    library = importlib.import_module("onnxruntime")
+    options = library.SessionOptions()
+    options.graph_optimization_level = library.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    calibrator.infer_session = None
+    path, providers = calibrator.augmented_model_path, calibrator.execution_providers
+    calibrator.infer_session = library.InferenceSession(path, options, providers=providers)
 
 
 class _Once:

@@ -53,9 +53,10 @@ def choose_drops(
     # What isn't in the main graph can't be an output of it, and so isn't measured.
     layers = [layer for layer in layers_of(model)[0] if layer.node.graph is model.graph]
     on_progress("measuring statistics", 0.0)
-    everything = Yardstick(choosing, running.run)
+    where = str(drafts.source)
+    everything = Yardstick(choosing, running.run, where=where)
     _check_top1(everything, running, limits.budget)
-    few = Yardstick(choosing, running.run, _FEW) if everything.samples > _FEW else everything
+    few = Yardstick(choosing, running.run, _FEW, where=where) if everything.samples > _FEW else everything
     with drafts.open(drafts.write(drafts.with_statistics(layers))) as session:
         expected = expected_statistics(session.run, everything.batches(), layers)
     times = _times(drafts, layers, expected, everything, batch)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from sn_deploy.check.backends.adapted import cast_input
 from sn_deploy.check.backends.interface import Example, with_examples
 from sn_deploy.check.batch import Batch, Source
+from sn_deploy.check.data.extents import run_at_extents
 from sn_deploy.check.data.open import DataOptions, data_kind, open_data
+from sn_deploy.check.data.pair import has_open_extents, inputs_for
 from sn_deploy.check.shard import Shard
 from sn_deploy.errors import SnDeployError
-from sn_deploy.runtime.tensors import TensorInfo
+from sn_deploy.runtime.tensors import Array, TensorInfo
 
 # Random samples where only what is exact is done: rounding shows on any of them.
 _RANDOM: Final = 16
-
-# An extent that the file leaves open, where nobody says how large it is and samples are random.
-_EXTENT: Final = 64
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,12 @@ class Parts:
 
 
 def open_parts(
-    options: DataOptions | None, inputs: Sequence[TensorInfo], examples: Sequence[Example], *, split: bool
+    options: DataOptions | None,
+    inputs: Sequence[TensorInfo],
+    examples: Sequence[Example],
+    *,
+    split: bool,
+    run: Callable[[Mapping[str, Array]], Mapping[str, Array]],
 ) -> Parts:
     """The samples for these inputs.
 
@@ -59,6 +63,7 @@ def open_parts(
         inputs: of the file.
         examples: sizes of inputs, for axes that the file leaves open.
         split: whether a part is needed for choosing.
+        run: the file; it says which sizes of random samples do where nobody else does.
 
     Raises:
         SnDeployError: there is no such data, it doesn't fit, or choosing was to be done on none.
@@ -69,14 +74,14 @@ def open_parts(
             where="--budget",
             mend="name them: --data imagenet/val --limit 512",
         )
-    named = with_examples(inputs, examples)
+    named: Sequence[TensorInfo] = with_examples(inputs, examples)
     sizes = {info.shape[0] for info in inputs if info.shape}
     fixed = next((size for size in sizes if isinstance(size, int)), None)
     given = options or DataOptions(limit=_RANDOM)
     if fixed is not None:
         given = replace(given, batch_size=fixed)
     if data_kind(given.data) == "random":
-        named = tuple(_with_extents(info) for info in named)
+        named = _with_extents(named, run)
     if not split:
         return Parts(None, Samples(_checked(open_data(given, named), fixed), inputs), fixed)
     _refuse_one_batch(open_data(given, named), fixed)
@@ -84,11 +89,22 @@ def open_parts(
     return Parts(choosing, held_out, fixed)
 
 
-def _with_extents(info: TensorInfo) -> TensorInfo:
-    if info.shape is None:
-        return info
-    rest = (size if isinstance(size, int) else _EXTENT for size in info.shape[1:])
-    return replace(info, shape=(*info.shape[:1], *rest))
+def _with_extents(
+    inputs: Sequence[TensorInfo], run: Callable[[Mapping[str, Array]], Mapping[str, Array]]
+) -> Sequence[TensorInfo]:
+    """The inputs with sizes that the file runs at, on axes that have none."""
+    pairs = [(info, info) for info in inputs]
+    if not has_open_extents(pairs, {}) or any(info.shape is None for info in inputs):
+        return inputs
+    try:
+        ran = run_at_extents(lambda extent: inputs_for(inputs, {}, 0, extent), run, pairs, {})
+    except SnDeployError as error:
+        mend = "give a size that the network takes: --input [NAME=]1x3x512x512, or --data"
+        raise SnDeployError(error.what, where=error.where, expected=error.expected, mend=mend) from error
+    return [
+        replace(info, shape=(*(info.shape or ())[:1], *ran.inputs[info.name].shape[1:])) if info.shape else info
+        for info in inputs
+    ]
 
 
 def _checked(source: Source, fixed: int | None) -> Source:

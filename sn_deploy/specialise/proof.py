@@ -30,7 +30,7 @@ def prove_forms(drafts: Drafts, changes: Changes, result: Path, held_out: Yardst
     """
     tolerance = tolerance_for(read_facts(drafts.source).precision).rel_l2
     with drafts.open(drafts.write(drafts.changed(changes), "constants"), native=False) as plain:
-        yardstick = Yardstick(held_out.batches(), plain.run) if changes else held_out
+        yardstick = Yardstick(held_out.batches(), plain.run, where=str(drafts.source)) if changes else held_out
         worst = 0.0
         for native in {False, drafts.native}:
             with drafts.open(result, native=native) as session:

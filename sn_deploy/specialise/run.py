@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -13,6 +12,7 @@ import onnx_ir as ir
 
 from sn_deploy.check.backends.interface import Example
 from sn_deploy.check.data.open import DataOptions
+from sn_deploy.draft_folder import draft_folder
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.layers import count_nodes
 from sn_deploy.graph.save import save
@@ -79,10 +79,10 @@ def specialise(
     before = load(source)
     layers, unfit = layers_of(before)
     # Weights stay in files of this folder until they are written, however large they are.
-    with tempfile.TemporaryDirectory(prefix=f".{path.stem[:40]}-", dir=path.parent) as folder:
-        drafts = Drafts(source, Path(folder), _checked_runtime(runtime), threads)
+    with draft_folder(path, of=str(source)) as folder:
+        drafts = Drafts(source, folder, _checked_runtime(runtime), threads)
         with drafts.open(source) as running:
-            parts = open_parts(data, running.inputs, examples, split=budget is not None)
+            parts = open_parts(data, running.inputs, examples, split=budget is not None, run=running.run)
             batch = parts.fixed_batch or 1
             outcome = Outcome()
             if budget is not None and parts.choosing is not None:
@@ -94,7 +94,7 @@ def specialise(
             _describe(model, budget, outcome)
         draft = drafts.write(model, "result")
         with drafts.open(source, native=False) as reference:
-            held_out = Yardstick(parts.held_out, reference.run)
+            held_out = Yardstick(parts.held_out, reference.run, where=str(source))
             exact, tolerance = prove_forms(drafts, outcome.changes, draft, held_out)
             error = prove_budget(drafts, draft, held_out, budget)
         inputs = held_out.first_inputs(batch)

@@ -11,6 +11,7 @@ import numpy as np
 
 from sn_deploy.check.batch import Batch
 from sn_deploy.check.metrics.classification import leaders, rivals, targets_from_labels
+from sn_deploy.check.output_difference import check_shape_and_type, comparable
 from sn_deploy.check.parity import SMALLEST_SQUARES
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import Array, is_exact
@@ -66,17 +67,22 @@ class Yardstick:
         source: the batches; iterated again for each pass unless all fits into memory.
         reference: runs the source.
         most: take the first batches until there are so many samples; None for all.
+        where: what errors call the source.
 
     Raises:
-        SnDeployError: there are no samples.
+        SnDeployError: there are no samples, or the source makes none but infinite numbers of one.
     """
 
-    def __init__(self, source: Iterable[Batch], reference: Run, most: int | None = None) -> None:
+    def __init__(
+        self, source: Iterable[Batch], reference: Run, most: int | None = None, *, where: str = "the file"
+    ) -> None:
+        self._where = where
         self._source, self._reference, self._most = source, reference, most
         kept: list[tuple[Batch, Mapping[str, Array]]] | None = []
         size = 0
         self.samples = 0
         for batch, outputs in self._pairs():
+            self._check_finite(outputs)
             self.samples += batch.samples
             size += sum(array.nbytes for array in (*batch.inputs.values(), *outputs.values()))
             if kept is not None and size <= _MOST_BYTES_KEPT:
@@ -94,15 +100,17 @@ class Yardstick:
         for batch, expected in self._kept if self._kept is not None else self._pairs():
             actual = run(batch.inputs)
             for name, reference in expected.items():
+                where = f"{self._where}, output {name}"
+                check_shape_and_type(reference, actual.get(name), whose="what was made of it", where=where)
                 if not is_exact(reference.dtype):
                     sums.setdefault(name, _Sums()).add(reference, actual[name], batch.samples)
             classes.add(batch, expected, actual)
         if not sums:
-            raise SnDeployError("has no floating-point output to compare", where="the file")
+            raise SnDeployError("has no floating-point output to compare", where=self._where)
         if not any(one.elements for one in sums.values()):
             raise SnDeployError(
                 "no floating-point output has an element on these samples, so nothing can be compared",
-                where="the file",
+                where=self._where,
                 mend="give usual samples with --data",
             )
         worst = max(sums.values(), key=lambda one: one.rel_l2)
@@ -117,6 +125,15 @@ class Yardstick:
         """The samples."""
         for batch, _ in self._kept if self._kept is not None else self._pairs():
             yield batch
+
+    def _check_finite(self, outputs: Mapping[str, Array]) -> None:
+        for name, array in outputs.items():
+            if not comparable(array).all():
+                raise SnDeployError(
+                    "is not finite on this data, so nothing can be compared",
+                    where=f"{self._where}, output {name}",
+                    mend="give usual samples with --data, or a size that the network takes: --input 1x3x512x512",
+                )
 
     def _pairs(self) -> Iterator[tuple[Batch, Mapping[str, Array]]]:
         taken = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from sn_deploy.check.layers.run import LayerRun
 from sn_deploy.check.layers.words import sentences
 from sn_deploy.check.result import BisectReport, LayerReport, as_json_object
 from sn_deploy.check.run import Plan, run_comparison
+from sn_deploy.draft_folder import draft_folder
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.mixed import HALF_TYPES
 from sn_deploy.graph.save import save
@@ -100,8 +100,8 @@ def bisect(
             mend="precision isn't the cause, or can't be changed here; --layers names the layer",
         )
     reference = next(one for one in backends.all if one.info.name == backends.reference)
-    with tempfile.TemporaryDirectory() as folder:
-        trials = _Trials(backend, reference, backends, source, dataclasses.replace(plan, layers=None), Path(folder))
+    with draft_folder(None, of=str(backend.info.file)) as folder:
+        trials = _Trials(backend, reference, backends, source, dataclasses.replace(plan, layers=None), folder)
         return _bisect(trials, most_runs, on_run)
 
 
