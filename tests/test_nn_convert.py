@@ -200,6 +200,7 @@ class Own(nn.BatchNorm2d):
         (nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False)), {}, "layer '0': has no running statistics"),
         (nn.Sequential(nn.Conv2d(3, 3, 1), nn.InstanceNorm2d(3)), {}, "there is no BatchNorm layer to convert"),
         (nn.Sequential(nn.BatchNorm2d(3)), {"keep": ["bn"]}, "there is no BatchNorm layer 'bn'"),
+        (nn.Sequential(nn.Conv2d(3, 3, 1)), {"keep": ["bn"]}, "expected none: the model has no such layer"),
         (nn.Sequential(nn.BatchNorm2d(3)), {"other_share": 0}, "other_share is 0"),
         (
             nn.Sequential(nn.BatchNorm2d(3)),

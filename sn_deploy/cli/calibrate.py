@@ -93,7 +93,8 @@ def _run(given: Mapping[str, Any], console: Console, command: str) -> None:
             part = Part(found, shard.number, shard.count, fingerprint(base.tensors), dict(source.describe()), keys)
             write_part(part, given["output"])
             console.print(f"wrote {given['output']}: part {shard}, {sum(found.batches.values())} samples")
-            console.print("put all parts together with: sn-deploy calibrate --merge PARTS --checkpoint … -o FILE")
+            base_option = "--model" if given["checkpoint"] is None else "--checkpoint"
+            console.print(f"put all parts together with: sn-deploy calibrate --merge PARTS {base_option} … -o FILE")
             return
         tolerance = DEFAULT_TOLERANCE if given["tolerance"] is None else given["tolerance"]
         calibration = calibrate(

@@ -96,7 +96,11 @@ def way_from_options(given: Mapping[str, Any]) -> str:
     if given["merge"] and not given["parts"]:
         raise SnDeployError("there are no parts", where="--merge", mend="name the files that --shard wrote")
     if given["merge"] and given["checkpoint"] is None and given["reference"] is None:
-        raise SnDeployError("needs what the parts were made with", where="--merge", mend="give the same --checkpoint")
+        raise SnDeployError(
+            "needs what the parts were made with",
+            where="--merge",
+            mend="give the same --checkpoint, or the same --model if there was none",
+        )
     if not given["merge"]:
         _check_model(given)
     return "merge" if given["merge"] else "finalise"

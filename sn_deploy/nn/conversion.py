@@ -68,7 +68,8 @@ def convert(
     }
     unknown = [name for name in keep if name not in found]
     if unknown:
-        raise SnDeployError(f"there is no BatchNorm layer {unknown[0]!r}", where="keep", expected=", ".join(found))
+        names = ", ".join(found) or "none: the model has no such layer"
+        raise SnDeployError(f"there is no BatchNorm layer {unknown[0]!r}", where="keep", expected=names)
     chosen = {name: module for name, module in found.items() if name not in keep}
     if not chosen:
         raise SnDeployError("there is no BatchNorm layer to convert", where=type(model).__name__)

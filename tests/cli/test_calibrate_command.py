@@ -313,7 +313,7 @@ SMALL_RUN = (*NET, "--checkpoint", "net.pth", "--data", "x.npy", "-o", "new.pth"
         ((*SMALL_RUN, "--merge"), "can't be given with --merge"),
         (("p.npz", *SMALL_RUN), "p.npz: parts are put together with --merge"),
         (("--merge", "--checkpoint", "net.pth", "-o", "new.pth"), "--merge: there are no parts"),
-        (("--merge", "p.npz", "-o", "new.pth"), "needs what the parts were made with"),
+        (("--merge", "p.npz", "-o", "new.pth"), "give the same --checkpoint, or the same --model if there was none"),
         (("--merge", "p.npz", "--checkpoint", "net.pth", "-o", "new.pth"), "p.npz: there is no such file"),
         (("--merge", "x.npy", "--checkpoint", "net.pth", "-o", "new.pth"), "is not a whole part of a calibration"),
         ((*DIGITS, *SMALL_RUN[2:]), "no state dict in it fits the model"),
@@ -362,6 +362,16 @@ def test_parts_that_do_not_belong_together_are_refused(folder, capsys):
     damaged = Path("2.npz").read_bytes()
     Path("2.npz").write_bytes(damaged[: len(damaged) // 2])
     assert "2.npz: is not a whole part" in refused(capsys, "--merge", "1.npz", "2.npz", *merge)
+
+
+def test_parts_without_a_checkpoint_merge_by_the_model(digits, capsys):
+    model = ("--model", "sn_deploy.models.digits:load_pretrained")
+    make = (*model, "--data", "train.npy", "--limit", "64")
+    assert calibrate(*make, "--shard", "1/1", "-o", "1.npz") == 0
+    assert "sn-deploy calibrate --merge PARTS --model … -o FILE" in capsys.readouterr().out
+    assert calibrate("--merge", "1.npz", *model, "-o", "merged.safetensors") == 0
+    assert calibrate(*make, "-o", "one.safetensors") == 0
+    assert Path("merged.safetensors").read_bytes() == Path("one.safetensors").read_bytes()
 
 
 def test_merge_of_checks_names_the_command_for_parts_of_a_calibration(folder, capsys):
