@@ -62,17 +62,22 @@ OUTPUT: Final = (
 
 _PART_SUFFIX: Final = ".npz"
 # What says how data is run, by parameter: the other two ways to call the command take none of it.
-_OF_DATA: Final = {
-    "data": "--data",
-    "limit": "--limit",
-    "examples": "--input",
-    "sweeps": "--sweeps",
-    "tolerance": "--tolerance",
-    "shard": "--shard",
-    "keep_unrecognised": "--keep-unrecognised",
-}
-# The same of those that have a default.
-_OF_DATA_TOO: Final = ("statistics", "batch_size", "device", *IMAGE_PARAMETERS)
+_OF_DATA: Final = (
+    "data",
+    "batch_size",
+    "limit",
+    "examples",
+    *IMAGE_PARAMETERS,
+    "statistics",
+    "sweeps",
+    "tolerance",
+    "device",
+    "keep_unrecognised",
+    "shard",
+)
+# What says how the model is built, which a checkpoint makes needless where nothing is run.
+_OF_MODEL: Final = ("reference", "model_args", "strict")
+_OF_SWEEPS: Final = ("sweeps", "tolerance")
 
 
 def way_from_options(given: Mapping[str, Any]) -> str:
@@ -89,10 +94,7 @@ def way_from_options(given: Mapping[str, Any]) -> str:
     if not ways:
         _check_data_options(given)
         return "data"
-    for name, option in _OF_DATA.items():
-        if given[name] not in (None, (), False):
-            raise SnDeployError(f"can't be given with {ways[0]}, which runs no data", where=option)
-    refuse_idle(_OF_DATA_TOO, f"{ways[0]} runs no data")
+    refuse_idle(_OF_DATA, f"{ways[0]} runs no data")
     if given["merge"] and not given["parts"]:
         raise SnDeployError("there are no parts", where="--merge", mend="name the files that --shard wrote")
     if given["merge"] and given["checkpoint"] is None and given["reference"] is None:
@@ -101,6 +103,8 @@ def way_from_options(given: Mapping[str, Any]) -> str:
             where="--merge",
             mend="give the same --checkpoint, or the same --model if there was none",
         )
+    if given["merge"] and given["checkpoint"] is not None:
+        refuse_idle(_OF_MODEL, "--merge writes into the checkpoint, and builds no model")
     if not given["merge"]:
         _check_model(given)
     return "merge" if given["merge"] else "finalise"
@@ -122,8 +126,8 @@ def _check_data_options(given: Mapping[str, Any]) -> None:
         )
     if data_kind(given["data"]) == "random":
         raise SnDeployError("random numbers have other statistics than images", where="--data", mend="give real data")
-    if given["statistics"] != "population" and (given["sweeps"] is not None or given["tolerance"] is not None):
-        raise SnDeployError("is for population statistics", where="--sweeps and --tolerance")
+    if given["statistics"] != "population":
+        refuse_idle(_OF_SWEEPS, "batch averages take one pass over the data", mend="give --statistics population, too")
     if given["tolerance"] is not None and not given["tolerance"] >= 0:
         raise SnDeployError(f"{given['tolerance']} is no tolerance", where="--tolerance", expected="0 or more")
     is_part = given["output"].suffix.lower() == _PART_SUFFIX
@@ -133,9 +137,8 @@ def _check_data_options(given: Mapping[str, Any]) -> None:
             where=f"--output {given['output']}",
             expected=".pth, .pt, .ckpt or .safetensors, or with --shard .npz",
         )
-    if given["shard"] is not None and (given["sweeps"] is not None or given["tolerance"] is not None):
-        raise SnDeployError("a part is of one sweep", where="--sweeps and --tolerance", mend="leave it out")
     if given["shard"] is not None:
+        refuse_idle(_OF_SWEEPS, "a part is of one sweep")
         refuse_idle(
             ("json_output",), "what has moved is known once the parts are put together", mend="give it to --merge"
         )

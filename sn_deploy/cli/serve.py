@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sn_deploy.cli.console import Console
+from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.summary import Summary
 from sn_deploy.cli.values import inputs_by_name, parse_size
 from sn_deploy.errors import SnDeployError
@@ -79,6 +81,7 @@ def triton(model: Path, output: Path, **given: Any) -> None:
     before anything is written. Beside the model's folder: a Dockerfile and manifests for Kubernetes and
     KServe. Called again, it adds a version.
     """
+    _refuse_idle(model, given)
     from sn_deploy.serve import DeployOptions, ServeOptions, serve_triton
     from sn_deploy.serve.deployment import TRITON_IMAGE
     from sn_deploy.serve.options import parse_delay, parse_sizes
@@ -108,6 +111,15 @@ def triton(model: Path, output: Path, **given: Any) -> None:
     )
     report = serve_triton(model, output, options, deploy, engines=given["engines"], config=given["config"])
     print_report(Console(markup=False, highlight=False, soft_wrap=True), report)
+
+
+def _refuse_idle(model: Path, given: Mapping[str, Any]) -> None:
+    from sn_deploy.engine_file import is_engine_name
+
+    if not given["engines"] and not is_engine_name(model):
+        refuse_idle(("tensorrt",), "no engine is served", mend="name the engines with --engine, or leave it out")
+    if not given["native"]:
+        refuse_idle(("tensorrt",), "--no-native takes no plugin along")
 
 
 def _labels(texts: tuple[str, ...]) -> dict[str, Path]:

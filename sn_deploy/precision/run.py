@@ -13,8 +13,9 @@ import onnx_ir as ir
 from sn_deploy.check.batch import Source
 from sn_deploy.check.tolerances import TOLERANCES
 from sn_deploy.draft_folder import draft_folder
-from sn_deploy.errors import CheckFailedError
+from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.graph import keep as keeping
+from sn_deploy.graph import op
 from sn_deploy.graph.inference import check_openable
 from sn_deploy.graph.layers import switch_norm_nodes
 from sn_deploy.graph.precision import Conversion, RoundedWeight
@@ -92,10 +93,13 @@ def convert_precision(
     check_paths(source, path)
     check_openable(source)
     graph = load_model(source)
+    kept = keeping.named_nodes(graph, keep)
+    if keep_convolutions:
+        kept = _with_convolutions(kept)
     conversion = convert_graph(
         graph,
         precision,
-        keep=keeping.named_nodes(graph, keep, with_convolutions=keep_convolutions),
+        keep=kept,
         keep_io_types=keep_io_types,
     )
     refuse_too_large(conversion.rounded, precision, source, mend=lambda nodes: _keep_or_bf16(nodes, precision))
@@ -118,6 +122,18 @@ def convert_precision(
         file_bytes(source),
         len(switch_norm_nodes(graph)),
     )
+
+
+def _with_convolutions(kept: set[ir.Node]) -> set[ir.Node]:
+    layers = [node for node in kept if node.domain == op.DOMAIN]
+    if not any(keeping.convolution_of(node) for node in layers):
+        why = "no convolution makes the input of an SN layer" if layers else "no SN layer is"
+        raise SnDeployError(
+            f"without effect: {why} among what --keep names",
+            where="--keep-convolutions",
+            mend="name SN layers, too (sn-deploy inspect lists them), or leave it out",
+        )
+    return keeping.with_their_convolutions(kept)
 
 
 def refuse_too_large(

@@ -69,6 +69,11 @@ def test_a_file_without_nodes_is_told_that_its_statistics_are_half(
         (["--precision", "fp8"], 2, "Invalid value for '--precision'"),
         ([], 2, "Missing option '--precision'"),
         (["--precision", "fp16", "--keep", "layr_4"], 2, "--keep layr_4: no node, SN layer or operator has that name"),
+        (
+            ["--precision", "fp16", "--keep", "Conv", "--keep-convolutions"],
+            2,
+            "--keep-convolutions: without effect: no SN layer is among what --keep names; name SN layers, too",
+        ),
         (["--precision", "fp16", "--data", "nowhere"], 2, "there is no such file or folder"),
         (["--precision", "fp16", "--resize", "224"], 2, "is for a folder of images"),
         (["--precision", "fp16", "--input", "x=1x3x9x9"], 2, "--input x"),

@@ -30,6 +30,20 @@ from tests.cli.command import run_folded
             "calibrate --model a:b --data nets:samples --shard 1/2 -o part.npz --json moved.json",
             "--json: without effect: what has moved is known once the parts are put together; give it to --merge",
         ),
+        ("serve triton a.onnx -o r --name a --tensorrt 10", "--tensorrt: without effect: no engine is served"),
+        ("serve triton a.engine -o r --name a --tensorrt 10 --no-native", "--tensorrt: without effect: --no-native"),
+        (
+            "calibrate a.npz --merge --checkpoint a.pth --model a:b --model-arg c=1 --no-strict -o b.pth",
+            "--model and --model-arg and --no-strict: without effect: --merge writes into the checkpoint, and",
+        ),
+        (
+            "calibrate a.npz --merge --checkpoint a.pth --data x.npy --sweeps 2 -o b.pth",
+            "--data and --sweeps: without effect: --merge runs no data",
+        ),
+        (
+            "calibrate --model a:b --data nets:samples --statistics population --shard 1/2 --tolerance 1 -o part.npz",
+            "--tolerance: without effect: a part is of one sweep",
+        ),
         ("check a.onnx b.onnx --no-strict", "--no-strict: without effect: no checkpoint is read"),
     ],
 )
