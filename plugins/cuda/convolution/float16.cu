@@ -10,10 +10,10 @@ namespace sn_deploy::cuda {
 namespace {
 
 constexpr int threads_of(Product product, int tiles) { return most_warps(product, tiles) * 32; }
-constexpr int blocks_of(Product product, int tiles) { return product == Product::kStreamed && tiles == 1 ? 2 : 1; }
+constexpr int blocks_of(Product product) { return product == Product::kStreamed ? 2 : 1; }
 
 template <Epilogue kEpilogue, int kDepth, int kTiles, Product kProduct>
-__global__ void __launch_bounds__(threads_of(kProduct, kTiles), blocks_of(kProduct, kTiles))
+__global__ void __launch_bounds__(threads_of(kProduct, kTiles), blocks_of(kProduct))
     convolve_kernel(const __grid_constant__ ConvolutionArguments arguments) {
   DeviceTeam team;
   convolve<__half, kEpilogue, kDepth, kTiles, kProduct>(team, arguments);

@@ -182,8 +182,8 @@ SN_HOST_DEVICE void stream(Team& team, const ConvolutionArguments& a, const Shar
   team.sync();
   const LoadLines<T> lines = {exchange_maps(team, a, share, own)};
   if (norm.blocks_per_sample * a.sides > 1) team.cluster_leave();
-  team.sync();
 
+  // The maps are there for all threads behind the first turn.
   const auto pitch = static_cast<int>(norm.channels);
   SN_NO_UNROLL
   for (int chunk = 0; chunk < chunks; ++chunk) {

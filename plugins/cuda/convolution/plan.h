@@ -23,10 +23,10 @@ struct ConvolutionTactic {
   std::int32_t tiles = 1;  // of 16 positions that a warp has at a time: 1, 2, or, kept, 4
 };
 
-// What the kernels' registers leave room for.
-constexpr std::int32_t kMostStreamedWarps = 8;
+// What the kernels' registers leave room for: streamed, two blocks on a multiprocessor.
 constexpr std::int32_t most_warps(Product product, std::int32_t tiles) {
-  return product == Product::kKept && tiles == 1 ? 16 : kMostStreamedWarps;
+  if (product == Product::kKept) return tiles == 1 ? 16 : 8;
+  return tiles == 1 ? 8 : 6;
 }
 constexpr bool has_tiles(Product product, std::int32_t tiles) {
   return tiles == 1 || tiles == 2 || (product == Product::kKept && tiles == 4);
@@ -151,8 +151,11 @@ inline std::int32_t list_convolution_tactics(const Request& request, const SnCud
         if (items <= most_warps(Product::kKept, tiles)) {
           add({Product::kKept, parts, sides, static_cast<std::int32_t>(items), tiles});
         }
-        for (const std::int32_t warps : {4, 8}) {
-          if (warps == 4 || groups > 4) add({Product::kStreamed, parts, sides, warps, tiles});
+        // As few rounds as the warps allow; or twice as many, of half the warps, where these are many.
+        const std::int64_t fewest = divide_up(groups, std::int64_t{most_warps(Product::kStreamed, tiles)});
+        for (const std::int64_t rounds : {fewest, 2 * fewest}) {
+          const auto warps = static_cast<std::int32_t>(divide_up(groups, rounds));
+          if (rounds == fewest || warps > 2) add({Product::kStreamed, parts, sides, warps, tiles});
         }
       }
     }

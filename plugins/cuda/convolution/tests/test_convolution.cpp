@@ -167,6 +167,7 @@ std::vector<ConvolutionCase> cases() {
   add(streamed(1, 1, 1, 1), 64, 64, 4, 4);   // whole tiles
   add(streamed(1, 1, 2, 1), 64, 192, 5, 7);  // chunks, a tile that isn't whole
   add(streamed(1, 1, 4, 2), 64, 128, 9, 11, Epilogue::kNone);
+  add(streamed(1, 1, 3, 1), 64, 64, 9, 8);   // threads that are no power of two, two rounds
   add(streamed(1, 1, 8, 1), 64, 64, 3, 3);   // warps without positions
   add(streamed(4, 1, 2, 1), 64, 128, 7, 7);  // 13 positions a part, 10 in the last
   add(streamed(8, 1, 1, 1), 64, 64, 3, 3);   // parts without positions: 2 each
