@@ -23,6 +23,19 @@ _LONGEST_HEADER: Final = 100_000_000  # that safetensors itself takes
 _WEB_PAGE: Final = re.compile(rb"\s*(<!doctype html|<html|<\?xml)", re.IGNORECASE)
 
 
+def check_is_path(path: object, where: str) -> None:
+    """Refuses what is no path: a model or a tensor in a wrong place.
+
+    Args:
+        where: what it is given as.
+
+    Raises:
+        SnDeployError: with what was given.
+    """
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+        raise SnDeployError(f"is a {type(path).__name__}", where=where, expected="a path: a str or a pathlib.Path")
+
+
 def utf8_path(path: str | os.PathLike[str]) -> str:
     """A path as libraries in C++ and Rust take it, which know nothing of the locale that Python reads names in.
 

@@ -9,7 +9,7 @@ from typing import Final
 from sn_deploy import engine_file
 from sn_deploy.atomic import check_writable
 from sn_deploy.errors import SnDeployError
-from sn_deploy.input_file import begins_as_onnx
+from sn_deploy.input_file import begins_as_onnx, check_is_path
 
 _ONNX_SUFFIX: Final = ".onnx"
 _MODEL_SUFFIXES: Final = frozenset(
@@ -21,8 +21,9 @@ def check_onnx_output(path: str | os.PathLike[str]) -> None:
     """Refuses, before any work is done, to write an ONNX file where it can't be, or where another file is.
 
     Raises:
-        SnDeployError: see `check_onnx_name` and `sn_deploy.atomic.check_writable`.
+        SnDeployError: it is no path; see also `check_onnx_name` and `sn_deploy.atomic.check_writable`.
     """
+    check_is_path(path, "the file to write")
     check_onnx_name(path)
     check_writable(path)
 

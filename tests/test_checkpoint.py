@@ -424,3 +424,10 @@ def test_complex_numbers_do_not_lose_half_of_what_they_are(save: Callable[..., P
     path = save({**STATE, "fc.bias": STATE["fc.bias"].to(torch.complex64)})
     with pytest.raises(SnDeployError, match=r"fc\.bias is complex"):
         load_into(Net(), path)
+
+
+def test_arguments_in_the_wrong_order_are_told(save: Callable[..., Path]) -> None:
+    with pytest.raises(SnDeployError, match=r"^the model is a PosixPath"):
+        load_into(save(STATE), make(1))  # type: ignore[arg-type]
+    with pytest.raises(SnDeployError, match=r"^the checkpoint: is a OrderedDict \(expected a path"):
+        load_into(make(1), STATE)  # type: ignore[arg-type]

@@ -158,6 +158,13 @@ def test_ranks_are_taken_from_example_inputs():
         convert(copy.deepcopy(model))
 
 
+def test_what_is_no_model_is_told():
+    with pytest.raises(SnDeployError, match=r"^the model is a str \(expected a torch.nn.Module\); .*load_state_dict"):
+        convert("best.pth")  # type: ignore[arg-type]
+    with pytest.raises(SnDeployError, match=r"^the model is a type .*; give an instance of it: BatchNorm2d\("):
+        convert(nn.BatchNorm2d)  # type: ignore[arg-type]
+
+
 def test_shared_modules_and_parameters_stay_shared():
     class Shared(nn.Module):
         def __init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import torch
@@ -119,6 +119,11 @@ class _Runner:
             )
 
     def run(self, statistics: str) -> Pass:
+        if not isinstance(self._source, Iterable):
+            raise SnDeployError(
+                f"the data is a {type(self._source).__name__}",
+                expected="a source of batches: sn_deploy.check.data.open.open_data, or objects of its Batch",
+            )
         number, self._passes = self._passes, self._passes + 1
         report = self._on_batch
         result = Pass(statistics, [Tally(branch.identity, statistics) for branch in self.branches], self._without_bn)

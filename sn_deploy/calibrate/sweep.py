@@ -53,6 +53,11 @@ def sweep(
             for name, module in branch.readers.items():
                 stack.enter_context(_watched(module, branch, name, tally, result, keep_unrecognised))
         for batch in batches:
+            if not isinstance(batch, Batch):
+                raise SnDeployError(
+                    f"the data gives a {type(batch).__name__}",
+                    expected="objects of sn_deploy.check.batch.Batch, with NumPy arrays by the names of the inputs",
+                )
             _run(model, batch)
             result.batches[batch.index] = batch.samples
             if on_batch is not None:

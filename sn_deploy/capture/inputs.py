@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from sn_deploy.capture.example_inputs import check_plain, positional_and_named
 from sn_deploy.errors import SnDeployError
 
 # Names of the spatial axes of an input, by its rank: axis 2 first.
@@ -86,19 +87,10 @@ def bind_inputs(
         names: names for the tensors in the ONNX file; by default those of the parameters.
 
     Raises:
-        SnDeployError: the inputs don't fit the signature, there is no tensor among them, or names are wrong.
+        SnDeployError: the inputs don't fit the signature, there is no tensor among them or one without data, or names
+            are wrong.
     """
-    if isinstance(example_inputs, torch.Tensor):
-        args, kwargs = (example_inputs,), {}
-    elif isinstance(example_inputs, Mapping):
-        kwargs = dict(example_inputs)
-        args = tuple(kwargs.pop("", ()))
-    elif isinstance(example_inputs, Sequence):
-        args, kwargs = tuple(example_inputs), {}
-    else:
-        raise SnDeployError(
-            f"example inputs are a {type(example_inputs).__name__}", expected="a tensor, a tuple of arguments or a dict"
-        )
+    args, kwargs = positional_and_named(example_inputs)
     signature = inspect.signature(model.forward)
     try:
         arguments = dict(signature.bind(*args, **kwargs).arguments)
@@ -113,7 +105,10 @@ def bind_inputs(
         raise SnDeployError("there is no tensor among the example inputs", where=f"{type(model).__name__}.forward")
     if names is not None and (len(names) != len(natural) or len(set(names)) != len(names)):
         raise SnDeployError(f"input names are {list(names)}", expected=f"{len(natural)} different names")
-    return BoundInputs(arguments, tuple(names or natural))
+    inputs = BoundInputs(arguments, tuple(names or natural))
+    for name, tensor in inputs.tensors.items():
+        check_plain(name, tensor)
+    return inputs
 
 
 def _natural_names(arguments: dict[str, Any]) -> list[str]:
@@ -139,12 +134,24 @@ def resolve_dynamic(inputs: BoundInputs, dynamic: DynamicAxes) -> dict[str, dict
         dynamic = (dynamic,)
     if isinstance(dynamic, Mapping):
         for name, spec in dynamic.items():
+            if not isinstance(spec, Mapping):
+                raise _no_dynamic(f"gives input {name!r} a {type(spec).__name__}")
             for axis, symbol in spec.items():
                 _add_axis(axes, tensors, name, axis, symbol)
     else:
+        if not isinstance(dynamic, Iterable):
+            raise _no_dynamic(f"is a {type(dynamic).__name__}")
         for word in dynamic:
+            if not isinstance(word, str):
+                raise _no_dynamic(f"holds a {type(word).__name__}")
             _add_word(axes, tensors, word)
     return {name: dict(sorted(spec.items())) for name, spec in axes.items() if spec}
+
+
+def _no_dynamic(what: str) -> SnDeployError:
+    return SnDeployError(
+        what, where="--dynamic", expected='words ("batch", "spatial"), or axes by input: {"x": {0: "batch"}}'
+    )
 
 
 def _add_word(axes: dict[str, dict[int, str]], tensors: dict[str, torch.Tensor], word: str) -> None:
@@ -179,11 +186,13 @@ def _add_axis(
     if name not in tensors:
         raise SnDeployError(f"there is no input {name!r}", where="--dynamic", expected=" or ".join(tensors))
     rank = tensors[name].ndim
+    if not hasattr(axis, "__index__"):  # NumPy's integers have it, too
+        raise SnDeployError(f"input {name!r} has no axis {axis!r}", where="--dynamic", expected="a whole number")
     if not -rank <= axis < rank:
         raise SnDeployError(
             f"input {name!r} has no axis {axis}", where="--dynamic", expected=f"an axis below its rank, {rank}"
         )
-    if not str(symbol).isidentifier():
+    if not isinstance(symbol, str) or not symbol.isidentifier():
         raise SnDeployError(f"{symbol!r} is no name for an axis", where="--dynamic", expected="an identifier")
     axes[name][axis % rank] = symbol
 

@@ -18,7 +18,7 @@ def dtype_from_precision(precision: str) -> torch.dtype:
     Raises:
         SnDeployError: another word.
     """
-    if precision not in DTYPES:
+    if not isinstance(precision, str) or precision not in DTYPES:
         raise SnDeployError(f"{precision!r} is no precision", where="--precision", expected=" or ".join(DTYPES))
     return DTYPES[precision]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+
 import torch
 
 from sn_deploy.errors import SnDeployError
@@ -48,7 +51,15 @@ def check_is_module(model: object) -> None:
         SnDeployError: with what was given instead.
     """
     if not isinstance(model, torch.nn.Module):
-        raise SnDeployError(f"the model is a {type(model).__name__}", expected="a torch.nn.Module")
+        raise SnDeployError(f"the model is a {type(model).__name__}", expected="a torch.nn.Module", mend=_mend(model))
+
+
+def _mend(model: object) -> str | None:
+    if isinstance(model, (str, bytes, os.PathLike, Mapping)):
+        return "build the model and load the weights into it: model.load_state_dict(…)"
+    if isinstance(model, type) and issubclass(model, torch.nn.Module):
+        return f"give an instance of it: {model.__name__}(…)"
+    return None
 
 
 def unwrap_inside_(model: torch.nn.Module) -> None:

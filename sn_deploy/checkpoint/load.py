@@ -9,9 +9,11 @@ from pathlib import Path
 
 import torch
 
+from sn_deploy.capture.unwrap import check_is_module
 from sn_deploy.checkpoint.files import read_file
 from sn_deploy.checkpoint.state_dicts import StateDict, select
 from sn_deploy.errors import SnDeployError
+from sn_deploy.input_file import check_is_path
 
 _SHOWN = 10  # names listed in a message
 
@@ -85,6 +87,8 @@ def load_into(
         SnDeployError: what `read_checkpoint` raises; a shape that differs, or complex numbers, whether strict or
             not; with ``strict``, names that are missing or unexpected (the others have been copied then).
     """
+    check_is_module(model)
+    check_is_path(path, "the checkpoint")
     own = model.state_dict()
     state = select(read_file(Path(path)), where=str(path), key=key, match=own.keys())
     _check_shapes(own, state, str(path))

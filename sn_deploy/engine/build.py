@@ -21,6 +21,7 @@ from sn_deploy.engine.profiles import KINDS, Resolved, resolve_profiles
 from sn_deploy.engine.timing_cache import timing_cache_file
 from sn_deploy.engine_file import check_engine_name
 from sn_deploy.errors import SnDeployError
+from sn_deploy.input_file import check_is_path
 from sn_deploy.runtime.gpu import Gpu, on_gpu
 from sn_deploy.runtime.tensors import TensorInfo
 from sn_deploy.runtime.trt.builder import HARDWARE_COMPATIBILITY, BuildSettings, Source, build_plan
@@ -103,6 +104,8 @@ def build(
         SnDeployError: a file or an option is wrong, TensorRT, the plugin or a GPU is missing, or TensorRT refuses.
         KeyboardInterrupt: Ctrl-C ended the build.
     """
+    check_is_path(model, "the model")
+    check_is_path(output, "the engine to write")
     source, target = Path(model), Path(output)
     check_engine_name(target)
     _check_options(plugin, plugin_library, hardware_compatibility)

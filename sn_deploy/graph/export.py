@@ -37,6 +37,7 @@ from sn_deploy.graph import inline as inliner
 from sn_deploy.graph import layers as graph_layers
 from sn_deploy.graph import op
 from sn_deploy.graph.epilogue import fuse_epilogues
+from sn_deploy.graph.io_names import check_count, given_names, refuse_names_twice
 from sn_deploy.graph.io_types import keep_float32_io
 from sn_deploy.graph.precision import BF16_OPSET, operators_of_newer_opset
 from sn_deploy.graph.save import save
@@ -143,17 +144,20 @@ def export(
             with ``using_moving_average=False`` that were never divided.
         trust_statistics: don't refuse running statistics whose size is that of sums rather than of averages.
         external_data: write large tensors to a file beside it; by default only above protobuf's 2 GiB.
-        input_names, output_names: names in the file, in order.
+        input_names, output_names: names in the file, one for each tensor, in order.
 
     Raises:
         SnDeployError: with the layer, input or option at fault; no file is left behind.
     """
     check_onnx_output(path)
+    input_names, output_names = given_names("input_names", input_names), given_names("output_names", output_names)
     dtype = dtype_from_precision(precision)
     if opset is None:
         opset = BF16_OPSET if precision == "bf16" else DEFAULT_OPSET
-    if not MIN_OPSET <= opset <= MAX_OPSET:
-        raise SnDeployError(f"opset {opset} can't be exported", where="--opset", expected=f"{MIN_OPSET} to {MAX_OPSET}")
+    if not hasattr(opset, "__index__") or not MIN_OPSET <= opset <= MAX_OPSET:  # NumPy's integers have it, too
+        raise SnDeployError(
+            f"opset {opset!r} can't be exported", where="--opset", expected=f"{MIN_OPSET} to {MAX_OPSET}"
+        )
     private = private_copy(unwrapped(model)).cpu().eval()
     unwrap_inside_(private)
     settle_parametrizations_(private)
@@ -161,6 +165,7 @@ def export(
     if finalize_batch_average is not None:
         recognise.finalize_batch_average_(private, finalize_batch_average)
     inputs = bind_inputs(private, example_inputs, input_names).map(lambda tensor: tensor.detach().cpu())
+    refuse_names_twice(inputs.names, output_names or ())
     axes = resolve_dynamic(inputs, dynamic)
     inputs = widen_dynamic(inputs, axes)
 
@@ -185,6 +190,7 @@ def export(
         (x,) = inputs.arguments.values()
         inputs = BoundInputs({"x": x}, inputs.names)  # a model that is a layer may have another name for it
     captured = capture(private, cast_inputs(inputs, dtype), axes, opset=opset, output_names=output_names)
+    check_count(output_names, captured)
     _refuse_types_of_newer_opset(captured, dtype, opset)
     calls = Counter(node.metadata_props[op.METADATA_LAYER] for node in graph_layers.switch_norm_nodes(captured))
     nodes_unfused = graph_layers.count_nodes(captured)

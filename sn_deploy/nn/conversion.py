@@ -14,6 +14,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from sn_deploy.capture.unwrap import check_is_module
 from sn_deploy.errors import SnDeployError
 from sn_deploy.nn.base import SwitchNorm
 from sn_deploy.nn.input_ranks import ranks_of_inputs
@@ -56,6 +57,7 @@ def convert(
     Raises:
         SnDeployError: a layer that can't be converted, with its name; nothing is changed then.
     """
+    check_is_module(model)
     if not 0 < other_share < 1 / 3:
         raise SnDeployError(
             f"other_share is {other_share}", expected="above 0 and below 1/3, which is no choice at all"

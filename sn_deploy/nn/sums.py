@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sn_deploy.capture.unwrap import check_is_module
 from sn_deploy.errors import SnDeployError
 from sn_deploy.nn.base import SwitchNorm
 from sn_deploy.nn.moments import moments_from_sums
@@ -59,6 +60,7 @@ def finalize_batch_average(model: nn.Module, batches: int) -> list[str]:
     Raises:
         SnDeployError: as the method does, with the name of the layer; or there is no such layer.
     """
+    check_is_module(model)
     layers = {
         name: module
         for name, module in model.named_modules()

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from sn_deploy.capture.unwrap import check_is_module
 from sn_deploy.recognise.batch_average import finalize_batch_average_
 from sn_deploy.recognise.candidates import Candidate
 from sn_deploy.recognise.cuda_check import lift_cuda_checks_
@@ -62,7 +63,11 @@ def recognise(
         The layers that agree with their folded form to float64 rounding (1e-9 of each channel's output; 2e-5 for
         modules that cast to float32 inside), and the refused ones with the reasons. What probes can't prove is said
         in `sn_deploy.recognise.probe`.
+
+    Raises:
+        SnDeployError: ``model`` is no module.
     """
+    check_is_module(model)
     layers, refused = {}, {}
     for found in found_layers(model):
         shapes = _listed((input_shapes or {}).get(found.name, ()))

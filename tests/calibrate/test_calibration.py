@@ -541,6 +541,12 @@ def test_no_data_and_wrong_data_are_refused():
         calibrate(chain(), Batches(images(), 8, keep=[]))
     with pytest.raises(SnDeployError, match=r"^batch 0: the model fails \(x: \(8, 4, 4, 5\) float64\): RuntimeError"):
         calibrate(chain(), Batches(images()[:, :4], 8))
+    with pytest.raises(SnDeployError, match=r"^the data is a NoneType \(expected a source of batches"):
+        calibrate(chain(), None)  # type: ignore[arg-type]
+    with pytest.raises(
+        SnDeployError, match=r"^the data gives a Tensor \(expected objects of sn_deploy.check.batch.Batch"
+    ):
+        calibrate(chain(), [torch.from_numpy(images())])  # type: ignore[arg-type]
 
 
 def test_no_layer_that_ran_is_refused():
