@@ -34,4 +34,5 @@ def _of_one(command: Command) -> Iterator[str]:
     elif len(words) > 1 and words[1].startswith("--") and words[0] in [name.split()[0] for name in cli.command_names()]:
         yield from cli.faults(words, whole=False)
     elif len(words) > 1:
-        yield from programs.faults(words)
+        # A script by its path alone: benchmarks/gpu_engines.py --goals.
+        yield from programs.faults(["python", *words] if words[0].endswith(".py") else words)

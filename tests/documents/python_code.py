@@ -8,7 +8,7 @@ import importlib.util
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ PACKAGE = "sn_deploy"
 _DOTTED = re.compile(rf"{PACKAGE}(?:\.\w+)+(?:\(.*\))?")
 # Of ONNX: a domain of operators, and a session's setting.
 _OF_ONNX = frozenset({"sn_deploy.nchwc", "sn_deploy.providers"})
+# Of a name that the document's own blocks have: engine.profiles. No file: report.html.
+_EXPRESSION = re.compile(r"(\w+)[.(](?!(?:html|json|onnx|md|py|sh)$)")
 _IMPORT = re.compile(rf"(?:from {PACKAGE}|import {PACKAGE})\b.*")
 
 
@@ -35,18 +37,22 @@ class _Instance:
 
 def faults(document: Document) -> Iterator[str]:
     """Each thing at which a reader who types the code would stop. What comes from elsewhere is taken as it is."""
+    known: dict[str, Any] = {}  # by the document's blocks, for its sentences: engine.profiles
     for code in document.code:
-        if code.language not in ("python", None):
-            continue
-        source = code.text
-        if code.language is None:
-            if source in _OF_ONNX or not (_DOTTED.fullmatch(source) or _IMPORT.fullmatch(source)):
-                continue
-            # A sentence names things by where they are; nobody has imported that before.
-            if _DOTTED.fullmatch(source):
-                source = f"import {PACKAGE}{''.join(f', {name}' for name in _modules_within(source))}; {source}"
-        for line, fault in _source_faults(source, code):
-            yield f"{document.path.name}:{line}: {fault}"
+        if code.language == "python":
+            reader = _Reader({})
+            yield from _faults_of(document, code, reader, code.text)
+            known |= {name: value for name, value in reader.values.items() if value is not None}
+    for code in document.code:
+        if code.language is None and code.text not in _OF_ONNX:
+            if _DOTTED.fullmatch(code.text):
+                # A sentence names things by where they are; nobody has imported that before.
+                modules = "".join(f", {name}" for name in _modules_within(code.text))
+                yield from _faults_of(document, code, _Reader({}), f"import {PACKAGE}{modules}; {code.text}")
+            elif _IMPORT.fullmatch(code.text):
+                yield from _faults_of(document, code, _Reader({}), code.text)
+            elif (found := _EXPRESSION.match(code.text)) and found[1] in known:
+                yield from _faults_of(document, code, _Reader(known), code.text)
 
 
 def _modules_within(dotted: str) -> list[str]:
@@ -62,25 +68,25 @@ def _modules_within(dotted: str) -> list[str]:
     return []
 
 
-def _source_faults(source: str, code: Code) -> Iterator[tuple[int, str]]:
-    lines = ["..." if line.strip() == "…" else line for line in source.splitlines()]
+def _faults_of(document: Document, code: Code, reader: _Reader, source: str) -> Iterator[str]:
+    """Lets the reader read; an ellipsis stands for statements, or for a value."""
+    place = document.path.name
     try:
-        tree = ast.parse("\n".join(lines))
+        tree = ast.parse(re.sub(r"^…$|(?<==)…", "...", source, flags=re.MULTILINE))
     except SyntaxError as error:
-        yield code.line + (error.lineno or 1) - 1, f"{error.msg}: {error.text and error.text.strip()}"
+        yield f"{place}:{code.line + (error.lineno or 1) - 1}: {error.msg}: {error.text and error.text.strip()}"
         return
-    reader = _Reader()
     for node in tree.body:
         reader.visit(node)
     for line, fault in reader.faults:
-        yield code.line + line - 1, fault
+        yield f"{place}:{code.line + line - 1}: {fault}"
 
 
 class _Reader(ast.NodeVisitor):
     """Follows values of the package through a block: its names, instances of its classes, what their methods give."""
 
-    def __init__(self) -> None:
-        self.values: dict[str, Any] = {}
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = dict(values)
         self.imported: set[str] = set()
         self.faults: list[tuple[int, str]] = []
 

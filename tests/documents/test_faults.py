@@ -23,7 +23,8 @@ $ sn-deploy export … --precision fp16
 $ pip install '.[torch,ort]' -C cmake.define.SN_WITH_ORT=OFF && make demo
 ```
 
-`sn-deploy serve triton`, `check --shard 1/2`, `--runtime ort|ort-native`, `--json`, `--keep NAME`, `tests/documents`.
+`sn-deploy serve triton`, `check --shard 1/2`, `--runtime ort|ort-native`, `--json`, `--keep NAME`, `tests/documents`,
+`tools/gpu_check.py --dry-run`.
 
 ```yaml
 - run: >
@@ -43,6 +44,8 @@ print(calibration.layers, undefined(here=1))
 ```
 
 `sn_deploy.runtime.ort.OrtSession`, `from sn_deploy.fuse import fuse`, `sn_deploy.optimise.optimise("a", "b.onnx")`.
+
+`report.forms`, `report.html`, `calibrate(model, source, sweeps=…)`.
 
 ## Twice
 
@@ -86,27 +89,30 @@ def test_a_document_that_is_right_has_none(tmp_path: Path) -> None:
         ("check --shard", "check --shards", 15, "No such option '--shards'"),
         ("ort|ort-native", "ort|ort-c", 15, "--runtime: 'ort-c' is not one of"),
         ("--keep NAME", "--keeps NAME", 15, "No such option '--keeps'"),
-        ("--html", "--pdf", 19, "No such option '--pdf'"),
+        ("--html", "--pdf", 20, "No such option '--pdf'"),
+        ("gpu_check.py --dry-run", "gpu_check.py --dry", 16, "gpu_check.py has no option --dry"),
         # Python.
-        ("calibrate import calibrate", "calibrate import calibrates", 25, "sn_deploy.calibrate has no calibrates"),
-        ("sn_deploy.calibrate", "sn_deploy.calibration", 25, "there is no module sn_deploy.calibration"),
-        ("dynamic=", "dynamics=", 27, "export: got an unexpected keyword argument 'dynamics'"),
-        ('x, "net.onnx", ', "", 27, "export: missing a required argument: 'example_inputs'"),
-        ("sn_deploy.export", "sn_deploy.exports", 27, "sn_deploy has no exports"),
-        ("sn_deploy.export(", "sn_deploy.fuse.fuse(", 27, "sn_deploy.fuse is a module that isn't imported"),
-        ("report.nodes", "report.knots", 28, "ExportReport has no knots"),
-        ("statistics=", "statistic=", 30, "calibrate: got an unexpected keyword argument 'statistic'"),
-        ("calibration.layers", "calibration.strata", 31, "Calibration has no strata"),
-        ("print(report", "print((report", 28, "'(' was never closed"),
-        ("OrtSession", "Session", 34, "sn_deploy.runtime.ort has no Session"),
-        ("import fuse", "import melt", 34, "sn_deploy.fuse has no melt"),
-        ('"b.onnx")', '"b.onnx", fast=True)', 34, "optimise: got an unexpected keyword argument 'fast'"),
+        ("calibrate import calibrate", "calibrate import calibrates", 26, "sn_deploy.calibrate has no calibrates"),
+        ("sn_deploy.calibrate", "sn_deploy.calibration", 26, "there is no module sn_deploy.calibration"),
+        ("dynamic=", "dynamics=", 28, "export: got an unexpected keyword argument 'dynamics'"),
+        ('x, "net.onnx", ', "", 28, "export: missing a required argument: 'example_inputs'"),
+        ("sn_deploy.export", "sn_deploy.exports", 28, "sn_deploy has no exports"),
+        ("sn_deploy.export(", "sn_deploy.fuse.fuse(", 28, "sn_deploy.fuse is a module that isn't imported"),
+        ("report.nodes", "report.knots", 29, "ExportReport has no knots"),
+        ("statistics=", "statistic=", 31, "calibrate: got an unexpected keyword argument 'statistic'"),
+        ("calibration.layers", "calibration.strata", 32, "Calibration has no strata"),
+        ("print(report", "print((report", 29, "'(' was never closed"),
+        ("OrtSession", "Session", 35, "sn_deploy.runtime.ort has no Session"),
+        ("import fuse", "import melt", 35, "sn_deploy.fuse has no melt"),
+        ('"b.onnx")', '"b.onnx", fast=True)', 35, "optimise: got an unexpected keyword argument 'fast'"),
+        ("report.forms", "report.shapes", 37, "ExportReport has no shapes"),
+        ("sweeps=…", "rounds=…", 37, "calibrate: got an unexpected keyword argument 'rounds'"),
         # Links, and files.
-        ("(#twice-1)", "(#twice-2)", 38, "#twice-2: no heading there has this anchor"),
-        ("(other.md#top)", "(another.md#top)", 38, "another.md#top: there is no such file"),
-        ("(other.md#top)", "(other.md#bottom)", 38, "other.md#bottom: no heading there has this anchor"),
-        ("(folder#read)", "(folder#write)", 38, "folder#write: no heading there has this anchor"),
-        ("![f](other.md)", "![f](other.png)", 39, "other.png: there is no such file"),
+        ("(#twice-1)", "(#twice-2)", 41, "#twice-2: no heading there has this anchor"),
+        ("(other.md#top)", "(another.md#top)", 41, "another.md#top: there is no such file"),
+        ("(other.md#top)", "(other.md#bottom)", 41, "other.md#bottom: no heading there has this anchor"),
+        ("(folder#read)", "(folder#write)", 41, "folder#write: no heading there has this anchor"),
+        ("![f](other.md)", "![f](other.png)", 42, "other.png: there is no such file"),
         ("`tests/documents`", "`tests/document`", 15, "tests/document: there is no such file"),
     ],
 )
