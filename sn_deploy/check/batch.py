@@ -17,7 +17,7 @@ class Batch:
     Attributes:
         index: the place of the batch in the whole data, whatever part of it is run.
         first: the place of its first sample in the whole data.
-        inputs: name -> array with the batch as its first axis.
+        inputs: name -> array with the batch as its first axis, or without axes where all samples share the number.
         labels: (samples, …), or None where the data has none.
     """
 
@@ -29,7 +29,12 @@ class Batch:
     @property
     def samples(self) -> int:
         """How many samples it has."""
-        return len(next(iter(self.inputs.values())))
+        return samples_of(self.inputs)
+
+
+def samples_of(inputs: Mapping[str, Array]) -> int:
+    """How many samples arrays hold: the size of the first axis of one that has axes."""
+    return next((len(array) for array in inputs.values() if array.ndim), 1)
 
 
 class Source(Protocol):

@@ -142,7 +142,8 @@ def time_backends(
 def resized(inputs: Mapping[str, Array], size: int) -> dict[str, Array]:
     """The first ``size`` samples, beginning again where there are fewer."""
     return {
-        name: np.ascontiguousarray(array[np.arange(size) % len(array)]) for name, array in inputs.items() if array.ndim
+        name: np.ascontiguousarray(array[np.arange(size) % len(array)]) if array.ndim else array
+        for name, array in inputs.items()
     }
 
 

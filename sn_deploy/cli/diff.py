@@ -109,7 +109,9 @@ def print_diff(console: Console, found: FileDiff, most_weights: int | None) -> N
                 f"{output.cosine:.9f}",
                 f"{output.tolerance:.1e}",
             )
-            table.add_row(name, "×".join(map(str, output.shape)), *figures, style=None if output.same else "red")
+            table.add_row(
+                name, "×".join(map(str, output.shape)) or "scalar", *figures, style=None if output.same else "red"
+            )
         console.print(table)
     for reason in found.different:
         console.print(f"different: {reason}", style="red", soft_wrap=True)

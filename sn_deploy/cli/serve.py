@@ -139,7 +139,7 @@ def _sizes(texts: tuple[str, ...], model: Path) -> dict[str, tuple[int, ...]]:
     from sn_deploy.onnx_file import input_names
 
     given = inputs_by_name([parse_size(text) for text in texts], lambda: input_names(model))
-    return {name: tuple(value.shape) for name, value in given.items()}
+    return {name: size.shape for name, size in given.items()}
 
 
 def print_report(console: Console, report: ServeReport) -> None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 import click
 import ml_dtypes
@@ -55,12 +55,25 @@ class Number(click.FloatRange):
         return number
 
 
+Value = TypeVar("Value")
+
+
 @dataclass(frozen=True)
-class InputSpec:
-    """One ``--input``: the parameter it is for (None: by position), and its value."""
+class Spec(Generic[Value]):
+    """One ``--input``: the parameter it is for (None: by position), and what is given for it."""
 
     name: str | None
-    value: Array
+    value: Value
+
+
+class Size(NamedTuple):
+    """What an ``--input`` says of an array: () is the shape of a scalar."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+InputSpec = Spec[Array]
 
 
 def parse_arguments(pairs: Sequence[str], *, option: str) -> dict[str, Any]:
@@ -95,26 +108,15 @@ def parse_input(text: str, *, seed: int = 0) -> InputSpec:
     """
     where = f"--input {text}"
     name, value = _name_and_value(text)
-    if name == "" or not value:
-        raise SnDeployError("can't be read", where=where, expected=_INPUT_FORM)
-    if value.endswith(".npy"):
-        return InputSpec(name, _read_array(Path(value), where))
-    shape_text, _, dtype_text = value.partition(":")
-    dtype = DTYPES.get(dtype_text or "float32")
-    if dtype is None:
-        raise SnDeployError(f"unknown type {dtype_text!r}", where=where, expected=", ".join(DTYPES))
-    shape = _parse_shape(shape_text, where)
-    if 0 in shape:
-        raise SnDeployError("a size is 0", where=where, expected="sizes of 1 or more")
-    if int(np.prod(shape, dtype=object)) > 2**31:
-        raise SnDeployError("more than 2^31 values", where=where, mend="give a smaller example, with --dynamic")
-    generator = np.random.default_rng(seed)
-    if np.issubdtype(dtype, np.integer) or dtype is np.bool_:
-        return InputSpec(name, np.asarray(generator.integers(0, 2, shape)).astype(dtype))
-    return InputSpec(name, np.asarray(generator.standard_normal(shape, dtype=np.float32)).astype(dtype))
+    if value.endswith(".npy") and name != "":
+        return Spec(name, _read_array(Path(value), where))
+    (shape, dtype), generator = _size(name, value, where), np.random.default_rng(seed)
+    if dtype.kind in "iub":
+        return Spec(name, np.asarray(generator.integers(0, 2, shape)).astype(dtype))
+    return Spec(name, np.asarray(generator.standard_normal(shape, dtype=np.float32)).astype(dtype))
 
 
-def parse_size(text: str) -> InputSpec:
+def parse_size(text: str) -> Spec[Size]:
     """One ``--input`` of a command that takes its shape and type alone, and its values from elsewhere.
 
     Raises:
@@ -127,7 +129,8 @@ def parse_size(text: str) -> InputSpec:
             expected="[NAME=]1x3x224x224[:DTYPE]",
             mend="give the shape, and data by --data if the command has it",
         )
-    return parse_input(text)
+    name, value = _name_and_value(text)
+    return Spec(name, _size(name, value, f"--input {text}"))
 
 
 def parse_sizes(texts: Sequence[str]) -> list[Example]:
@@ -140,6 +143,21 @@ def parse_sizes(texts: Sequence[str]) -> list[Example]:
 
     specs = [parse_size(text) for text in texts]
     return [Example(spec.name, spec.value.shape, spec.value.dtype) for spec in specs]
+
+
+def _size(name: str | None, value: str, where: str) -> Size:
+    if name == "" or not value:
+        raise SnDeployError("can't be read", where=where, expected=_INPUT_FORM)
+    shape_text, _, dtype_text = value.partition(":")
+    dtype = DTYPES.get(dtype_text or "float32")
+    if dtype is None:
+        raise SnDeployError(f"unknown type {dtype_text!r}", where=where, expected=", ".join(DTYPES))
+    shape = _parse_shape(shape_text, where)
+    if 0 in shape:
+        raise SnDeployError("a size is 0", where=where, expected="sizes of 1 or more")
+    if math.prod(shape) > 2**31:
+        raise SnDeployError("more than 2^31 values", where=where, mend="give a smaller one")
+    return Size(shape, np.dtype(dtype))
 
 
 def _parse_shape(text: str, where: str) -> tuple[int, ...]:
@@ -160,8 +178,8 @@ def _name_and_value(text: str) -> tuple[str | None, str]:
     return next((split for split in splits if Path(split[1]).is_file()), splits[0])
 
 
-def inputs_by_name(specs: Sequence[InputSpec], names: Callable[[], Sequence[str]]) -> dict[str, Array]:
-    """The value of each input that is given: by name, or by its place among those that no name is given for.
+def inputs_by_name(specs: Sequence[Spec[Value]], names: Callable[[], Sequence[str]]) -> dict[str, Value]:
+    """What is given for each input that is given: by name, or by its place among those that no name is given for.
 
     Args:
         names: gives the names of all inputs, in order; called where a place is to be told.
@@ -172,7 +190,7 @@ def inputs_by_name(specs: Sequence[InputSpec], names: Callable[[], Sequence[str]
     given = {spec.name for spec in specs}
     all_names = names() if None in given else []
     places = iter([name for name in all_names if name not in given])
-    found: dict[str, Array] = {}
+    found: dict[str, Value] = {}
     for spec in specs:
         name = spec.name if spec.name is not None else next(places, None)
         if name is None:

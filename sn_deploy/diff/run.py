@@ -52,7 +52,9 @@ def compare_outputs(
     if not any(value.size for result in results for value in result.values()):
         raise SnDeployError("no output has an element for this input, so nothing can be compared", mend=_USUAL_INPUT)
     diffs = tuple(_output_diff(pair, results[0][pair[0].name], results[1][pair[1].name], tolerance) for pair in outputs)
-    run_on = {one.name: "×".join(map(str, value.shape)) for (one, _), value in zip(inputs, values, strict=True)}
+    run_on = {
+        one.name: "×".join(map(str, value.shape)) or "scalar" for (one, _), value in zip(inputs, values, strict=True)
+    }
     return diffs, run_on, ran.why_larger
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import functools
 import importlib
 import os
@@ -147,7 +148,7 @@ class OrtSession:
         self._ort = ort
         self._path = None if isinstance(model, bytes) else self.instead or Path(model)
         self._on_cpu = chosen == [_CPU]
-        self.inputs = tuple(_tensor_info(value, self.name) for value in self._session.get_inputs())
+        self.inputs = _with_scalars([_tensor_info(value, self.name) for value in self._session.get_inputs()], source)
         self.outputs = tuple(_tensor_info(value, self.name) for value in self._session.get_outputs())
         self._with_values = any(info.dtype == _BFLOAT16 for info in (*self.inputs, *self.outputs))
 
@@ -405,6 +406,16 @@ def _tensor_info(value: Any, model: str) -> TensorInfo:
         )
     # Axes without a name come as None. A scalar and a tensor without any shape both come as [].
     return TensorInfo(value.name, tuple(value.shape) or None, _DTYPES[value.type])
+
+
+def _with_scalars(infos: Sequence[TensorInfo], model: str | bytes) -> tuple[TensorInfo, ...]:
+    """The inputs, with the shape () of those that the file says have no axes."""
+    if all(info.shape is not None for info in infos):
+        return tuple(infos)
+    proto = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model, load_external_data=False)
+    types = {value.name: value.type.tensor_type for value in proto.graph.input}
+    scalars = {name for name, type_ in types.items() if type_.HasField("shape") and not type_.shape.dim}
+    return tuple(dataclasses.replace(info, shape=()) if info.name in scalars else info for info in infos)
 
 
 def _array_from_value(value: Any) -> Array:

@@ -119,7 +119,7 @@ class Yardstick:
     def first_inputs(self, samples: int) -> dict[str, Array]:
         """The inputs of the first samples, of one batch at most."""
         batch = next(iter(self._source)) if self._kept is None else self._kept[0][0]
-        return {name: array[:samples] for name, array in batch.inputs.items()}
+        return {name: array[:samples] if array.ndim else array for name, array in batch.inputs.items()}
 
     def batches(self) -> Iterator[Batch]:
         """The samples."""

@@ -119,7 +119,13 @@ def test_a_file_is_no_size(tmp_path: Path) -> None:
     for text in (f"x={tmp_path}/x.npy", f"{tmp_path}/x.npy"):
         with pytest.raises(SnDeployError, match=r"nothing but the shape would be taken .*give the shape"):
             parse_size(text)
-    assert parse_size("x=2x3").value.shape == (2, 3)
+    assert parse_size("x=2x3").value == ((2, 3), np.float32)
+
+
+def test_a_size_draws_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(np.random, "default_rng", lambda *seed: pytest.fail("nothing but the shape is taken"))
+    assert parse_size("x=30000x30000:float64").value == ((30000, 30000), np.float64)
+    assert parse_size("gain=scalar:int64").value == ((), np.int64)
 
 
 def test_pickled_arrays_are_not_opened(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from sn_deploy.runtime.tensors import TensorInfo
 
 @dataclass(frozen=True)
 class Example:
-    """The size of an input, ``--input [NAME=]SHAPE[:DTYPE]``; its first axis, the batch, doesn't count.
+    """The size of an input, ``--input [NAME=]SHAPE[:DTYPE]``; its first axis, the batch, doesn't count. () is a scalar.
 
     Attributes:
         name: of the input; None for the next one in order.
@@ -98,13 +98,8 @@ def with_examples(inputs: Sequence[TensorInfo], examples: Sequence[Example]) -> 
                 where="--input",
                 expected=", ".join(found),
             )
-        if not example.shape:
-            raise SnDeployError(
-                "a scalar has no axis for the samples",
-                where=f"--input {name}",
-                mend="give the input an axis: shape (N)",
-            )
-        given = TensorInfo(name, ("N", *example.shape[1:]), example.dtype)
+        shape: tuple[int | str | None, ...] = ("N", *example.shape[1:]) if example.shape else ()
+        given = TensorInfo(name, shape, example.dtype)
         found[name] = _merged(found[name], given, f"--input {name}")
         if inputs and found[name].shape == given.shape and all(info.shape is None for info in inputs):
             found[name] = given  # nothing else says the type either

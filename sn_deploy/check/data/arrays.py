@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from sn_deploy.archive import DAMAGED_ARRAYS, check_unpacked_size
+from sn_deploy.check.batch import samples_of
 from sn_deploy.check.data.fit import LABEL_NAMES, check_fits, fits
 from sn_deploy.check.data.labels import Labels, description_of
 from sn_deploy.check.hashing import sha256_of_file
@@ -33,11 +34,14 @@ class ArraySamples:
         self._inputs, self._labels, self._description = dict(inputs), labels, description
 
     def __len__(self) -> int:
-        return len(next(iter(self._inputs.values())))
+        return samples_of(self._inputs)
 
     def load(self, first: int, last: int) -> tuple[dict[str, Array], Array | None]:
         """See `Samples`."""
-        inputs = {name: np.ascontiguousarray(array[first:last]) for name, array in self._inputs.items()}
+        inputs = {
+            name: np.ascontiguousarray(array[first:last]) if array.ndim else array
+            for name, array in self._inputs.items()
+        }
         return inputs, None if self._labels is None else np.asarray(self._labels[first:last])
 
     def describe(self) -> dict[str, Any]:
@@ -71,11 +75,12 @@ def open_arrays(
     matched = {name: arrays[own] for name, own in names.items()}
     for name, array in matched.items():
         check_fits(by_name[name], array, where)
-    _check_counts(matched, where)
+    counted = {name: array for name, array in matched.items() if by_name[name].shape != ()}
+    _check_counts(counted, where)
     numbers = inside[0] if inside and own_labels else None
     if labels is not None:
-        numbers = labels.for_count(len(next(iter(matched.values()))))
-    _check_counts(matched if numbers is None else {**matched, "labels": numbers}, where)
+        numbers = labels.for_count(samples_of(counted))
+    _check_counts(counted if numbers is None else {**counted, "labels": numbers}, where)
     description = {"kind": "arrays", "file": str(path), "sha256": sha256_of_file(path)}
     return ArraySamples(matched, numbers, description | description_of(labels, numbers, "file"))
 

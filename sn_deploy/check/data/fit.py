@@ -21,7 +21,10 @@ def is_float(dtype: np.dtype[np.generic]) -> bool:
 
 def fits(info: TensorInfo, array: Array, *, batch_axis: bool = True) -> bool:
     """Whether samples (samples, …), or one without that axis, can be given to an input, perhaps after a cast."""
-    if info.shape is not None:
+    if info.shape == ():  # a number that all samples share
+        if array.ndim:
+            return False
+    elif info.shape is not None:
         own, given = info.shape[1:], array.shape[1:] if batch_axis else array.shape
         if (batch_axis and not array.ndim) or len(own) != len(given):
             return False

@@ -118,7 +118,7 @@ def _example(info: TensorInfo) -> str:
 
 def _with_sizes(inputs: Sequence[TensorInfo]) -> Sequence[TensorInfo]:
     for info in inputs:
-        if info.shape is None or not info.shape or any(not isinstance(size, int) for size in info.shape[1:]):
+        if info.shape is None or any(not isinstance(size, int) for size in info.shape[1:]):
             raise SnDeployError(
                 f"input {info} has no fixed size to draw samples of",
                 where="--data random",

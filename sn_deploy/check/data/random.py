@@ -94,9 +94,12 @@ class RandomSamples:
             raise SnDeployError(
                 f"batches are of {last - first} samples", where="--data random", expected=f"at most {_MOST_SAMPLES}"
             )
-        rows = [[self._draw(index, place) for place in range(len(self._inputs))] for index in range(first, last)]
-        columns = zip(self._inputs, zip(*rows, strict=True), strict=True)
-        return {info.name: np.stack(column) for info, column in columns}, None
+        return {info.name: self._column(place, first, last) for place, info in enumerate(self._inputs)}, None
+
+    def _column(self, place: int, first: int, last: int) -> Array:
+        if self._inputs[place].shape == ():  # one number for all samples
+            return np.asarray(self._draw(0, place))
+        return np.stack([self._draw(index, place) for index in range(first, last)])
 
     def _draw(self, sample: int, place: int) -> Array:
         info, wanted = self._inputs[place], self._distribution

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from sn_deploy import user_code
-from sn_deploy.check.batch import Batch
+from sn_deploy.check.batch import Batch, samples_of
 from sn_deploy.check.data.fit import LABEL_NAMES, check_fits
 from sn_deploy.check.data.samples import check_shard_has_batches
 from sn_deploy.check.names import match_names
@@ -38,7 +38,7 @@ class _Item:
 
     @property
     def samples(self) -> int:
-        return len(next(iter(self.inputs.values())))
+        return samples_of(self.inputs)
 
     def arrays(self) -> list[Array]:
         return [*self.inputs.values(), *([] if self.labels is None else [self.labels])]
@@ -156,14 +156,20 @@ class UserBatches:
         names = match_names(list(self._inputs), list(given), where, ordered=not isinstance(_unpaired(raw), Mapping))
         arrays = {name: given[own] for name, own in names.items()}
         shapes = {name: info.shape for name, info in self._inputs.items()}
-        single = all(shape is not None and arrays[name].ndim == len(shape) - 1 for name, shape in shapes.items())
+        scalars = {name for name, shape in shapes.items() if shape == ()}
+        single = all(
+            shape is not None and arrays[name].ndim == len(shape) - 1
+            for name, shape in shapes.items()
+            if name not in scalars
+        )
         if single:
-            arrays = {name: array[None] for name, array in arrays.items()}
+            arrays = {name: array if name in scalars else array[None] for name, array in arrays.items()}
             labels = None if labels is None else labels[None]
         for name, array in arrays.items():
             check_fits(self._inputs[name], array, where)
         item = _Item(arrays, labels)
-        counts = sorted({len(array) if array.ndim else 0 for array in item.arrays()})
+        counted = [array for name, array in arrays.items() if name not in scalars]
+        counts = sorted({len(array) if array.ndim else 0 for array in (*counted, *item.arrays()[len(arrays) :])})
         if len(counts) > 1 or not counts[0]:
             raise SnDeployError(
                 f"inputs and labels have {counts} samples", where=where, expected="as many of each, at least one"
@@ -215,16 +221,28 @@ def _stacked(items: Sequence[_Item]) -> Iterator[_Item]:
     if items:
         labels = [item.labels for item in items if item.labels is not None]
         yield _Item(
-            {name: np.concatenate([item.inputs[name] for item in items]) for name in items[0].inputs},
+            {name: _joined([item.inputs[name] for item in items], name) for name in items[0].inputs},
             np.concatenate(labels) if len(labels) == len(items) else None,
         )
+
+
+def _joined(arrays: Sequence[Array], name: str) -> Array:
+    if arrays[0].ndim:
+        return np.concatenate(arrays)
+    if any(array != arrays[0] for array in arrays):
+        raise SnDeployError(
+            "has no axis for samples, and isn't the same for all of a batch",
+            where=f"--data, input {name}",
+            mend="give batches, each with its own, or --batch-size 1",
+        )
+    return arrays[0]
 
 
 def _first(item: _Item, count: int) -> _Item:
     if item.samples <= count:
         return item
     labels = None if item.labels is None else item.labels[:count]
-    return _Item({name: array[:count] for name, array in item.inputs.items()}, labels)
+    return _Item({name: array[:count] if array.ndim else array for name, array in item.inputs.items()}, labels)
 
 
 def _update(digest: Any, item: _Item) -> None:

@@ -328,3 +328,35 @@ def test_bfloat16_tensors_of_the_users_own() -> None:
 def test_open_axes_are_refused_with_a_shape_that_fits(shape: tuple[int | str | None, ...] | None, example: str) -> None:
     with pytest.raises(SnDeployError, match=rf"give it: --input {example}$"):
         open_data(DataOptions("random"), [TensorInfo("v", shape, np.dtype(np.float32))])
+
+
+GAIN = TensorInfo("gain", (), np.dtype(np.float32))
+
+
+def test_a_scalar_is_one_number_for_all_samples() -> None:
+    batches = list(opened("random", GAIN, IMAGE, batch_size=4, limit=6))
+    assert [batch.samples for batch in batches] == [4, 2]
+    gains = {batch.inputs["gain"].item() for batch in batches}
+    assert len(gains) == 1
+    assert all(batch.inputs["gain"].shape == () for batch in batches)
+    np.savez("x.npz", gain=np.float32(3), image=np.zeros((5, 3, 4, 4), np.float32), labels=np.arange(5))
+    first, second = opened("x.npz", GAIN, IMAGE, batch_size=4)
+    assert (first.samples, second.samples, first.inputs["gain"].shape) == (4, 1, ())
+    assert second.inputs["gain"] == 3
+    np.savez("x.npz", gain=np.ones(5, np.float32), image=np.zeros((5, 3, 4, 4), np.float32))
+    with pytest.raises(SnDeployError, match=r"samples for gain are float32 \(5,\) \(expected gain: float32 \(\)\)"):
+        opened("x.npz", GAIN, IMAGE)
+
+
+def test_a_scalar_of_the_users_own() -> None:
+    batches = "data = [dict(gain=np.float32(2), image=np.zeros((n, 3, 4, 4), np.float32)) for n in (2, 3)]"
+    found = list(user_source(batches, GAIN, IMAGE, limit=4))
+    assert [(batch.samples, batch.inputs["gain"].item()) for batch in found] == [(2, 2), (2, 2)]
+
+
+def test_scalars_of_samples_that_are_stacked_have_to_agree() -> None:
+    samples = "data = [dict(gain=np.float32(n // 2), image=np.zeros((3, 4, 4), np.float32)) for n in range(4)]"
+    found = list(user_source(samples, GAIN, IMAGE, batch_size=2))
+    assert [batch.inputs["gain"].item() for batch in found] == [0, 1]
+    with pytest.raises(SnDeployError, match="input gain: has no axis for samples, and isn't the same for all"):
+        list(opened("mine.py:data", GAIN, IMAGE, batch_size=3))
