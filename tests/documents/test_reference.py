@@ -1,0 +1,70 @@
+"""The tables of fields in docs/reference and the guides have those of the documents that the tool writes."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sn_deploy.check.document import json_schema
+from sn_deploy.runtime.gpu import Gpu
+from sn_deploy.runtime.trt.builder import BuildSettings
+from sn_deploy.runtime.trt.sidecar import Sidecar
+from tests.cli.command import exit_code
+from tests.documents.test_documents import ROOT
+
+
+def table(document: str, heading: str) -> dict[str, set[str]]:
+    """Of the table with this first heading: field -> what else is named in its row."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    (rows,) = re.findall(rf"^\| {heading} \| \|\n\|---\|---\|\n((?:\|.*\n)+)", text, flags=re.MULTILINE)
+    found: dict[str, set[str]] = {}
+    for row in rows.splitlines():
+        first, _, rest = row.strip("| ").partition(" | ")
+        found |= {name: set(names(rest)) for name in names(first)}
+    return found
+
+
+def names(text: str) -> list[str]:
+    return re.findall(r"`(\w+)`", text)
+
+
+def test_documents_of_checks() -> None:
+    schema: dict[str, Any] = json_schema()
+    found = table("docs/reference/check-json.md", "field")
+    assert set(found) == set(schema["properties"])
+    for field, definition in (("backends", "backend"), ("metrics", "metric"), ("assertions", "assertion")):
+        known = set(schema["$defs"][definition]["properties"])
+        assert found[field] <= known, field
+        assert known - found[field] <= {"backend"}, field
+    text = (ROOT / "docs/reference/check-json.md").read_text(encoding="utf-8")
+    figures = set(names(text.partition("\nFigures of parity:")[2].partition("\n\n")[0]))
+    others = {"output", "dtype", "shape", "tolerance", "passed"}
+    assert figures == set(schema["$defs"]["parity"]["properties"]) - others
+
+
+def test_sidecars_of_engines() -> None:
+    found = table("docs/reference/engine-json.md", "field")
+    assert set(found) == {"schema", *(field.name for field in fields(Sidecar))}
+    assert found["gpu"] == {field.name for field in fields(Gpu)}
+    # Profiles, TF32 and the plugin have fields of their own; where timings are kept belongs to the machine.
+    apart = {"profiles", "tf32", "embed", "timing_cache"}
+    assert found["settings"] == {field.name for field in fields(BuildSettings)} - apart
+
+
+def test_documents_of_calibrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.random.default_rng(0).random((8, 1, 8, 8), dtype=np.float32))
+    arguments = ("--model", "sn_deploy.models.digits:load_pretrained", "--data", "x.npy", "-o", "new.pth")
+    assert exit_code("calibrate", *arguments, "--json", "moved.json") == 0
+    document = json.loads(Path("moved.json").read_text())
+    found = table("docs/guides/calibrate.md", "key")
+    assert set(found) == set(document)
+    layer = document["layers"][0]
+    inner = [key for value in layer.values() if isinstance(value, dict) for key in value]
+    assert found["layers"] == {*layer, *inner}
