@@ -137,9 +137,7 @@ class OrtSession:
             with_options = [(name, _PROVIDER_OPTIONS.get(name, {})) for name in chosen]
             self._session = ort.InferenceSession(source, options, providers=with_options)
         except _ort_errors(ort) as error:
-            raise SnDeployError(
-                f"ONNX Runtime can't load it: {reason_of(error)}", where=self.name, expected="a valid ONNX file"
-            ) from error
+            raise _load_error(error, self.name) from error
         # It falls back to the CPU by itself where a provider's libraries are missing, and only logs it.
         if chosen[0] not in self._session.get_providers():
             raise SnDeployError(
@@ -277,9 +275,7 @@ def write_optimised_graph(
     try:
         ort.InferenceSession(utf8_path(model), options, providers=[_CPU], disabled_optimizers=list(disabled_optimizers))
     except _ort_errors(ort) as error:
-        raise SnDeployError(
-            f"ONNX Runtime can't load it: {reason_of(error)}", where=str(model), expected="a valid ONNX file"
-        ) from error
+        raise _load_error(error, str(model)) from error
     return written
 
 
@@ -341,6 +337,18 @@ def _ort_errors(ort: Any) -> tuple[type[Exception], ...]:
     names = ("Fail", "InvalidArgument", "NoSuchFile", "NoModel", "EngineError", "RuntimeException", "InvalidProtobuf",
              "ModelLoaded", "NotImplemented", "InvalidGraph", "EPFail")  # fmt: skip
     return (*(getattr(state, name) for name in names), RuntimeError, ValueError)
+
+
+def _load_error(error: Exception, where: str) -> SnDeployError:
+    what = f"ONNX Runtime can't load it: {reason_of(error)}"
+    if "Could not find an implementation" not in what:
+        return SnDeployError(what, where=where, expected="a valid ONNX file")
+    return SnDeployError(
+        what,
+        where=where,
+        expected="operators in types that its provider has",
+        mend="what the CPU lacks, bfloat16 most of all, runs on a GPU; on the CPU use float32 or fp16",
+    )
 
 
 def reason_of(error: Exception) -> str:

@@ -188,6 +188,12 @@ def test_an_unknown_operator() -> None:
     assert "elsewhere" in error_of(file.SerializeToString())
 
 
+def test_a_type_that_the_provider_lacks_is_no_invalid_file() -> None:
+    message = error_of(model("g (double[1,1,3,3] x, double[1,1,1,1] w) => (double[1,1,3,3] y) { y = Conv(x, w) }"))
+    assert "Could not find an implementation for Conv" in message
+    assert "(expected operators in types that its provider has); what the CPU lacks, bfloat16 most of all" in message
+
+
 def test_inputs_that_are_no_tensors_of_numbers() -> None:
     text = model("g (string[N] x) => (string[N] y) { y = Identity(x) }")
     assert error_of(text) == (
