@@ -15,6 +15,7 @@ from rich.text import Text
 from sn_deploy.calibrate.movement import Movement, movement
 from sn_deploy.calibrate.one_pass import Calibration, LayerStatistics
 from sn_deploy.calibrate.state import statistics_of
+from sn_deploy.check.report.text import counted
 
 SCHEMA: Final = 1
 
@@ -84,12 +85,21 @@ def lines_from_calibration(calibration: Calibration) -> list[str]:
         if names:
             lines.append(f"{', '.join(names)}: {what}")
     lines += [f"{name}: left as it was, not SN: {reason}" for name, reason in calibration.refused.items()]
-    if calibration.converged is False:
-        lines.append(
-            f"the last sweep still moved the statistics by {calibration.moved[-1]:.1e}: give more --sweeps, or a "
-            "larger --tolerance"
-        )
     return lines
+
+
+def line_from_sweeps(moved: Sequence[float], tolerance: float) -> str:
+    """How many sweeps a population took, and whether its statistics have settled.
+
+    Args:
+        moved: by how much each sweep moved the statistics: of a deviation, or relative to a variance.
+        tolerance: what is taken for no movement.
+    """
+    sweeps = counted(len(moved), "sweep")
+    last = f"moved the statistics by {moved[-1]:.1e} (tolerance {tolerance:g})"
+    if moved[-1] <= tolerance:
+        return f"settled after {sweeps}: the last {last}"
+    return f"not settled after {sweeps}: the last still {last}; give more --sweeps, or a larger --tolerance"
 
 
 def json_from_changes(changes: Sequence[Change], calibration: Calibration | None) -> dict[str, Any]:

@@ -75,6 +75,7 @@ def _run(given: Mapping[str, Any], console: Console, command: str) -> None:
     from sn_deploy.calibrate import calibrate, calibrate_part
     from sn_deploy.calibrate.calibration import DEFAULT_TOLERANCE
     from sn_deploy.calibrate.partial import Part, write_part
+    from sn_deploy.calibrate.show import line_from_sweeps
     from sn_deploy.calibrate.state import fingerprint
     from sn_deploy.check.shard import WHOLE, parse_shard
     from sn_deploy.checkpoint import check_suffix
@@ -101,10 +102,14 @@ def _run(given: Mapping[str, Any], console: Console, command: str) -> None:
             model, source, sweeps=given["sweeps"], tolerance=tolerance, on_batch=on_batch, **options
         )
     _write(given, console, base, calibration.layers, calibration, {"command": command, "data": source.describe()})
+    if calibration.moved:
+        style = None if calibration.converged else "yellow"
+        console.print(line_from_sweeps(calibration.moved, tolerance), style=style)
 
 
 def _merge(given: Mapping[str, Any], console: Console, command: str) -> None:
     from sn_deploy.calibrate import POPULATION, calibration_from_pass
+    from sn_deploy.calibrate.calibration import DEFAULT_TOLERANCE
     from sn_deploy.calibrate.movement import distance
     from sn_deploy.calibrate.partial import merge_parts
     from sn_deploy.calibrate.state import fingerprint, statistics_of
@@ -123,10 +128,12 @@ def _merge(given: Mapping[str, Any], console: Console, command: str) -> None:
     if calibration.statistics == POPULATION:
         old = [(statistics_of(base.tensors, layer.identity), layer) for layer in calibration.layers]
         moved = max((distance(one, (layer.mean, layer.var)) for one, layer in old if one is not None), default=1.0)
-        console.print(
-            f"this sweep moved the statistics by {moved:.1e}; until that is below 1e-6, make parts again with "
-            f"--checkpoint {given['output']}"
-        )
+        tolerance, sweep = DEFAULT_TOLERANCE, f"this sweep moved the statistics by {moved:.1e}"
+        if moved <= tolerance:
+            console.print(f"{sweep}: they have settled (tolerance {tolerance:g})")
+        else:
+            again = f"make parts again with --checkpoint {given['output']}"
+            console.print(f"{sweep}, which is more than {tolerance:g}: for the next one {again}", style="yellow")
 
 
 def _finalise(given: Mapping[str, Any], console: Console, command: str) -> None:

@@ -37,8 +37,19 @@ HOW: Final = (
         show_default=True,
         help="Averages of the batches' own, as SN's paper does, or those of all samples as one batch.",
     ),
-    click.option("--sweeps", type=click.IntRange(min=1), metavar="N", help="Of a population: at most so many."),
-    click.option("--tolerance", type=float, metavar="X", help="Of a population: sweep until nothing moves by more."),
+    click.option(
+        "--sweeps",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Of a population: at most so many passes after the first; default: until nothing moves.",
+    ),
+    click.option(
+        "--tolerance",
+        type=float,
+        metavar="X",
+        help="Of a population: sweep until no mean moves by more than X deviations and no variance by more than X of "
+        "itself; default: 1e-6.",
+    ),
     click.option("--device", default="cpu", show_default=True, help="Where the model runs: cpu, cuda."),
     click.option("--keep-unrecognised", is_flag=True, help="Leave the statistics of layers that aren't SN."),
 )

@@ -141,7 +141,24 @@ def test_sweeps_in_parts_come_to_the_population(digits, capsys):
         assert calibrate("--merge", "part1.npz", "part2.npz", "--checkpoint", before, "-o", after) == 0
         before = after
     assert Path(before).read_bytes() == Path("one.safetensors").read_bytes()
-    assert "this sweep moved the statistics by" in capsys.readouterr().out
+    _, first, *_, last = " ".join(capsys.readouterr().out.split()).split("this sweep moved the statistics by ")
+    assert "which is more than 1e-06: for the next one make parts again with --checkpoint sweep0.safetensors" in first
+    assert "they have settled (tolerance 1e-06)" in last
+
+
+def test_a_run_says_whether_its_sweeps_have_settled(digits, capsys):
+    options = (*TRAINED, "--data", "train.npy", "--limit", "120", "-o", "new.pth")
+    for more, words in (
+        ((), "settled after 3 sweeps: the last moved the statistics by "),
+        (("--sweeps", "1"), "not settled after 1 sweep: the last still moved the statistics by "),
+        (("--sweeps", "1", "--tolerance", "1"), "settled after 1 sweep: the last moved the statistics by "),
+    ):
+        assert calibrate(*options, "--statistics", "population", *more) == 0
+        printed = " ".join(capsys.readouterr().out.split())
+        assert words in printed
+        assert ("(tolerance 1)" if "--tolerance" in more else "(tolerance 1e-06)") in printed
+    assert calibrate(*options) == 0
+    assert "settled" not in capsys.readouterr().out
 
 
 # --- what is written --------------------------------------------------------------------------------------------------
