@@ -13,7 +13,7 @@ oracle of the project: every export, kernel and engine is held against `FoldedSw
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -58,10 +58,11 @@ class FoldedSwitchNorm:
     """
 
     name: str
-    scale: Float64Array
-    bias: Float64Array
-    mean_offset: Float64Array
-    var_offset: Float64Array
+    # Thousands of numbers: an interactive Python prints what `export` gives, with all of its layers.
+    scale: Float64Array = field(repr=False)
+    bias: Float64Array = field(repr=False)
+    mean_offset: Float64Array = field(repr=False)
+    var_offset: Float64Array = field(repr=False)
     mean_in: float
     mean_ln: float
     mean_bn: float
@@ -71,22 +72,22 @@ class FoldedSwitchNorm:
     ddof: int
 
     def __post_init__(self) -> None:
-        for field in ("scale", "bias", "mean_offset", "var_offset"):
+        for name in ("scale", "bias", "mean_offset", "var_offset"):
             # A copy: the source is often a torch tensor's memory, which training would change under us.
-            array = np.array(getattr(self, field), dtype=np.float64)
+            array = np.array(getattr(self, name), dtype=np.float64)
             if array.ndim != 1 or array.shape != np.shape(self.scale) or array.size == 0:
                 raise SnDeployError(
-                    f"{field} has shape {array.shape}", where=self.name, expected=f"(C,) = {np.shape(self.scale)}"
+                    f"{name} has shape {array.shape}", where=self.name, expected=f"(C,) = {np.shape(self.scale)}"
                 )
             if not np.isfinite(array).all():
-                raise SnDeployError(f"{field} has values that are not finite", where=self.name)
+                raise SnDeployError(f"{name} has values that are not finite", where=self.name)
             array.flags.writeable = False
-            object.__setattr__(self, field, array)
-        for field in ("mean_in", "mean_ln", "mean_bn", "var_in", "var_ln", "var_bn"):
-            value = float(getattr(self, field))
+            object.__setattr__(self, name, array)
+        for name in ("mean_in", "mean_ln", "mean_bn", "var_in", "var_ln", "var_bn"):
+            value = float(getattr(self, name))
             if not np.isfinite(value):
-                raise SnDeployError(f"weight {field} is {value}", where=self.name, expected="a finite number")
-            object.__setattr__(self, field, value)
+                raise SnDeployError(f"weight {name} is {value}", where=self.name, expected="a finite number")
+            object.__setattr__(self, name, value)
         if self.ddof not in (0, 1):
             raise SnDeployError(f"ddof is {self.ddof!r}", where=self.name, expected="0 or 1")
 

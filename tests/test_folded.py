@@ -33,6 +33,12 @@ def folded(channels: int = 3, **changes: object) -> FoldedSwitchNorm:
     return FoldedSwitchNorm(**{**values, **changes})  # type: ignore[arg-type]
 
 
+def test_it_is_printed_without_its_arrays() -> None:
+    text = repr(folded(2048))
+    assert text.startswith("FoldedSwitchNorm(name='features.sn', mean_in=0.5, ")
+    assert "array" not in text
+
+
 def loop(layer: FoldedSwitchNorm, x: np.ndarray) -> list[float]:
     """The layer by the published formula, var_ln with its subtraction, over Python floats summed exactly."""
     result = []

@@ -62,8 +62,8 @@ class LayerStatistics:
     identity: Identity
     traits: Traits | None
     calls: int
-    mean: Float64Array
-    var: Float64Array
+    mean: Float64Array = field(repr=False)
+    var: Float64Array = field(repr=False)
 
     @property
     def name(self) -> str:
