@@ -12,6 +12,7 @@ from sn_deploy.calibrate.movement import distance
 from sn_deploy.calibrate.one_pass import Calibration, Pass, calibration_from_pass
 from sn_deploy.calibrate.sweep import sweep
 from sn_deploy.calibrate.tally import BATCH_AVERAGE, POPULATION, STATISTICS, Tally
+from sn_deploy.capture.originals import refusing_calls_of
 from sn_deploy.capture.parametrized import settle_parametrizations_
 from sn_deploy.capture.private_copy import private_copy
 from sn_deploy.check.batch import Source
@@ -107,7 +108,7 @@ class _Runner:
         keep_unrecognised: bool,
         on_batch: OnBatch | None,
     ) -> None:
-        self._model = _copy_on(model, device)
+        self._original, self._model = model, _copy_on(model, device)
         self._source, self._keep, self._on_batch = source, keep_unrecognised, on_batch
         self.branches, self._without_bn = find_branches(self._model)
         self._passes = 0
@@ -127,14 +128,15 @@ class _Runner:
         number, self._passes = self._passes, self._passes + 1
         report = self._on_batch
         result = Pass(statistics, [Tally(branch.identity, statistics) for branch in self.branches], self._without_bn)
-        sweep(
-            self._model,
-            self.branches,
-            result,
-            iter(self._source),
-            keep_unrecognised=self._keep,
-            on_batch=None if report is None else lambda samples: report(number, samples),
-        )
+        with refusing_calls_of(self._original, self._model):
+            sweep(
+                self._model,
+                self.branches,
+                result,
+                iter(self._source),
+                keep_unrecognised=self._keep,
+                on_batch=None if report is None else lambda samples: report(number, samples),
+            )
         if not result.batches:
             raise SnDeployError("the data has no batch", mend="check --data, --limit and --shard")
         return result

@@ -11,6 +11,8 @@ from sn_deploy.errors import SnDeployError
 from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.graph import op
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+
 
 class OpaqueSwitchNorm(torch.nn.Module):
     """One SwitchNorm node under torch's exporter; it computes nothing, so it is of use nowhere else.
@@ -47,26 +49,27 @@ class OpaqueSwitchNorm(torch.nn.Module):
 
 
 def swap(model: torch.nn.Module, layers: Mapping[str, FoldedSwitchNorm]) -> torch.nn.Module:
-    """``model`` with each module named in ``layers`` replaced, at every path that leads to it; their hooks stay.
+    """``model`` with each module named in ``layers`` turned into its operator, wherever it is held; their hooks stay.
 
-    The model is changed in place (give a private copy), except when it is itself an SN layer.
+    The model is changed in place (give a private copy).
     """
     modules = dict(model.named_modules())
-    replacements = {id(modules[name]): _in_place_of(modules[name], folded) for name, folded in layers.items()}
-    if id(model) in replacements:
-        return replacements[id(model)]
-    for parent in modules.values():
+    scripted: dict[int, OpaqueSwitchNorm] = {}
+    for name, folded in layers.items():
+        module, opaque = modules[name], OpaqueSwitchNorm(folded)
+        # A hook may change what the layer is given, and what it makes: it is part of what the model computes.
+        hooks = {key: value for key, value in vars(module).items() if key.startswith(_HOOKS)}
+        opaque.__dict__.update(hooks)
+        if isinstance(module, torch.jit.ScriptModule):
+            scripted[id(module)] = opaque
+            continue
+        # The object itself becomes another: a model may also hold it in a list, which no name leads to.
+        module.__dict__.clear()
+        module.__class__ = OpaqueSwitchNorm
+        module.__dict__.update(vars(opaque))
+    for parent in modules.values() if scripted else ():
         # _modules and not named_children: that one leaves out a child's second name.
         for child_name, child in list(parent._modules.items()):
-            if id(child) in replacements:
-                setattr(parent, child_name, replacements[id(child)])
+            if id(child) in scripted:
+                setattr(parent, child_name, scripted[id(child)])
     return model
-
-
-def _in_place_of(module: torch.nn.Module, folded: FoldedSwitchNorm) -> OpaqueSwitchNorm:
-    opaque = OpaqueSwitchNorm(folded)
-    # A hook may change what the layer is given, and what it makes: it is part of what the model computes.
-    for name, value in vars(module).items():
-        if name.startswith(("_forward_hooks", "_forward_pre_hooks")):
-            setattr(opaque, name, value)
-    return opaque

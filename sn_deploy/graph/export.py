@@ -23,6 +23,7 @@ from sn_deploy.capture.inputs import (
     resolve_dynamic,
     widen_dynamic,
 )
+from sn_deploy.capture.originals import refusing_calls_of
 from sn_deploy.capture.parametrized import settle_parametrizations_
 from sn_deploy.capture.precision import cast_inputs, dtype_from_precision
 from sn_deploy.capture.private_copy import private_copy
@@ -169,7 +170,8 @@ def export(
     axes = resolve_dynamic(inputs, dynamic)
     inputs = widen_dynamic(inputs, axes)
 
-    found, traces = _recognised_layers(private, inputs)
+    with refusing_calls_of(model, private):
+        found, traces = _recognised_layers(private, inputs)
     if finalize_batch_average is None and not trust_statistics:
         _refuse_raw_sums(private, found, traces)
     kept = {name: refusal.reason for name, refusal in found.refused.items() if name in traces}

@@ -171,6 +171,53 @@ def test_a_forward_that_would_run_the_original_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+class HoldsLambda(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.act = lambda x: torch.relu(self.sn(x))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.block(self.act(self.conv(image))))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_lambda_that_would_run_the_original_is_refused(training: bool, tmp_path: Path) -> None:
+    """It did: its layer was called one that doesn't run, and in training mode its statistics were the user's loss."""
+    model = make(HoldsLambda).train(training)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(SnDeployError, match=r"^module 'sn': is called by a function that the model holds"):
+        sn_deploy.export(model, X, tmp_path / "net.onnx")
+    data = [Batch(0, 0, {"image": array_from_tensor(X)})]
+    with pytest.raises(SnDeployError, match=r"^batch 0, module 'sn': is called by a function that the model holds"):
+        calibrate(model, data)  # type: ignore[arg-type]
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    with torch.no_grad():
+        model.eval()(X)  # whose own calls are nobody's business
+
+
+class HoldsLists(Net):
+    """Modules beside their names, as towers of detectors are often held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tower = [self.sn, torch.relu, *self.block]
+        self.method = functools.partial(HoldsLists.run, self)
+
+    def run(self, x: Tensor) -> Tensor:
+        for part in self.tower:
+            x = part(x)
+        return x
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.method(self.conv(image)))
+
+
+def test_layers_that_are_held_in_lists_are_nodes(tmp_path: Path) -> None:
+    layers, output = exported(make(HoldsLists), tmp_path / "net.onnx")
+    assert layers == LAYERS
+    assert compare(in_float64(make()), output).rel_l2 < TOLERANCES["float32"].rel_l2
+
+
 def test_a_closure_over_other_things_is_none_of_that(tmp_path: Path) -> None:
     factor = 3.0
     model = make()

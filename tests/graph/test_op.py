@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +29,7 @@ def difference() -> float:
     """Relative L2 between a layer's node in ONNX Runtime and the layer itself in float64."""
     layer = randomise_(SwitchNorm2d(6), seed=3)
     x = torch.randn(2, 6, 5, 7, generator=torch.Generator().manual_seed(0)) + torch.arange(6.0).view(6, 1, 1)
-    swapped_in = swap(torch.nn.Sequential(layer), {"0": recognise(layer).layers[""]})
+    swapped_in = swap(torch.nn.Sequential(copy.deepcopy(layer)), {"0": recognise(layer).layers[""]})
     model = capture(swapped_in, bind_inputs(swapped_in, x, ["x"]), {}, opset=20)
     complete(model)
     with OrtSession(ir.to_proto(model).SerializeToString()) as session:
