@@ -22,7 +22,7 @@ def unwrapped(model: torch.nn.Module) -> torch.nn.Module:
 
     Raises:
         SnDeployError: it is no module; or a TorchScript module, which has neither a signature nor layers that can be
-            watched; or FullyShardedDataParallel, which has a part of the weights alone.
+            watched; or a part of it is FullyShardedDataParallel, which has a part of the weights alone.
     """
     check_is_module(model)
     while True:
@@ -32,14 +32,9 @@ def unwrapped(model: torch.nn.Module) -> torch.nn.Module:
                 where=type(model).__name__,
                 expected="the torch.nn.Module that it was made of",
             )
-        if isinstance(model._modules.get("_fsdp_wrapped_module"), torch.nn.Module):
-            raise SnDeployError(
-                "the model's weights are spread over processes",
-                where=type(model).__name__,
-                mend="gather its full state dict, and load that into the model that was wrapped",
-            )
         inner = inside(model)
         if inner is None:
+            _refuse_sharded(model)
             return model
         model = inner
 
@@ -60,6 +55,18 @@ def _mend(model: object) -> str | None:
     if isinstance(model, type) and issubclass(model, torch.nn.Module):
         return f"give an instance of it: {model.__name__}(…)"
     return None
+
+
+def _refuse_sharded(model: torch.nn.Module) -> None:
+    for name, module in model.named_modules():
+        # Both of torch's: FullyShardedDataParallel, and the class that fully_shard gives a module. Not every build of
+        # torch has them to be imported.
+        if any(base.__module__.startswith("torch.distributed.fsdp") for base in type(module).__mro__):
+            raise SnDeployError(
+                "its weights are spread over processes (FSDP)",
+                where=f"module {name!r}" if name else type(model).__name__,
+                mend="gather the full state dict, and load that into the model as it was before",
+            )
 
 
 def unwrap_inside_(model: torch.nn.Module) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import functools
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.distributed import fsdp
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.nn.utils import parametrizations, parametrize
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
@@ -285,16 +286,35 @@ def test_parametrized_weights_are_what_they_compute(name: str, trained: bool, tm
     assert compare(expected, output).rel_l2 < TOLERANCES["float32"].rel_l2
 
 
-def test_a_sharded_model_is_refused_in_words(tmp_path: Path) -> None:
-    class Sharded(nn.Module):
-        """The name by which FullyShardedDataParallel, which needs processes, holds the model."""
+@pytest.fixture
+def one_process(tmp_path: Path) -> Iterator[None]:
+    """A process group of this process alone."""
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
 
-        def __init__(self) -> None:
-            super().__init__()
-            self._fsdp_wrapped_module = make()
 
-    with pytest.raises(SnDeployError, match="weights are spread over processes; gather its full state dict"):
-        sn_deploy.export(Sharded(), X, tmp_path / "net.onnx")
+@pytest.mark.usefixtures("one_process")
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+def test_a_model_of_a_process_group(tmp_path: Path) -> None:
+    expected = in_float64(make())
+    for name, wrap in (
+        ("whole", nn.parallel.DistributedDataParallel),
+        ("block", with_child("block", nn.parallel.DistributedDataParallel)),
+    ):
+        layers, output = exported(wrap(make()), tmp_path / f"{name}.onnx")
+        assert layers == LAYERS
+        assert compare(expected, output).rel_l2 < TOLERANCES["float32"].rel_l2
+
+    on_cpu = functools.partial(fsdp.FullyShardedDataParallel, device_id=torch.device("cpu"))
+    for wrap, place in (
+        (on_cpu, "FullyShardedDataParallel"),
+        (with_child("block", on_cpu), "module 'block'"),
+        (fsdp.fully_shard, "FSDPNet"),
+        (with_child("block", fsdp.fully_shard), "module 'block'"),
+    ):
+        with pytest.raises(SnDeployError, match=rf"^{place}: its weights are spread over processes \(FSDP\); gather"):
+            sn_deploy.export(wrap(make()), X, tmp_path / "net.onnx")
 
 
 def test_a_model_without_values_is_refused(tmp_path: Path) -> None:
