@@ -251,9 +251,9 @@ def _client_module(protocol: str) -> Any:
 def _import(module: str) -> Any:
     try:
         return importlib.import_module(module)
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # the latter where it was installed without the protocol
         raise SnDeployError(
-            f"tritonclient can't be imported: {error}",
+            f"{module} can't be imported: {first_line(error)}",
             where="Triton",
             mend="install it with: pip install 'sn-deploy[triton]'",
         ) from error

@@ -43,7 +43,10 @@ def _labels(output: str, path: Path, interface: Interface) -> tuple[str, list[st
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise SnDeployError(f"can't be read: {error}", where=f"--labels {path}") from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SnDeployError(
+            f"can't be read: {reason}", where=f"--labels {path}", expected="a text file with a line for each class"
+        ) from error
     while lines and not lines[-1].strip():
         lines.pop()
     classes = info.shape[-1] if info.shape else None

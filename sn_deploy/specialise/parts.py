@@ -27,6 +27,11 @@ class Samples:
     source: Source
     inputs: Sequence[TensorInfo]
 
+    @property
+    def label_classes(self) -> int | None:
+        """How many classes the labels tell apart, where that is known."""
+        return getattr(self.source, "label_classes", None)
+
     def __iter__(self) -> Iterator[Batch]:
         for batch in self.source:
             inputs = {info.name: cast_input(batch.inputs[info.name], info, "--data") for info in self.inputs}

@@ -12,19 +12,21 @@ import onnx_ir as ir
 
 from sn_deploy.check.backends.interface import Example
 from sn_deploy.check.data.open import DataOptions
+from sn_deploy.check.metrics.choose import check_label_classes
 from sn_deploy.draft_folder import draft_folder
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.layers import count_nodes
 from sn_deploy.graph.save import save
 from sn_deploy.output_file import check_onnx_output
 from sn_deploy.runtime.native import ort_library
+from sn_deploy.runtime.tensors import TensorInfo
 from sn_deploy.specialise.budget import Budget
 from sn_deploy.specialise.choice import Limits, Outcome, choose_drops
 from sn_deploy.specialise.drafts import Drafts
 from sn_deploy.specialise.forms import Form, Runtime
 from sn_deploy.specialise.layers import layers_of
 from sn_deploy.specialise.load import load
-from sn_deploy.specialise.parts import open_parts
+from sn_deploy.specialise.parts import Parts, open_parts
 from sn_deploy.specialise.proof import prove_budget, prove_forms, time_ratio
 from sn_deploy.specialise.report import LayerChange, SpecialiseReport
 from sn_deploy.specialise.samples import Yardstick
@@ -83,6 +85,7 @@ def specialise(
         drafts = Drafts(source, folder, _checked_runtime(runtime), threads)
         with drafts.open(source) as running:
             parts = open_parts(data, running.inputs, examples, split=budget is not None, run=running.run)
+            _check_labels(budget, parts, running.outputs)
             batch = parts.fixed_batch or 1
             outcome = Outcome()
             if budget is not None and parts.choosing is not None:
@@ -139,6 +142,15 @@ def specialise(
         nodes_before=count_nodes(before),
         nodes=count_nodes(model),
     )
+
+
+def _check_labels(budget: Budget | None, parts: Parts, outputs: Sequence[TensorInfo]) -> None:
+    """Of other classes than the net's nothing is right before, and so no accuracy can be lost."""
+    if budget is None or budget.top1 is None:
+        return
+    for info in outputs:
+        if info.shape is not None and len(info.shape) == 2 and isinstance(info.shape[1], int):
+            check_label_classes(info.name, info.shape[1], parts.held_out.label_classes)
 
 
 def _checked_runtime(runtime: Runtime | None) -> Runtime:

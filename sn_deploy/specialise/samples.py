@@ -96,7 +96,7 @@ class Yardstick:
     def error_of(self, run: Run) -> Error:
         """How far another file's outputs are from the source's."""
         sums: dict[str, _Sums] = {}
-        classes = _Classes()
+        classes = _Classes(getattr(self._source, "label_classes", None))
         for batch, expected in self._kept if self._kept is not None else self._pairs():
             actual = run(batch.inputs)
             for name, reference in expected.items():
@@ -183,10 +183,11 @@ class _Sums:
 class _Classes:
     """Which classes are on top; nothing where no output, or more than one, is (N, classes)."""
 
-    def __init__(self) -> None:
+    def __init__(self, label_classes: int | None) -> None:
         self._samples = self._changed = self._nearly_changed = 0
         self._right = self._right_before = self._nearly_lost = 0
         self._known = self._labelled = True
+        self._label_classes = label_classes
 
     def add(self, batch: Batch, expected: Mapping[str, Array], actual: Mapping[str, Array]) -> None:
         scores = [name for name, value in expected.items() if value.ndim == 2 and value.shape[1] > 1]
@@ -200,7 +201,8 @@ class _Classes:
         self._changed += int(np.count_nonzero(rivals(after, leading)))
         self._nearly_changed += int(np.count_nonzero(rivals(doubled, leading)))
         labels = batch.labels
-        if labels is None or labels.shape != before.shape[:1]:
+        of_others = self._label_classes not in (None, before.shape[1])
+        if labels is None or labels.shape != before.shape[:1] or of_others:
             self._labelled = False
             return
         right = targets_from_labels(labels, before.shape[1], batch.first)

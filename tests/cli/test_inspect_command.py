@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from sn_deploy.nn import SwitchNorm2d
+from sn_deploy.runtime.stamp import Stamp
 from tests.cli.command import run
 from tests.switch_norm_file import model, node
 
@@ -143,3 +144,18 @@ def test_onnx_files_need_no_torch_and_checkpoints_say_so(onnx_file: Path, tmp_pa
     assert done.stderr.strip() == (
         "error: sn-deploy inspect of a checkpoint: PyTorch isn't installed; pip install 'sn-deploy[torch]'"
     )
+
+
+def test_an_optimised_file_is_told_which_one_to_inspect(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, onnx_file: Path
+) -> None:
+    stamp = Stamp("ort-cpu", "1.32.0", 16, "x86_64: avx2", onnx_file.name, "0" * 64)
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[1] x) => (float[1] y) {y = Abs(x)}'
+    )
+    onnx.helper.set_model_props(proto, stamp.as_metadata())
+    onnx.save(proto, tmp_path / "here.onnx")
+    code, out, err = run(capsys, "inspect", tmp_path / "here.onnx")
+    assert (code, out) == (2, "")
+    assert "here.onnx: was made by sn-deploy optimise for ONNX Runtime 1.32.0" in err
+    assert err.endswith("inspect the portable file that it was made of: net.onnx\n")

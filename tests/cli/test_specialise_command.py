@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from sn_deploy.graph import op
 from tests.cli.command import exit_code
@@ -64,6 +65,29 @@ def test_with_a_budget(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "held out 16 samples: rel_l2" in printed
     assert "allowed: rel_l2 0.01" in printed
     assert ops(folder / "out.onnx") == {"Conv": 2, "Relu": 1}
+
+
+def test_folders_that_are_other_classes_than_the_nets_are_no_accuracy(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Numbered by their names none would be right before, and none could be lost."""
+    net, few = Net(), (1e-4, 1e-4, 1 - 2e-4)
+    net.norm(net.conv("x", "conv", (3, 6)), "sn", 6, few, few)
+    net.add("GlobalAveragePool", ["sn"], "pooled")
+    net.add("Flatten", ["pooled"], "logits")
+    net.save(folder / "logits.onnx", ["N", 3, 8, 8], ["logits"])
+    for name in ("ant", "bee"):
+        (folder / "images" / name).mkdir(parents=True)
+        for place in range(8):
+            pixels = np.random.default_rng(place).integers(0, 256, (8, 8, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / "images" / name / f"{place}.png")
+    arguments = ("logits.onnx", "-o", "out.onnx", "--data", "images", "--batch-size", "4")
+    assert call(*arguments, "--budget", "top1=50%") == 2
+    assert "the folders are 2 classes, and output logits has 6" in capsys.readouterr().err
+    assert not (folder / "out.onnx").exists()
+    for more in (("--budget", "rel_l2=5%"), ("--budget", "top1=50%", "--labels", "none"), ()):
+        assert call(*arguments, *more) == 0
+        assert "accuracy" not in capsys.readouterr().out
 
 
 def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

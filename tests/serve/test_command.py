@@ -84,6 +84,22 @@ def test_without_tritonclient_it_is_said_and_nothing_written(
     assert not (folder / "repository").exists()
 
 
+def test_a_tritonclient_without_the_protocol_is_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As ``pip install tritonclient`` leaves it: what is imported raises a RuntimeError."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tritonclient"]:
+        monkeypatch.delitem(sys.modules, name)
+    (folder / "site" / "tritonclient" / "grpc").mkdir(parents=True)
+    (folder / "site" / "tritonclient" / "__init__.py").touch()
+    (folder / "site" / "tritonclient" / "grpc" / "__init__.py").write_text("raise RuntimeError('no grpc support')\n")
+    monkeypatch.syspath_prepend(folder / "site")
+    assert exit_code("serve", "triton", "net.onnx", "-o", "repository", "--name", "net") == 2
+    assert exit_code("check", "net.onnx", "--triton", "grpc://127.0.0.1:1/net") == 2
+    errors = capsys.readouterr().err
+    assert errors.count("can't be imported: no grpc support; install it with: pip install 'sn-deploy[triton]'") == 2
+
+
 def _info(name: str, *shape: int | str | None) -> TensorInfo:
     return TensorInfo(name, shape, np.dtype(np.float32))
 

@@ -92,6 +92,15 @@ def _check_asked_for(
 def _check_labels(labels: Array, output: str, classes: int, label_classes: int | None) -> None:
     if not np.issubdtype(labels.dtype, np.integer):
         raise SnDeployError(f"are {labels.dtype}", where="labels", expected="integers: the numbers of the classes")
+    check_label_classes(output, classes, label_classes)
+
+
+def check_label_classes(output: str, classes: int, label_classes: int | None) -> None:
+    """Refuses folders whose names are the labels, where there are others than the classes of an output.
+
+    Raises:
+        SnDeployError: they are.
+    """
     if label_classes is not None and label_classes != classes:
         raise SnDeployError(
             f"the folders are {label_classes} classes, and output {output} has {classes}",
