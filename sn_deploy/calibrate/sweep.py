@@ -120,10 +120,11 @@ def _not_finite(name: str, x: torch.Tensor, channel: int) -> SnDeployError:
     )
 
 
-@torch.no_grad()
 def _run(model: torch.nn.Module, batch: Batch) -> None:
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     try:
-        _bound(model, batch).call(model)
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):  # a caller's is not the model's
+            _bound(model, batch, device).call(model)
     except SnDeployError as error:
         where = f"batch {batch.index}" if error.where is None else f"batch {batch.index}, {error.where}"
         raise SnDeployError(error.what, where=where, expected=error.expected, mend=error.mend) from error
@@ -136,9 +137,8 @@ def _run(model: torch.nn.Module, batch: Batch) -> None:
         ) from error
 
 
-def _bound(model: torch.nn.Module, batch: Batch) -> BoundInputs:
+def _bound(model: torch.nn.Module, batch: Batch, device: torch.device) -> BoundInputs:
     """The batch as the model's arguments: by name where all names are parameters, else in order."""
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     dtype = input_type(model)
 
     def tensor(name: str) -> torch.Tensor:

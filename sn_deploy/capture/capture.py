@@ -47,7 +47,8 @@ def capture(
     """
     args, kwargs = inputs.positional(model)
     try:
-        with _quiet(), torch.no_grad():
+        # A caller's autocast is not the model's: its casts would be in the file.
+        with _quiet(), torch.no_grad(), torch.autocast("cpu", enabled=False):
             # Not left to torch.onnx.export: that one turns what fixes an axis into an assertion that the file loses.
             with AnySizePooling():
                 exported = torch.export.export(

@@ -44,7 +44,7 @@ def trace(model: torch.nn.Module, inputs: BoundInputs, names: Collection[str]) -
     running: list[str] = []
     traces: dict[str, LayerTrace] = {}
     try:
-        with watched(model, names, running) as traces, torch.no_grad():
+        with watched(model, names, running) as traces, torch.no_grad(), torch.autocast("cpu", enabled=False):
             inputs.call(model)
     except SnDeployError as error:
         where = f"layer {running[-1]!r}" if running else error.where

@@ -273,6 +273,18 @@ PARAMETRIZED: dict[str, Change] = {
 }
 
 
+def test_a_callers_autocast_is_not_the_models(tmp_path: Path) -> None:
+    data = [Batch(0, 0, {"image": array_from_tensor(X)})]
+    expected = calibrate(make(), data)  # type: ignore[arg-type]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        layers, output = exported(make(), tmp_path / "net.onnx")
+        found = calibrate(make(), data)  # type: ignore[arg-type]
+    assert layers == LAYERS
+    assert compare(in_float64(make()), output).rel_l2 < TOLERANCES["float32"].rel_l2
+    for layer, plain in zip(found.layers, expected.layers, strict=True):
+        np.testing.assert_array_equal(layer.mean, plain.mean)
+
+
 @pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize("name", list(PARAMETRIZED))
 def test_parametrized_weights_are_what_they_compute(name: str, trained: bool, tmp_path: Path) -> None:
