@@ -193,7 +193,7 @@ def export(
         inputs = BoundInputs({"x": x}, inputs.names)  # a model that is a layer may have another name for it
     captured = capture(private, cast_inputs(inputs, dtype), axes, opset=opset, output_names=output_names)
     check_count(output_names, captured)
-    _refuse_types_of_newer_opset(captured, dtype, opset)
+    _refuse_types_of_newer_opset(captured, opset)
     calls = Counter(node.metadata_props[op.METADATA_LAYER] for node in graph_layers.switch_norm_nodes(captured))
     nodes_unfused = graph_layers.count_nodes(captured)
     graph_layers.complete(captured)
@@ -226,13 +226,21 @@ def export(
     )
 
 
-def _refuse_types_of_newer_opset(model: ir.Model, dtype: torch.dtype, opset: int) -> None:
-    without = operators_of_newer_opset(model, ir.DataType.BFLOAT16) if dtype is torch.bfloat16 else []
+def _refuse_types_of_newer_opset(model: ir.Model, opset: int) -> None:
+    """Refuses bfloat16 where the operators don't take it: that of ``precision``, or of casts in the model itself."""
+    bfloat16 = ir.DataType.BFLOAT16
+    of_it = {
+        node.op_type
+        for node in model.graph
+        if any(value is not None and value.dtype == bfloat16 for value in (*node.inputs, *node.outputs))
+    }
+    without = [name for name in operators_of_newer_opset(model, bfloat16) if name in of_it]
     if without:
         raise SnDeployError(
             f"opset {opset} has no {', '.join(without)} of bfloat16",
             where="--opset",
             expected=f"{BF16_OPSET} to {MAX_OPSET} with --precision bf16; by default it is {BF16_OPSET}",
+            mend="where the model casts to it itself, give that opset, or take torch.autocast out of its forward",
         )
 
 

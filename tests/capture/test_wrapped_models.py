@@ -285,6 +285,20 @@ def test_a_callers_autocast_is_not_the_models(tmp_path: Path) -> None:
         np.testing.assert_array_equal(layer.mean, plain.mean)
 
 
+class CastsItself(Net):
+    def forward(self, image: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return super().forward(image).float()
+
+
+def test_a_models_own_autocast_needs_an_opset_that_has_the_type(tmp_path: Path) -> None:
+    with pytest.raises(SnDeployError, match=r"^--opset: opset 20 has no Conv of bfloat16 .*torch.autocast"):
+        sn_deploy.export(make(CastsItself), X, tmp_path / "net.onnx")
+    assert not list(tmp_path.iterdir())
+    report = sn_deploy.export(make(CastsItself), X, tmp_path / "net.onnx", opset=22)
+    assert [layer.folded.name for layer in report.layers] == LAYERS
+
+
 @pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize("name", list(PARAMETRIZED))
 def test_parametrized_weights_are_what_they_compute(name: str, trained: bool, tmp_path: Path) -> None:
