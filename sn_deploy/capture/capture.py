@@ -81,6 +81,7 @@ def capture(
         ) from error
     assert program is not None
     captured = program.model
+    _name_results(captured)
     _name_axes(captured, axes)
     if axes:
         watch.verify_decomposition()
@@ -108,6 +109,18 @@ def _dynamic_shapes(inputs: BoundInputs, axes: Axes) -> dict[str, object]:
             for axis in range(tensor.ndim)
         }
     )
+
+
+def _name_results(model: ir.Model) -> None:
+    """Gives what opaque operators make a name that says so; torch calls it after its own function, ``_symbolic_1``.
+
+    It is the name of an output where a net ends with an SN layer.
+    """
+    names = {value.name for value in _values(model.graph)}
+    for value in _values(model.graph):
+        number = re.fullmatch(r"_symbolic(_\d+)?", value.name or "")
+        if number is not None and (name := f"switch_norm{number[1] or ''}") not in names:
+            value.name = name
 
 
 def _name_axes(model: ir.Model, axes: Axes) -> None:

@@ -388,6 +388,14 @@ def test_several_inputs_by_name_and_nested_outputs(tmp_path: Path) -> None:
         assert compare(value, output).rel_l2 < TOLERANCES["float32"].rel_l2
 
 
+def test_the_outputs_of_layers_are_called_after_them(tmp_path: Path) -> None:
+    model = randomise_(nn.Sequential(nn.Conv2d(3, 4, 1), SwitchNorm2d(4), SwitchNorm2d(4)), seed=4)
+    report = sn_deploy.export(model, image(), tmp_path / "net.onnx")
+    assert list(report.outputs) == ["switch_norm_1"]
+    difference = compare(expected(model, image()), run(tmp_path / "net.onnx", input=image()))
+    assert difference.rel_l2 < TOLERANCES["float32"].rel_l2
+
+
 def test_external_data_on_request(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Conv2d(3, 400, 3), randomise_(SwitchNorm2d(400), seed=7))
     report = sn_deploy.export(model, image(), tmp_path / "net.onnx", external_data=True)
