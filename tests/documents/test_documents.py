@@ -1,6 +1,6 @@
 """README.md, the guides and the other documents name what the project has: commands, options, Python, files, headings.
 
-What they show was run by hand; docs/guides/serving.md is followed by tests/serve/test_guide.py.
+What they tell to type is typed by test_guides.py.
 """
 
 from __future__ import annotations

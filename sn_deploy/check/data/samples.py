@@ -108,5 +108,5 @@ def check_shard_has_batches(shard: Shard, batches: int) -> None:
         raise SnDeployError(
             f"there {'is 1 batch' if batches == 1 else f'are {batches} batches'} for {shard.count} parts",
             where=f"--shard {shard}",
-            mend=f"make at most {batches} parts, or smaller batches",
+            mend="make smaller batches" if batches == 1 else f"make at most {batches} parts, or smaller batches",
         )

@@ -261,6 +261,8 @@ def test_shards_of_the_users_own() -> None:
     assert [part.describe() for part in parts] == [whole.describe()] * 3
     with pytest.raises(SnDeployError, match="there are 4 batches for 5 parts; make at most 4 parts"):
         list(opened("mine.py:data", batch_size=2, shard=Shard(1, 5)))
+    with pytest.raises(SnDeployError, match="there is 1 batch for 2 parts; make smaller batches"):
+        list(opened("mine.py:data", batch_size=8, shard=Shard(1, 2)))
 
 
 @pytest.mark.parametrize(
