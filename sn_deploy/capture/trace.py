@@ -35,8 +35,11 @@ class LayerTrace:
         return [shape for shape in self.shapes if len(shape) == len(self.shapes[0])]
 
 
-def trace(model: torch.nn.Module, inputs: BoundInputs, names: Collection[str]) -> dict[str, LayerTrace]:
+def trace(model: torch.nn.Module, inputs: BoundInputs, names: Collection[str]) -> tuple[dict[str, LayerTrace], object]:
     """Runs the model once and records the calls of the modules called ``names``, in the order of their first call.
+
+    Returns:
+        The calls, and what the model gives.
 
     Raises:
         SnDeployError: the model fails on the inputs.
@@ -45,7 +48,7 @@ def trace(model: torch.nn.Module, inputs: BoundInputs, names: Collection[str]) -
     traces: dict[str, LayerTrace] = {}
     try:
         with watched(model, names, running) as traces, torch.no_grad(), torch.autocast("cpu", enabled=False):
-            inputs.call(model)
+            result = inputs.call(model)
     except SnDeployError as error:
         where = f"layer {running[-1]!r}" if running else error.where
         raise SnDeployError(error.what, where=where, expected=error.expected, mend=error.mend) from error
@@ -59,7 +62,7 @@ def trace(model: torch.nn.Module, inputs: BoundInputs, names: Collection[str]) -
             where=f"{type(model).__name__}.forward",
             mend="check the shapes, the types and the order of the inputs",
         ) from error
-    return traces
+    return traces, result
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from sn_deploy.capture.inputs import (
     widen_dynamic,
 )
 from sn_deploy.capture.originals import refusing_calls_of
+from sn_deploy.capture.outputs import give_tensors_alone
 from sn_deploy.capture.parametrized import settle_parametrizations_
 from sn_deploy.capture.precision import cast_inputs, dtype_from_precision
 from sn_deploy.capture.private_copy import private_copy
@@ -125,6 +126,9 @@ def export(
     changed: a copy is put into evaluation mode, on the CPU. Of DataParallel, DistributedDataParallel, AveragedModel,
     torch.compile and checkpoint_wrapper the module inside is taken, wherever they stand in the model.
 
+    The file's outputs are the tensors that the model gives, in the order in which torch flattens what they are in;
+    dataclasses and mappings are gone through field by field, numbers and text are left out.
+
     Args:
         model: the trained model, any device, training or evaluation mode.
         example_inputs: a tensor, a tuple of positional arguments, or a dict from parameter name to value. Values matter
@@ -171,7 +175,7 @@ def export(
     inputs = widen_dynamic(inputs, axes)
 
     with refusing_calls_of(model, private):
-        found, traces = _recognised_layers(private, inputs)
+        found, traces, result = _recognised_layers(private, inputs)
     if finalize_batch_average is None and not trust_statistics:
         _refuse_raw_sums(private, found, traces)
     kept = {name: refusal.reason for name, refusal in found.refused.items() if name in traces}
@@ -191,6 +195,7 @@ def export(
     if isinstance(private, OpaqueSwitchNorm) and len(inputs.arguments) == 1:
         (x,) = inputs.arguments.values()
         inputs = BoundInputs({"x": x}, inputs.names)  # a model that is a layer may have another name for it
+    give_tensors_alone(private, result)
     captured = capture(private, cast_inputs(inputs, dtype), axes, opset=opset, output_names=output_names)
     check_count(output_names, captured)
     _refuse_types_of_newer_opset(captured, opset)
@@ -246,10 +251,10 @@ def _refuse_types_of_newer_opset(model: ir.Model, opset: int) -> None:
 
 def _recognised_layers(
     model: torch.nn.Module, inputs: BoundInputs
-) -> tuple[recognise.Recognition, dict[str, LayerTrace]]:
-    """The SN layers, and what those that run were given; shapes checked."""
+) -> tuple[recognise.Recognition, dict[str, LayerTrace], object]:
+    """The SN layers, and what those that run were given, shapes checked; and what the model gives."""
     model.float()
-    traces = trace(model, cast_inputs(inputs, torch.float32), recognise.candidate_names(model))
+    traces, result = trace(model, cast_inputs(inputs, torch.float32), recognise.candidate_names(model))
     found = recognise.recognise(model, input_shapes={name: layer.of_first_rank for name, layer in traces.items()})
     for name, layer in traces.items():
         folded = found.layers.get(name)
@@ -257,7 +262,7 @@ def _recognised_layers(
             for shape in layer.shapes:
                 folded.check_shape(shape)
             _check_other_ranks(name, model.get_submodule(name), folded, layer.shapes)
-    return found, traces
+    return found, traces, result
 
 
 def _check_other_ranks(

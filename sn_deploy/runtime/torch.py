@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,6 +63,36 @@ def is_plain(tensor: torch.Tensor) -> bool:
     return kind and not tensor.is_complex()
 
 
+def output_tensors(result: object, where: str) -> list[torch.Tensor]:
+    """The tensors in what a model gives, in the order in which torch flattens it: numbers and text are no outputs.
+
+    Dataclasses and mappings that torch doesn't know are gone through as well, field by field.
+
+    Args:
+        where: the model, for messages.
+
+    Raises:
+        SnDeployError: there is none.
+    """
+    tensors = list(_tensors_in(result))
+    if not tensors:
+        raise SnDeployError(f"gives a {type(result).__name__} without a tensor in it", where=where, expected="tensors")
+    return tensors
+
+
+def _tensors_in(result: object) -> Iterator[torch.Tensor]:
+    import torch
+    from torch.utils import _pytree as pytree
+
+    for leaf in pytree.tree_leaves(result):
+        if isinstance(leaf, torch.Tensor):
+            yield leaf
+        elif isinstance(leaf, Mapping):
+            yield from _tensors_in(list(leaf.values()))
+        elif dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+            yield from _tensors_in([getattr(leaf, field.name) for field in dataclasses.fields(leaf)])
+
+
 class TorchModel:
     """A torch module behind the interface of every runner: ``run(dict) -> dict``.
 
@@ -77,12 +108,15 @@ class TorchModel:
         self._model, self._input_names, self._output_names = model, list(input_names), output_names
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The model's tensors, in the order in which torch flattens its output."""
+        """The model's tensors, in the order in which torch flattens its output.
+
+        Raises:
+            SnDeployError: there is none.
+        """
         import torch
-        from torch.utils import _pytree as pytree
 
         with torch.inference_mode():
             result = self._model(*(tensor_from_array(inputs[name]) for name in self._input_names))
-        leaves = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        leaves = output_tensors(result, "the PyTorch model")
         names = self._output_names or [f"output_{index}" for index in range(len(leaves))]
         return {name: array_from_tensor(leaf) for name, leaf in zip(names, leaves, strict=True)}

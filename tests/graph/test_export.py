@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
+import dataclasses
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from sn_deploy.errors import SnDeployError
 from sn_deploy.nn import SwitchNorm1d, SwitchNorm2d, SwitchNorm3d
 from sn_deploy.runtime.native import ort_library
 from sn_deploy.runtime.ort import OrtSession
-from sn_deploy.runtime.torch import array_from_tensor
+from sn_deploy.runtime.torch import TorchModel, array_from_tensor
 from tests.conftest import OLD_LIBRARIES
 from tests.randomise import randomise_
 from tests.tolerances import TOLERANCES
@@ -386,6 +387,60 @@ def test_several_inputs_by_name_and_nested_outputs(tmp_path: Path) -> None:
         reference = model.eval()(image(), ids=ids)
     for output, value in zip(outputs, (reference["y"], *reference["sum"]), strict=True):
         assert compare(value, output).rel_l2 < TOLERANCES["float32"].rel_l2
+
+
+@dataclasses.dataclass
+class Output:
+    logits: torch.Tensor
+    features: Any
+    scale: float = 1.0
+
+
+class Record(OrderedDict[str, Any]):
+    """A mapping that torch doesn't know, as libraries of models have them."""
+
+
+class Gives(nn.Module):
+    def __init__(self, make: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.sn, self.make = SwitchNorm2d(3), make
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.make(self.sn(x))
+
+
+OUTPUTS: dict[str, Callable[[torch.Tensor], Any]] = {
+    "dataclass": lambda y: Output(y, [y.mean((2, 3)), None]),
+    "mapping": lambda y: Record(logits=y, features=y.mean((2, 3))),
+    "dataclass in a tuple": lambda y: (Output(y, "text"), y.mean((2, 3))),
+    "numbers and text": lambda y: (y, 3, "text", {"mean": y.mean((2, 3)), "shape": y.shape[0]}),
+    "None": lambda y: {"y": y, "auxiliary": None, "mean": y.mean((2, 3))},
+}
+
+
+@pytest.mark.parametrize("name", list(OUTPUTS))
+def test_the_tensors_that_a_model_gives_are_the_outputs(name: str, tmp_path: Path) -> None:
+    model = randomise_(Gives(OUTPUTS[name]), seed=4).eval()
+    sn_deploy.export(model, image(), tmp_path / "net.onnx", dynamic="batch", output_names=["y", "mean"])
+    x = image(3)
+    with OrtSession(tmp_path / "net.onnx") as session:
+        found = session.run({"x": array_from_tensor(x)})
+    y = expected(randomise_(nn.Sequential(SwitchNorm2d(3)), seed=4), x)
+    assert compare(y, found["y"]).rel_l2 < TOLERANCES["float32"].rel_l2
+    np.testing.assert_allclose(found["mean"], y.mean((2, 3)), atol=1e-5)
+    own = TorchModel(model, ["x"], ["y", "mean"]).run({"x": array_from_tensor(x)})  # what a check compares with
+    np.testing.assert_allclose(own["mean"], y.mean((2, 3)), atol=1e-5)
+    assert not model._forward_hooks
+
+
+@pytest.mark.parametrize("make", [lambda y: None, lambda y: {"size": y.shape[0]}, lambda y: []])
+def test_a_model_that_gives_no_tensor_is_refused(make: Callable[[torch.Tensor], Any], tmp_path: Path) -> None:
+    model = randomise_(Gives(make), seed=4).eval()
+    with pytest.raises(SnDeployError, match=r"^Gives.forward: gives a \w+ without a tensor in it"):
+        sn_deploy.export(model, image(), tmp_path / "net.onnx")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(SnDeployError, match=r"^the PyTorch model: gives a \w+ without a tensor in it"):
+        TorchModel(model, ["x"]).run({"x": array_from_tensor(image())})
 
 
 def test_the_outputs_of_layers_are_called_after_them(tmp_path: Path) -> None:
