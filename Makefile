@@ -135,7 +135,8 @@ QUICK_CUDA := -DCMAKE_CUDA_ARCHITECTURES=90-virtual "-DCMAKE_CUDA_FLAGS_RELWITHD
 
 test-tensorrt: .venv/.installed-test $(TENSORRT)/root/.complete
 	cmake -S plugins -B $(TENSORRT)/plugin $(WITH_TENSORRT)
-	cmake --build $(TENSORRT)/plugin --target all sn_deploy_convolution
+	cmake --build $(TENSORRT)/plugin --target all sn_deploy_convolution sn_deploy_convolution_trt10 \
+		sn_deploy_convolution_trt11
 	ctest --test-dir $(TENSORRT)/plugin --output-on-failure --parallel 2
 	cmake -S plugins -B $(TENSORRT)/sanitized $(WITH_TENSORRT) $(SANITIZED) $(QUICK_CUDA) -DSN_SANITIZE=address,undefined
 	cmake --build $(TENSORRT)/sanitized \

@@ -15,7 +15,8 @@ Called again with the same output it goes on with what is missing; the exit code
 engine doesn't agree with torch. It ends by itself: nothing is begun that isn't likely to end within --budget, and a
 build that is under way 20 s behind it is ended. Without a GPU or TensorRT nothing is measured and the exit code is 2.
 --goals measures what the goals of docs/performance.md are set for and nothing else. --rehearse takes every step over
-ONNX Runtime on the CPU in the place of engines, and its times mean nothing.
+ONNX Runtime on the CPU in the place of engines, and its times mean nothing. Nets with fused convolutions, which have to
+be named, are a trial: a plugin that nothing else uses yet, beside the product's (docs/decisions, 16).
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from gpu_machines import (
     TensorRtMachine,
     TimeUpError,
 )
-from gpu_nets import FLOAT_OF, FLOOR, FORMS, NETS, PLUGIN, PRECISIONS, Files, Net, at_batch, pack
+from gpu_nets import FLOAT_OF, FLOOR, FORMS, NETS, PLUGIN, PRECISIONS, USUAL, Files, Net, at_batch, pack
 from gpu_timing import FAILURES, UNFINISHED, Make, Timed, all_made, command_line, in_turns, reason_of, summary
 from interleaved import write_results
 
@@ -117,9 +118,9 @@ class Group:
 def groups(nets: Sequence[str], precisions: Sequence[str], batches: Sequence[int]) -> list[Group]:
     """All, those that goals are set for first, and of these what is slow last: it may take the time of all others."""
     found: list[Group] = []
-    larger = [net for net in nets if net != "digits"]
+    larger = [net for net in nets if net != "digits" and not NETS[net].fused]
     for precision in precisions:
-        found += [Group(net, precision, STATIC, (batch,)) for net in larger for batch in batches]
+        found += [Group(net, precision, STATIC, (batch,)) for net in nets if net != "digits" for batch in batches]
         if "digits" in nets:
             found.append(Group("digits", precision, DYNAMIC, tuple(batches)))
         if SLOW_BATCH in batches:
@@ -249,7 +250,7 @@ def measure_cell(bench: Bench, group: Group, cell: Cell, engines: Mapping[str, O
     if wrong:
         return {"engines": facts, "failed": "; ".join(f"{form}: {why}" for form, why in wrong.items())}
     makers: dict[str, Make] = {form: lambda engine=engine: engine.timed(x) for form, engine in engines.items()}
-    if group.kind == STATIC:
+    if group.kind == STATIC and not net.fused:
         model = bench.files.model(net, PLUGIN, cell.precision)
         makers |= bench.machine.beside(module, x, cell.precision, model)
     timed, left_out = all_made(makers)
@@ -365,7 +366,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--timings", type=Path, metavar="FILE", help="TensorRT's timing cache; default: beside the output"
     )
     parser.add_argument("--goals", action="store_true", help="only what goals are set for")
-    parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
+    parser.add_argument("--nets", nargs="+", choices=NETS, default=list(USUAL))
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)
     parser.add_argument("--rounds", type=int, default=40)
@@ -429,6 +430,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(found, str):
         print(f"{found}: not measured", file=sys.stderr)
         return 2
+    trial = None
+    if any(NETS[net].fused for net in options.nets) and not options.rehearse:
+        trial = found.with_name(found.name.replace("sn_deploy_trt", "sn_deploy_convolution_trt"))
+        if not trial.is_file():
+            print(f"no trial of fused convolutions ({trial}): not measured", file=sys.stderr)
+            return 2
     if options.output is not None:
         check_writable(options.output)
     deadline = time.monotonic() + options.budget
@@ -448,6 +455,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 folder=folder,
                 timings=timings.resolve(),
                 deadline=deadline + GRACE_S,
+                trial=trial,
             )
         facts = {**machine.clock.facts(), "tensorrt": _tensorrt_version(options.rehearse)}
         facts["rehearsal"] = options.rehearse

@@ -16,6 +16,7 @@ from gpu_timing import Clock, GpuClock, Make, RehearsalClock, Timed
 
 from sn_deploy.engine.layers import layer_counts as counts_of
 from sn_deploy.engine.layers import layer_rows
+from sn_deploy.errors import SnDeployError
 from sn_deploy.precision.run import write_emulated
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.tensors import Array
@@ -70,14 +71,22 @@ class TensorRtMachine:
         folder: for engines.
         timings: a file that the builder's timings are kept in, from call to call.
         deadline: in `time.monotonic`; a build that is under way then is ended.
+        trial: a library of plugins beside the product's.
+
+    Raises:
+        SnDeployError: TensorRT refuses the trial.
     """
 
-    def __init__(self, plugin: Path, *, compiled: bool, folder: Path, timings: Path, deadline: float) -> None:
+    def __init__(
+        self, plugin: Path, *, compiled: bool, folder: Path, timings: Path, deadline: float, trial: Path | None = None
+    ) -> None:
         self.clock = GpuClock()
         torch.backends.cudnn.allow_tf32 = False  # as the engines are built
         torch.backends.cuda.matmul.allow_tf32 = False
         self._plugin, self._compiled, self._folder = plugin, compiled, folder
         self._timings, self._deadline = timings, deadline
+        if trial is not None:
+            _load_beside(trial)
 
     def open(self, model: Path, form: str, shapes: Shapes) -> Opened:
         """See `Machine`.
@@ -151,6 +160,15 @@ class TensorRtMachine:
     def _check_time(self, phase: Any) -> None:
         if time.monotonic() > self._deadline:
             raise TimeUpError(phase.name)
+
+
+def _load_beside(library: Path) -> None:
+    from sn_deploy.runtime.trt.library import MESSAGES, tensorrt
+
+    trt = tensorrt()
+    MESSAGES.clear()
+    if trt.get_plugin_registry().load_library(str(library.resolve())) is None:
+        raise SnDeployError(f"TensorRT refuses it: {MESSAGES.reason()}", where=str(library))
 
 
 class OpenedEngine:

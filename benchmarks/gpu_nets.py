@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
+from fused_convolutions import fused
 from net_recipes import draw_weights_, is_packed, packed, unpacked, weights_of
 from onnx import helper, numpy_helper
 
@@ -31,6 +32,7 @@ from sn_deploy.precision import quantize
 from sn_deploy.precision.samples import SampleOptions
 
 PLUGIN, FLOOR = "plugin", "floor"
+FUSED: Final = ", fused convolutions"  # behind a net's name
 FORMS: Final = (PLUGIN, FLOOR)
 PRECISIONS: Final = ("fp16", "int8", "fp32", "bf16")
 # What a precision computes in where it isn't quantized: int8 leaves SN in fp16.
@@ -50,6 +52,8 @@ class Net:
         image: shape of a sample.
         draw: so many of them (N, *image), float32.
         drawn_weights: whether its weights come of a rule, so that its files can do without them.
+        fused: whether its convolutions and SN layers are one node where the trial has a kernel for both. Its files are
+            those of the net without, of the same stem.
     """
 
     name: str
@@ -57,11 +61,12 @@ class Net:
     image: tuple[int, ...]
     draw: Callable[[int], np.ndarray[Any, Any]]
     drawn_weights: bool = True
+    fused: bool = False
 
     @property
     def stem(self) -> str:
         """For files."""
-        return self.name.replace(" ", "-")
+        return self.name.removesuffix(FUSED).replace(" ", "-")
 
 
 def _random_images(count: int) -> np.ndarray[Any, Any]:
@@ -83,8 +88,11 @@ NETS: Final = {
         Net("resnet50 v1", lambda: draw_weights_(resnetv1sn50()), (3, 224, 224), _random_images),
         Net("resnet50 v2", lambda: draw_weights_(resnetv2sn50()), (3, 224, 224), _random_images),
         Net("digits", load_pretrained, (1, 8, 8), _digits, drawn_weights=False),
+        Net(f"resnet50 v1{FUSED}", lambda: draw_weights_(resnetv1sn50()), (3, 224, 224), _random_images, fused=True),
     )
 }
+# What is measured if no nets are named: what the product has.
+USUAL: Final = tuple(name for name, net in NETS.items() if not net.fused)
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,11 @@ class Files:
 
     def model(self, net: Net, form: str, precision: str) -> Path:
         """The whole file of one form in one precision, for any batch."""
+        if net.fused and form == PLUGIN:
+            path = self.scratch / f"fused.{_name_of(net, form, precision)}"
+            if not path.exists():
+                onnx.save(fused(onnx.load(self.model(replace(net, fused=False), form, precision))), path)
+            return path
         kept = self.folder / _name_of(net, form, precision)
         if not kept.exists():
             return self._made(net, form, precision)
@@ -136,7 +149,11 @@ class Files:
 
 
 def pack(net: Net, precisions: Sequence[str], folder: Path, scratch: Path, samples: int) -> None:
-    """All files of a net in a folder, as small as they get; those that are there are left alone."""
+    """All files of a net in a folder, as small as they get; those that are there are left alone.
+
+    Of a net with fused convolutions, those that its own are made of.
+    """
+    net = replace(net, fused=False)
     folder.mkdir(parents=True, exist_ok=True)
     made = Files(scratch, scratch)
     weights = weights_of(net.make())

@@ -97,7 +97,7 @@ def plan(parts: Sequence[Part], place: Place, state: State) -> str:
     return "\n".join(rows)
 
 
-FIGURES = ("device", "gpu_tactics", "gpu_expansions", "gpu_kernels", "gpu_engines")
+FIGURES = ("device", "gpu_tactics", "gpu_expansions", "gpu_kernels", "gpu_engines", "gpu_fused_engines")
 
 
 def collect(output: Path) -> Path:

@@ -16,6 +16,7 @@ LAUNCHES = "cuda/tests/check_launches"
 HOST_KERNELS = "cuda/tests/libsn_deploy_cuda_host.so"
 ORT_CUDA = "onnxruntime_cuda/libsn_deploy_ort_cuda.so"
 TENSORRT = ("tensorrt/libsn_deploy_trt10.so", "tensorrt/libsn_deploy_trt11.so")
+TRIAL_PLUGINS = ("tensorrt/libsn_deploy_convolution_trt10.so", "tensorrt/libsn_deploy_convolution_trt11.so")
 SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
 HANGS_S = 100  # a test that takes longer is looked into
 SANITIZER_FOUND = 9  # compute-sanitizer's exit code when it has something to report
@@ -134,6 +135,11 @@ def _engines_benchmark(*more: str) -> Callable[[Place], list[str]]:
     return command
 
 
+def _fused_engines_benchmark(place: Place) -> list[str]:
+    own = ["--nets", "resnet50 v1, fused convolutions", "--precisions", "fp16"]
+    return [*_engines_benchmark(*own)(place), "--output", str(place.output / "gpu_fused_engines.json")]
+
+
 def _kernels_rehearsal(place: Place) -> list[str]:
     library = place.build / HOST_KERNELS
     return [*_benchmark("gpu_kernels.py")(place), "--rehearse", "--no-compile", "--library", str(library)]
@@ -239,6 +245,14 @@ PARTS: tuple[Part, ...] = (
         240,
         TENSORRT,
         "test_build_and_run.py",
+    ),
+    Part(
+        "fused-engines",
+        "ResNet-50 in fp16 with expanding convolutions and their SN layers in one kernel, a trial, beside batch norms",
+        480,
+        _fused_engines_benchmark,
+        _without(*TRIAL_PLUGINS),
+        least_s=100,
     ),
     Part(
         "kernel-times",

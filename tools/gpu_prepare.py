@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from tools.gpu_parts import KERNELS, LAUNCHES, ORT_CUDA, TENSORRT, TRIAL
+from tools.gpu_parts import KERNELS, LAUNCHES, ORT_CUDA, TENSORRT, TRIAL, TRIAL_PLUGINS
 from tools.parts import ROOT
 
 NETS, BUILD, SITE = "nets", "build", "site"
@@ -42,7 +42,7 @@ def prepare(folder: Path, build: Path | None, nets: Sequence[str]) -> int:
 def copy_build(build: Path, target: Path) -> list[str]:
     """The files of a build folder that the checks load or run; what isn't there is returned, a line each."""
     missing = []
-    for name in (KERNELS, TRIAL, LAUNCHES, ORT_CUDA, *TENSORRT):
+    for name in (KERNELS, TRIAL, LAUNCHES, ORT_CUDA, *TENSORRT, *TRIAL_PLUGINS):
         if not (build / name).is_file():
             missing.append(f"{build / name}")
             continue

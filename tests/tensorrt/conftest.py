@@ -63,8 +63,15 @@ class Release:
         """Whether its parser takes a function of the file even where there is a plugin of that name."""
         return self.name == OLDEST
 
-    def parse(self, model: Path, *, plugin: bool = True, as_it_is: bool = False) -> dict[str, Any]:
-        """What TensorRT's ONNX parser makes of a file, with or without the plugin library.
+    @property
+    def trial(self) -> Path:
+        """The plugin library of a convolution with its SN layer, which benchmarks alone use."""
+        return self.build / "tensorrt" / f"libsn_deploy_convolution_trt{self.major}.so"
+
+    def parse(
+        self, model: Path, *, plugin: bool = True, as_it_is: bool = False, library: Path | None = None
+    ) -> dict[str, Any]:
+        """What TensorRT's ONNX parser makes of a file, with or without the plugin library, or with another one.
 
         The oldest version gets the file without its functions, as `sn-deploy build` gives it to all, if not `as_it_is`.
         """
@@ -75,7 +82,9 @@ class Release:
         home = self.root / self.name / "lib"
         libraries = [home / f"libnvinfer.so.{self.major}", home / f"libnvonnxparser.so.{self.major}"]
         harness = self.build / "tensorrt" / "tests" / f"parse_onnx{self.major}"
-        return self.run([str(part) for part in (harness, *libraries, self.plugin if plugin else "-", model)])
+        return self.run(
+            [str(part) for part in (harness, *libraries, (library or self.plugin) if plugin else "-", model)]
+        )
 
     def refit(self, model: Path, weights: Sequence[str]) -> dict[str, Any]:
         """What TensorRT's ONNX refitter finds in a file for an engine with these weights."""

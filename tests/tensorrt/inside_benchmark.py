@@ -106,6 +106,15 @@ def test_static_engines_and_what_stands_beside_them(files: Files, tmp_path: Path
     assert len(builds) == 5
 
 
+def test_the_trial_is_loaded_beside_the_plugin(files: Files, tmp_path: Path) -> None:
+    trial = PLUGIN.with_name(f"libsn_deploy_convolution_trt{MAJOR}.so")
+    gpu_machines.TensorRtMachine(
+        PLUGIN, compiled=True, folder=tmp_path, timings=tmp_path / "timings", deadline=1e9, trial=trial
+    )
+    names = {creator.name for creator in trt.get_plugin_registry().all_creators}
+    assert {"SwitchNormConvolution", "SwitchNormConvolutionAddRelu"} <= names
+
+
 def test_dynamic_engines_are_built_once_for_all_batches(files: Files, tmp_path: Path) -> None:
     own = bench(files, tmp_path)
     group = Group("digits", "fp16", DYNAMIC, (32, 1, 128))

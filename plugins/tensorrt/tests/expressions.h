@@ -38,9 +38,13 @@ class Expressions final : public nvinfer1::IExprBuilder, private nvinfer1::apiv:
   };
 
   const nvinfer1::IDimensionExpr* constant(std::int64_t value) override { return &extents_.emplace_back(value); }
-  const nvinfer1::IDimensionExpr* operation(nvinfer1::DimensionOperation, const nvinfer1::IDimensionExpr&,
-                                            const nvinfer1::IDimensionExpr&) override {
-    return nullptr;  // an elementwise plugin has no need of it
+  // Of those that are known, the one operation that a plugin has need of.
+  const nvinfer1::IDimensionExpr* operation(nvinfer1::DimensionOperation kind, const nvinfer1::IDimensionExpr& first,
+                                            const nvinfer1::IDimensionExpr& second) override {
+    if (kind != nvinfer1::DimensionOperation::kCEIL_DIV) return nullptr;
+    if (!first.isConstant() || !second.isConstant()) return constant(-1);
+    const std::int64_t divisor = second.getConstantValue();
+    return constant((first.getConstantValue() + divisor - 1) / divisor);
   }
   const nvinfer1::IDimensionExpr* declareSizeTensor(std::int32_t, const nvinfer1::IDimensionExpr&,
                                                     const nvinfer1::IDimensionExpr&) override {
