@@ -205,7 +205,7 @@ def test_a_rehearsal_of_engines_goes_on_where_it_was_ended(
 def test_goals_come_before_what_is_slow_and_each_batch_has_a_time_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     engines = importlib.import_module("gpu_engines")
-    goals = [group for group in engines.groups(engines.NETS, ["fp16"], engines.BATCHES) if engines.is_goal(group)]
+    goals = [group for group in engines.groups(engines.USUAL, ["fp16"], engines.BATCHES) if engines.is_goal(group)]
     assert [(group.net, group.kind, *group.batches) for group in goals] == [
         *(("resnet50 v1", "static", batch) for batch in (32, 1, 8, 128)),
         *(("resnet50 v2", "static", batch) for batch in (32, 1, 8, 128)),
@@ -213,6 +213,8 @@ def test_goals_come_before_what_is_slow_and_each_batch_has_a_time_of_its_own(mon
         ("resnet50 v1", "slow", 32),
         ("resnet50 v2", "slow", 32),
     ]
+    trial = engines.groups(["resnet50 v1, fused convolutions"], ["fp16"], engines.BATCHES)
+    assert [(group.kind, *group.batches) for group in trial] == [("static", batch) for batch in (32, 1, 8, 128)]
     bench = engines.Bench(None, None, rounds=1, deadline=0.0)
     bench.took(goals[0], 30)
     assert bench.expected_s(goals[3]) == pytest.approx(39)  # nothing else is known
