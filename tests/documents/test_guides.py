@@ -7,6 +7,8 @@ docs/guides/serving.md.
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from sn_deploy.recognise import unregister
 from sn_deploy.runtime.native import ort_library
 from sn_deploy.runtime.ort import block_size
 from tests.cli.command import exit_code
@@ -27,6 +30,7 @@ from tests.documents.shell import ELLIPSIS, commands
 from tests.documents.test_documents import ROOT
 from tests.native.library import why_no_library
 from tests.randomise import randomise_
+from tests.recognise.registered import C, Packed
 
 CLASSES = 1000
 MYNETS = """
@@ -66,6 +70,7 @@ def sparse50():
     return resnet50sn(norm=SparseSwitchNorm2d)
 """
 NEEDS_MORE = ("--triton", ".engine", f"{ELLIPSIS}/")  # a server, a GPU, a workflow's own variables
+SELDOM = ("rounded",)  # of a net with weights that are nearly 0
 
 
 def write_files(folder: Path) -> None:
@@ -178,6 +183,17 @@ def _with_all_parts(words: list[str], first: list[str]) -> Iterator[list[str]]:
         yield [*first[:at], *[word.replace("1/", f"{part}/").replace("part1", f"part{part}") for word in rest]]
 
 
+def rows_shown(guide: str) -> dict[str, list[str]]:
+    """Command -> what the rows are called that a guide shows of what it prints."""
+    blocks = "".join(code.text for code in read_document(ROOT / guide).code if code.language == "console")
+    found = {}
+    for block in re.split(r"^\$ ", blocks.replace("\\\n", ""), flags=re.MULTILINE)[1:]:
+        command, *lines = block.splitlines()
+        rows = [row[1] for line in lines if (row := re.match(r"(\w+(?: \w+)*)  +\S", line))]
+        found[" ".join(shlex.split(command, comments=True))] = rows
+    return found
+
+
 GUIDES = {
     "README.md": 2,
     "docs/guides/calibrate.md": 11,
@@ -193,20 +209,25 @@ GUIDES = {
 
 
 @pytest.mark.parametrize("guide", GUIDES)
-def test_commands_of_guides_work(guide: str, reader: Path) -> None:
+def test_commands_of_guides_work(guide: str, reader: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = rows_shown(guide)
     if guide.endswith("fuse.md"):
         shutil.copy("decomposed.onnx", "resnet50sn.onnx")
     count = 0
     for words in typed(guide):
         count += 1
+        shown = rows.pop(" ".join(["sn-deploy", *words]), [])
         if "--min-speedup" in words:  # on a machine that does other things
             at = words.index("--min-speedup")
             words = words[:at] + words[at + 2 :]
         expanded = [name for word in words for name in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
         assert exit_code(*expanded) == 0, " ".join(expanded)
+        printed = capsys.readouterr().out
+        assert [row for row in shown if row not in SELDOM and not re.search(rf"^{row}  ", printed, re.MULTILINE)] == []
         written = [words[at + 1] for at, word in enumerate(words) if word in ("-o", "--json", "--html")]
         assert all(Path(name).is_file() for name in written), written
     assert count == GUIDES[guide]
+    assert not any(rows.values()), "of no command that was run"
 
 
 def names_for(guide: str) -> dict[str, Any]:
@@ -243,3 +264,31 @@ def test_python_of_guides_works(guide: str, reader: Path) -> None:
     for block in blocks:
         names |= names_for(guide)
         exec(compile("\n" * (block.line - 1) + block.text, guide, "exec"), names)
+
+
+class PackedSwitchNorm(Packed):
+    """As docs/guides/variants.md has it."""
+
+    eps = 2e-4
+
+    def mean_shares(self) -> list[torch.Tensor]:
+        return self.shares()[0]
+
+    def var_shares(self) -> list[torch.Tensor]:
+        return self.shares()[1]
+
+
+def test_the_reader_of_variants_finds_its_layer() -> None:
+    model = nn.Sequential(nn.Conv2d(3, C, 3), PackedSwitchNorm())
+    names: dict[str, Any] = {"model": model, "PackedSwitchNorm": PackedSwitchNorm}
+    look, read = (
+        code.text for code in read_document(ROOT / "docs/guides/variants.md").code if code.language == "python"
+    )
+    exec(look, names)
+    assert "1" not in names["found"].layers
+    exec(read, names)
+    try:
+        exec(look, names)
+    finally:
+        unregister(names["packed"])
+    assert list(names["found"].layers) == ["1"]
