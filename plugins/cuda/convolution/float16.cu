@@ -32,32 +32,57 @@ Status tactic_status(cudaError_t error) {
   return cudaGetLastError() != cudaSuccess && cudaGetLastError() != cudaSuccess ? Status::kDevice : Status::kTactic;
 }
 
+// What the device has to be told of a kernel before it is launched.
+Status allow(const void* kernel, const ConvolutionLaunch& launch) {
+  const Status status = tactic_status(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(launch.shared_bytes)));
+  if (status != Status::kOk || launch.cluster <= kPortableCluster) return status;
+  return tactic_status(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
+}
+
+// A launch in CUDA's terms. Not to be copied: `config` points to `attributes`.
+struct Config {
+  cudaLaunchConfig_t config = {};
+  cudaLaunchAttribute attributes[2] = {};
+
+  Config(const ConvolutionLaunch& launch, void* stream) {
+    config.gridDim = dim3(static_cast<unsigned>(launch.grid));
+    config.blockDim = dim3(static_cast<unsigned>(launch.threads));
+    config.dynamicSmemBytes = static_cast<std::size_t>(launch.shared_bytes);
+    config.stream = static_cast<cudaStream_t>(stream);
+    config.attrs = attributes;
+    config.numAttrs = 2;
+    attributes[0].id = cudaLaunchAttributeClusterDimension;
+    attributes[0].val.clusterDim.x = static_cast<unsigned>(launch.cluster);
+    attributes[0].val.clusterDim.y = attributes[0].val.clusterDim.z = 1;
+    attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[1].val.programmaticStreamSerializationAllowed = 1;
+  }
+  Config(const Config&) = delete;
+  Config& operator=(const Config&) = delete;
+};
+
 }  // namespace
+
+Status check_convolution_room(const ConvolutionLaunch& launch) {
+  const void* kernel = for_launch(launch, KernelOf{});
+  const Status status = allow(kernel, launch);
+  if (status != Status::kOk) return status;
+  Config config(launch, nullptr);
+  config.config.numAttrs = 1;  // of the cluster alone
+  int clusters = 0;
+  const cudaError_t asked = cudaOccupancyMaxActiveClusters(&clusters, kernel, &config.config);
+  return asked == cudaSuccess && clusters == 0 ? Status::kTactic : tactic_status(asked);
+}
 
 Status put_convolution(const ConvolutionLaunch& launch, void* stream) {
   const void* kernel = for_launch(launch, KernelOf{});
-  Status status = tactic_status(
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(launch.shared_bytes)));
-  if (status == Status::kOk && launch.cluster > kPortableCluster) {
-    status = tactic_status(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
-  }
+  const Status status = allow(kernel, launch);
   if (status != Status::kOk) return status;
-  cudaLaunchConfig_t config = {};
-  cudaLaunchAttribute attributes[2] = {};
-  config.gridDim = dim3(static_cast<unsigned>(launch.grid));
-  config.blockDim = dim3(static_cast<unsigned>(launch.threads));
-  config.dynamicSmemBytes = static_cast<std::size_t>(launch.shared_bytes);
-  config.stream = static_cast<cudaStream_t>(stream);
-  config.attrs = attributes;
-  config.numAttrs = 2;
-  attributes[0].id = cudaLaunchAttributeClusterDimension;
-  attributes[0].val.clusterDim.x = static_cast<unsigned>(launch.cluster);
-  attributes[0].val.clusterDim.y = attributes[0].val.clusterDim.z = 1;
-  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[1].val.programmaticStreamSerializationAllowed = 1;
+  const Config config(launch, stream);
   ConvolutionArguments arguments = launch.arguments;
   void* parameters[] = {&arguments};
-  return tactic_status(cudaLaunchKernelExC(&config, kernel, parameters));
+  return tactic_status(cudaLaunchKernelExC(&config.config, kernel, parameters));
 }
 
 }  // namespace sn_deploy::cuda

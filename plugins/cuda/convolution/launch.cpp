@@ -19,11 +19,18 @@ Status list(const SnCudaProblem* problem, const SnConvolution* convolution, SnCo
   status = current_limits(&limits);
   if (status != Status::kOk) return status;
   std::vector<ConvolutionTactic> found(static_cast<std::size_t>(capacity < 0 ? 0 : capacity));
-  *count = list_convolution_tactics(request, *problem, convolution_of(*convolution), limits, found.data(),
-                                    static_cast<std::int32_t>(found.size()));
-  for (std::int32_t i = 0; i < *count; ++i) {
+  const Convolution how = convolution_of(*convolution);
+  const std::int32_t all =
+      list_convolution_tactics(request, *problem, how, limits, found.data(), static_cast<std::int32_t>(found.size()));
+  *count = 0;
+  for (std::int32_t i = 0; i < all; ++i) {
     const ConvolutionTactic& one = found[static_cast<std::size_t>(i)];
-    tactics[i] = {one.product == Product::kKept ? 1 : 0, one.parts, one.sides, one.warps, one.tiles};
+    ConvolutionLaunch launch;
+    status = plan_convolution(request, *problem, {}, nullptr, how, one, limits, &launch);
+    if (status == Status::kOk) status = check_convolution_room(launch);
+    if (status == Status::kTactic) continue;
+    if (status != Status::kOk) return status;
+    tactics[(*count)++] = {one.product == Product::kKept ? 1 : 0, one.parts, one.sides, one.warps, one.tiles};
   }
   return Status::kOk;
 }

@@ -26,6 +26,8 @@ struct Run {
 
 }  // namespace
 
+Status check_convolution_room(const ConvolutionLaunch&) { return Status::kOk; }
+
 Status put_convolution(const ConvolutionLaunch& launch, void*) {
   const std::lock_guard<std::mutex> lock(one_at_a_time);
   return for_launch(launch, Run<__half>{launch});
