@@ -17,6 +17,7 @@ from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.sample_options import SAMPLES, samples_from_options
 from sn_deploy.cli.summary import Summary, opsets, sizes
+from sn_deploy.cli.values import Number
 
 if TYPE_CHECKING:
     from sn_deploy.precision import PrecisionReport
@@ -42,6 +43,12 @@ _MOST_LINES = 8
     default=True,
     show_default=True,
     help="Inputs and outputs stay float32, or become half too.",
+)
+@click.option(
+    "--max-rel-l2",
+    type=Number(min=0),
+    metavar="X",
+    help="Largest relative L2 difference of an output; default: what the type explains, 7.8e-3 or 6.3e-2.",
 )
 @click.option("--check-range", is_flag=True, help="Measure how large every activation gets on the data, first.")
 @add_options(SAMPLES)
@@ -74,6 +81,7 @@ def command(model: Path, output: Path, json_output: str | None, **given: Any) ->
         keep=given["keep"],
         keep_convolutions=given["keep_convolutions"],
         keep_io_types=given["keep_io_types"],
+        max_rel_l2=given["max_rel_l2"],
         samples=samples,
         check_range=given["check_range"],
         external_data=given["external_data"],

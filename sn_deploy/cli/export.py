@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,13 @@ _MOST_APART_SHOWN = 5
 @finalize_option
 @click.option("--trust-statistics", is_flag=True, help="Take running statistics for averages whatever their size.")
 @click.option("--external-data/--no-external-data", default=None, help="Weights in a file beside it; default: >2 GB.")
+@click.option(
+    "--output-name",
+    "output_names",
+    multiple=True,
+    metavar="NAME",
+    help="Of an output, in order; repeatable. Default: its key in the dict that the model returns, else torch's.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE.onnx")
 def command(
     reference: str,
@@ -76,6 +84,7 @@ def command(
     finalize_batch_average: int | None,
     trust_statistics: bool,
     external_data: bool | None,
+    output_names: tuple[str, ...],
     output: Path,
 ) -> None:
     """Turn a trained PyTorch model with Switchable Normalization layers into one ONNX file.
@@ -112,7 +121,10 @@ def command(
     else:
         console.print(f"no --checkpoint: the weights are those that {reference} gives")
     specialised = None
-    with draft_beside(output, of=str(output)) if exact else contextlib.nullcontext(output) as path:
+    with (
+        _option_named("output_names", "--output-name"),
+        draft_beside(output, of=str(output)) if exact else contextlib.nullcontext(output) as path,
+    ):
         report = export(
             model,
             _example_inputs(specs),
@@ -127,6 +139,7 @@ def command(
             finalize_batch_average=finalize_batch_average,
             trust_statistics=trust_statistics,
             external_data=None if exact else external_data,
+            output_names=output_names or None,
         )
         if exact:
             from sn_deploy.check.backends.interface import Example
@@ -138,6 +151,17 @@ def command(
     print_report(console, report)
     if specialised is not None:
         print_specialised(console, specialised)
+
+
+@contextlib.contextmanager
+def _option_named(argument: str, option: str) -> Iterator[None]:
+    """Errors in an argument name the option that it is given by."""
+    try:
+        yield
+    except SnDeployError as error:
+        if error.where != argument:
+            raise
+        raise SnDeployError(error.what, where=option, expected=error.expected, mend=error.mend) from error
 
 
 def print_loaded(console: Console, path: Path, report: LoadReport) -> None:

@@ -16,6 +16,7 @@ from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.sample_options import SAMPLES, samples_from_options
 from sn_deploy.cli.summary import Summary, opsets, sizes
+from sn_deploy.cli.values import Number
 
 if TYPE_CHECKING:
     from sn_deploy.precision import QuantizeReport
@@ -55,7 +56,7 @@ _MOST_LINES = 8
     help="With fp16 or bf16: inputs and outputs stay float32, or become half too.",
 )
 @add_options(SAMPLES)
-@click.option("--max-rel-l2", type=click.FloatRange(min=0), metavar="X", help="Limit on these samples; default: 0.5.")
+@click.option("--max-rel-l2", type=Number(min=0), metavar="X", help="Limit on these samples; default: 0.5.")
 @click.option(
     "--min-top1-agreement", type=click.FloatRange(0, 1), metavar="SHARE", help="Smallest share with the same class."
 )

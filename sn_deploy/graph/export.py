@@ -39,11 +39,13 @@ from sn_deploy.graph import inline as inliner
 from sn_deploy.graph import layers as graph_layers
 from sn_deploy.graph import op
 from sn_deploy.graph.epilogue import fuse_epilogues
-from sn_deploy.graph.io_names import check_count, given_names, refuse_names_twice
+from sn_deploy.graph.io_names import check_count, given_names, name_outputs, refuse_names_twice
 from sn_deploy.graph.io_types import keep_float32_io
 from sn_deploy.graph.precision import BF16_OPSET, operators_of_newer_opset
 from sn_deploy.graph.save import save
 from sn_deploy.output_file import check_onnx_output
+from sn_deploy.runtime.torch import output_names as output_names_of
+from sn_deploy.shape_text import shape_text
 
 DEFAULT_OPSET = 20
 
@@ -149,7 +151,8 @@ def export(
             with ``using_moving_average=False`` that were never divided.
         trust_statistics: don't refuse running statistics whose size is that of sums rather than of averages.
         external_data: write large tensors to a file beside it; by default only above protobuf's 2 GiB.
-        input_names, output_names: names in the file, one for each tensor, in order.
+        input_names, output_names: names in the file, one for each tensor, in order. Without names an output has
+            its key in the dict, or its field of the named tuple, that the model returns; else the exporter's name.
 
     Raises:
         SnDeployError: with the layer, input or option at fault; no file is left behind.
@@ -198,6 +201,8 @@ def export(
     give_tensors_alone(private, result)
     captured = capture(private, cast_inputs(inputs, dtype), axes, opset=opset, output_names=output_names)
     check_count(output_names, captured)
+    if output_names is None:
+        name_outputs(captured, output_names_of(result))
     _refuse_types_of_newer_opset(captured, opset)
     calls = Counter(node.metadata_props[op.METADATA_LAYER] for node in graph_layers.switch_norm_nodes(captured))
     nodes_unfused = graph_layers.count_nodes(captured)
@@ -307,5 +312,5 @@ def _refusal(found: recognise.Recognition, kept: Mapping[str, str]) -> SnDeployE
 
 
 def _describe(value: ir.Value) -> str:
-    shape = "×".join(str(dim) for dim in value.shape) if value.shape is not None else "?"
-    return f"{shape or 'scalar'} {value.dtype.numpy() if value.dtype else '?'}"
+    dims = None if value.shape is None else [dim if isinstance(dim, int) else dim.value for dim in value.shape]
+    return f"{'?' if dims is None else shape_text(dims)} {value.dtype.numpy() if value.dtype else '?'}"

@@ -43,6 +43,26 @@ def refuse_names_twice(inputs: Collection[str], outputs: Iterable[str]) -> None:
             raise SnDeployError(f"{name!r} is an input's name", where="output_names", expected="another")
 
 
+def name_outputs(model: ir.Model, names: Sequence[str | None]) -> None:
+    """Names outputs as the user's model does. Changes ``model``.
+
+    What the model has no name for, or one that something else in the graph has, keeps the exporter's.
+
+    Args:
+        names: in order.
+    """
+    outputs = list(model.graph.outputs)
+    if len(outputs) != len(names):
+        return
+    taken = {value.name for value in model.graph.inputs} | set(model.graph.initializers)
+    taken |= {value.name for node in model.graph.all_nodes() for value in node.outputs}
+    for value, name in zip(outputs, names, strict=True):
+        if name is None or name in taken or value.is_graph_input() or value.is_initializer():
+            continue
+        taken.add(name)
+        value.name = name
+
+
 def check_count(names: Sequence[str] | None, model: ir.Model) -> None:
     """Refuses names that are more or fewer than the graph's outputs.
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.shape_text import shape_text
 
 BRANCHES: Final = ("IN", "LN", "BN")  # the order of the published mean_weight and var_weight
 
@@ -73,7 +74,7 @@ class LayerWeights:
     def size_text(self) -> str:
         """X's shape, or the number of channels, for people: ``N×64×56×56``, ``64 channels``."""
         if self.shape is not None:
-            return "×".join("?" if dim is None else str(dim) for dim in self.shape)
+            return shape_text(self.shape)
         return "?" if self.channels is None else f"C={self.channels}"
 
 

@@ -206,8 +206,8 @@ def _hold_limits(proof: Proof, source: Path, max_rel_l2: float | None, min_top1_
         MOST_REL_L2 if max_rel_l2 is None else max_rel_l2,
         MOST_CHANGED,
         where=str(source),
-        mend="calibrate on more, and usual, samples with --data, try another --method, or leave sensitive layers with "
-        "--keep, --keep-first or --keep-last",
+        mend="calibrate on more, and usual, samples with --data, try another --method, leave sensitive layers with "
+        "--keep, --keep-first or --keep-last, or allow more with --max-rel-l2",
     )
     if min_top1_agreement is None:
         return

@@ -65,6 +65,7 @@ def convert_precision(
     keep: Sequence[str] = (),
     keep_convolutions: bool = False,
     keep_io_types: bool = True,
+    max_rel_l2: float | None = None,
     samples: SampleOptions = _DEFAULT_SAMPLES,
     check_range: bool = False,
     external_data: bool | None = None,
@@ -80,6 +81,7 @@ def convert_precision(
         keep: what stays float32: names of nodes, SN layers or operators, or patterns of them.
         keep_convolutions: also the convolutions in front of the SN layers that ``keep`` names.
         keep_io_types: inputs and outputs of the graph stay float32.
+        max_rel_l2: the largest relative L2 difference of an output; by default what the type explains.
         samples: what the proof runs on; 8 random ones by default.
         check_range: measure how large every activation gets on these samples in float32, first.
         external_data: whether large tensors go to a file beside it; by default only where they have to.
@@ -109,7 +111,7 @@ def convert_precision(
     with draft_folder(path, of=str(source)) as folder:
         draft = folder / path.name
         save(graph, draft, external_data=external_data)
-        proof = _prove(source, draft, precision, batches, on_batch)
+        proof = _prove(source, draft, precision, max_rel_l2, batches, on_batch)
         data = save(graph, path, external_data=external_data)
     return PrecisionReport(
         path,
@@ -178,11 +180,19 @@ def _ranges(source: Path, batches: Source, conversion: Conversion, precision: st
     return ranges
 
 
-def _prove(source: Path, draft: Path, precision: str, batches: Source, on_batch: Callable[[], None]) -> Proof:
+def _prove(
+    source: Path,
+    draft: Path,
+    precision: str,
+    max_rel_l2: float | None,
+    batches: Source,
+    on_batch: Callable[[], None],
+) -> Proof:
     candidate = write_emulated(draft, draft.with_name("emulated.onnx"))
     proof = compare_files(source, candidate, batches, title=str(source), data=batches.describe(), on_batch=on_batch)
-    most = TOLERANCES[DTYPES[precision]].rel_l2
-    mend = "keep sensitive layers in float32 with --keep, or use bf16"
+    most = TOLERANCES[DTYPES[precision]].rel_l2 if max_rel_l2 is None else max_rel_l2
+    other = "" if precision == "bf16" else ", use bf16"
+    mend = f"keep sensitive layers in float32 with --keep{other}, or allow more with --max-rel-l2"
     hold_tolerance(proof, most, TIES * most, where=str(source), mend=mend)
     return proof
 

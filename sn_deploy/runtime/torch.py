@@ -74,23 +74,39 @@ def output_tensors(result: object, where: str) -> list[torch.Tensor]:
     Raises:
         SnDeployError: there is none.
     """
-    tensors = list(_tensors_in(result))
+    tensors = [tensor for _, tensor in _tensors_in(result, ())]
     if not tensors:
         raise SnDeployError(f"gives a {type(result).__name__} without a tensor in it", where=where, expected="tensors")
     return tensors
 
 
-def _tensors_in(result: object) -> Iterator[torch.Tensor]:
+def output_names(result: object) -> list[str | None]:
+    """What a model calls each of its `output_tensors`: ``{"scores": a, "boxes": (b, c)}`` has scores, boxes.0, boxes.1.
+
+    None for one that has no name, in a tuple or by itself.
+    """
+    names = []
+    for path, _ in _tensors_in(result, ()):
+        named = any(isinstance(part, str) and part for part in path)
+        names.append(".".join(map(str, path)) if named else None)
+    return names
+
+
+def _tensors_in(result: object, path: tuple[object, ...]) -> Iterator[tuple[tuple[object, ...], torch.Tensor]]:
+    """With where they are: keys, places and the names of fields."""
     import torch
     from torch.utils import _pytree as pytree
 
-    for leaf in pytree.tree_leaves(result):
+    for keys, leaf in pytree.tree_flatten_with_path(result)[0]:
+        own = (*path, *(getattr(key, "key", getattr(key, "name", getattr(key, "idx", None))) for key in keys))
         if isinstance(leaf, torch.Tensor):
-            yield leaf
+            yield own, leaf
         elif isinstance(leaf, Mapping):
-            yield from _tensors_in(list(leaf.values()))
+            for name, value in leaf.items():
+                yield from _tensors_in(value, (*own, name))
         elif dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
-            yield from _tensors_in([getattr(leaf, field.name) for field in dataclasses.fields(leaf)])
+            for field in dataclasses.fields(leaf):
+                yield from _tensors_in(getattr(leaf, field.name), (*own, field.name))
 
 
 class TorchModel:

@@ -69,6 +69,8 @@ def test_a_file_without_nodes_is_told_that_its_statistics_are_half(
         (["--precision", "fp8"], 2, "Invalid value for '--precision'"),
         ([], 2, "Missing option '--precision'"),
         (["--precision", "fp16", "--keep", "layr_4"], 2, "--keep layr_4: no node, SN layer or operator has that name"),
+        (["--precision", "fp16", "--max-rel-l2", "1e-9"], 1, "(expected at most 1.00e-09); keep sensitive layers in"),
+        (["--precision", "fp16", "--max-rel-l2", "nan"], 2, "nan is no number"),
         (
             ["--precision", "fp16", "--keep", "Conv", "--keep-convolutions"],
             2,

@@ -42,7 +42,7 @@ def run_at_extents(
     inputs: Sequence[tuple[TensorInfo, TensorInfo]],
     given: Mapping[str, Array],
 ) -> Run[Inputs]:
-    """Runs a file on small input and, where that fails or an output has no finite number, on usual input.
+    """Runs a file on small input and, where that fails or gives numbers that aren't finite, on usual input.
 
     Args:
         draw: gives the input of an extent.
@@ -60,15 +60,15 @@ def run_at_extents(
         if not has_open_extents(inputs, given):
             raise
         return _usual_after(error, draw, run)
-    empty = _empty_handed(small.outputs)
-    if not empty or not has_open_extents(inputs, given):
+    spoilt = _spoilt(small.outputs)
+    if not spoilt or not has_open_extents(inputs, given):
         return small
     try:
         value = draw(_USUAL_EXTENT)
-        usual = Run(value, run(value), f"at {SMALL_EXTENT} no number of output {empty[0]!r} is finite")
+        usual = Run(value, run(value), f"at {SMALL_EXTENT} {_spoilt_text(small.outputs, spoilt)}")
     except SnDeployError:
         return small
-    return usual if len(_empty_handed(usual.outputs)) < len(empty) else small
+    return usual if len(_spoilt(usual.outputs)) < len(spoilt) else small
 
 
 def _usual_after(
@@ -82,6 +82,13 @@ def _usual_after(
         raise SnDeployError(what, where=error.where, expected=error.expected, mend=error.mend) from error
 
 
-def _empty_handed(outputs: Mapping[str, Array]) -> list[str]:
-    """Outputs that have elements, none of them finite."""
-    return [name for name, array in outputs.items() if array.size and not comparable(array).any()]
+def _spoilt(outputs: Mapping[str, Array]) -> list[str]:
+    """Outputs with numbers that aren't finite."""
+    return [name for name, array in outputs.items() if not comparable(array).all()]
+
+
+def _spoilt_text(outputs: Mapping[str, Array], names: Sequence[str]) -> str:
+    array = outputs[names[0]]
+    count = int((~comparable(array)).sum())
+    numbers = "no number" if count == array.size else f"{count} of {array.size} numbers"
+    return f"{numbers} of output {names[0]!r} {'is' if count == array.size else 'are not'} finite"

@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
+from sn_deploy.shape_text import shape_text
+
 NONE: Final = "–"
 _MONTHS: Final = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
                   "November", "December")  # fmt: skip
@@ -100,7 +102,7 @@ def plain(value: Any) -> str:
 
 def shape(dims: Sequence[Any]) -> str:
     """``N×3×224×224``."""
-    return "×".join("?" if dim is None else str(dim) for dim in dims) or "scalar"
+    return shape_text(dims)
 
 
 def cut(text: str, characters: int) -> str:
