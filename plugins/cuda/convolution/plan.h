@@ -142,9 +142,9 @@ inline std::int32_t list_convolution_tactics(const Request& request, const SnCud
   for (std::int32_t parts = 1; parts <= limits.max_cluster; parts *= 2) {
     const std::int64_t positions = divide_up(y.spatial, parts);
     for (std::int32_t sides = 1; parts * sides <= limits.max_cluster; sides *= 2) {
-      // Each side computes with all of X: for batches that leave multiprocessors idle.
-      const bool idle = y.batch * parts * sides <= 2 * std::int64_t{limits.multiprocessors};
-      if (sides > 1 && !idle) break;
+      // Each side reads all of X. Where a product is kept that is its price; else it is for batches that leave
+      // multiprocessors idle.
+      const bool streams = sides == 1 || y.batch * parts * sides <= 2 * std::int64_t{limits.multiprocessors};
       for (const std::int32_t tiles : {1, 2, 4}) {
         const std::int64_t groups = divide_up(positions, std::int64_t{kTileRows} * tiles);
         const std::int64_t items = groups * divide_up(y.channels / sides, kChunk);
@@ -155,7 +155,9 @@ inline std::int32_t list_convolution_tactics(const Request& request, const SnCud
         const std::int64_t fewest = divide_up(groups, std::int64_t{most_warps(Product::kStreamed, tiles)});
         for (const std::int64_t rounds : {fewest, 2 * fewest}) {
           const auto warps = static_cast<std::int32_t>(divide_up(groups, rounds));
-          if (rounds == fewest || warps > 2) add({Product::kStreamed, parts, sides, warps, tiles});
+          if (streams && (rounds == fewest || warps > 2)) {
+            add({Product::kStreamed, parts, sides, warps, tiles});
+          }
         }
       }
     }
