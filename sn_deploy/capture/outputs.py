@@ -9,7 +9,7 @@ from sn_deploy.runtime.torch import output_tensors
 
 
 def give_tensors_alone(model: torch.nn.Module, result: object) -> None:
-    """Has ``model`` give its tensors alone, in place, where it gives more: dataclasses, numbers, text.
+    """Has ``model`` give its tensors alone, in place, where it gives more: dataclasses, numbers, text, None.
 
     Args:
         result: what it gave in a run.
@@ -19,5 +19,5 @@ def give_tensors_alone(model: torch.nn.Module, result: object) -> None:
     """
     where = f"{type(model).__name__}.forward"
     output_tensors(result, where)
-    if any(leaf is not None and not isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(result)):
+    if not all(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(result)):
         model.register_forward_hook(lambda _module, _args, given: tuple(output_tensors(given, where)))
