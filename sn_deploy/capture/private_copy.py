@@ -23,10 +23,10 @@ def private_copy(model: torch.nn.Module) -> torch.nn.Module:
     """
     check_is_module(model)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.is_meta:
-            raise SnDeployError(
-                "is on the meta device and has no values", where=f"{name} of the model", mend="load its weights first"
-            )
+        lazy = torch.nn.parameter.is_lazy(tensor)
+        if lazy or tensor.is_meta:
+            what = "is lazy, and has no values yet" if lazy else "is on the meta device and has no values"
+            raise SnDeployError(what, where=f"{name} of the model", mend="load its weights first")
     copies: dict[int, Any] = {}
     for part in model.modules():
         for value in vars(part).values():

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor, distributed, nn
 from torch.distributed import fsdp
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils import parametrizations, parametrize, prune
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 import sn_deploy
@@ -268,6 +269,12 @@ PARAMETRIZED: dict[str, Change] = {
     "weight norm": with_child("conv", parametrizations.weight_norm),
     "spectral norm": with_child("conv", parametrizations.spectral_norm),
     "spectral norm by hooks": with_child("conv", nn.utils.spectral_norm),
+    "weight norm by hooks": with_child("conv", nn.utils.weight_norm),
+    "pruned": with_child("conv", lambda conv: prune.l1_unstructured(conv, "weight", 0.5)),
+    "pruned twice": with_child(
+        "conv", lambda conv: prune.random_unstructured(prune.l1_unstructured(conv, "weight", 0.5), "weight", 0.2)
+    ),
+    "the layer's scale, pruned": with_child("sn", lambda sn: prune.l1_unstructured(sn, "weight", 0.25)),
     "the layer's scale": parametrized("sn", "weight"),
     "the layer's mix weights": parametrized("block.1", "mean_weight"),
 }
@@ -305,8 +312,15 @@ def test_parametrized_weights_are_what_they_compute(name: str, trained: bool, tm
     model = PARAMETRIZED[name](make())
     if trained:  # tensors that carry a graph stay behind
         model(X).sum().backward()
+    before = list(model.state_dict())
     layers, output = exported(model, tmp_path / "net.onnx")
     assert layers == LAYERS
+    assert {node.op_type for node in onnx.load(tmp_path / "net.onnx").graph.node} == {
+        "Conv",
+        "SwitchNormRelu",
+        "SwitchNorm",
+    }
+    assert list(model.state_dict()) == before
     with torch.no_grad():
         expected = array_from_tensor(model.eval()(X))
     assert compare(expected, output).rel_l2 < TOLERANCES["float32"].rel_l2
@@ -346,3 +360,6 @@ def test_a_model_of_a_process_group(tmp_path: Path) -> None:
 def test_a_model_without_values_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SnDeployError, match=r"^conv.weight of the model: is on the meta device and has no values"):
         sn_deploy.export(make().to("meta"), X, tmp_path / "net.onnx")
+    lazy = with_child("conv", lambda conv: nn.LazyConv2d(4, 3, padding=1))(make())
+    with pytest.raises(SnDeployError, match=r"^conv.weight of the model: is lazy, and has no values yet"):
+        sn_deploy.export(lazy, X, tmp_path / "net.onnx")
