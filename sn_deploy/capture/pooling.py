@@ -1,4 +1,8 @@
-"""Adaptive average pooling of an image of any size: torch's exporter writes it for the example's size alone."""
+"""Adaptive average pooling of an image of any size, and into cells of unequal sizes.
+
+torch's exporter writes the former for the example's size alone, and the latter as a Gather and an Add for each
+position: thousands of nodes for the pyramid of a segmentation net.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +26,11 @@ _POOLED_AXES: Final[Mapping[Callable[..., Any], int]] = {
 
 
 class AnySizePooling(TorchFunctionMode):
-    """While it is entered, adaptive average pooling along axes of unknown size is a product with a matrix for each.
+    """While it is entered, adaptive average pooling is a product with a matrix for each axis, where an axis is of
+    unknown size or doesn't fall into equal cells.
 
-    The matrices are made of the size when the file runs. Pooling to 1 is a mean, which torch exports right itself.
+    The matrices of unknown sizes are made when the file runs. Pooling to 1 is a mean, which torch exports right itself,
+    and into equal cells it is an average pooling.
     """
 
     def __torch_function__(
@@ -35,8 +41,8 @@ class AnySizePooling(TorchFunctionMode):
             x, cells = _arguments(*args, **kwargs)
             cells = (cells,) * _POOLED_AXES[func] if isinstance(cells, int) else tuple(cells)
             pooled = [(size, cell) for size, cell in zip(x.shape[-len(cells) :], cells, strict=True) if cell != 1]
-            of_unknown_size = any(isinstance(size, torch.SymInt) for size, _ in pooled)
-            if of_unknown_size and all(isinstance(cell, int) or _stays(cell, size) for size, cell in pooled):
+            in_numbers = all(isinstance(cell, int) or _stays(cell, size) for size, cell in pooled)
+            if in_numbers and any(_needs_matrix(size, cell) for size, cell in pooled):
                 return pool(x, cells)
         return func(*args, **kwargs)
 
@@ -71,6 +77,10 @@ def shares(cells: int, size: int, like: Tensor) -> Tensor:
     inside = ((position + 1) * cells > cell * size) & (position * cells < (cell + 1) * size)
     counted = inside.to(like.dtype)
     return counted / counted.sum(1, keepdim=True)
+
+
+def _needs_matrix(size: int | torch.SymInt, cells: int | torch.SymInt | None) -> bool:
+    return isinstance(size, torch.SymInt) or (isinstance(cells, int) and size % cells != 0)
 
 
 def _stays(cells: int | torch.SymInt | None, size: int | torch.SymInt) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sn_deploy.diff import Change, FileDiff
 
 _MOST_WEIGHTS = 10
+_WIDEST = 80
 
 
 @click.command(cls=OutputCommand, name="diff")
@@ -156,7 +157,9 @@ def _table(*columns: str) -> Table:
 
 
 def _text(value: str | None) -> str:
-    return value or "–"
+    """Without the middle of sizes that are expressions of hundreds of characters."""
+    text = value or "–"
+    return text if len(text) <= _WIDEST else f"{text[: _WIDEST // 2]}…{text[-_WIDEST // 2 :]}"
 
 
 def _number(value: float | None) -> str:

@@ -83,3 +83,11 @@ def test_trouble_is_exit_2(
 ) -> None:
     assert call(*arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_sizes_that_are_long_expressions_are_cut(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx.save(model(2.0, shape=("n * (" + " + ".join(["height"] * 40) + ")", 3)), "long.onnx")
+    assert call("a.onnx", "long.onnx") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) < 150
+    assert any("n * (height + " in line and "…" in line and "×3 float32" in line for line in lines)
