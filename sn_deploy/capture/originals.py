@@ -25,9 +25,9 @@ def refusing_calls_of(original: torch.nn.Module, private: torch.nn.Module) -> It
     def refuse(module: torch.nn.Module, _args: Any) -> None:
         if id(module) in names:
             raise SnDeployError(
-                "is called by a function that the model holds (a lambda, a closure), which a copy of the model shares",
+                "is called by what a copy of the model shares with it: a lambda, a closure or a weak reference",
                 where=f"module {names[id(module)]!r}",
-                mend="make that function a method of the model's class",
+                mend="make it a method of the model's class, or an ordinary reference",
             )
 
     handle = register_module_forward_pre_hook(refuse)

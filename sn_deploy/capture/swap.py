@@ -54,22 +54,33 @@ def swap(model: torch.nn.Module, layers: Mapping[str, FoldedSwitchNorm]) -> torc
     The model is changed in place (give a private copy).
     """
     modules = dict(model.named_modules())
-    scripted: dict[int, OpaqueSwitchNorm] = {}
+    apart: dict[int, OpaqueSwitchNorm] = {}
     for name, folded in layers.items():
         module, opaque = modules[name], OpaqueSwitchNorm(folded)
         # A hook may change what the layer is given, and what it makes: it is part of what the model computes.
         hooks = {key: value for key, value in vars(module).items() if key.startswith(_HOOKS)}
         opaque.__dict__.update(hooks)
-        if isinstance(module, torch.jit.ScriptModule):
-            scripted[id(module)] = opaque
-            continue
-        # The object itself becomes another: a model may also hold it in a list, which no name leads to.
-        module.__dict__.clear()
-        module.__class__ = OpaqueSwitchNorm
-        module.__dict__.update(vars(opaque))
-    for parent in modules.values() if scripted else ():
+        if not _become(module, opaque):
+            apart[id(module)] = opaque
+    for parent in modules.values() if apart else ():
         # _modules and not named_children: that one leaves out a child's second name.
         for child_name, child in list(parent._modules.items()):
-            if id(child) in scripted:
-                setattr(parent, child_name, scripted[id(child)])
-    return model
+            if id(child) in apart:
+                setattr(parent, child_name, apart[id(child)])
+    return apart.get(id(model), model)
+
+
+def _become(module: torch.nn.Module, opaque: OpaqueSwitchNorm) -> bool:
+    """Turns the object itself into another: a model may also hold it in a list, which no name leads to.
+
+    False where its class forbids that: TorchScript, or one with slots.
+    """
+    if isinstance(module, torch.jit.ScriptModule):
+        return False
+    try:
+        object.__setattr__(module, "__class__", OpaqueSwitchNorm)
+    except TypeError:
+        return False
+    module.__dict__.clear()
+    module.__dict__.update(vars(opaque))
+    return True

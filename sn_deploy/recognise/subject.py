@@ -115,7 +115,14 @@ class _DtypeWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _check_forward(module: torch.nn.Module) -> None:
-    """Refuses a forward that a copy would share with the original, and so run and perhaps change that one."""
+    """Refuses a forward that a copy would share with the original, and so run and perhaps change that one.
+
+    And a layer that is more than its forward.
+    """
+    if type(module).__call__ is not torch.nn.Module.__call__:
+        raise RefusedError(
+            "its class has a __call__ of its own, which may do more than its forward", "put what it does into forward"
+        )
     for part in module.modules():
         if getattr(vars(part).get("forward"), "__closure__", None):
             raise RefusedError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import types
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -182,15 +183,27 @@ class HoldsLambda(Net):
         return self.head(self.block(self.act(self.conv(image))))
 
 
+class HoldsWeakly(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.own = weakref.ref(self)
+
+    def forward(self, image: Tensor) -> Tensor:
+        own = self.own()
+        assert own is not None
+        return self.head(self.block(torch.relu(own.sn(self.conv(image)))))
+
+
+@pytest.mark.parametrize("kind", [HoldsLambda, HoldsWeakly])
 @pytest.mark.parametrize("training", [False, True])
-def test_a_lambda_that_would_run_the_original_is_refused(training: bool, tmp_path: Path) -> None:
+def test_what_would_run_the_original_is_refused(kind: type[nn.Module], training: bool, tmp_path: Path) -> None:
     """It did: its layer was called one that doesn't run, and in training mode its statistics were the user's loss."""
-    model = make(HoldsLambda).train(training)
+    model = make(kind).train(training)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(SnDeployError, match=r"^module 'sn': is called by a function that the model holds"):
+    with pytest.raises(SnDeployError, match=r"^module 'sn': is called by what a copy of the model shares"):
         sn_deploy.export(model, X, tmp_path / "net.onnx")
     data = [Batch(0, 0, {"image": array_from_tensor(X)})]
-    with pytest.raises(SnDeployError, match=r"^batch 0, module 'sn': is called by a function that the model holds"):
+    with pytest.raises(SnDeployError, match=r"^batch 0, module 'sn': is called by what a copy of the model shares"):
         calibrate(model, data)  # type: ignore[arg-type]
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     with torch.no_grad():
@@ -212,6 +225,21 @@ class HoldsLists(Net):
 
     def forward(self, image: Tensor) -> Tensor:
         return self.head(self.method(self.conv(image)))
+
+
+class Slotted(SwitchNorm2d):
+    __slots__ = ("left",)
+
+
+def test_a_layer_with_slots_is_a_node(tmp_path: Path) -> None:
+    """It can't become the operator, and is replaced by it."""
+    model = make()
+    model.sn = Slotted(4)
+    randomise_(model, 1)
+    layers, output = exported(model, tmp_path / "net.onnx")
+    assert layers == LAYERS
+    assert compare(in_float64(make()), output).rel_l2 < TOLERANCES["float32"].rel_l2
+    sn_deploy.export(model.sn, torch.randn(2, 4, 5, 5), tmp_path / "layer.onnx")
 
 
 def test_layers_that_are_held_in_lists_are_nodes(tmp_path: Path) -> None:

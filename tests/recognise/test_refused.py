@@ -209,6 +209,14 @@ def test_a_forward_that_a_copy_would_share():
     assert "replaced on the instance by a closure" in only_refusal(layer).reason
 
 
+def test_a_layer_that_is_more_than_its_forward():
+    class Scaled(ReferenceSN):
+        def __call__(self, x):
+            return 2 * super().__call__(x)
+
+    assert "has a __call__ of its own" in only_refusal(trained_(Scaled())).reason
+
+
 def test_a_module_that_cannot_be_copied():
     class Uncopyable(ReferenceSN):
         def __deepcopy__(self, memo):
