@@ -27,9 +27,9 @@ class OpaqueSwitchNorm(torch.nn.Module):
         for name, value in op.parameters_from_folded(folded).items():
             self.register_buffer(name, torch.from_numpy(value))
 
-    def forward(self, x: torch.Tensor | None = None, **named: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor | None = None, *more: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
         """(N, C, *spatial) -> the same shape and dtype; under whatever name the layer itself takes it."""
-        given = [*([] if x is None else [x]), *named.values()]
+        given = [*([] if x is None else [x]), *more, *named.values()]
         if len(given) != 1:
             raise SnDeployError(
                 f"is given {len(given)} arguments",

@@ -332,6 +332,11 @@ class ByName(nn.Module):
         return self.sn(input=x, **self.options)
 
 
+class ByPosition(ByName):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.sn(x, 2.0)
+
+
 @pytest.mark.parametrize(("kind", "name"), [(lambda: Published(3), "input"), (ByName, "x")])
 def test_a_layer_takes_its_input_under_its_own_name(kind: Callable[[], nn.Module], name: str, tmp_path: Path) -> None:
     model = randomise_(kind(), seed=4)
@@ -524,6 +529,7 @@ class Branching(nn.Module):
             {},
             r"the model fails on the example inputs \(input: \(2, 3, 9, 9\) torch.float32\): RuntimeError: .*mat1",
         ),
+        (randomise_(ByPosition(), seed=4), image(), {}, r"layer 'sn': is given 2 arguments \(expected its input"),
         (randomise_(ByName(scale=2.0), seed=4), image(), {}, r"layer 'sn': is given 2 arguments \(expected its input"),
         (
             randomise_(TwoRanks(lambda x: x.mean((2, 3))), seed=4),
