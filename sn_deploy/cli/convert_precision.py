@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sn_deploy.atomic import check_writable
-from sn_deploy.check.report.text import percent
+from sn_deploy.check.report.text import counted, percent
 from sn_deploy.cli.check_options import add_options
 from sn_deploy.cli.console import Console, output_console
 from sn_deploy.cli.effect import refuse_idle
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # Of nodes with reasons, and of weights; a file may have hundreds.
 _MOST_LINES = 8
+_MOST_NAMES = 4
 
 
 @click.command(cls=OutputCommand, name="convert-precision", may_be=("model",))
@@ -105,7 +106,12 @@ def print_report(console: Console, report: PrecisionReport, data: str) -> None:
     vanished = [weight for weight in conversion.rounded if weight.vanished]
     if vanished:
         count, total = sum(weight.vanished for weight in vanished), sum(weight.elements for weight in vanished)
-        summary.add("rounded", f"{count} of {total} values in {len(vanished)} weights are too small, and become 0")
+        # An epsilon, say, without which something is divided by 0.
+        gone = [f"{weight.name} (read by {weight.node})" for weight in vanished if weight.vanished == weight.elements]
+        wholly = f"; nothing is left of {', '.join(gone[:_MOST_NAMES])}" if gone else ""
+        wholly += f" and {len(gone) - _MOST_NAMES} more" if len(gone) > _MOST_NAMES else ""
+        text = f"{count} of {total} values in {counted(len(vanished), 'weight')} are too small, and become 0{wholly}"
+        summary.add("rounded", text)
     if report.ranges:
         first = report.ranges[0]
         summary.add("range", f"no activation is beyond {first.largest:.3g} on this data ({first.node})")

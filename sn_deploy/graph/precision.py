@@ -164,7 +164,7 @@ def raise_opset(model: ir.Model, opset: int, *, where: str) -> None:
         SnDeployError: it can't be brought there.
     """
     before = model.opset_imports[""]
-    mend = f"make the file with opset {opset}: sn-deploy export --opset {opset}"
+    mend = f"make the file with opset {opset}: sn-deploy export --opset {opset}, or opset_version={opset} of torch.onnx"
     if before < _OLDEST_CONVERTIBLE:
         raise SnDeployError(f"opset {before} doesn't have the type for its operators", where=where, mend=mend)
     # It would put function bodies in the place of their calls; they are written anew for the new opset anyway.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from sn_deploy.graph.export import export
 from sn_deploy.nn import SwitchNorm2d
 from sn_deploy.precision import quantize
 from tests.cli import command
+from tests.optimise.nets import Net
 from tests.precision.nets import residual_net
 
 
@@ -90,3 +92,15 @@ def test_what_goes_wrong_is_said(
     assert got == code, err
     assert reason in err
     assert not half.exists()
+
+
+def test_a_weight_of_which_nothing_is_left_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    net = Net(3)
+    y = net.norm(net.conv("x", 4))
+    size = net.add("ReduceL2", [y], 4, axes=[1])
+    floor = net.constant(np.array([1e-12], np.float32))
+    net.save(tmp_path / "net.onnx", net.add("Div", [y, net.add("Max", [size, floor], 4)], 4))
+    code, out, _ = run(capsys, tmp_path / "net.onnx", "-o", tmp_path / "half.onnx", "--precision", "fp16")
+    assert code == 0
+    assert "1 of 1 values in 1 weight are too small, and become 0; nothing is left of constant_" in out
+    assert "(read by node_max_" in out

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from sn_deploy.graph import op
+from sn_deploy.runtime.ort import OrtSession
 from tests.cli.command import exit_code
 from tests.specialise.nets import BN, Net, ops
 
@@ -88,6 +89,22 @@ def test_folders_that_are_other_classes_than_the_nets_are_no_accuracy(
     for more in (("--budget", "rel_l2=5%"), ("--budget", "top1=50%", "--labels", "none"), ()):
         assert call(*arguments, *more) == 0
         assert "accuracy" not in capsys.readouterr().out
+
+
+def test_a_net_that_is_never_right_can_lose_no_accuracy(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net, few = Net(), (1e-4, 1e-4, 1 - 2e-4)
+    net.norm(net.conv("x", "conv", (3, 6)), "sn", 6, few, few)
+    net.add("GlobalAveragePool", ["sn"], "pooled")
+    net.add("Flatten", ["pooled"], "logits")
+    net.save(folder / "logits.onnx", ["N", 3, 8, 8], ["logits"])
+    x = np.load("x.npy")
+    with OrtSession("logits.onnx") as session:
+        best = session.run({"x": x})["logits"].argmax(1)
+    np.savez("off_by_one.npz", x=x, labels=(best + 1) % 6)
+    arguments = ("logits.onnx", "-o", "out.onnx", "--data", "off_by_one.npz", "--budget", "top1=50%")
+    assert call(*arguments) == 2
+    assert "none of 16 samples is right before, so no accuracy can be lost" in capsys.readouterr().err
+    assert call(*arguments, "--labels", "none") == 0
 
 
 def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
