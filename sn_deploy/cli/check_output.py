@@ -73,7 +73,8 @@ def write_result(
         write_reproduce(written, script, commands)
         console.print(f"wrote {html} and {script}")
     if result.shard is not None:
-        console.print(f"part {result.shard}: its limits say little alone; put all parts together with: sn-deploy merge")
+        merge = "sn-deploy merge PARTS… -o FILE"
+        console.print(f"part {result.shard}: its limits say little alone; put all parts together with: {merge}")
     elif result.passed:
         console.print(f"passed: all {len(result.assertions)} limits hold", style="bold green")
 

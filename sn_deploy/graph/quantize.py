@@ -120,6 +120,8 @@ class _Work:
         assert weight is not None
         if x.dtype != ir.DataType.FLOAT or weight.dtype != ir.DataType.FLOAT:
             return f"it computes in {x.dtype.numpy() if x.dtype else 'an unknown type'}, not in float32"
+        if (made_by := weight.producer()) is not None and made_by.op_type == "DequantizeLinear":
+            return "it is quantized already"
         if weight.const_value is None or weight.is_graph_input():
             return "its weights aren't constant"
         if (x.name or "") not in self._ranges:

@@ -116,7 +116,7 @@ def quantize(
     graph = load_model(source)
     opset_before = graph.opset_imports[""]
     common_passes.LiftConstantsToInitializersPass(lift_all_constants=False, size_limit=8)(graph)
-    _prepare(graph, precision, float_type)
+    _prepare(graph, precision, float_type, str(source))
     kept = keeping.named_nodes(graph, keep, with_convolutions=True)
     candidates = [node for node in convolutions(graph) if node not in kept]
     kept |= set(candidates[:1] if keep_first else []) | set(candidates[-1:] if keep_last else [])
@@ -161,7 +161,7 @@ def _check_options(precision: str, float_type: str, method: str) -> None:
         raise SnDeployError(f"unknown method {method!r}", where="--method", expected=", ".join(METHODS))
 
 
-def _prepare(graph: ir.Model, precision: str, float_type: str) -> None:
+def _prepare(graph: ir.Model, precision: str, float_type: str, where: str) -> None:
     """An opset that has the types, and the types of all values."""
     needed = max(
         FORMATS[precision].min_opset,
@@ -176,7 +176,7 @@ def _prepare(graph: ir.Model, precision: str, float_type: str) -> None:
         found = next(iter(types))
         raise SnDeployError(
             f"its convolutions compute in {found.numpy() if found is not None else 'a type that is not known'}",
-            where="the file to be quantized",
+            where=where,
             expected="float32",
             mend="give the float32 file; --float-type fp16 makes the rest half",
         )

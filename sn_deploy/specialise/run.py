@@ -11,8 +11,10 @@ from typing import Final
 import onnx_ir as ir
 
 from sn_deploy.check.backends.interface import Example
+from sn_deploy.check.backends.onnx_file import read_facts
 from sn_deploy.check.data.open import DataOptions
 from sn_deploy.check.metrics.choose import check_label_classes
+from sn_deploy.check.tolerances import TOLERANCES
 from sn_deploy.draft_folder import draft_folder
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.layers import count_nodes
@@ -79,6 +81,13 @@ def specialise(
     if not 0 <= max_weight <= 1:
         raise SnDeployError(f"is {max_weight}", where="max_weight", expected="0 to 1")
     before = load(source)
+    if (precision := read_facts(source).precision) not in TOLERANCES:
+        raise SnDeployError(
+            f"computes in {precision}",
+            where=str(source),
+            expected="a file in float32, float16 or bfloat16",
+            mend="specialise the float file that it was made of, then quantize the result",
+        )
     layers, unfit = layers_of(before)
     # Weights stay in files of this folder until they are written, however large they are.
     with draft_folder(path, of=str(source)) as folder:

@@ -16,6 +16,7 @@ import pytest
 from sn_deploy.cli.console import output_console
 from sn_deploy.cli.fuse import print_report
 from sn_deploy.fuse import fuse
+from sn_deploy.runtime.stamp import Stamp
 from tests.cli.command import exit_code
 from tests.fuse.test_files import net
 from tests.fuse.zoo import DECOYS, TRUE
@@ -127,6 +128,18 @@ def test_specialise_makes_what_was_found_cheaper(folder: Path, capsys: pytest.Ca
     report = json.loads(capsys.readouterr().out)
     assert report["path"] == report["specialised"]["path"] == "out.onnx"
     assert sorted(path.name for path in folder.iterdir()) == ["in.onnx", "out.onnx", "sparse.onnx"]
+
+
+def test_an_optimised_file_is_told_which_one_to_give(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = net()
+    stamp = Stamp("ort-cpu", "1.32.0", 16, "x86_64: avx2", "net.onnx", "0" * 64)
+    onnx.helper.set_model_props(model, stamp.as_metadata())
+    onnx.save(model, "here.onnx")
+    assert call("here.onnx", "-o", "out.onnx") == 2
+    message = capsys.readouterr().err
+    assert "here.onnx: is optimised, for ONNX Runtime 1.32.0" in message
+    assert "give the portable file that it was made of: net.onnx" in message
+    assert not (folder / "out.onnx").exists()
 
 
 def test_no_fuse_keeps_the_relu(folder: Path) -> None:

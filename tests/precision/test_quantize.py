@@ -22,6 +22,7 @@ from sn_deploy.graph.quantize import FORMATS, quantize_convolutions
 from sn_deploy.precision import quantization, quantize
 from sn_deploy.precision.samples import SampleOptions
 from sn_deploy.runtime.ort import OrtSession
+from sn_deploy.specialise import specialise
 from tests.optimise.nets import Net
 from tests.precision.nets import bounded_net, parallel_net, residual_net
 
@@ -281,9 +282,20 @@ def test_what_cannot_be_quantized(source: Path, samples: SampleOptions, tmp_path
     from sn_deploy.precision import convert_precision
 
     convert_precision(source, tmp_path / "half.onnx", precision="fp16")
-    with pytest.raises(SnDeployError, match=r"convolutions compute in float16.*give the float32 file"):
+    with pytest.raises(SnDeployError, match=r"half\.onnx: its convolutions compute in float16.*give the float32 file"):
         quantize(tmp_path / "half.onnx", output, precision="int8", samples=samples)
     assert not output.exists()
+
+
+def test_a_quantized_file_is_neither_quantized_nor_specialised_again(
+    source: Path, samples: SampleOptions, tmp_path: Path
+) -> None:
+    quantize(source, tmp_path / "int8.onnx", precision="int8", samples=samples)
+    with pytest.raises(SnDeployError, match="nothing of it can be quantized: it is quantized already"):
+        quantize(tmp_path / "int8.onnx", tmp_path / "again.onnx", precision="int8", samples=samples)
+    with pytest.raises(SnDeployError, match=r"int8\.onnx: computes in int8 .*specialise the float file"):
+        specialise(tmp_path / "int8.onnx", tmp_path / "again.onnx")
+    assert not (tmp_path / "again.onnx").exists()
 
 
 def test_the_limit_on_classes_holds(source: Path, samples: SampleOptions, tmp_path: Path) -> None:
