@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import onnx_ir as ir
 import torch
@@ -103,12 +104,25 @@ def _refuse_lost_divisors(program: torch.export.ExportedProgram) -> None:
 
 def _dynamic_shapes(inputs: BoundInputs, axes: Axes) -> dict[str, object]:
     # AUTO and not DYNAMIC: an axis that the model fixes is found below and reported in words.
-    return inputs.map_named(
+    shapes = inputs.map_named(
         lambda name, tensor: {
             axis: torch.export.Dim.AUTO if axis in axes.get(name, {}) else torch.export.Dim.STATIC
             for axis in range(tensor.ndim)
         }
     )
+    return {name: _lists_for_dataclasses(value, shapes[name]) for name, value in inputs.arguments.items()}
+
+
+def _lists_for_dataclasses(value: Any, shapes: Any) -> Any:
+    """``shapes``, of the structure of ``value``, with a list in the place of each dataclass: torch wants it so."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value) if getattr(value, field.name) is not None]
+        return [_lists_for_dataclasses(getattr(value, name), getattr(shapes, name)) for name in names]
+    if type(value) is dict:
+        return {name: _lists_for_dataclasses(part, shapes[name]) for name, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_lists_for_dataclasses(*pair) for pair in zip(value, shapes, strict=True))
+    return shapes
 
 
 def _name_results(model: ir.Model) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -67,4 +68,7 @@ def _mend(leaves: Sequence[object]) -> str | None:
     if leaves and all(isinstance(leaf, int) and not isinstance(leaf, bool) for leaf in leaves):
         few = ", ".join(map(str, leaves[:6]))
         return f"for a shape give a tensor of it: torch.zeros({few}{', …' if len(leaves) > 6 else ''})"
+    held = next((type(leaf) for leaf in leaves if dataclasses.is_dataclass(leaf)), None)
+    if held is not None:
+        return f"register the class, torch.export.register_dataclass({held.__name__}), and give a tuple of arguments"
     return "give tensors, such as torch.zeros(1, 3, 224, 224)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,25 @@ from sn_deploy.runtime.ort import OrtSession
 from tests.randomise import randomise_
 
 X = torch.randn(2, 3, 6, 5, generator=torch.Generator().manual_seed(0))
+
+
+@dataclasses.dataclass
+class Batch:
+    image: torch.Tensor
+
+
+@dataclasses.dataclass
+class KnownBatch(Batch):
+    pass
+
+
+class OfBatches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sn = SwitchNorm2d(3)
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        return self.sn(batch.image)
 
 
 class Net(nn.Module):
@@ -51,6 +71,8 @@ def refused(tmp_path: Path, match: str, *args: Any, **options: Any) -> None:
         ("2x3x6x5", "example inputs are a str"),
         (Path("x.npy"), "example inputs are a PosixPath"),
         (None, "example inputs are a NoneType"),
+        (Batch(X), r"example inputs are a Batch .*; register the class, torch.export.register_dataclass\(Batch\)"),
+        ((Batch(X),), r"there is no tensor .*; register the class, torch.export.register_dataclass\(Batch\)"),
         ((), r"^Net.forward.*missing a required argument: 'image'"),
         ({}, r"^Net.forward.*missing a required argument: 'image'"),
         ({"x": X}, r"^Net.forward.*missing a required argument: 'image'"),
@@ -121,6 +143,18 @@ def test_paths(path: Any, tmp_path: Path) -> None:
 )
 def test_options(options: dict[str, Any], match: str, tmp_path: Path) -> None:
     refused(tmp_path, match, make(), X, tmp_path / "net.onnx", **options)
+
+
+def test_a_dataclass_that_torch_knows_is_taken_apart(tmp_path: Path) -> None:
+    torch.export.register_dataclass(KnownBatch)
+    model, path = randomise_(OfBatches(), 1), tmp_path / "net.onnx"
+    report = sn_deploy.export(model, (KnownBatch(X),), path, dynamic="batch")
+    assert report.inputs == {"batch_image": "batch×3×6×5 float32"}
+    with OrtSession(path) as session:
+        (found,) = session.run({"batch_image": X.numpy()}).values()
+    with torch.no_grad():
+        y = model.double().eval()(Batch(X.double()))
+    np.testing.assert_allclose(found, y.numpy(), atol=1e-5)
 
 
 def test_what_is_meant_is_taken(tmp_path: Path) -> None:
