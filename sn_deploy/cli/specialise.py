@@ -184,7 +184,7 @@ def print_report(console: Console, report: SpecialiseReport) -> None:
 
 def _why_nothing(report: SpecialiseReport) -> str:
     if report.budget is None:
-        return "none has a weight of 0 that would make it cheaper; --budget lets some error in"
+        return "none has a weight of 0 that would make it cheaper; sn-deploy specialise --budget lets some error in"
     return f"what would save time costs more than the budget allows ({report.budget})"
 
 

@@ -40,7 +40,8 @@ class Error:
         top1_bound: the share of samples that were right and aren't, or have another class on top, were the difference
             `SAFETY` times as large.
         changed: share of samples with another class on top.
-        accuracy, accuracy_before: share of samples that are right; None without labels.
+        accuracy, accuracy_before: share of samples that are right; None without labels, and with labels by which
+            none is right before.
     """
 
     samples: int
@@ -216,7 +217,8 @@ class _Classes:
         if not self._known:
             return (None,) * 5
         changed = self._changed / self._samples
-        if not self._labelled:
+        # Where none is right, no accuracy could be lost, whatever becomes of the outputs.
+        if not self._labelled or not self._right_before:
             return changed, self._nearly_changed / self._samples, changed, None, None
         accuracy, before = self._right / self._samples, self._right_before / self._samples
         lost = (self._right_before - self._right) / self._samples

@@ -222,6 +222,14 @@ def test_errors_by_hand() -> None:
     assert unlabelled.error_of(lambda inputs: outputs([[0, 3], [0, 2], [1, 0], [5, 0]])).top1 == 0.25
 
 
+def test_a_net_that_is_never_right_is_measured_without_labels() -> None:
+    batch = Batch(0, 0, {"x": np.zeros((2, 1), np.float32)}, np.array([1, 1]))
+    yardstick = Yardstick([batch], lambda inputs: outputs([[2, 0, 1], [2, 0, 1]]))
+    error = yardstick.error_of(lambda inputs: outputs([[2, 0, 1], [1, 0, 2]]))
+    assert (error.top1, error.changed, error.accuracy, error.accuracy_before) == (0.5, 0.5, None, None)
+    assert not error.within(Budget(top1=0.4))
+
+
 def test_what_is_not_finite_is_in_no_budget() -> None:
     batch = Batch(0, 0, {"x": np.zeros((1, 1), np.float32)})
     error = Yardstick([batch], lambda inputs: outputs([[1, 2]])).error_of(lambda inputs: outputs([[np.nan, 2]]))
