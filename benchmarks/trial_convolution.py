@@ -73,6 +73,10 @@ class ConvolutionKernels(CudaKernels):
         self._check(call(_problem(problem), ctypes.byref(made), found, _MOST_TACTICS, ctypes.byref(count)))
         return [ConvolutionTactic(one.kept, one.parts, one.sides, one.warps, one.tiles) for one in found[: count.value]]
 
+    def last_error(self) -> str:
+        """What CUDA said when a call of this thread last failed."""
+        return str(self._library.sn_cuda_device_error().decode())
+
     def launch_convolution(
         self,
         problem: Problem,

@@ -7,14 +7,13 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cuda/errors.h"
 #include "cuda/kernels/instances.h"
 
 namespace sn_deploy::cuda {
-namespace {
 
-thread_local const char* last_error = "no error";
+static thread_local const char* last_error = "no error";
 
-// kDevice, after keeping what CUDA said for `device_error` and clearing it; kOk for cudaSuccess.
 Status status_from_cuda(cudaError_t error) {
   if (error == cudaSuccess) return Status::kOk;
   last_error = cudaGetErrorString(error);
@@ -22,12 +21,12 @@ Status status_from_cuda(cudaError_t error) {
   return Status::kDevice;
 }
 
-// As status_from_cuda for what a device may refuse: kTactic then, and kDevice only for what every call fails with from
-// now on.
 Status status_of_offer(cudaError_t error) {
   const Status status = status_from_cuda(error);
   return status == Status::kDevice && cudaGetLastError() == cudaSuccess ? Status::kTactic : status;
 }
+
+namespace {
 
 const void* address_of(Kernel kernel) { return reinterpret_cast<const void*>(kernel); }
 

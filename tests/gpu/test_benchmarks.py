@@ -128,8 +128,10 @@ def test_expansions_are_timed_and_compared_with_the_layer(monkeypatch: pytest.Mo
         of_tactics = [value for name, value in row["us"].items() if name.startswith("tactic: ")]
         of_trial = [value for name, value in row["us"].items() if name.startswith("one kernel: ")]
         assert len(of_trial) == 3
-        assert len(of_tactics) == len(row["us"]) - len(of_trial) - 5
-        assert figures["as it is"] == row["us"]["convolution"] + min(of_tactics)
+        of_pairs = [value for name, value in row["us"].items() if name.startswith("convolution, then ")]
+        assert len(of_pairs) == 3
+        assert len(of_tactics) == len(row["us"]) - len(of_trial) - len(of_pairs) - 5
+        assert figures["as it is"] == min(of_pairs)
         assert figures["one kernel"] == min(of_trial)
         assert figures["the better"] == min(figures["as it is"], figures["one kernel"])
     # A tactic that is wrong isn't timed, and is named.
@@ -138,6 +140,42 @@ def test_expansions_are_timed_and_compared_with_the_layer(monkeypatch: pytest.Mo
     assert len(row["failed"]) == 3
     assert all(name.startswith("one kernel: ") and "relative L2" in why for name, why in row["failed"].items())
     assert not any(name.startswith("one kernel: ") for name in row["us"])
+    # So is a trial without any.
+    monkeypatch.setattr(benchmark.ConvolutionKernels, "convolution_tactics", lambda *_: [])
+    row = benchmark.time_expansion(kernels, clock, expansions[0], 2, trial)
+    assert list(row["failed"]) == ["one kernel: any"]
+
+
+def test_a_tactic_of_the_trial_is_held_by_element_and_by_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    benchmark = importlib.import_module("gpu_expansions")
+    wanted = torch.randn(2, 50, 50, 64)
+    y = torch.empty(2 * 50 * 50, 64, dtype=torch.float16)
+
+    def why(spoil: Callable[[int], object]) -> str | None:
+        runs = iter(range(100))
+
+        def call(index: int) -> None:
+            y.copy_(wanted.view(y.shape))
+            spoil(next(runs))
+
+        answer = benchmark._why_wrong("a tactic", call, y, wanted)
+        assert answer is None or isinstance(answer, str)
+        return answer
+
+    def race(run: int) -> None:
+        y[7, 3] += 0.01 * (run == 3)
+
+    def fault(run: int) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access")
+
+    assert why(lambda run: None) is None
+    assert "an element is" in (why(lambda run: y[7, :1].add_(0.3)) or "")
+    assert why(race) == "other bits in another run"
+    assert "relative L2 nan" in (why(lambda run: y[7].fill_(float("nan"))) or "")
+    with pytest.raises(benchmark.SnDeployError, match="illegal memory access") as raised:
+        why(fault)
+    assert "a tactic" in str(raised.value)
 
 
 @pytest.fixture

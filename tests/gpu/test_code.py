@@ -74,3 +74,5 @@ def test_the_trial_of_a_convolution_multiplies_by_tensor_cores(tmp_path: Path) -
     for body in bodies.values():
         assert "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32" in body
         assert "cp.async.wait_all" in body
+        assert "st.global.v4" in body
+        assert not re.search(r"\b(?:ld|st)\.v[24]", body)  # of any memory: which one is only found out at each access

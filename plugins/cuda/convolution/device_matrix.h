@@ -20,6 +20,15 @@ SN_DEVICE void await_copies(const DeviceTeam& team) {
   team.sync();
 }
 
+// An address in global memory that stays in registers: else the compiler computes it from the arguments anew for each
+// use. As a global one, so that accesses don't become generic.
+template <typename T>
+SN_DEVICE T* hold(const DeviceTeam&, T* address) {
+  std::size_t held = __cvta_generic_to_global(address);
+  asm volatile("" : "+l"(held));
+  return static_cast<T*>(__cvta_global_to_generic(held));
+}
+
 SN_DEVICE float shuffle(const DeviceTeam&, float value, int lane) { return __shfl_sync(0xFFFFFFFFU, value, lane); }
 
 // Four matrices of 8 x 8, of which lanes 8 i to 8 i + 7 name the rows of the i-th, of 16 bytes: a lane gets of each row

@@ -5,6 +5,7 @@
 #include "cuda/convolution/device_matrix.h"
 #include "cuda/convolution/instances.h"
 #include "cuda/convolution/kernel.h"
+#include "cuda/errors.h"
 
 namespace sn_deploy::cuda {
 namespace {
@@ -26,18 +27,16 @@ struct KernelOf {
   }
 };
 
-// What a device refuses is kTactic; the error is cleared.
-Status tactic_status(cudaError_t error) {
-  if (error == cudaSuccess) return Status::kOk;
-  return cudaGetLastError() != cudaSuccess && cudaGetLastError() != cudaSuccess ? Status::kDevice : Status::kTactic;
-}
-
-// What the device has to be told of a kernel before it is launched.
+// The attributes belong to the function and not to the launch: other threads may be about to launch it with more
+// memory, and a CUDA graph may hold such a launch. So they are only ever set to the most that the device has.
 Status allow(const void* kernel, const ConvolutionLaunch& launch) {
-  const Status status = tactic_status(
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(launch.shared_bytes)));
+  DeviceLimits limits;
+  Status status = current_limits(&limits);
+  if (status != Status::kOk) return status;
+  status = status_of_offer(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(limits.shared_bytes)));
   if (status != Status::kOk || launch.cluster <= kPortableCluster) return status;
-  return tactic_status(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
+  return status_of_offer(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
 }
 
 // A launch in CUDA's terms. Not to be copied: `config` points to `attributes`.
@@ -71,8 +70,8 @@ Status check_convolution_room(const ConvolutionLaunch& launch) {
   Config config(launch, nullptr);
   config.config.numAttrs = 1;  // of the cluster alone
   int clusters = 0;
-  const cudaError_t asked = cudaOccupancyMaxActiveClusters(&clusters, kernel, &config.config);
-  return asked == cudaSuccess && clusters == 0 ? Status::kTactic : tactic_status(asked);
+  const Status asked = status_of_offer(cudaOccupancyMaxActiveClusters(&clusters, kernel, &config.config));
+  return asked == Status::kOk && clusters == 0 ? Status::kTactic : asked;
 }
 
 Status put_convolution(const ConvolutionLaunch& launch, void* stream) {
@@ -82,7 +81,7 @@ Status put_convolution(const ConvolutionLaunch& launch, void* stream) {
   const Config config(launch, stream);
   ConvolutionArguments arguments = launch.arguments;
   void* parameters[] = {&arguments};
-  return tactic_status(cudaLaunchKernelExC(&config.config, kernel, parameters));
+  return status_of_offer(cudaLaunchKernelExC(&config.config, kernel, parameters));
 }
 
 }  // namespace sn_deploy::cuda

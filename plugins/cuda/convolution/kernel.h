@@ -140,10 +140,13 @@ SN_HOST_DEVICE void stream(Team& team, const ConvolutionArguments& a, const Shar
   const int warps = team.warps();
   const auto filter_of = [&](int turn) { return filters + (turn & 1) * kChunk * kPitch; };
   const auto moments_of_turn = [&](int turn) { return moments + (turn & 1) * warps * 2 * kChunk; };
+  // Groups go round the warps; only the last one of all may have fewer rows.
+  const int rounds = groups / warps;
+  const int rest = groups - rounds * warps;
+  const int missing = groups * kRows - share.positions;
   const auto rows_of_warp = [&](int warp) {
-    int rows = 0;
-    for (int group = warp; group < groups; group += warps) rows += rows_of(share.positions, group, kRows);
-    return rows;
+    const int whole = (rounds + (warp < rest ? 1 : 0)) * kRows;
+    return warp == (rest > 0 ? rest : warps) - 1 ? whole - missing : whole;
   };
   const auto merge_turn = [&](int chunk) {
     for (int c = team.thread(); c < kChunk; c += team.threads()) {
@@ -185,6 +188,9 @@ SN_HOST_DEVICE void stream(Team& team, const ConvolutionArguments& a, const Shar
 
   // The maps are there for all threads behind the first turn.
   const auto pitch = static_cast<int>(norm.channels);
+  const int first = first_element_of(team, pitch);
+  const T* residual = share.residual + first;
+  T* y = hold(team, share.y + first);
   SN_NO_UNROLL
   for (int chunk = 0; chunk < chunks; ++chunk) {
     const T* filter = take_turn();
@@ -194,11 +200,11 @@ SN_HOST_DEVICE void stream(Team& team, const ConvolutionArguments& a, const Shar
       const int offset = group * kRows * pitch + chunk * kChunk;
       Residuals<T, kTiles> residuals;  // asked for before the product, which takes as long as they do
       if constexpr (kEpilogue == Epilogue::kAddRelu) {
-        load_residuals<kTiles>(team, share.residual + offset, pitch, rows, residuals);
+        load_residuals<kTiles>(team, residual + offset, pitch, rows, residuals);
       }
       Products<kTiles> products;
       multiply<kDepth, kTiles>(team, x + group * kRows * kPitch, filter, products);
-      apply_group<kEpilogue, kTiles>(team, lines, chunk * kChunk, products, residuals, share.y + offset, pitch, rows);
+      apply_group<kEpilogue, kTiles>(team, lines, chunk * kChunk, products, residuals, y + offset, pitch, rows);
     }
   }
   if (norm.blocks_per_sample * a.sides > 1) team.cluster_wait();
@@ -220,7 +226,7 @@ SN_HOST_DEVICE void keep(Team& team, const ConvolutionArguments& a, const Share<
   const int group = groups > 0 ? team.warp() - chunk * groups : 0;
   const int rows = chunk * kChunk < channels ? rows_of(share.positions, group, kRows) : 0;
   const auto pitch = static_cast<int>(norm.channels);
-  const int offset = group * kRows * pitch + chunk * kChunk;
+  const int offset = group * kRows * pitch + chunk * kChunk + first_element_of(team, pitch);
 
   copy_filter<kDepth>(team, share, 0, channels, filter);
   await_copies(team);

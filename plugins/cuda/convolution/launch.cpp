@@ -7,6 +7,8 @@
 namespace sn_deploy::cuda {
 namespace {
 
+constexpr std::int32_t kMostTactics = 64;  // of one problem
+
 Convolution convolution_of(const SnConvolution& from) { return {from.depth, from.stride, from.x_height, from.x_width}; }
 
 Status list(const SnCudaProblem* problem, const SnConvolution* convolution, SnConvolutionTactic* tactics,
@@ -18,12 +20,12 @@ Status list(const SnCudaProblem* problem, const SnConvolution* convolution, SnCo
   DeviceLimits limits;
   status = current_limits(&limits);
   if (status != Status::kOk) return status;
-  std::vector<ConvolutionTactic> found(static_cast<std::size_t>(capacity < 0 ? 0 : capacity));
+  std::vector<ConvolutionTactic> found(kMostTactics);  // not all of them may have room
   const Convolution how = convolution_of(*convolution);
   const std::int32_t all =
       list_convolution_tactics(request, *problem, how, limits, found.data(), static_cast<std::int32_t>(found.size()));
   *count = 0;
-  for (std::int32_t i = 0; i < all; ++i) {
+  for (std::int32_t i = 0; i < all && *count < capacity; ++i) {
     const ConvolutionTactic& one = found[static_cast<std::size_t>(i)];
     ConvolutionLaunch launch;
     status = plan_convolution(request, *problem, {}, nullptr, how, one, limits, &launch);

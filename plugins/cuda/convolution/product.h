@@ -149,11 +149,21 @@ SN_HOST_DEVICE void store_columns(Team& team, ColumnSums sums, int count, float*
   }
 }
 
+// Where a lane's first element is in Y, or in the residual, counted from a group's first position and a chunk's first
+// channel; the others are whole rows and halves of a chunk behind it.
+template <typename Team>
+SN_HOST_DEVICE int first_element_of(const Team& team, int pitch) {
+  return team.lane() / 4 * pitch + first_channel_of(team, 0);
+}
+SN_HOST_DEVICE int element_of(int tile, int half, int side, int pitch) {
+  return (tile * kTileRows + half * 8) * pitch + side * (kChunk / 2);
+}
+
 // Of a lane, for its rows and both halves of its columns.
 template <typename T, int kTiles>
 using Residuals = Vector<T, kVector>[kTiles][2][2];
 
-// `from` is at the group's first position and the chunk's first channel.
+// `from` is at the lane's first element.
 template <int kTiles, typename T, typename Team>
 SN_HOST_DEVICE void load_residuals(const Team& team, const T* from, int pitch, int rows,
                                    Residuals<T, kTiles>& residuals) {
@@ -164,9 +174,7 @@ SN_HOST_DEVICE void load_residuals(const Team& team, const T* from, int pitch, i
       const int row = tile * kTileRows + half * 8 + team.lane() / 4;
       SN_UNROLL
       for (int side = 0; side < 2; ++side) {
-        if (row < rows) {
-          residuals[tile][half][side] = load<kVector>(from + row * pitch + first_channel_of(team, 8 * side));
-        }
+        if (row < rows) residuals[tile][half][side] = load<kVector>(from + element_of(tile, half, side, pitch));
       }
     }
   }
@@ -179,9 +187,8 @@ SN_HOST_DEVICE void apply_group(const Team& team, const LoadLines<T>& lines, int
                                 int pitch, int rows) {
   SN_UNROLL
   for (int side = 0; side < 2; ++side) {
-    const int own = first_channel_of(team, 8 * side);
     Line<T> line[kVector];
-    lines(channel + own, kVector, line);
+    lines(channel + first_channel_of(team, 8 * side), kVector, line);
     SN_UNROLL
     for (int tile = 0; tile < kTiles; ++tile) {
       SN_UNROLL
@@ -197,7 +204,7 @@ SN_HOST_DEVICE void apply_group(const Team& team, const LoadLines<T>& lines, int
           if constexpr (kEpilogue != Epilogue::kNone) values[i] = relu_of(values[i]);
         }
         const int row = tile * kTileRows + half * 8 + team.lane() / 4;
-        if (row < rows) store<kVector>(to + row * pitch + own, rounded<T>(values));
+        if (row < rows) store<kVector>(to + element_of(tile, half, side, pitch), rounded<T>(values));
       }
     }
   }

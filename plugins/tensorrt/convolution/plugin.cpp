@@ -182,7 +182,9 @@ std::int32_t ConvolutionPlugin::getNbTactics() noexcept {
   SnConvolutionTactic found[kMaxTactics];
   std::int32_t count = 0;
   const std::int32_t status = sn_convolution_list_tactics(&configured_, &convolution_, found, kMaxTactics, &count);
-  if (status != 0) log_error("%s: no tactics: %s", op_.name, sn_cuda_reason(status));
+  if (status != 0 || count == 0) {
+    log_error("%s: no tactics: %s (CUDA's last error: %s)", op_.name, sn_cuda_reason(status), sn_cuda_device_error());
+  }
   return count;
 }
 
@@ -227,16 +229,25 @@ std::int32_t ConvolutionPlugin::enqueue(const PluginTensorDesc* input_desc, cons
   tensors.var_offset = static_cast<const float*>(inputs[kLastParameter]);
   tensors.residual = op_.adds ? inputs[kAdded] : nullptr;
   tensors.y = outputs[0];
-  SnConvolutionTactic tactic = tactic_of(tactic_);
-  std::int32_t status = 0;
-  if (tactic_ == 0) {
-    std::int32_t count = 0;
-    status = sn_convolution_list_tactics(&problem, &convolution, &tactic, 1, &count);
-  }
-  if (status == 0) status = sn_convolution_launch(&problem, &tensors, inputs[kFilter], &convolution, &tactic, stream);
+  const std::int32_t status = launch(problem, convolution, tensors, inputs[kFilter], stream);
   if (status == 0) return kSuccess;
-  log_error("%s: %s", op_.name, sn_cuda_reason(status));
+  log_error("%s: %s (CUDA's last error: %s)", op_.name, sn_cuda_reason(status), sn_cuda_device_error());
   return kFailure;
+}
+
+// The tactic was timed at one shape and on one device; where it can't run, the first that can is taken.
+std::int32_t ConvolutionPlugin::launch(const SnCudaProblem& problem, const SnConvolution& convolution,
+                                       const SnCudaTensors& tensors, const void* filter,
+                                       cudaStream_t stream) const noexcept {
+  constexpr auto kTactic = static_cast<std::int32_t>(Status::kTactic);
+  SnConvolutionTactic tactic = tactic_of(tactic_);
+  std::int32_t status = kTactic;
+  if (tactic_ != 0) status = sn_convolution_launch(&problem, &tensors, filter, &convolution, &tactic, stream);
+  if (status != kTactic) return status;
+  std::int32_t count = 0;
+  status = sn_convolution_list_tactics(&problem, &convolution, &tactic, 1, &count);
+  if (status != 0) return status;
+  return count == 0 ? kTactic : sn_convolution_launch(&problem, &tensors, filter, &convolution, &tactic, stream);
 }
 
 IPluginV3* ConvolutionPlugin::attachToContext(nvinfer1::IPluginResourceContext*) noexcept { return clone(); }

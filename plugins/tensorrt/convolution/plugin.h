@@ -80,6 +80,9 @@ class ConvolutionPlugin final : public nvinfer1::IPluginV3,
   const nvinfer1::PluginFieldCollection* getFieldsToSerialize() noexcept override;
 
  private:
+  std::int32_t launch(const SnCudaProblem& problem, const SnConvolution& convolution, const SnCudaTensors& tensors,
+                      const void* filter, cudaStream_t stream) const noexcept;
+
   const ConvolutionOp& op_;
   const ConvolutionAttributes attributes_;
   SnCudaProblem configured_ = {};

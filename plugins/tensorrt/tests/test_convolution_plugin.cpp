@@ -142,6 +142,34 @@ TEST(ConvolutionPlugin, RunsEveryTacticThatItNames) {
   run_all({2, 128, 64, 6, 5, 2, Epilogue::kNone, {}, 0.0}, given.list);
 }
 
+// An engine's profile has room for other sizes than those at which tactics were timed.
+TEST(ConvolutionPlugin, TakesAnotherTacticWhereItsOwnCannotRun) {
+  GivenFields given;
+  given.stride = 1;
+  const ConvolutionCase c = {1, 64, 128, 20, 30, 1, Epilogue::kAddRelu, {}, 0.0};
+  const auto plugin = make_plugin(true, given.list);
+  ASSERT_NE(plugin, nullptr);
+  auto& build = face<nvinfer1::IPluginV3OneBuildV2>(*plugin, nvinfer1::PluginCapabilityType::kBUILD);
+  auto& runtime = face<nvinfer1::IPluginV3OneRuntime>(*plugin, nvinfer1::PluginCapabilityType::kRUNTIME);
+  std::vector<DynamicPluginTensorDesc> small;
+  for (const PluginTensorDesc& one : tensors_of({1, 64, 128, 2, 3, 1, Epilogue::kAddRelu, {}, 0.0})) {
+    small.push_back({one, one.dims, one.dims, one.dims});
+  }
+  ASSERT_EQ(build.configurePlugin(small.data(), 7, &small.back(), 1), 0);
+  std::vector<std::int32_t> tactics(static_cast<std::size_t>(build.getNbTactics()));
+  ASSERT_EQ(build.getValidTactics(tactics.data(), static_cast<std::int32_t>(tactics.size())), 0);
+  ASSERT_EQ(runtime.setTactic(tactics.front()), 0);  // kept: one product for each warp
+
+  const Expansion expansion(c);
+  const SnCudaTensors from = expansion.tensors();
+  const std::vector<PluginTensorDesc> tensors = tensors_of(c);
+  const void* addresses[] = {from.x,          from.scale,         from.bias,    from.mean_offset,
+                             from.var_offset, expansion.filter(), from.residual};
+  void* outputs[] = {expansion.y()};
+  ASSERT_EQ(runtime.enqueue(tensors.data(), &tensors.back(), addresses, outputs, nullptr, nullptr), 0);
+  EXPECT_LE(expansion.error(), cuda::test::kTolerance);
+}
+
 TEST(ConvolutionPlugin, RefusesFieldsThatItDoesNotKnow) {
   GivenFields given;
   const std::vector<PluginField> without(given.list.begin() + 1, given.list.end());
