@@ -29,6 +29,21 @@ SN_DEVICE T* hold(const DeviceTeam&, T* address) {
   return static_cast<T*>(__cvta_global_to_generic(held));
 }
 
+// ReLU of each, rounded to T: one instruction for two. NaN stays NaN.
+template <typename T, int V>
+SN_DEVICE void round_relu(const DeviceTeam&, const float (&values)[V], Vector<T, V>& result) {
+  SN_UNROLL
+  for (int k = 0; k < V; k += 2) {
+    unsigned pair;
+    if constexpr (std::is_same_v<T, __half>) {
+      asm("cvt.rn.relu.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(values[k + 1]), "f"(values[k]));
+    } else {
+      asm("cvt.rn.relu.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(values[k + 1]), "f"(values[k]));
+    }
+    memcpy(static_cast<void*>(result.values + k), &pair, sizeof pair);
+  }
+}
+
 SN_DEVICE float shuffle(const DeviceTeam&, float value, int lane) { return __shfl_sync(0xFFFFFFFFU, value, lane); }
 
 // Four matrices of 8 x 8, of which lanes 8 i to 8 i + 7 name the rows of the i-th, of 16 bytes: a lane gets of each row

@@ -38,14 +38,21 @@ SN_HOST_DEVICE Share<T> share_of(const Team& team, const ConvolutionArguments& a
   return share;
 }
 
-// Rows of kDepth elements into shared memory: row i from from(i) to to(i). To be awaited.
+// Rows of kDepth elements into shared memory: row i from from(i) to to(i). To be awaited. A thread has the same columns
+// of each of its rows, so that there is little to compute for 16 bytes.
 template <int kDepth, typename Team, typename From, typename To>
 SN_HOST_DEVICE void copy_rows(Team& team, int rows, From from, To to) {
   constexpr int kAcross = kDepth / kVector;
-  for (int i = team.thread(); i < rows * kAcross; i += team.threads()) {
-    const int row = i / kAcross;
-    const int column = i % kAcross * kVector;
-    copy_async(team, to(row) + column, from(row) + column);
+  constexpr int kLanes = kAcross < 32 ? kAcross : 32;  // side by side in a row
+  const auto thread = static_cast<unsigned>(team.thread());
+  const auto first = static_cast<int>(thread / kLanes);
+  const auto column = static_cast<int>(thread % kLanes) * kVector;
+  const int step = team.threads() / kLanes;
+  for (int row = first; row < rows; row += step) {
+    auto* target = to(row) + column;
+    const auto* source = from(row) + column;
+    SN_UNROLL
+    for (int i = 0; i < kAcross; i += kLanes) copy_async(team, target + i * kVector, source + i * kVector);
   }
 }
 
@@ -67,7 +74,7 @@ template <int kDepth, typename T, typename Team>
 SN_HOST_DEVICE void copy_filter(Team& team, const Share<T>& share, int first, int channels, T* to) {
   copy_rows<kDepth>(
       team, channels, [&](int row) { return share.filter + (first + row) * std::int64_t{kDepth}; },
-      [to](int row) { return to + (row / kChunk * kChunk + filter_row(row % kChunk)) * kRowPitch<kDepth>; });
+      [to](int row) { return to + filter_row(row) * kRowPitch<kDepth>; });
 }
 
 // How many of a group's rows are there.

@@ -36,11 +36,11 @@ SN_HOST_DEVICE int first_channel_of(const Team& team, int q) {
   return 4 * q + 8 * (team.lane() % 4);
 }
 
-// Where in shared memory channel c of a chunk has its row of W: the inverse of the order above.
-SN_HOST_DEVICE int filter_row(int c) {
-  const int in_half = c % 32;
-  const int product = c / 32 * 4 + in_half % 8 / 2;
-  return product * 8 + in_half / 8 * 2 + c % 2;
+// Where in shared memory channel c has its row of W, in its chunk's order: the inverse of the order above.
+SN_HOST_DEVICE int filter_row(int channel) {
+  const auto c = static_cast<unsigned>(channel);  // for divisions that are shifts
+  const unsigned product = c / 32 * 4 + c % 8 / 2;
+  return static_cast<int>(product * 8 + c % 32 / 8 * 2 + c % 2);
 }
 
 // X of 16 kTiles positions by W of 64 channels, both in shared memory.
@@ -201,10 +201,17 @@ SN_HOST_DEVICE void apply_group(const Team& team, const LoadLines<T>& lines, int
           if constexpr (kEpilogue == Epilogue::kAddRelu) {
             values[i] += to_float(residuals[tile][half][side].values[i]);
           }
-          if constexpr (kEpilogue != Epilogue::kNone) values[i] = relu_of(values[i]);
         }
         const int row = tile * kTileRows + half * 8 + team.lane() / 4;
-        if (row < rows) store<kVector>(to + element_of(tile, half, side, pitch), rounded<T>(values));
+        if (row < rows) {
+          Vector<T, kVector> finished;
+          if constexpr (kEpilogue == Epilogue::kNone) {
+            finished = rounded<T>(values);
+          } else {
+            round_relu(team, values, finished);
+          }
+          store<kVector>(to + element_of(tile, half, side, pitch), finished);
+        }
       }
     }
   }

@@ -23,6 +23,13 @@ T* hold(const HostTeam&, T* pointer) {
   return pointer;
 }
 
+template <typename T, int V>
+void round_relu(const HostTeam&, const float (&values)[V], Vector<T, V>& result) {
+  float positive[V];
+  for (int k = 0; k < V; ++k) positive[k] = relu_of(values[k]);
+  result = rounded<T>(positive);
+}
+
 inline float shuffle(HostTeam& team, float value, int lane) {
   return team.of_warp(value)[static_cast<std::size_t>(lane)];
 }
