@@ -105,13 +105,24 @@ class SizeWatch:
         return {symbol: int(value) for symbol, value in values.items()}
 
     def _others(self, how: Changes) -> Iterator[Symbols]:
-        """Other sizes than the example's: of all axes, then of each alone."""
+        """Other sizes than the example's: of all axes, then of each alone and of those that go together."""
         example = self._example()
+        groups = [*({symbol} for symbol in example), *self._tied()]
         for change in how:
             changed = {symbol: max(change(size), 2) for symbol, size in example.items()}
             yield changed
-            for symbol in example:
-                yield {**example, symbol: changed[symbol]}
+            for group in groups:
+                yield {**example, **{symbol: changed[symbol] for symbol in group}}
+
+    def _tied(self) -> list[set[sympy.Symbol]]:
+        """Axes that the model's own code sets equal, as the batch of two inputs: one of them alone has no other size."""
+        groups: list[set[sympy.Symbol]] = []
+        for guard in self._before:
+            if isinstance(guard, sympy.Equality) and len(guard.free_symbols) > 1:
+                joined = [group for group in groups if group & guard.free_symbols]
+                groups = [group for group in groups if group not in joined]
+                groups.append(guard.free_symbols.intersection(self._example()).union(*joined))
+        return groups
 
     def _guards(self) -> list[sympy.Basic]:
         return [guard.expr for guard in self._environment.guards] if self._environment is not None else []

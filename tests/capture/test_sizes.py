@@ -49,6 +49,18 @@ class Patches(nn.Module):
         return x.view(n, c, height // 4, 4, width // 4, 4).mean((3, 5))
 
 
+class Tiled(nn.Module):
+    """Two inputs of one batch, the second written over a map of a fixed size, as generators take attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sn = SwitchNorm2d(5)
+
+    def forward(self, x: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
+        tiles = attributes[:, :, None, None].repeat(1, 1, 6, 8)
+        return self.sn(torch.cat([F.max_pool2d(x, 4), tiles], dim=1))
+
+
 def distance(path: Path, model: nn.Module, x: torch.Tensor) -> float:
     """Relative L2 of ONNX Runtime to the model in float64; infinite for another shape."""
     with torch.no_grad():
@@ -106,6 +118,14 @@ def test_a_model_that_takes_the_example_s_size_is_refused(tmp_path: Path) -> Non
     assert not list(tmp_path.iterdir())
     sn_deploy.export(model, x, tmp_path / "net.onnx", dynamic="input:0=batch,3=width")
     assert distance(tmp_path / "net.onnx", model, torch.randn(2, 3, 25, 44)) < TOLERANCES["float32"].rel_l2
+
+
+def test_the_axis_at_fault_is_named_where_inputs_share_a_batch(tmp_path: Path) -> None:
+    model, inputs = randomise_(Tiled(), seed=0).eval(), (torch.randn(2, 3, 24, 32), torch.randn(2, 2))
+    with pytest.raises(SnDeployError, match=r"input 'x': the model fixes axis 2 \(height\) to 24 "):
+        sn_deploy.export(model, inputs, tmp_path / "net.onnx", dynamic=("batch", "spatial"))
+    assert not list(tmp_path.iterdir())
+    sn_deploy.export(model, inputs, tmp_path / "net.onnx", dynamic="batch")
 
 
 def test_multiples_of_a_size_are_not_refused(tmp_path: Path) -> None:
