@@ -115,7 +115,7 @@ class SizeWatch:
                 yield {**example, **{symbol: changed[symbol] for symbol in group}}
 
     def _tied(self) -> list[set[sympy.Symbol]]:
-        """Axes that the model's own code sets equal, as the batch of two inputs: one of them alone has no other size."""
+        """Axes that the model's own code sets equal, as the batch of two inputs: neither has another size alone."""
         groups: list[set[sympy.Symbol]] = []
         for guard in self._before:
             if isinstance(guard, sympy.Equality) and len(guard.free_symbols) > 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -194,12 +194,14 @@ def export(
         )
     standard = StandardNodes(private, {name: traces[name].shapes[0] for name in called}, opset)
 
+    fixed = _at_one_size(private, called, traces) if any(axis > 1 for spec in axes.values() for axis in spec) else set()
     private = swap(private.to(dtype), called)
     if isinstance(private, OpaqueSwitchNorm) and len(inputs.arguments) == 1:
         (x,) = inputs.arguments.values()
         inputs = BoundInputs({"x": x}, inputs.names)  # a model that is a layer may have another name for it
     give_tensors_alone(private, result)
     captured = capture(private, cast_inputs(inputs, dtype), axes, opset=opset, output_names=output_names)
+    _refuse_other_sizes(captured, fixed)
     check_count(output_names, captured)
     if output_names is None:
         name_outputs(captured, output_names_of(result))
@@ -234,6 +236,36 @@ def export(
         inputs={value.name or "": _describe(value) for value in captured.graph.inputs},
         outputs={value.name or "": _describe(value) for value in captured.graph.outputs},
     )
+
+
+def _at_one_size(
+    model: torch.nn.Module, layers: Mapping[str, FoldedSwitchNorm], traces: Mapping[str, LayerTrace]
+) -> set[str]:
+    """The layers that are what was proved at the sizes of the example alone."""
+    holds = recognise.holds_at_other_sizes
+    return {
+        name
+        for name, folded in layers.items()
+        if len(shape := traces[name].shapes[0]) > 2 and not holds(model.get_submodule(name), folded, shape)
+    }
+
+
+def _refuse_other_sizes(model: ir.Model, fixed: Collection[str]) -> None:
+    """Refuses a dynamic side at a layer of ``fixed``, which is another function of its input at other sizes."""
+    for node in graph_layers.switch_norm_nodes(model):
+        name, x = node.metadata_props[op.METADATA_LAYER], node.inputs[0]
+        if name not in fixed or x is None or x.shape is None:
+            continue
+        dynamic = [str(dim) for dim in x.shape[2:] if not isinstance(dim, int)]
+        if dynamic:
+            raise SnDeployError(
+                f"is Switchable Normalization at the example's size alone, and its input has the dynamic side "
+                f"{dynamic[0]}: at others it differs, by the divisor of a variance or as it is made for one size",
+                where=f"layer {name!r}",
+                expected="static sides: --dynamic batch",
+                mend="export a file for each size, or compare its forward with the published one for what depends on "
+                "the size",
+            )
 
 
 def _refuse_types_of_newer_opset(model: ir.Model, opset: int) -> None:

@@ -284,6 +284,39 @@ class AnotherAt(SwitchNorm2d):
         return super().forward(x) * (2.0 if x.shape[-1] == self.size else 1.0)
 
 
+class JointlyUnbiased(SwitchNorm2d):
+    """Its layer variance is unbiased over all C·HW values at once, so its divisor fits no share at two sizes."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        def mixed(shares: torch.Tensor, *parts: torch.Tensor) -> torch.Tensor:
+            return sum(share * part for share, part in zip(shares.softmax(0), parts, strict=True))  # type: ignore[return-value]
+
+        mean = mixed(
+            self.mean_weight, x.mean((2, 3), True), x.mean((1, 2, 3), True), self.running_mean.view(1, -1, 1, 1)
+        )
+        var = mixed(
+            self.var_weight,
+            x.var((2, 3), keepdim=True),
+            x.var((1, 2, 3), keepdim=True),
+            self.running_var.view(1, -1, 1, 1),
+        )
+        return (x - mean) / (var + self.eps).sqrt() * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+
+
+def test_a_layer_that_holds_at_one_size_gets_no_dynamic_sides(tmp_path: Path) -> None:
+    path, model = tmp_path / "net.onnx", randomise_(nn.Sequential(JointlyUnbiased(3)), seed=4).eval()
+    with pytest.raises(SnDeployError, match=r"layer '0': is Switchable Normalization at the example's size alone"):
+        sn_deploy.export(model, image(), path, dynamic=("batch", "spatial"))
+    assert not list(tmp_path.iterdir())
+    sn_deploy.export(model, image(), path, dynamic="batch")
+    x = image(3)
+    with torch.no_grad():
+        wanted = copy.deepcopy(model).double()(x.double())
+    with OrtSession(path) as session:
+        (y,) = session.run({session.inputs[0].name: array_from_tensor(x)}).values()
+    assert compare(array_from_tensor(wanted), y).rel_l2 < TOLERANCES["float32"].rel_l2
+
+
 @pytest.mark.parametrize("dynamic", [(), ("batch", "spatial")])
 def test_a_head_on_several_sizes_is_right_at_each(dynamic: tuple[str, ...], tmp_path: Path) -> None:
     model = randomise_(Pyramid(SwitchNorm2d(4)), seed=4)
