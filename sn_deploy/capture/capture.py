@@ -14,6 +14,7 @@ from typing import Any, Final
 import onnx_ir as ir
 import torch
 
+from sn_deploy.capture.exporter_faults import mend_
 from sn_deploy.capture.inputs import BoundInputs
 from sn_deploy.capture.pooling import AnySizePooling
 from sn_deploy.capture.sizes import SizeWatch
@@ -82,6 +83,7 @@ def capture(
         ) from error
     assert program is not None
     captured = program.model
+    mend_(captured)
     _name_results(captured)
     _name_axes(captured, axes)
     if axes:
