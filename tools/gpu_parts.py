@@ -190,7 +190,7 @@ PARTS: tuple[Part, ...] = (
     Part(
         "expansions",
         "an expanding 1 x 1 convolution and its SN layer in one kernel, a trial, beside both as they are",
-        150,
+        200,
         _expansions_benchmark,
         _without(KERNELS),
         least_s=60,
