@@ -174,11 +174,14 @@ def _base(given: Mapping[str, Any], model: Any, keys: Any) -> Base:
 def _source(given: Mapping[str, Any], model: Any, shard: Shard) -> Source:
     from sn_deploy.check.backends.interface import with_examples
     from sn_deploy.check.backends.torch_model import required_inputs
+    from sn_deploy.check.data.arrays import names_in
     from sn_deploy.check.data.open import DataOptions, open_data
 
     images = images_from_options(given)
     options = DataOptions(given["data"], given["batch_size"], given["limit"], shard=shard, images=images)
-    return open_data(options, with_examples(required_inputs(model), parse_sizes(given["examples"])))
+    examples = parse_sizes(given["examples"])
+    named = [*names_in(Path(given["data"])), *(example.name for example in examples if example.name is not None)]
+    return open_data(options, with_examples(required_inputs(model, named), examples))
 
 
 def _write(

@@ -38,6 +38,15 @@ def published(apart=False):
 def without_bn():
     return nn.Sequential(nn.Conv2d(3, 4, 3), SwitchNorm2d(4, using_bn=False))
 
+class Shifted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = SwitchNorm2d(3)
+
+    def forward(self, x, shift=None, *, twice=None):
+        x = x if shift is None else x + shift
+        return self.norm(x if twice is None else 2 * x + 0 * twice)
+
 class Strange(PublishedSwitchNorm):
     def forward(self, x):
         return super().forward(x) + 0.1 * x
@@ -67,6 +76,26 @@ def small() -> nn.Module:
 
 def calibrate(*arguments: str) -> int:
     return exit_code("calibrate", *arguments)
+
+
+# --- inputs -----------------------------------------------------------------------------------------------------------
+
+
+def test_inputs_that_a_model_can_do_without_are_given_where_they_are_named(folder: Path) -> None:
+    x = np.load("x.npy")
+    shift = np.random.default_rng(1).normal(2.0, 0.5, x.shape).astype(np.float32)
+    np.savez("both.npz", x=x, shift=shift)
+    np.savez("twice.npz", x=x, twice=x)
+    np.save("sum.npy", x + shift)
+    np.save("double.npy", 2 * x)
+    found = {}
+    for data in ("x.npy", "both.npz", "sum.npy", "twice.npz", "double.npy"):
+        output = f"{data}.safetensors"
+        assert calibrate("--model", "small.py:Shifted", "--data", data, "-o", output) == 0
+        found[data] = safetensors.torch.load_file(output)["norm.running_mean"]
+    torch.testing.assert_close(found["both.npz"], found["sum.npy"])
+    torch.testing.assert_close(found["twice.npz"], found["double.npy"])
+    assert (found["both.npz"] - found["x.npy"]).abs().max() > 1
 
 
 # --- the demo's network, against float64 NumPy ------------------------------------------------------------------------

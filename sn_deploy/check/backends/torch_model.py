@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,11 +161,20 @@ def checkpoint_sha256(options: ModelOptions) -> str | None:
     return None if options.checkpoint is None else sha256_of_file(options.checkpoint)
 
 
-def required_inputs(model: Any) -> list[TensorInfo]:
-    """The parameters that its forward has to be given, float32 and of unknown shapes: nothing says more."""
+def required_inputs(model: Any, named: Collection[str] = ()) -> list[TensorInfo]:
+    """The parameters that its forward has to be given, float32 and of unknown shapes: nothing says more.
+
+    Args:
+        named: those of its other parameters that somebody has named are inputs, too.
+    """
     parameters = inspect.signature(model.forward).parameters.values()
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    names = [one.name for one in parameters if one.kind in kinds and one.default is one.empty]
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    given = (*positional, inspect.Parameter.KEYWORD_ONLY)
+    names = [
+        one.name
+        for one in parameters
+        if (one.kind in positional and one.default is one.empty) or (one.kind in given and one.name in named)
+    ]
     return [TensorInfo(name, None, np.dtype(np.float32)) for name in names]
 
 

@@ -85,6 +85,15 @@ def open_arrays(
     return ArraySamples(matched, numbers, description | description_of(labels, numbers, "file"))
 
 
+def names_in(path: Path) -> list[str]:
+    """Of the arrays in a .npz file; none of anything else, or of one that `open_arrays` refuses."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except (OSError, zipfile.BadZipFile):
+        return []
+
+
 def _check_counts(arrays: Mapping[str, Array], where: str) -> None:
     counts = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     if len(set(counts.values())) > 1:
