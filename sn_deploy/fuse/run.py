@@ -113,7 +113,7 @@ def _fuse(
         if inputs is not None:
             whole = compare_whole(source, draft, model, loaded.bytes, inputs)
 
-    data_path = save(model, path, external_data=external_data, prove=prove)
+    data_path = save(model, path, external_data=external_data, prove=prove, source=source)
     return FuseReport(
         path=path,
         data_path=data_path,

@@ -39,6 +39,7 @@ def save(
     *,
     external_data: bool | None = None,
     prove: Callable[[Path], None] = lambda draft: None,
+    source: Path | None = None,
 ) -> Path | None:
     """Checks the model and writes it: the file at ``path`` is the old one until the new one is whole.
 
@@ -51,6 +52,7 @@ def save(
         external_data: whether large tensors go to a file beside it; by default only when they have to.
         prove: called with the whole file, its external data beside it, before it gets its name. What it raises leaves
             everything as it was.
+        source: the user's file that the model was made of: where that isn't valid either, it is what is named.
 
     Returns:
         The path of the external data, or None.
@@ -67,16 +69,16 @@ def save(
     if not external_data:
         ir.external_data.load_to_model(model)
         proto = ir.to_proto(model)
-        _check(proto, target)
+        _check(proto, target, source)
         with atomic_output(target) as temporary:
             temporary.write_bytes(proto.SerializeToString())
             prove(temporary)
         _remove_stale_data(target, keep=None)
         return None
-    return _save_external(model, target, prove)
+    return _save_external(model, target, prove, source)
 
 
-def _save_external(model: ir.Model, target: Path, prove: Callable[[Path], None]) -> Path:
+def _save_external(model: ir.Model, target: Path, prove: Callable[[Path], None], source: Path | None) -> Path:
     with tempfile.TemporaryDirectory(prefix=f".{target.stem[:40]}-", dir=target.parent) as folder:
         # First under a name that is not final: the name needs the hash of what is written.
         draft = Path(folder) / "model.onnx"
@@ -95,7 +97,7 @@ def _save_external(model: ir.Model, target: Path, prove: Callable[[Path], None])
                     entry.value = data.name
         written.rename(Path(folder) / data.name)
         draft.write_bytes(proto.SerializeToString())
-        _check(draft, target)
+        _check(draft, target, source)
         prove(draft)
         try:
             (Path(folder) / data.name).replace(data)
@@ -107,16 +109,32 @@ def _save_external(model: ir.Model, target: Path, prove: Callable[[Path], None])
     return data
 
 
-def _check(model: onnx.ModelProto | Path, target: Path) -> None:
+def _check(model: onnx.ModelProto | Path, target: Path, source: Path | None) -> None:
     """onnx's checker with strict type and shape inference; a Path lets it read models over 2 GiB."""
+    fault = _fault_of(model)
+    if fault is None:
+        return
+    own = _fault_of(source) if source is not None else None
+    if own is not None:
+        raise SnDeployError(
+            f"isn't valid ONNX: {own}",
+            where=str(source),
+            mend="nothing was written; export it again, by another exporter or with another opset",
+        )
+    raise SnDeployError(
+        f"the exported graph isn't valid ONNX, so it wasn't written: {fault}",
+        where=str(target),
+        mend="please report this with the model's code",
+    )
+
+
+def _fault_of(model: onnx.ModelProto | Path) -> str | None:
+    """What onnx's checker says against it, in a line."""
     try:
         onnx.checker.check_model(model if isinstance(model, onnx.ModelProto) else utf8_path(model), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise SnDeployError(
-            f"the exported graph isn't valid ONNX, so it wasn't written: {first_line(error)}",
-            where=str(target),
-            mend="please report this with the model's code",
-        ) from error
+        return first_line(error)
+    return None
 
 
 def _remove_stale_data(target: Path, keep: Path | None) -> None:

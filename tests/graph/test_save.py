@@ -68,6 +68,17 @@ def test_an_invalid_graph_is_not_written(tmp_path: Path) -> None:
     assert (tmp_path / "m.onnx").read_text() == "old"
 
 
+def test_where_the_source_is_invalid_it_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "source.onnx"
+    onnx.save(ir.to_proto(model(op_type="NoSuchOp")), source)
+    with pytest.raises(SnDeployError, match=r"source\.onnx: isn't valid ONNX: .*NoSuchOp.*export it again"):
+        save(model(op_type="NoSuchOp"), tmp_path / "m.onnx", source=source)
+    save(model(), source)
+    with pytest.raises(SnDeployError, match=r"m\.onnx: the exported graph isn't valid ONNX"):
+        save(model(op_type="NoSuchOp"), tmp_path / "m.onnx", source=source)
+    assert names(tmp_path) == {"source.onnx"}
+
+
 def test_shapes_that_disagree_are_found(tmp_path: Path) -> None:
     stale = model()
     stale.graph.outputs[0].shape = ir.Shape([7])
