@@ -27,7 +27,6 @@ from sn_deploy.graph.own_functions import is_ours
 from sn_deploy.input_file import COPY_AGAIN
 from sn_deploy.onnx_file import external_files, read_proto
 from sn_deploy.onnx_sizes import check_sizes
-from sn_deploy.runtime.stamp import read_stamp
 
 # The first with metadata on nodes; ONNX Runtime reads it from 1.18 on.
 _IR_VERSION: Final = 10
@@ -60,13 +59,6 @@ def load(path: Path, *, freeze: bool = False) -> Loaded:
         SnDeployError: no ONNX file, one that can't be brought to a supported opset, or one whose shapes have no end.
     """
     proto = read_proto(path)
-    stamp = read_stamp(path)
-    if stamp is not None:
-        raise SnDeployError(
-            f"is optimised, for {stamp.made_for()}, and its layers are ONNX Runtime's own there",
-            where=str(path),
-            mend=f"give the portable file that it was made of: {stamp.source}",
-        )
     check_sizes(proto, path)
     nodes = _count_nodes(proto.graph)
     size = sum(file.stat().st_size for file in {path, *external_files(proto, path).values()})
