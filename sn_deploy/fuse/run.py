@@ -26,7 +26,7 @@ from sn_deploy.graph.layers import check_nodes, count_nodes, switch_norm_nodes, 
 from sn_deploy.graph.own_functions import check_functions
 from sn_deploy.graph.save import save
 from sn_deploy.output_file import check_onnx_output
-from sn_deploy.runtime.stamp import read_stamp
+from sn_deploy.runtime.stamp import refuse_optimised
 
 
 def fuse(
@@ -79,16 +79,6 @@ def fuse(
         ) from error
 
 
-def _refuse_optimised(path: Path) -> None:
-    stamp = read_stamp(path)
-    if stamp is not None:
-        raise SnDeployError(
-            f"is optimised, for {stamp.made_for()}, and its layers are ONNX Runtime's own there",
-            where=str(path),
-            mend=f"give the portable file that it was made of: {stamp.source}",
-        )
-
-
 def _fuse(
     source: Path,
     path: Path,
@@ -100,7 +90,7 @@ def _fuse(
 ) -> FuseReport:
     """As `fuse`; without ``inputs`` nothing is run."""
     loaded = load(source, freeze=freeze_weights)
-    _refuse_optimised(source)
+    refuse_optimised(source, "is optimised, for {machine}, and its layers are ONNX Runtime's own there")
     model = loaded.model
     # A layer that nothing needs would be replaced and then be gone.
     common_passes.RemoveUnusedNodesPass()(model)

@@ -16,7 +16,7 @@ from sn_deploy.graph.layers import count_nodes, switch_norm_nodes
 from sn_deploy.graph.order import check_order
 from sn_deploy.inspection.layer import LayerWeights, kind_from_rank, spread
 from sn_deploy.onnx_file import model_of, read_proto
-from sn_deploy.runtime.stamp import read_stamp
+from sn_deploy.runtime.stamp import refuse_optimised
 
 _EPILOGUES: Final = {
     op.SWITCH_NORM: (),
@@ -36,13 +36,11 @@ def layers_from_onnx(path: Path) -> list[LayerWeights]:
             contract.
     """
     model = _load(path)
-    stamp = read_stamp(path)
-    if stamp is not None:
-        raise SnDeployError(
-            f"was made by sn-deploy optimise for {stamp.made_for()}, and its layers are ONNX Runtime's own there",
-            where=str(path),
-            mend=f"inspect the portable file that it was made of: {stamp.source}",
-        )
+    refuse_optimised(
+        path,
+        "was made by sn-deploy optimise for {machine}, and its layers are ONNX Runtime's own there",
+        "inspect the portable file that it was made of: {source}",
+    )
     check_order(model, str(path))
     layers = [_layer_from_node(node, path) for node in switch_norm_nodes(model)]
     if not layers:

@@ -36,7 +36,7 @@ from sn_deploy.optimise.stand_ins import (
 from sn_deploy.output_file import check_onnx_output
 from sn_deploy.runtime.native import SWITCH, ort_library
 from sn_deploy.runtime.ort import NCHWC_DOMAIN, block_size, version, write_optimised_graph
-from sn_deploy.runtime.stamp import Stamp, read_stamp, sha256_of
+from sn_deploy.runtime.stamp import Stamp, refuse_optimised, sha256_of
 from sn_deploy.runtime.tensors import Array
 
 # What a file can be optimised for.
@@ -155,13 +155,7 @@ def _check_paths(source: Path, path: Path) -> None:
             where=str(path),
             mend="write to another file",
         )
-    stamp = read_stamp(source)
-    if stamp is not None:
-        raise SnDeployError(
-            f"is optimised already, for {stamp.made_for()}",
-            where=str(source),
-            mend=f"give the portable file that it was made of: {stamp.source}",
-        )
+    refuse_optimised(source)
 
 
 def _check_machine() -> int:

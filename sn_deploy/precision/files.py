@@ -12,7 +12,7 @@ from sn_deploy.graph.order import check_order
 from sn_deploy.input_file import read_head
 from sn_deploy.onnx_file import read_model
 from sn_deploy.output_file import check_onnx_output
-from sn_deploy.runtime.stamp import read_stamp
+from sn_deploy.runtime.stamp import refuse_optimised
 
 
 def check_paths(source: Path, output: Path) -> None:
@@ -27,11 +27,7 @@ def check_paths(source: Path, output: Path) -> None:
         raise SnDeployError(
             "is the file to be converted, which the result is held against", where=str(output), mend="write to another"
         )
-    stamp = read_stamp(source)
-    if stamp is not None:
-        raise SnDeployError(
-            f"is optimised for {stamp.made_for()}", where=str(source), mend=f"give the portable file: {stamp.source}"
-        )
+    refuse_optimised(source, "is optimised for {machine}", "give the portable file: {source}")
 
 
 def load_model(source: Path) -> ir.Model:

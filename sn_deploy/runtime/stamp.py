@@ -125,6 +125,25 @@ def _is_name(source: str) -> bool:
     return name not in ("", "..") and "\0" not in name and len(os.fsencode(name)) <= _LONGEST_NAME
 
 
+def refuse_optimised(
+    path: Path,
+    what: str = "is optimised already, for {machine}",
+    mend: str = "give the portable file that it was made of: {source}",
+) -> None:
+    """Refuses a file that was made for one machine, where the portable one is needed.
+
+    Args:
+        what, mend: of the error, with ``{machine}`` and ``{source}`` for what the file was made for and of.
+
+    Raises:
+        SnDeployError: it has a stamp, or one that can't be read.
+    """
+    stamp = read_stamp(path)
+    if stamp is not None:
+        own = {"machine": stamp.made_for(), "source": stamp.source}
+        raise SnDeployError(what.format(**own), where=str(path), mend=mend.format(**own))
+
+
 def misfit(stamp: Stamp, here: Here) -> str | None:
     """Why a file with this stamp can't run here; None where it can."""
     if here.onnxruntime != stamp.onnxruntime:

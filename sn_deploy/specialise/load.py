@@ -14,7 +14,7 @@ from sn_deploy.graph.order import check_order
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, weight_bytes
 from sn_deploy.input_file import read_head
 from sn_deploy.onnx_file import read_model
-from sn_deploy.runtime.stamp import read_stamp
+from sn_deploy.runtime.stamp import refuse_optimised
 
 _DRAFT_DATA: Final = "draft.data"
 
@@ -26,13 +26,7 @@ def load(path: Path) -> ir.Model:
         SnDeployError: no ONNX file, one made for a single machine, or one without SwitchNorm nodes.
     """
     read_head(path)
-    stamp = read_stamp(path)
-    if stamp is not None:
-        raise SnDeployError(
-            f"is optimised already, for {stamp.made_for()}",
-            where=str(path),
-            mend=f"specialise the portable file that it was made of, {stamp.source}, and optimise the result",
-        )
+    refuse_optimised(path, mend="specialise the portable file that it was made of, {source}, and optimise the result")
     model = read_model(path)
     check_order(model, str(path))
     if not switch_norm_nodes(model):
