@@ -87,7 +87,10 @@ class SizeWatch:
             SnDeployError: with the axes and, where it is known, the operator.
         """
         known = set(self._before)
+        environment = self._environment
+        sources = {} if environment is None else {guard.expr: guard for guard in reversed(environment.guards)}
         added = [guard for guard in dict.fromkeys(self._guards()) if guard not in known]
+        added = [guard for guard in added if not _chooses_a_kernel(sources[guard])]
         if not added:
             return
         # Larger ones alone: an operator may ask for a smallest size.
@@ -96,7 +99,7 @@ class SizeWatch:
                 continue  # the model's own code doesn't take these
             for guard in added:
                 if _fails(guard, sizes):
-                    raise self._refusal(guard)
+                    raise self._refusal(guard, _operator(sources[guard]))
 
     def _example(self) -> Symbols:
         environment = self._environment
@@ -127,7 +130,7 @@ class SizeWatch:
     def _guards(self) -> list[sympy.Basic]:
         return [guard.expr for guard in self._environment.guards] if self._environment is not None else []
 
-    def _refusal(self, guard: sympy.Basic) -> SnDeployError:
+    def _refusal(self, guard: sympy.Basic, operator: str) -> SnDeployError:
         symbols = map(str, guard.free_symbols)
         names = sorted({self._symbols[symbol][2] for symbol in symbols if symbol in self._symbols})
         operators = dict.fromkeys(
@@ -135,12 +138,31 @@ class SizeWatch:
             for node in self._program.graph.nodes
             if node.op == "call_function" and "adaptive" in str(node.target)
         )
-        subject = " and ".join(operators) or "an operator"
+        subject = " and ".join(operators) or operator
         return SnDeployError(
             f"torch exports {subject} for the example's size alone, so the file would be wrong at others",
             where=f"dynamic axis {' and '.join(names)}" if names else "--dynamic",
             mend="make these axes static, or compute it by operators that take any size",
         )
+
+
+def _chooses_a_kernel(guard: Any) -> bool:
+    """Whether a convolution asked this to choose one of torch's own kernels, as for a batch from 16 on one thread.
+
+    The file is the same with each of them. What a convolution can't take is asked of the model before, too.
+    """
+    return "_select_conv_backend" in (getattr(_place(guard), "line", None) or "")
+
+
+def _operator(guard: Any) -> str:
+    """The operator that asked, by the function of torch that stands for it; a guard's text where there is none."""
+    place = _place(guard)
+    return getattr(place, "name", None) or f"an operator that needs {guard.expr}"
+
+
+def _place(guard: Any) -> Any:
+    """Where in torch's code a guard was made: a `traceback.FrameSummary`, or None where torch doesn't say."""
+    return getattr(getattr(guard, "sloc", None), "framework_loc", None)
 
 
 def _fails(guard: sympy.Basic, sizes: Symbols) -> bool:

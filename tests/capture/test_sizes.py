@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 import sn_deploy
-from sn_deploy.capture import capture
+from sn_deploy.capture import capture, sizes
 from sn_deploy.errors import SnDeployError
 from sn_deploy.nn import SwitchNorm2d, SwitchNorm3d, SwitchNormSequence
 from sn_deploy.runtime.ort import OrtSession
@@ -59,6 +61,18 @@ class Tiled(nn.Module):
     def forward(self, x: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
         tiles = attributes[:, :, None, None].repeat(1, 1, 6, 8)
         return self.sn(torch.cat([F.max_pool2d(x, 4), tiles], dim=1))
+
+
+class Weighted(nn.Module):
+    """RDPNet's tail: two images beside each other, SN, a weight for each channel, a 1 x 1 convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.sn, self.last = nn.Conv2d(6, 8, 3), SwitchNorm2d(8), nn.Conv2d(8, 2, 1)
+        self.weight = nn.Parameter(torch.rand(1, 8, 1, 1))
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return self.last(self.sn(self.stem(torch.cat([a, b], 1))) * self.weight)
 
 
 def distance(path: Path, model: nn.Module, x: torch.Tensor) -> float:
@@ -148,3 +162,36 @@ def test_what_takes_any_size_is_not_refused(tail: nn.Module, size: tuple[int, in
     model = net(tail)
     sn_deploy.export(model, torch.randn(1, 3, *size), tmp_path / "net.onnx", dynamic=("batch", "spatial"))
     assert distance(tmp_path / "net.onnx", model, torch.randn(2, 3, 29, 22)) < TOLERANCES["float32"].rel_l2
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_torch_s_choice_of_a_kernel_is_not_refused(tmp_path: Path) -> None:
+    # On one thread torch asks whether the batch is below 16, and takes another kernel from there on.
+    model = randomise_(Weighted(), seed=0).eval()
+    images = (torch.randn(1, 3, 40, 40), torch.randn(1, 3, 40, 40))
+    sn_deploy.export(model, images, tmp_path / "net.onnx", dynamic=("batch", "spatial"))
+    with OrtSession(tmp_path / "net.onnx") as session:
+        for size in ((1, 3, 40, 40), (17, 3, 19, 64)):
+            a, b = torch.randn(size), torch.randn(size)
+            with torch.no_grad():
+                wanted = copy.deepcopy(model).double()(a.double(), b.double()).numpy()
+            (found,) = session.run({"a": a.numpy(), "b": b.numpy()}).values()
+            assert np.linalg.norm(found - wanted) / np.linalg.norm(wanted) < TOLERANCES["float32"].rel_l2
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_operator_that_asks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizes, "_chooses_a_kernel", lambda guard: False)
+    images = (torch.randn(1, 3, 40, 40), torch.randn(1, 3, 40, 40))
+    with pytest.raises(SnDeployError, match=r"dynamic axis batch: torch exports conv for the example's size alone"):
+        sn_deploy.export(
+            randomise_(Weighted(), seed=0).eval(), images, tmp_path / "net.onnx", dynamic=("batch", "spatial")
+        )
