@@ -158,6 +158,49 @@ def test_ranks_are_taken_from_example_inputs():
         convert(copy.deepcopy(model))
 
 
+def test_example_inputs_are_given_by_name_as_for_export():
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(4)
+
+        def forward(self, first: Tensor, second: Tensor) -> Tensor:
+            return self.norm(input=first) + second
+
+    model = trained_(Named())
+    inputs = {"second": torch.randn(3, 4, 7), "first": torch.randn(3, 4, 7)}
+    converted = convert(copy.deepcopy(model), inputs)
+    assert type(converted.norm) is SwitchNormSequence
+    with torch.no_grad():
+        torch.testing.assert_close(converted(**inputs), model(**inputs))
+
+
+def test_a_model_whose_copy_would_run_the_original_is_refused_and_keeps_its_statistics():
+    """The original is in training mode: a call of it would record the example's statistics."""
+    norm = nn.BatchNorm1d(4)
+    bound = nn.Sequential(norm)
+    bound.forward = lambda x: norm(x)  # type: ignore[method-assign]
+
+    class Calls(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(4)
+            self.steps = [lambda x: self.norm(x)]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.steps[0](x)
+
+    calls = Calls()
+    for model, layer, message in (
+        (bound, norm, "a copy of the model would run the original"),
+        (calls, calls.norm, "'norm'.*is called by what a copy of the model shares with it"),
+    ):
+        with pytest.raises(SnDeployError, match=message):
+            convert(model, torch.randn(8, 4) + 5)
+        assert layer.running_mean is not None
+        assert not layer.running_mean.any()
+
+
 def test_what_is_no_model_is_told():
     with pytest.raises(SnDeployError, match=r"^the model is a str \(expected a torch.nn.Module\); .*load_state_dict"):
         convert("best.pth")  # type: ignore[arg-type]

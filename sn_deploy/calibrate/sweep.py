@@ -13,6 +13,7 @@ from sn_deploy.calibrate.batch_form import check_enough_values
 from sn_deploy.calibrate.branches import Branch, examine
 from sn_deploy.calibrate.one_pass import Pass
 from sn_deploy.calibrate.tally import BATCH_AVERAGE, Tally
+from sn_deploy.capture.half_inside import half_inside
 from sn_deploy.capture.inputs import BoundInputs, bind_inputs, input_type
 from sn_deploy.capture.watch import watching
 from sn_deploy.check.batch import Batch
@@ -122,18 +123,29 @@ def _not_finite(name: str, x: torch.Tensor, channel: int) -> SnDeployError:
 
 def _run(model: torch.nn.Module, batch: Batch) -> None:
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    try:
+    inputs: BoundInputs | None = None
+
+    def call() -> None:
+        assert inputs is not None
         with torch.no_grad(), torch.autocast(device.type, enabled=False):  # a caller's is not the model's
-            _bound(model, batch, device).call(model)
+            inputs.call(model)
+
+    try:
+        inputs = _bound(model, batch, device)
+        call()
     except SnDeployError as error:
         where = f"batch {batch.index}" if error.where is None else f"batch {batch.index}, {error.where}"
         raise SnDeployError(error.what, where=where, expected=error.expected, mend=error.mend) from error
     except Exception as error:
         shapes = ", ".join(f"{name}: {value.shape} {value.dtype}" for name, value in batch.inputs.items())
+        cause, mend = f" ({shapes})", "check the shapes and the types of the data"
+        half = None if inputs is None else half_inside(model, inputs.tensors.values(), call)
+        if half is not None:
+            cause, mend = f": {half[0]}", half[1]
         raise SnDeployError(
-            f"the model fails ({shapes}): {type(error).__name__}: {first_line(error)}",
+            f"the model fails{cause}: {type(error).__name__}: {first_line(error)}",
             where=f"batch {batch.index}",
-            mend="check the shapes and the types of the data",
+            mend=mend,
         ) from error
 
 

@@ -78,8 +78,7 @@ def capture(
         raise SnDeployError(
             f"torch can't capture the model: {_root_message(error)}",
             where=type(model).__name__,
-            mend="see the message of torch.export with --traceback; Python control flow that depends on a tensor's "
-            "values or on a dynamic size is the usual cause",
+            mend=_mend(inputs),
         ) from error
     assert program is not None
     captured = program.model
@@ -89,6 +88,18 @@ def capture(
     if axes:
         watch.verify_decomposition()
     return captured
+
+
+def _mend(inputs: BoundInputs) -> str:
+    if any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in inputs.tensors.values()):
+        return (
+            "where its code casts to float32, export it in that, without --precision, and make the file half: "
+            "sn-deploy convert-precision; else see the message of torch.export with --traceback"
+        )
+    return (
+        "see the message of torch.export with --traceback; Python control flow that depends on a tensor's values or on "
+        "a dynamic size is the usual cause"
+    )
 
 
 def _refuse_lost_divisors(program: torch.export.ExportedProgram) -> None:

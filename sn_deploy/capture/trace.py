@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from sn_deploy.capture.half_inside import half_inside
 from sn_deploy.capture.inputs import BoundInputs
 from sn_deploy.capture.watch import watching
 from sn_deploy.errors import SnDeployError, first_line
@@ -47,8 +48,8 @@ def trace(model: torch.nn.Module, inputs: BoundInputs, names: Collection[str]) -
     running: list[str] = []
     traces: dict[str, LayerTrace] = {}
     try:
-        with watched(model, names, running) as traces, torch.no_grad(), torch.autocast("cpu", enabled=False):
-            result = inputs.call(model)
+        with watched(model, names, running) as traces:
+            result = _without_grad(inputs, model)
     except SnDeployError as error:
         where = f"layer {running[-1]!r}" if running else error.where
         raise SnDeployError(error.what, where=where, expected=error.expected, mend=error.mend) from error
@@ -57,12 +58,19 @@ def trace(model: torch.nn.Module, inputs: BoundInputs, names: Collection[str]) -
         if running and running[-1] in traces:  # a layer may be given what is no tensor
             place += f", given {traces[running[-1]].shapes[-1]}"
         shapes = ", ".join(f"{name}: {tuple(t.shape)} {t.dtype}" for name, t in inputs.tensors.items())
-        raise SnDeployError(
-            f"the model fails on the example inputs ({shapes}){place}: {type(error).__name__}: {first_line(error)}",
-            where=f"{type(model).__name__}.forward",
-            mend="check the shapes, the types and the order of the inputs",
-        ) from error
+        what = f"the model fails on the example inputs ({shapes}){place}: {type(error).__name__}: {first_line(error)}"
+        where, mend = f"{type(model).__name__}.forward", "check the shapes, the types and the order of the inputs"
+        half = half_inside(model, inputs.tensors.values(), lambda: _without_grad(inputs, model))
+        if half is not None:
+            cause, mend = half
+            what = f"the model fails: {cause}: {type(error).__name__}: {first_line(error)}"
+        raise SnDeployError(what, where=where, mend=mend) from error
     return traces, result
+
+
+def _without_grad(inputs: BoundInputs, model: torch.nn.Module) -> object:
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        return inputs.call(model)
 
 
 @contextlib.contextmanager

@@ -77,15 +77,16 @@ class SwitchNorm(nn.Module):
             self.running_mean.zero_()
             self.running_var.zero_()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The normalised ``x``, of x's shape and dtype.
+    def forward(self, input: Tensor) -> Tensor:
+        """The normalised ``input``, of its shape and dtype; the argument has the name that torch's BatchNorm gives it.
 
-        Statistics, mixing and normalisation are in float32 for a half precision ``x``, in x's own dtype otherwise,
+        Statistics, mixing and normalisation are in float32 for a half precision ``input``, in its own dtype otherwise,
         whatever the dtype of the parameters.
 
         Raises:
-            SnDeployError: x has the wrong rank, channel count or dtype, or a variance over too few values.
+            SnDeployError: it has the wrong rank, channel count or dtype, or a variance over too few values.
         """
+        x = input
         self._check_input(x)
         dtype = torch.promote_types(x.dtype, torch.float32)
         h = x.to(dtype)

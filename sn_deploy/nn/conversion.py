@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import nn
 
+from sn_deploy.capture.inputs import ExampleInputs
 from sn_deploy.capture.unwrap import check_is_module
 from sn_deploy.errors import SnDeployError
 from sn_deploy.nn.base import SwitchNorm
@@ -32,7 +33,7 @@ _RANKS: Final = {nn.BatchNorm2d: 4, nn.BatchNorm3d: 5}
 
 def convert(
     model: nn.Module,
-    example_inputs: Any = None,
+    example_inputs: ExampleInputs | None = None,
     *,
     other_share: float = DEFAULT_SHARE,
     keep: Collection[str] = (),
@@ -45,8 +46,9 @@ def convert(
 
     Args:
         model: changed in place.
-        example_inputs: one tensor, or a tuple of positional arguments, with which the model is run once in evaluation
-            mode: needed where it has BatchNorm1d layers, whose inputs may be (N, C) or (N, C, L).
+        example_inputs: a tensor, a tuple of positional arguments, or a dict from parameter name to value, with which
+            a copy of the model is run once in evaluation mode: needed where it has BatchNorm1d layers, whose inputs
+            may be (N, C) or (N, C, L).
         other_share: the share of each other branch than BN at the start, p of this module's equations. The default
             keeps the output; 0.01 to 0.1 changes it, by about as much, and lets the shares move under plain SGD.
         keep: qualified names of layers that stay as they are.

@@ -2,51 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection
 
 import torch
 from torch import nn
 
-from sn_deploy.capture.watch import Before, watching
-from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.capture.inputs import ExampleInputs, bind_inputs
+from sn_deploy.capture.originals import refusing_calls_of
+from sn_deploy.capture.private_copy import private_copy
+from sn_deploy.capture.trace import trace
+from sn_deploy.errors import SnDeployError
 
 
-def ranks_of_inputs(model: nn.Module, layers: Mapping[str, nn.Module], example_inputs: Any) -> dict[str, int]:
+def ranks_of_inputs(model: nn.Module, layers: Collection[str], example_inputs: ExampleInputs) -> dict[str, int]:
     """The rank of the input of each of ``layers`` that runs, by qualified name.
 
     Args:
         model: a private copy is run, in evaluation mode.
-        layers: modules of it by name.
-        example_inputs: one tensor, or a tuple of positional arguments.
+        layers: names of modules of it.
+        example_inputs: as `sn_deploy.export` takes them, on the model's device.
 
     Raises:
-        SnDeployError: the model fails on the inputs, or a layer is given inputs of several ranks, or one position.
+        SnDeployError: the model can't be copied, or fails on the inputs, or a layer is given inputs of several ranks,
+            or one position.
     """
-    private = copy.deepcopy(model).eval()
-    shapes: dict[str, list[tuple[int, ...]]] = {name: [] for name in layers}
-    args = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    try:
-        with torch.no_grad(), contextlib.ExitStack() as stack:
-            for name, seen in shapes.items():
-                stack.enter_context(watching(private.get_submodule(name), _recorder(seen)))
-            private(*args)
-    except Exception as error:
-        raise SnDeployError(
-            f"the model fails on the example inputs: {type(error).__name__}: {first_line(error)}",
-            where=type(model).__name__,
-        ) from error
-    return {name: _rank(name, seen) for name, seen in shapes.items() if seen}
-
-
-def _recorder(shapes: list[tuple[int, ...]]) -> Before:
-    def before(x: torch.Tensor | None) -> None:
-        if x is not None:
-            shapes.append(tuple(x.shape))
-
-    return before
+    private = private_copy(model).eval()
+    inputs = bind_inputs(private, example_inputs)
+    # What the user compiles is compiled for other calls than watched ones.
+    with refusing_calls_of(model, private), torch.compiler.set_stance("force_eager"):
+        traces, _ = trace(private, inputs, layers)
+    return {name: _rank(name, layer.shapes) for name, layer in traces.items()}
 
 
 def _rank(name: str, shapes: list[tuple[int, ...]]) -> int:
