@@ -23,17 +23,48 @@ _LONGEST_HEADER: Final = 100_000_000  # that safetensors itself takes
 _WEB_PAGE: Final = re.compile(rb"\s*(<!doctype html|<html|<\?xml)", re.IGNORECASE)
 
 
-def check_is_path(path: object, where: str) -> None:
+def check_is_path(path: object, where: str, *, mend: str | None = None) -> None:
     """Refuses what is no path: a model or a tensor in a wrong place.
 
     Args:
         where: what it is given as.
+        mend: what to do with what is given instead.
 
     Raises:
         SnDeployError: with what was given.
     """
     if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
-        raise SnDeployError(f"is a {type(path).__name__}", where=where, expected="a path: a str or a pathlib.Path")
+        raise SnDeployError(
+            f"is a {type(path).__name__}", where=where, expected="a path: a str or a pathlib.Path", mend=mend
+        )
+    if "\0" in os.fspath(path):
+        raise SnDeployError(f"is {os.fspath(path)!r}, and no path has a null byte", where=where)
+
+
+def source_path(given: object, where: str = "the model") -> Path:
+    """The path of a file that is to be read.
+
+    Args:
+        where: what it is given as.
+
+    Raises:
+        SnDeployError: it is no path, with how to make a file of a model that is in memory.
+    """
+    check_is_path(given, where, mend=_mend_from_kind(given))
+    return Path(given)  # type: ignore[arg-type]
+
+
+def _mend_from_kind(given: object) -> str | None:
+    # By what they can do: whoever has such an object has its library, and this module needs none.
+    if hasattr(given, "state_dict"):
+        return "make an ONNX file of it: sn_deploy.export(model, example_inputs, 'model.onnx')"
+    if hasattr(given, "SerializeToString"):
+        return "save it, and give the file: onnx.save(model, 'model.onnx')"
+    if hasattr(given, "opset_imports"):
+        return "save it, and give the file: onnx_ir.save(model, 'model.onnx')"
+    if isinstance(given, (bytes, bytearray, memoryview)):
+        return "write them to a file, and give that: pathlib.Path('model.onnx').write_bytes(data)"
+    return None
 
 
 def utf8_path(path: str | os.PathLike[str]) -> str:

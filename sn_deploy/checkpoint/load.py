@@ -70,6 +70,7 @@ def read_state_dict(
     accept: Callable[[dict[str, torch.Tensor]], bool] | None = None,
 ) -> StateDict:
     """As `read_checkpoint`, with where the state dict was found and torch's versions of its modules."""
+    check_is_path(path, "the checkpoint")
     return select(read_file(Path(path)), where=str(path), key=key, match=match, accept=accept)
 
 

@@ -21,7 +21,7 @@ from sn_deploy.checkpoint.files import read_file
 from sn_deploy.checkpoint.save import SAFETENSORS_SUFFIX, check_suffix, save_state_dict
 from sn_deploy.checkpoint.state_dicts import StateDict, select
 from sn_deploy.errors import SnDeployError
-from sn_deploy.input_file import utf8_path
+from sn_deploy.input_file import check_is_path, utf8_path
 
 
 class Base(Protocol):
@@ -115,6 +115,7 @@ def read_whole_checkpoint(
     path: str | os.PathLike[str], *, match: Collection[str], key: str | None = None
 ) -> Checkpoint:
     """A checkpoint with all that is in it; arguments and errors as in `sn_deploy.checkpoint.read_checkpoint`."""
+    check_is_path(path, "the checkpoint")
     file = Path(path)
     tree = read_file(file)
     state = select(tree, where=str(file), key=key, match=match)

@@ -13,6 +13,7 @@ import torch
 
 from sn_deploy.atomic import atomic_output
 from sn_deploy.errors import SnDeployError
+from sn_deploy.input_file import check_is_path
 
 PYTORCH_SUFFIXES: Final = (".pth", ".pt", ".ckpt")
 SAFETENSORS_SUFFIX: Final = ".safetensors"
@@ -24,6 +25,7 @@ def check_suffix(path: str | os.PathLike[str]) -> None:
     Raises:
         SnDeployError: it isn't.
     """
+    check_is_path(path, "the checkpoint to write")
     suffix = Path(path).suffix.lower()
     if suffix not in (SAFETENSORS_SUFFIX, *PYTORCH_SUFFIXES):
         raise SnDeployError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping
-from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from sn_deploy.check.data.pair import OtherInterfaceError
 from sn_deploy.diff.changes import Change, FileDiff, OutputDiff, WeightChange, WeightsDiff
 from sn_deploy.diff.run import compare_outputs
 from sn_deploy.diff.summary import Array, Summary, Weight, content_of, summarise
+from sn_deploy.input_file import source_path
 
 
 def diff(
@@ -37,7 +37,7 @@ def diff(
     Raises:
         SnDeployError: a file that can't be read or run, or inputs that it doesn't take.
     """
-    first, second = summarise(Path(before)), summarise(Path(after))
+    first, second = summarise(source_path(before, "the first file")), summarise(source_path(after, "the second file"))
     ops = {op: (first.ops[op], second.ops[op]) for op in sorted(first.ops | second.ops)}
     changed_inputs, changed_outputs = _changes(first.inputs, second.inputs), _changes(first.outputs, second.outputs)
     weights = _weights(first, second)

@@ -21,7 +21,7 @@ from sn_deploy.engine.profiles import KINDS, Resolved, resolve_profiles
 from sn_deploy.engine.timing_cache import timing_cache_file
 from sn_deploy.engine_file import check_engine_name
 from sn_deploy.errors import SnDeployError
-from sn_deploy.input_file import check_is_path
+from sn_deploy.input_file import check_is_path, source_path
 from sn_deploy.runtime.gpu import Gpu, on_gpu
 from sn_deploy.runtime.tensors import TensorInfo
 from sn_deploy.runtime.trt.builder import HARDWARE_COMPATIBILITY, BuildSettings, Source, build_plan
@@ -104,9 +104,9 @@ def build(
         SnDeployError: a file or an option is wrong, TensorRT, the plugin or a GPU is missing, or TensorRT refuses.
         KeyboardInterrupt: Ctrl-C ended the build.
     """
-    check_is_path(model, "the model")
+    source = source_path(model)
     check_is_path(output, "the engine to write")
-    source, target = Path(model), Path(output)
+    target = Path(output)
     check_engine_name(target)
     _check_options(plugin, plugin_library, hardware_compatibility)
     level = _number("optimization_level", optimization_level, 0, 5)

@@ -14,7 +14,7 @@ from sn_deploy.atomic import check_writable
 from sn_deploy.engine.model_file import read_model_file
 from sn_deploy.engine_file import check_engine_name
 from sn_deploy.errors import SnDeployError
-from sn_deploy.input_file import read_head, refuse_checkpoint
+from sn_deploy.input_file import check_is_path, read_head, refuse_checkpoint, source_path
 from sn_deploy.runtime.trt.library import MESSAGES, OnLog
 from sn_deploy.runtime.trt.sidecar import Sidecar, read_sidecar, sidecar_path, write_engine
 from sn_deploy.runtime.trt.weights import check_weights, structure_sha256, without_sidecar
@@ -62,7 +62,9 @@ def refit(
         SnDeployError: a file can't be read or written, the weights don't belong into the engine, TensorRT, torch or a
             GPU is missing, or TensorRT refuses.
     """
-    source, weights, target = Path(engine), Path(model), Path(output)
+    source, weights = source_path(engine, "the engine"), source_path(model)
+    check_is_path(output, "the engine to write")
+    target = Path(output)
     check_engine_name(target)
     for path in (target, sidecar_path(target)):
         check_writable(path)

@@ -25,6 +25,7 @@ from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.layers import check_nodes, count_nodes, switch_norm_nodes, write_functions
 from sn_deploy.graph.own_functions import check_functions
 from sn_deploy.graph.save import save
+from sn_deploy.input_file import source_path
 from sn_deploy.output_file import check_onnx_output
 from sn_deploy.runtime.stamp import refuse_optimised
 
@@ -62,8 +63,9 @@ def fuse(
         CheckFailedError: the file has no SN layer, with ``strict`` one that can't be fused, or the whole that would be
             written computes something else. Nothing is written.
     """
-    source, path = Path(source), Path(path)
+    source = source_path(source)
     check_onnx_output(path)
+    path = Path(path)
     try:
         return _fuse(source, path, fuse_relu, freeze_weights, strict, external_data, (inputs or {}) if run else None)
     except SnDeployError:

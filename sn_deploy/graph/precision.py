@@ -105,6 +105,12 @@ def convert_precision(
     Raises:
         SnDeployError: another precision, nothing in float32, or an opset that has no bfloat16 and can't be raised.
     """
+    if not isinstance(model, ir.Model):
+        raise SnDeployError(
+            f"the graph is a {type(model).__name__}",
+            expected="an onnx_ir.Model",
+            mend="read a file with onnx_ir.load; for files there is sn_deploy.precision.convert_precision",
+        )
     if precision not in HALF_TYPES:
         raise SnDeployError(f"{precision!r} is no precision", where="--precision", expected=" or ".join(HALF_TYPES))
     half = HALF_TYPES[precision]

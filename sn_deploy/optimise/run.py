@@ -19,7 +19,7 @@ from sn_deploy.graph.epilogue import fuse_epilogues
 from sn_deploy.graph.inference import check_openable, infer_shapes
 from sn_deploy.graph.layers import check_nodes, count_nodes
 from sn_deploy.graph.save import save
-from sn_deploy.input_file import read_head
+from sn_deploy.input_file import read_head, source_path
 from sn_deploy.onnx_file import read_model
 from sn_deploy.optimise.layers import Layer, layers_of
 from sn_deploy.optimise.processor import describe_processor
@@ -121,7 +121,9 @@ def optimise(
         SnDeployError: no such target, a file that can't be read or has no SN layer, no native operators, no blocked
             layout on this processor, no layer that could be on blocks, or a path that can't be written.
     """
-    source, path = Path(model), Path(output)
+    source = source_path(model)
+    check_onnx_output(output)
+    path = Path(output)
     if target not in TARGETS:
         raise SnDeployError(f"unknown target {target!r}", where="--for", expected=", ".join(TARGETS))
     _check_paths(source, path)
@@ -148,7 +150,6 @@ def optimise(
 
 def _check_paths(source: Path, path: Path) -> None:
     read_head(source)
-    check_onnx_output(path)
     if path.exists() and path.samefile(source):
         raise SnDeployError(
             "is the portable file, which is needed wherever the optimised one doesn't run",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import onnx_ir as ir
@@ -9,25 +10,28 @@ import onnx_ir as ir
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.layers import check_nodes
 from sn_deploy.graph.order import check_order
-from sn_deploy.input_file import read_head
+from sn_deploy.input_file import read_head, source_path
 from sn_deploy.onnx_file import read_model
 from sn_deploy.output_file import check_onnx_output
 from sn_deploy.runtime.stamp import refuse_optimised
 
 
-def check_paths(source: Path, output: Path) -> None:
-    """Refuses, before any work is done, files that can't be read, written, or are one.
+def check_paths(model: object, output: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """The file to read and the one to write; refuses, before any work is done, what can't be either, or is both.
 
     Raises:
         SnDeployError: see above, or the source was optimised for one machine.
     """
-    read_head(source)
+    source = source_path(model)
     check_onnx_output(output)
-    if output.exists() and output.samefile(source):
+    path = Path(output)
+    read_head(source)
+    if path.exists() and path.samefile(source):
         raise SnDeployError(
-            "is the file to be converted, which the result is held against", where=str(output), mend="write to another"
+            "is the file to be converted, which the result is held against", where=str(path), mend="write to another"
         )
     refuse_optimised(source, "is optimised for {machine}", "give the portable file: {source}")
+    return source, path
 
 
 def load_model(source: Path) -> ir.Model:

@@ -108,10 +108,9 @@ def quantize(
         CheckFailedError: a weight is beyond the float type's range, or the result leaves a limit. Nothing is written.
         SnDeployError: a file, name or option that can't be used, or a limit of what the file doesn't have.
     """
-    source, path = Path(model), Path(output)
+    source, path = check_paths(model, output)
     method = method or ("percentile" if precision == "int8" else "minmax")
     _check_options(precision, float_type, method)
-    check_paths(source, path)
     check_openable(source)
     graph = load_model(source)
     opset_before = graph.opset_imports[""]

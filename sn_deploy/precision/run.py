@@ -91,8 +91,7 @@ def convert_precision(
             source's than the type's tolerance. Nothing is written.
         SnDeployError: a file, name or option that can't be used.
     """
-    source, path = Path(model), Path(output)
-    check_paths(source, path)
+    source, path = check_paths(model, output)
     check_openable(source)
     graph = load_model(source)
     kept = keeping.named_nodes(graph, keep)

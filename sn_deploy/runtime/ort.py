@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 
 from sn_deploy.errors import SnDeployError, SnDeployWarning
-from sn_deploy.input_file import utf8_path
+from sn_deploy.input_file import source_path, utf8_path
 from sn_deploy.runtime.native import SWITCH, ort_library
 from sn_deploy.runtime.stamp import Here, misfit, portable_source, read_stamp
 from sn_deploy.runtime.tensors import Array, TensorInfo, check_inputs
@@ -118,7 +118,7 @@ class OrtSession:
             native=native,
             spinning=spinning,
         )
-        self.name = "the model in memory" if isinstance(model, bytes) else str(Path(model))
+        self.name = "the model in memory" if isinstance(model, bytes) else str(source_path(model))
         chosen = _checked_providers(ort, providers)
         options = _session_options(ort, threads, graph_optimization, spinning)
         if external_data is not None:

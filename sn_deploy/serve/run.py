@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Final
 from sn_deploy.atomic import atomic_output
 from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.errors import SnDeployError
+from sn_deploy.input_file import check_is_path, source_path
 from sn_deploy.serve.deployment import DeployOptions, deployment_files, server_command
 from sn_deploy.serve.engines import ANY_FILE, ANY_GPU
 from sn_deploy.serve.labels import labels_file, read_labels
@@ -64,8 +66,8 @@ class ServeReport:
 
 
 def serve_triton(
-    model: Path,
-    repository: Path,
+    model: str | os.PathLike[str],
+    repository: str | os.PathLike[str],
     options: ServeOptions,
     deploy: DeployOptions = DeployOptions(),  # noqa: B008 (frozen)
     *,
@@ -83,6 +85,9 @@ def serve_triton(
         SnDeployError: whatever is wrong, before anything is written.
         CheckFailedError: the model's samples see each other in a batch.
     """
+    model = source_path(model)
+    check_is_path(repository, "the repository")
+    repository = Path(repository)
     payload = read_payload(model, engines, options)
     folder = read_folder(repository, options.name)
     labels = read_labels(options.labels, payload.interface)

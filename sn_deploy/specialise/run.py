@@ -19,6 +19,7 @@ from sn_deploy.draft_folder import draft_folder
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.layers import count_nodes
 from sn_deploy.graph.save import save
+from sn_deploy.input_file import source_path
 from sn_deploy.output_file import check_onnx_output
 from sn_deploy.runtime.native import ort_library
 from sn_deploy.runtime.tensors import TensorInfo
@@ -76,8 +77,9 @@ def specialise(
             written.
         SnDeployError: no such file, one without SwitchNorm nodes, or data that doesn't fit.
     """
-    source, path = Path(source), Path(path)
+    source = source_path(source)
     check_onnx_output(path)
+    path = Path(path)
     if not 0 <= max_weight <= 1:
         raise SnDeployError(f"is {max_weight}", where="max_weight", expected="0 to 1")
     before = load(source)

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from sn_deploy.errors import SnDeployError, SnDeployWarning
-from sn_deploy.input_file import read_head
+from sn_deploy.input_file import read_head, source_path
 from sn_deploy.runtime.tensors import Array, TensorInfo
 from sn_deploy.runtime.trt.builder import Shapes
 from sn_deploy.runtime.trt.contexts import make_context
@@ -67,7 +67,7 @@ class Engine:
         weights: str | os.PathLike[str] | None = None,
         device: int = 0,
     ) -> None:
-        self._path, self.device = Path(path), device
+        self._path, self.device = source_path(path, "the engine"), device
         self.name = str(self._path)
         self.sidecar = None
         doubts: list[str] = []
