@@ -48,6 +48,10 @@ struct Scheduler {
 
 Scheduler scheduler;
 
+// Stacks are made once: a launch has a thousand threads, and their pages cost more than what runs on them. At its end a
+// fiber has left all functions, and nothing on its stack is poisoned.
+std::vector<std::unique_ptr<Fiber>> fibers;
+
 // After every switch into a fiber.
 SN_SCHEDULER void arrive_in_fiber(Fiber& fiber) {
 #if defined(__SANITIZE_ADDRESS__)
@@ -97,6 +101,9 @@ void prepare_fiber(Fiber* fiber) {
   fiber->context.uc_stack.ss_size = kStackBytes;
   fiber->context.uc_link = nullptr;
   makecontext(&fiber->context, fiber_main, 0);
+  fiber->context.uc_stack.ss_size = 0;  // or the address sanitizer would forget all of the stack at each switch
+  fiber->done = false;
+  fiber->fake_stack = nullptr;
 #if defined(__SANITIZE_THREAD__)
   fiber->thread = __tsan_create_fiber(0);
 #endif
@@ -106,18 +113,18 @@ void prepare_fiber(Fiber* fiber) {
 
 void run_fibers(int count, int together, const std::function<void(int)>& body) {
   scheduler.body = &body;
-  std::vector<std::unique_ptr<Fiber>> fibers;
 #if defined(__SANITIZE_THREAD__)
   scheduler.thread = __tsan_get_current_fiber();
 #endif
+  std::vector<Fiber*> running;
   for (int i = 0; i < count; ++i) {
-    fibers.push_back(std::make_unique<Fiber>());
-    fibers.back()->index = i;
-    prepare_fiber(fibers.back().get());
+    if (fibers.size() == running.size()) fibers.push_back(std::make_unique<Fiber>());
+    Fiber* fiber = fibers[static_cast<std::size_t>(i)].get();
+    fiber->index = i;
+    prepare_fiber(fiber);
+    running.push_back(fiber);
   }
   std::mt19937 random(1);
-  std::vector<Fiber*> running;
-  for (const auto& fiber : fibers) running.push_back(fiber.get());
   constexpr unsigned kMostTurnsAlone = 256;  // a sample's, or some of a queue's items
   while (!running.empty()) {
     std::shuffle(running.begin(), running.end(), random);
@@ -143,7 +150,7 @@ void run_fibers(int count, int together, const std::function<void(int)>& body) {
                   running.end());
   }
 #if defined(__SANITIZE_THREAD__)
-  for (const auto& fiber : fibers) __tsan_destroy_fiber(fiber->thread);
+  for (int i = 0; i < count; ++i) __tsan_destroy_fiber(fibers[static_cast<std::size_t>(i)]->thread);
 #endif
 }
 
