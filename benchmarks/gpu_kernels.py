@@ -353,7 +353,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else Work(options.batches, resnet50_layers(), LARGE, options.rounds)
     )
     deadline = time.monotonic() + options.budget
-    work = rehearsal(options.batches) if options.rehearse else work
     bench = Bench(CudaKernels(options.library), clock, work, compiled=not options.no_compile, deadline=deadline)
     bench.results = {
         "command": command_line(sys.argv), "machine": bench.facts, "rehearsal": options.rehearse,

@@ -30,8 +30,6 @@ from interleaved import write_results
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.cuda import WORKSPACE_ALIGNMENT, CudaKernels, Layout
 
-LAUNCHES = 8
-ROUNDS = 3
 CACHE_BYTES = 180e6  # of tensors to go round, where four sets are as many; an H200's cache is a third of it
 WORKSPACE_BYTES = 64 << 20
 LAYOUTS: Mapping[str, Layout] = {"last": "channels last", "linear": "linear"}
@@ -72,12 +70,12 @@ def times_us(
         SnDeployError: what is needed doesn't run.
     """
     timed, failed = all_made(
-        {name: lambda call=call: clock.graph(repeated(call, LAUNCHES)) for name, call in calls.items()}
+        {name: lambda call=call: clock.graph(repeated(call, clock.launches)) for name, call in calls.items()}
     )
     if set(needed) & set(failed) or len(timed) <= len(needed):
         raise SnDeployError(next(iter(failed.values()), "there are no tactics"), where=where)
-    times = in_turns(timed, ROUNDS, warmup=1)
-    return {name: round(float(np.median(values)) / LAUNCHES, 2) for name, values in times.items()}, failed
+    times = in_turns(timed, clock.rounds, warmup=1)
+    return {name: round(float(np.median(values)) / clock.launches, 2) for name, values in times.items()}, failed
 
 
 def make_parser(text: str | None, batches: Sequence[int]) -> argparse.ArgumentParser:

@@ -32,6 +32,8 @@ class Clock(Protocol):
     """Where work runs, and how it is timed."""
 
     device: str
+    launches: int  # of a tactic in one measurement
+    rounds: int  # of measurements of tactics
 
     def graph(self, work: Work) -> Timed:
         """The work as one CUDA graph: what its kernels take, without the host."""
@@ -47,6 +49,8 @@ class GpuClock:
     """Between two events of the current device."""
 
     device = "cuda"
+    launches = 8
+    rounds = 3
 
     def graph(self, work: Work) -> Timed:
         """See `Clock`."""
@@ -105,6 +109,8 @@ class RehearsalClock:
     """The host's clock around work on the host. Its times mean nothing."""
 
     device = "cpu"
+    launches = 1  # the host is slow
+    rounds = 1
 
     def graph(self, work: Work) -> Timed:
         """See `Clock`."""

@@ -67,8 +67,6 @@ def test_a_tactic_that_fails_is_noted_and_the_rest_is_timed(monkeypatch: pytest.
         pytest.skip("the kernels' stand-in on the host was not built (see SN_PLUGIN_BUILD)")
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     tactics, layers, timing = map(importlib.import_module, ("gpu_tactics", "gpu_layers", "gpu_timing"))
-    monkeypatch.setattr(tactics, "LAUNCHES", 1)  # the host is slow
-    monkeypatch.setattr(tactics, "ROUNDS", 1)
     kernels, layer = tactics.CudaKernels(library), layers.Layer(16, 4, 4, "add relu")
     row = tactics.time_layer(kernels, timing.RehearsalClock(), layer, 2, "last")
     assert "failed" not in row
@@ -112,9 +110,6 @@ def test_expansions_are_timed_and_compared_with_the_layer(monkeypatch: pytest.Mo
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     benchmark, timing = map(importlib.import_module, ("gpu_expansions", "gpu_timing"))
     trial = benchmark.ConvolutionKernels(library.with_name("libsn_deploy_convolution_host.so"))
-    tactics = importlib.import_module("gpu_tactics")
-    monkeypatch.setattr(tactics, "LAUNCHES", 1)  # the host is slow
-    monkeypatch.setattr(tactics, "ROUNDS", 1)
     monkeypatch.setattr(importlib.import_module("trial_convolution"), "_MOST_TACTICS", 3)
     kernels, clock = benchmark.CudaKernels(library), timing.RehearsalClock()
     expansions = benchmark.resnet50_expansions(48)
