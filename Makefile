@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: demo test test-all lowest test-lowest newest test-newest check-lock lock test-native test-tensorrt tensorrt \
-	test-triton triton test-ort-versions ort-versions sanitized fuzzers test-fuzz soak soak-long wheel sbom lint format clean
+	tensorrt-plugin test-triton triton test-ort-versions ort-versions sanitized fuzzers test-fuzz soak soak-long wheel sbom lint format clean
 
 # One stamp per set of extras: installs again, and builds the native library, only when what goes into that changes. The
 # libraries are those of the lock file, each held against its hash.
@@ -126,22 +126,24 @@ $(TENSORRT)/root/.complete: tools/get_tensorrt.py
 	PYTHONPATH=. $(PYTHON) tools/get_tensorrt.py $(TENSORRT)/root
 	touch $@
 
-# The CUDA and TensorRT code without a GPU: for all architectures and both versions of TensorRT, then under the sanitizers
+# The CUDA and TensorRT code without a GPU: for all architectures and both versions of TensorRT, and under the sanitizers
 # (what `make sanitized` hasn't built); then loaded into the real TensorRT. test_gpu_check.py takes nothing of it, and runs
-# with `make test`.
+# with `make test`. `make tensorrt-plugin` builds alone, and needs no .venv.
 WITH_TENSORRT = -G Ninja -DSN_WITH_TENSORRT=ON -DSN_CUDA_ROOT=$(CURDIR)/$(TENSORRT)/root/cuda/nvidia/cu13 \
 	"-DTENSORRT_ROOT=$(CURDIR)/$(TENSORRT)/root/10;$(CURDIR)/$(TENSORRT)/root/11"
 # Beside it, under the sanitizers: nvcc's code isn't instrumented, and no GPU runs it, so any will do, however slow.
 QUICK_CUDA := -DCMAKE_CUDA_ARCHITECTURES=90-virtual "-DCMAKE_CUDA_FLAGS_RELWITHDEBINFO=--Ofast-compile=max -DNDEBUG"
 
-test-tensorrt: .venv/.installed-test $(TENSORRT)/root/.complete
+tensorrt-plugin: $(TENSORRT)/root/.complete
 	cmake -S plugins -B $(TENSORRT)/plugin $(WITH_TENSORRT)
 	cmake --build $(TENSORRT)/plugin --target all sn_deploy_convolution sn_deploy_convolution_trt10 \
 		sn_deploy_convolution_trt11
-	ctest --test-dir $(TENSORRT)/plugin --output-on-failure --parallel 2
 	cmake -S plugins -B $(TENSORRT)/sanitized $(WITH_TENSORRT) $(SANITIZED) $(QUICK_CUDA) -DSN_SANITIZE=address,undefined
 	cmake --build $(TENSORRT)/sanitized \
 		--target test_trt10 test_trt11 cuda_tests test_onnxruntime_cuda
+
+test-tensorrt: .venv/.installed-test tensorrt-plugin
+	ctest --test-dir $(TENSORRT)/plugin --output-on-failure --parallel 2
 	ctest --test-dir $(TENSORRT)/sanitized --output-on-failure --parallel 2 --no-tests=error \
 		--tests-regex '^(trt10|trt11|cuda|test_onnxruntime_cuda)\.'
 	TENSORRT_TEST_ROOT=$(TENSORRT)/root SN_PLUGIN_BUILD=$(TENSORRT)/plugin $(BIN)/python -m pytest $(IN_PARALLEL) \
