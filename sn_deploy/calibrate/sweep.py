@@ -83,7 +83,7 @@ def _watched(
         tally.traits = branch.traits
         _measure(branch, name, tally, x)
 
-    return watching(module, before)
+    return watching(name, module, before)
 
 
 def _refusal(name: str, reason: str, mend: str | None) -> SnDeployError:

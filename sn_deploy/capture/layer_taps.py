@@ -112,7 +112,7 @@ def record_layers(
                     call.outputs[op.SWITCH_NORM] = made
                 follower.follow(y, layer, call)
 
-        return watching(module, before, after)
+        return watching(name, module, before, after)
 
     modules = dict(model.named_modules(remove_duplicate=False))
     with contextlib.ExitStack() as stack:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from sn_deploy.capture.bound_forwards import settle_bound_forwards_
 from sn_deploy.capture.unwrap import check_is_module, inside
 from sn_deploy.errors import SnDeployError, first_line
 
@@ -16,7 +17,8 @@ from sn_deploy.errors import SnDeployError, first_line
 def private_copy(model: torch.nn.Module) -> torch.nn.Module:
     """A copy of ``model``, on the same device and in the same mode; wrappers stay.
 
-    A ``forward`` that was set on an instance is copied with it, without torch.compile around it.
+    A ``forward`` that was set on an instance is copied with it, without torch.compile around it; one that the model
+    holds on to elsewhere is that of the copy (`sn_deploy.capture.bound_forwards`).
 
     Raises:
         SnDeployError: it is no module, can't be copied, or a copy would share a forward with the original.
@@ -42,6 +44,7 @@ def private_copy(model: torch.nn.Module) -> torch.nn.Module:
             mend="take off what it holds besides tensors and modules, and tensors that carry a graph",
         ) from error
     _copy_forwards(model, copies)
+    settle_bound_forwards_(private)
     for part in private.modules():
         if isinstance(part, torch.jit.ScriptModule):
             for parameter in part.parameters():

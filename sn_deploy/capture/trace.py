@@ -102,5 +102,5 @@ def watched(
     modules = dict(model.named_modules())
     with contextlib.ExitStack() as stack:
         for name in names:
-            stack.enter_context(watching(modules[name], functools.partial(before, name), after))
+            stack.enter_context(watching(name, modules[name], functools.partial(before, name), after))
         yield traces

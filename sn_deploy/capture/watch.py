@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from sn_deploy.errors import SnDeployError
+
 # Gets the first tensor among a call's arguments, or None where there is none.
 Before = Callable[[torch.Tensor | None], None]
 # Gets what forward returned; not called where that raises.
@@ -16,19 +18,33 @@ After = Callable[[object], None]
 
 
 @contextlib.contextmanager
-def watching(module: torch.nn.Module, before: Before, after: After | None = None) -> Iterator[None]:
+def watching(name: str, module: torch.nn.Module, before: Before, after: After | None = None) -> Iterator[None]:
     """While it lasts, calls ``before`` and ``after`` around the module's forward, inside of its own hooks.
 
     So what hooks make of the input is seen, and what they make of the output isn't: the layer ends with its forward.
+
+    Args:
+        name: of the module, as errors have it.
+
+    Raises:
+        SnDeployError: from that forward, where it is called inside of a transform such as torch.vmap.
     """
     forward = module.forward
 
     @functools.wraps(forward)
     def watched(*args: Any, **kwargs: Any) -> Any:
-        tensors = (value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor))
+        x = next((value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)), None)
+        if x is not None and torch._C._functorch.is_functorch_wrapped_tensor(x):
+            raise SnDeployError(
+                "is called inside of torch.vmap, or another transform of torch.func, where its input has no values and "
+                "lacks an axis",
+                where=f"layer {name!r}",
+                mend="call it on the whole batch, x.flatten(0, 1) where there are two such axes: the statistics of IN "
+                "and LN are each sample's own",
+            )
         # Whoever looks may copy the module, and a copy would share this function with it.
         with _forward_as(module, own):
-            before(next(tensors, None))
+            before(x)
         result = forward(*args, **kwargs)
         if after is not None:
             after(result)

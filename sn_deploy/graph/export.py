@@ -187,11 +187,7 @@ def export(
     called = {name: folded for name, folded in found.layers.items() if name in traces}
     refuse_scripted(private, called)
     if not called and not kept:
-        raise SnDeployError(
-            "no SN layer runs on the example inputs",
-            where=type(model).__name__,
-            mend="check --model; a model without Switchable Normalization needs only torch.onnx.export",
-        )
+        raise _no_layer_runs(model, found)
     standard = StandardNodes(private, {name: traces[name].shapes[0] for name in called}, opset)
 
     fixed = _at_one_size(private, called, traces) if any(axis > 1 for spec in axes.values() for axis in spec) else set()
@@ -329,6 +325,21 @@ def _refuse_raw_sums(model: torch.nn.Module, found: recognise.Recognition, trace
         if layer.mean is not None and layer.var is not None and _has_bn_branch(found.layers.get(name))
     }
     recognise.refuse_raw_sums_in_most(model, observed)
+
+
+def _no_layer_runs(model: torch.nn.Module, found: recognise.Recognition) -> SnDeployError:
+    if found.layers:
+        return SnDeployError(
+            f"none of its {len(found.layers)} SN layers is called on the example inputs, such as "
+            f"{next(iter(found.layers))!r}",
+            where=type(model).__name__,
+            mend="give inputs with which they run, and let forward call the modules themselves: self.sn(x)",
+        )
+    return SnDeployError(
+        "no SN layer runs on the example inputs",
+        where=type(model).__name__,
+        mend="check --model; a model without Switchable Normalization needs only torch.onnx.export",
+    )
 
 
 def _has_bn_branch(folded: FoldedSwitchNorm | None) -> bool:

@@ -248,6 +248,43 @@ def test_layers_that_are_held_in_lists_are_nodes(tmp_path: Path) -> None:
     assert compare(in_float64(make()), output).rel_l2 < TOLERANCES["float32"].rel_l2
 
 
+class HoldsForwards(Net):
+    """Forwards of layers in the place of the layers, in an attribute and in containers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = self.sn.forward
+        self.steps: tuple[dict[str, Any], ...] = ({"norm": [self.block[1].forward]}, {})
+
+    def forward(self, image: Tensor) -> Tensor:
+        h = torch.relu(self.norm(self.conv(image)))
+        return self.head(self.steps[0]["norm"][0](self.block[0](h)))
+
+
+def test_layers_whose_forward_the_model_holds_on_to_are_nodes(tmp_path: Path) -> None:
+    """They ran unseen, and were said not to run."""
+    model = make(HoldsForwards)
+    found = calibrate(model, [Batch(0, 0, {"image": array_from_tensor(X)})])  # type: ignore[arg-type]
+    assert [layer.identity.layer for layer in found.layers] == LAYERS
+    layers, output = exported(model, tmp_path / "net.onnx")
+    assert layers == LAYERS
+    assert compare(in_float64(make()), output).rel_l2 < TOLERANCES["float32"].rel_l2
+    assert model.norm.__func__ is SwitchNorm2d.forward
+
+
+class Vmapped(Net):
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.vmap(lambda one: self.head(self.block(self.sn(self.conv(one[None])))))(image)[:, 0]
+
+
+def test_a_layer_inside_of_vmap_is_told_as_such(tmp_path: Path) -> None:
+    message = r"layer 'sn': is called inside of torch\.vmap.*call it on the whole batch"
+    with pytest.raises(SnDeployError, match=f"^{message}"):
+        sn_deploy.export(make(Vmapped), X, tmp_path / "net.onnx")
+    with pytest.raises(SnDeployError, match=f"^batch 0, {message}"):
+        calibrate(make(Vmapped), [Batch(0, 0, {"image": array_from_tensor(X)})])  # type: ignore[arg-type]
+
+
 def test_a_closure_over_other_things_is_none_of_that(tmp_path: Path) -> None:
     factor = 3.0
     model = make()
