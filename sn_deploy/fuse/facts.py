@@ -11,12 +11,11 @@ from typing import Final
 
 import onnx_ir as ir
 
+from sn_deploy.graph.random_nodes import draws
+
 STANDARD_DOMAINS: Final = ("", "ai.onnx")
 
 _SIZE_OPS: Final = frozenset({"Shape", "Size"})
-_RANDOM_OPS: Final = frozenset(
-    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
-)
 
 
 def is_standard(node: ir.Node) -> bool:
@@ -41,7 +40,7 @@ class GraphFacts:
             self._classify(node)
 
     def _classify(self, node: ir.Node) -> None:
-        if not is_standard(node) or any(_subgraphs(node)) or node.op_type in _RANDOM_OPS:
+        if not is_standard(node) or any(_subgraphs(node)) or draws(node):
             return
         inputs = [value for value in node.inputs if value is not None]
         if node.op_type == "Constant" or (inputs and all(self.is_constant(value) for value in inputs)):

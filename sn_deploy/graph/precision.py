@@ -49,6 +49,9 @@ _TYPE_NAMES: Final = {ir.DataType.FLOAT16: "tensor(float16)", ir.DataType.BFLOAT
 # float32 constants of fewer elements than this are what a graph computes shapes and borders with, not weights.
 _FEW: Final = 8
 
+# What they make is of the type that they read where they don't say another.
+_LIKES: Final = frozenset({"EyeLike", "RandomNormalLike", "RandomUniformLike", "Bernoulli"})
+
 # Operators all of whose float inputs are one tensor's parameters: they go with X, though their types may differ.
 _GO_TOGETHER: Final = frozenset({"BatchNormalization"})
 
@@ -119,6 +122,7 @@ def convert_precision(
     infer_shapes(model)
     if operators_of_newer_opset(model, half):
         raise_opset(model, BF16_OPSET, where="--precision bf16")
+    _write_types_of_likes(model)
     casts_before = sum(node.op_type == "Cast" for node in model.graph)
     walk = _Walk(model, half, frozenset(keep), keep_io_types)
     walk.run()
@@ -140,6 +144,14 @@ def convert_precision(
         opset_before,
         casts,
     )
+
+
+def _write_types_of_likes(model: ir.Model) -> None:
+    """Says in the nodes what type they make: without it, it is that of what they read, which is to become another."""
+    for node in model.graph:
+        made = node.outputs[0].dtype if node.outputs else None
+        if node.domain == "" and node.op_type in _LIKES and "dtype" not in node.attributes and made is not None:
+            node.attributes["dtype"] = ir.AttrInt64("dtype", made.value)
 
 
 # --- Opset ----------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.epilogue import fuse_epilogues
 from sn_deploy.graph.inference import check_openable, infer_shapes
 from sn_deploy.graph.layers import check_nodes, count_nodes
+from sn_deploy.graph.random_nodes import refuse_random
 from sn_deploy.graph.save import save
 from sn_deploy.input_file import read_head, source_path
 from sn_deploy.onnx_file import read_model
@@ -222,6 +223,7 @@ def _load(source: Path) -> ir.Model:
     def read() -> ir.Model:
         model = read_model(source)
         check_nodes(model, str(source))
+        refuse_random(model, str(source))
         infer_shapes(model, str(source))
         return model
 

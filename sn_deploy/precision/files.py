@@ -10,6 +10,7 @@ import onnx_ir as ir
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.layers import check_nodes
 from sn_deploy.graph.order import check_order
+from sn_deploy.graph.random_nodes import refuse_random
 from sn_deploy.input_file import read_head, source_path
 from sn_deploy.onnx_file import read_model
 from sn_deploy.output_file import check_onnx_output
@@ -38,13 +39,15 @@ def load_model(source: Path) -> ir.Model:
     """The model of an ONNX file; weights outside it are read when they are needed.
 
     Raises:
-        SnDeployError: it is no valid ONNX file, imports no standard operators, or has an SN layer without its inputs.
+        SnDeployError: it is no valid ONNX file, imports no standard operators, has an SN layer without its inputs, or
+            is random.
     """
     model = read_model(source)
     if "" not in model.opset_imports:
         raise SnDeployError("imports no standard operators", where=str(source), expected="an ONNX model of a network")
     check_order(model, str(source))
     check_nodes(model, str(source))
+    refuse_random(model, str(source))
     return model
 
 

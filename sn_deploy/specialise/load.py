@@ -11,6 +11,7 @@ from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.inference import check_openable, infer_shapes
 from sn_deploy.graph.layers import check_nodes, switch_norm_nodes
 from sn_deploy.graph.order import check_order
+from sn_deploy.graph.random_nodes import refuse_random
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, weight_bytes
 from sn_deploy.input_file import read_head
 from sn_deploy.onnx_file import read_model
@@ -37,6 +38,7 @@ def load(path: Path) -> ir.Model:
             mend="find the layers of other files with: sn-deploy fuse",
         )
     check_nodes(model, str(path))
+    refuse_random(model, str(path))
     infer_shapes(model, str(path))
     check_openable(path)
     return model
