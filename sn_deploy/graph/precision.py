@@ -26,22 +26,20 @@ import numpy as np
 import onnx.defs
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
-from onnxscript import version_converter
 
-from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import op
 from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.io_types import keep_float32_io
 from sn_deploy.graph.layers import write_functions
 from sn_deploy.graph.names import taken_by_nodes, taken_names, unused
+from sn_deploy.graph.raise_opset import raise_opset
 from sn_deploy.graph.sequences import is_no_tensor
 
 HALF_TYPES: Final = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
 # The first opset with convolutions, pooling and matrix products of bfloat16 alike.
 BF16_OPSET: Final = 22
-# The oldest that onnxscript's converter starts from.
-_OLDEST_CONVERTIBLE: Final = 18
 
 _NUMPY_TYPES: Final = {ir.DataType.FLOAT16: np.dtype(np.float16), ir.DataType.BFLOAT16: np.dtype(ml_dtypes.bfloat16)}
 _TYPE_NAMES: Final = {ir.DataType.FLOAT16: "tensor(float16)", ir.DataType.BFLOAT16: "tensor(bfloat16)"}
@@ -170,33 +168,6 @@ def _takes(op_type: str, opset: int, half: ir.DataType) -> bool:
     schema = _schema(op_type, opset)
     allowed = schema.type_constraints if schema is not None else []
     return any(_TYPE_NAMES[half] in constraint.allowed_type_strs for constraint in allowed)
-
-
-def raise_opset(model: ir.Model, opset: int, *, where: str) -> None:
-    """Brings the graph to a newer opset, for types that its own doesn't have. Changes ``model``; its functions go.
-
-    Args:
-        where: the option that asks for it, for errors.
-
-    Raises:
-        SnDeployError: it can't be brought there.
-    """
-    before = model.opset_imports[""]
-    mend = f"make the file with opset {opset}: sn-deploy export --opset {opset}, or opset_version={opset} of torch.onnx"
-    if before < _OLDEST_CONVERTIBLE:
-        raise SnDeployError(f"opset {before} doesn't have the type for its operators", where=where, mend=mend)
-    # It would put function bodies in the place of their calls; they are written anew for the new opset anyway.
-    model.functions.clear()
-    try:
-        version_converter.convert_version(model, opset, fallback=False)
-    except Exception as error:  # the converter's own, and what its adapters raise
-        raise SnDeployError(
-            f"opset {before} doesn't have the type for its operators, and can't be raised: {first_line(error)[:200]}",
-            where=where,
-            mend=mend,
-        ) from error
-    if model.opset_imports[""] != opset:
-        raise SnDeployError(f"opset {before} can't be raised to {opset}", where=where, mend=mend)
 
 
 @functools.cache
