@@ -11,6 +11,8 @@ With ``d = x - mean_in``, the layer is ``y = d·s + t`` with per (n, c)
 
 which subtracts nothing from x but its own mean, so a large mean costs no digits of the deviation.
 
+Sums of three are two Adds: not every importer of an inlined file broadcasts in a Sum (docs/guides/interoperability.md).
+
 A body may leave out statistics whose weights are 0 (`sn_deploy.graph.overloads`). Without any, the layer is a
 BatchNormalization, which ONNX Runtime keeps in its blocked layout.
 """
@@ -130,8 +132,8 @@ def _finish(op_type: str) -> str:
 
 
 def _body_of_spatial_rank(opset: int, rank: int, uses: Collection[str], long_sums: bool) -> str:
-    # In X's own shape, so that shape inference gives Y the shape of X. Parameters are (C, 1, …).
-    trailing = list(range(1, rank - 1))
+    # In X's own shape, so that shape inference gives Y the shape of X. Parameters are (1, C, 1, …), of X's rank: importers
+    # that move channels last, or see X without its batch, mistake the axes of lower ranks.
     spatial = list(range(2, rank))
     if not long_sums:
         mean_and_d = _mean_and_d(opset, spatial)
@@ -143,14 +145,14 @@ def _body_of_spatial_rank(opset: int, rank: int, uses: Collection[str], long_sum
     x = Cast <to = 1> (X)
     extents = Shape <start = 2> (X)
     count = ReduceProd <keepdims = 0> (extents)
-    trailing = Constant <value_ints = {trailing}> ()
-    scale_c = Unsqueeze (scale, trailing)
-    bias_c = Unsqueeze (bias, trailing)
-    mean_offset_c = Unsqueeze (mean_offset, trailing)
-    var_offset_c = Unsqueeze (var_offset, trailing)
+    others = Constant <value_ints = {[0, *spatial]}> ()
+    scale_c = Unsqueeze (scale, others)
+    bias_c = Unsqueeze (bias, others)
+    mean_offset_c = Unsqueeze (mean_offset, others)
+    var_offset_c = Unsqueeze (var_offset, others)
     {mean_and_d}
     {_variance_in(opset, spatial) if _takes_variance(uses) else ""}
-    {_mix(opset, uses)}
+    {_mix(opset, uses, rank)}
     y = Add (scaled, t)
     """
 
@@ -211,7 +213,7 @@ def _body_of_any_rank(opset: int, uses: Collection[str], mean_and_d: str) -> str
     var_offset_c = Reshape (var_offset, per_channel)
     {mean_and_d}
     {_variance_in(opset, [2, 3]) if _takes_variance(uses) else ""}
-    {_mix(opset, uses)}
+    {_mix(opset, uses, 4)}
     y_viewed = Add (scaled, t)
     y = Reshape (y_viewed, shape)
     """
@@ -265,11 +267,11 @@ def _takes_variance(uses: Collection[str]) -> bool:
     return "var_in" in uses or "var_ln" in uses
 
 
-def _mix(opset: int, uses: Collection[str]) -> str:
-    """From d (N, C, *spatial), m_in and s_in (N, C, 1, …) and the parameters (C, 1, …) to d·s and t: y is their sum."""
+def _mix(opset: int, uses: Collection[str], rank: int) -> str:
+    """From d (N, C, *spatial), m_in and s_in (N, C, 1, …) and the parameters (1, C, 1, …) to d·s and t: y is their sum."""
     # 1 - w_in - w_ln as two halves: whatever the weights, next to nothing is rounded off before it meets the mean.
     return f"""
-    {_layer_statistics(opset, uses)}
+    {_layer_statistics(opset, uses, list(range(1, rank)))}
     w_in = Constant <value_float: float = @mean_in> ()
     w_ln = Constant <value_float: float = @mean_ln> ()
     half = Constant <value_float = 0.5> ()
@@ -288,18 +290,19 @@ def _mix(opset: int, uses: Collection[str]) -> str:
     """
 
 
-def _layer_statistics(opset: int, uses: Collection[str]) -> str:
-    """From m_in and s_in to m_ln and s_ln, as far as they are used."""
+def _layer_statistics(opset: int, uses: Collection[str], axes: list[int]) -> str:
+    """From m_in and s_in to m_ln and s_ln, as far as they are used. All ``axes`` but the first have one element."""
+    # The first axis alone would do; pnnx loses an axis that is given alone.
     lines = ""
     if "mean_ln" in uses or "var_ln" in uses:
         lines += f"""
-    {_reduce(opset, "m_ln", "ReduceMean", "m_in", [1])}
+    {_reduce(opset, "m_ln", "ReduceMean", "m_in", axes)}
     m_apart = Sub (m_in, m_ln)"""
     if "var_ln" in uses:
         lines += f"""
     m_apart_squared = Mul (m_apart, m_apart)
     spread = Add (s_in, m_apart_squared)
-    {_reduce(opset, "s_ln", "ReduceMean", "spread", [1])}"""
+    {_reduce(opset, "s_ln", "ReduceMean", "spread", axes)}"""
     return lines
 
 
@@ -308,7 +311,8 @@ def _shift(with_layer: bool) -> str:
     if not with_layer:
         return "shift = Add (own, offset_below)"
     return """own_apart = Mul (w_ln, m_apart)
-    shift = Sum (own, offset_below, own_apart)"""
+    shift_below = Add (own, offset_below)
+    shift = Add (shift_below, own_apart)"""
 
 
 def _variance(uses: Collection[str]) -> str:
@@ -320,8 +324,13 @@ def _variance(uses: Collection[str]) -> str:
     v_{name} = Constant <value_float: float = @var_{name}> ()
     var_from_{name} = Mul (v_{name}, s_{name})"""
             parts.append(f"var_from_{name}")
+    if len(parts) == 2:
+        lines += f"""
+    var_from_input = Add ({", ".join(parts)})"""
+        parts = ["var_from_input"]
+    total = f"Add ({parts[0]}, var_offset_c)" if parts else "Identity (var_offset_c)"
     return f"""{lines}
-    var = Sum ({", ".join([*parts, "var_offset_c"])})"""
+    var = {total}"""
 
 
 def _reduce(opset: int, result: str, op: str, source: str, axes: list[int]) -> str:

@@ -300,7 +300,7 @@ def _one_pass_variance(function: onnx.FunctionProto) -> None:
 
 
 def _eps_outside_the_root(function: onnx.FunctionProto) -> None:
-    _replace(function, "var", _make("Sum", "var_from_in var_from_ln", "var"))
+    _replace(function, "var", _make("Identity", "var_from_input", "var"))
     _replace(function, "deviation", _make("Sqrt", "var", "root"), _make("Add", "root var_offset_c", "deviation"))
 
 
@@ -321,9 +321,9 @@ FAULTS: dict[str, Fault] = {
     "the mean's weights used for the variance": _swap("mean_in", "var_in"),
     "the biased variance": _ddof_lost,
     "the HW of another shape": _stale_count,
-    "BN's mean lost": _rewire("shift", "Sum", "own own_apart"),
+    "BN's mean lost": _rewire("shift", "Add", "own own_apart"),
     "BN's mean added with the wrong sign": _rewire("offset_below", "Identity", "mean_offset_c"),
-    "BN's variance and eps lost": _rewire("var", "Sum", "var_from_in var_from_ln"),
+    "BN's variance and eps lost": _rewire("var", "Identity", "var_from_input"),
     "eps outside the root": _eps_outside_the_root,
     "bias lost": _rewire("t", "Identity", "shift_scaled"),
     "scale lost": _rewire("s", "Reciprocal", "deviation"),
