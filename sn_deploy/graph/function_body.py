@@ -132,8 +132,8 @@ def _finish(op_type: str) -> str:
 
 
 def _body_of_spatial_rank(opset: int, rank: int, uses: Collection[str], long_sums: bool) -> str:
-    # In X's own shape, so that shape inference gives Y the shape of X. Parameters are (1, C, 1, …), of X's rank: importers
-    # that move channels last mistake the axes of lower ranks.
+    # In X's own shape, so that shape inference gives Y the shape of X. Parameters are (1, C, 1, …), of X's rank:
+    # importers that move channels last mistake the axes of lower ranks.
     spatial = list(range(2, rank))
     if not long_sums:
         mean_and_d = _mean_and_d(opset, spatial)
@@ -268,7 +268,7 @@ def _takes_variance(uses: Collection[str]) -> bool:
 
 
 def _mix(opset: int, uses: Collection[str], rank: int) -> str:
-    """From d (N, C, *spatial), m_in and s_in (N, C, 1, …) and the parameters (1, C, 1, …) to d·s and t, y being the sum."""
+    """From d (N, C, *spatial), m_in, s_in (N, C, 1, …) and parameters (1, C, 1, …) to d·s and t, whose sum is y."""
     # 1 - w_in - w_ln as two halves: whatever the weights, next to nothing is rounded off before it meets the mean.
     return f"""
     {_layer_statistics(opset, uses, list(range(1, rank)))}
