@@ -135,6 +135,8 @@ def proof_text(proof: Proof) -> str:
     for name, parity in proof.outputs.items():
         share = proof.top1_agreement.get(name)
         agreement = f", the same class for {percent(share, zeros=True)}" if share is not None else ""
+        if name in proof.cosine:
+            agreement = f", cosine at least {proof.cosine[name]:.9f}"
         parts.append(f"{name}: relative L2 {parity.rel_l2:.1e}{agreement}")
     parts += [f"{name}: {percent(changed)} of it changed" for name, changed in proof.changed.items()]
     return "; ".join(parts)
@@ -167,6 +169,7 @@ def json_from_proof(proof: Proof) -> dict[str, Any]:
             "worst_rel_l2": parity.worst_rel_l2,
             "max_abs": parity.max_abs,
             **({"top1_agreement": proof.top1_agreement[name]} if name in proof.top1_agreement else {}),
+            **({"cosine": proof.cosine[name]} if name in proof.cosine else {}),
         }
         for name, parity in proof.outputs.items()
     }

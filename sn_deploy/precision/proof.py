@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from sn_deploy.check.batch import Batch
 from sn_deploy.check.metrics.classification import top1_agreement
+from sn_deploy.check.metrics.scores import are_scores, may_be_scores, smallest_cosine
 from sn_deploy.check.output_difference import OutputDifference
 from sn_deploy.check.parity import Parity
 from sn_deploy.check.report.text import percent
@@ -28,8 +29,9 @@ class Proof:
         samples: how many.
         data: what they were, as `Source.describe` says it.
         outputs: output -> its differences, of those that are floating point.
-        top1_agreement: output -> share of samples with the same class on top, of outputs (samples, classes).
+        top1_agreement: output -> share of samples with the same class on top, of scores (samples, classes).
         changed: output -> share of elements that are others, of those that aren't floating point.
+        cosine: output -> the smallest cosine of a sample's vector with the source's, of embeddings: unit vectors.
     """
 
     samples: int
@@ -37,6 +39,7 @@ class Proof:
     outputs: Mapping[str, Parity]
     top1_agreement: Mapping[str, float]
     changed: Mapping[str, float]
+    cosine: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def rel_l2(self) -> float:
@@ -66,6 +69,7 @@ def compare_files(
     """
     differences: dict[str, OutputDifference] = {}
     agreement: dict[str, list[tuple[int, float]]] = {}
+    directions: dict[str, list[tuple[int, float]]] = {}
     samples = 0
     with OrtSession(source, native=False) as first, OrtSession(candidate, native=False) as second:
         dtypes = {info.name: info.dtype for info in second.inputs}
@@ -78,9 +82,11 @@ def compare_files(
                 if difference.is_exact:
                     continue
                 # A detector's boxes are (K, 4): no scores of K samples.
-                if reference.ndim == 2 and reference.shape[1] > 1 and len(reference) == batch.samples:
+                if are_scores(reference, batch.samples):
                     share = top1_agreement(reference, actual[name])
                     agreement.setdefault(name, []).append((batch.samples, share))
+                elif may_be_scores(reference, batch.samples):
+                    directions.setdefault(name, []).append((batch.samples, smallest_cosine(reference, actual[name])))
             samples += batch.samples
             on_batch()
     if not any(difference.elements for difference in differences.values()):
@@ -89,14 +95,18 @@ def compare_files(
             where=str(source),
             mend="give usual samples with --data",
         )
-    shares = {
-        name: sum(n * share for n, share in each) / samples
-        for name, each in agreement.items()
-        if sum(n for n, _ in each) == samples
-    }
+    shares = {name: sum(n * share for n, share in each) / samples for name, each in _in_all(agreement, samples)}
+    cosines = {name: min(cosine for _, cosine in each) for name, each in _in_all(directions, samples)}
     figures = {name: each.floats.parity() for name, each in differences.items() if not each.is_exact}
     changed = {name: each.changed for name, each in differences.items() if each.is_exact}
-    return Proof(samples, data or {}, figures, shares, changed)
+    return Proof(samples, data or {}, figures, shares, changed, cosines)
+
+
+def _in_all(
+    found: Mapping[str, list[tuple[int, float]]], samples: int
+) -> Iterator[tuple[str, list[tuple[int, float]]]]:
+    """The outputs that were the same kind of thing in every batch."""
+    return ((name, each) for name, each in found.items() if sum(n for n, _ in each) == samples)
 
 
 def hold_tolerance(proof: Proof, most_rel_l2: float, most_changed: float, *, where: str, mend: str) -> None:

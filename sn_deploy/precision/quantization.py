@@ -213,7 +213,9 @@ def _hold_limits(proof: Proof, source: Path, max_rel_l2: float | None, min_top1_
     if not proof.top1_agreement:
         found = ", ".join(proof.outputs) or "none of floating point"
         raise SnDeployError(
-            f"no output is (samples, classes): {found}", where="--min-top1-agreement", mend="limit it with --max-rel-l2"
+            f"no output is scores, (samples, classes): {found}",
+            where="--min-top1-agreement",
+            mend="limit it with --max-rel-l2",
         )
     for name, share in proof.top1_agreement.items():
         if share < min_top1_agreement:

@@ -11,6 +11,7 @@ import numpy as np
 
 from sn_deploy.check.batch import Batch
 from sn_deploy.check.metrics.classification import leaders, rivals, targets_from_labels
+from sn_deploy.check.metrics.scores import are_scores
 from sn_deploy.check.output_difference import check_shape_and_type, comparable
 from sn_deploy.check.parity import SMALLEST_SQUARES
 from sn_deploy.errors import SnDeployError
@@ -182,7 +183,7 @@ class _Sums:
 
 
 class _Classes:
-    """Which classes are on top; nothing where no output, or more than one, is (N, classes)."""
+    """Which classes are on top; nothing where no output, or more than one, is scores."""
 
     def __init__(self, label_classes: int | None) -> None:
         self._samples = self._changed = self._nearly_changed = 0
@@ -191,7 +192,7 @@ class _Classes:
         self._label_classes = label_classes
 
     def add(self, batch: Batch, expected: Mapping[str, Array], actual: Mapping[str, Array]) -> None:
-        scores = [name for name, value in expected.items() if value.ndim == 2 and value.shape[1] > 1]
+        scores = [name for name, value in expected.items() if are_scores(value, batch.samples)]
         if len(scores) != 1 or not self._known:
             self._known = False
             return

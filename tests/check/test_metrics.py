@@ -24,6 +24,7 @@ from sn_deploy.check.limits import Limits
 from sn_deploy.check.metrics.choose import choose_metrics, metric_from_spec
 from sn_deploy.check.metrics.classification import accuracy, leaders, rivals, targets_from_labels, top1_agreement
 from sn_deploy.check.metrics.metric import Metric
+from sn_deploy.check.metrics.scores import are_scores, smallest_cosine
 from sn_deploy.check.metrics.segmentation import classes_from_scores
 from sn_deploy.check.result import TaskMetric
 from sn_deploy.errors import SnDeployError
@@ -250,6 +251,42 @@ def test_folders_that_are_not_the_classes_are_refused() -> None:
         choose_metrics(
             "auto", {"y": np.zeros((2, 1000))}, np.zeros(2, int), backends=["a"], reference="a", label_classes=10
         )
+
+
+def unit_vectors(dtype: Any = np.float32) -> Array:
+    vectors = np.random.default_rng(0).standard_normal((6, 16)).astype(np.float32)
+    made: Array = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(dtype)
+    return made
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16])
+def test_embeddings_are_no_classes(dtype: Any) -> None:
+    vectors = {"y": unit_vectors(dtype)}
+    names: dict[str, Any] = {"backends": ["a", "b"], "reference": "a"}
+    assert choose_metrics("auto", vectors, None, **names) == []
+    assert choose_metrics("auto", vectors, np.zeros(6, int), label_classes=3, **names) == []
+    assert len(choose_metrics("classification", vectors, None, **names)) == 1
+
+
+def test_scores_of_every_kind_are_classes() -> None:
+    logits = scores()["torch"]
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    certain = np.eye(12, dtype=np.float32)  # as long as unit vectors
+    mixed = np.concatenate([unit_vectors(), 3 * unit_vectors()])
+    for value in (logits, shares, certain, mixed, np.full((3, 4), np.nan), np.zeros((2, 5))):
+        assert are_scores(value, len(value))
+    for value in (logits[:, :1], logits[None], logits.astype(int), logits > 0):
+        assert not are_scores(value, len(value))
+    assert not are_scores(logits, len(logits) + 1)  # a detector's boxes
+
+
+def test_the_smallest_cosine_is_that_of_one_row() -> None:
+    vectors = unit_vectors()
+    turned = vectors.copy()
+    turned[3] = -2 * vectors[3]
+    assert smallest_cosine(vectors, turned) == pytest.approx(-1)
+    assert smallest_cosine(vectors, 5 * vectors) == pytest.approx(1)
+    assert smallest_cosine(vectors, 0 * vectors) == 0
 
 
 def test_a_picture_is_no_segmentation() -> None:

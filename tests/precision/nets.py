@@ -43,6 +43,18 @@ def residual_net(
     return path
 
 
+def embedding_net(path: Path) -> Path:
+    """A convolution and a layer, and their means as a unit vector of 16."""
+    net = Net(3, (8, 8))
+    pooled = net.add("GlobalAveragePool", [net.norm(net.conv("x", 16))], 16)
+    flat = net.add("Flatten", [pooled], 16)
+    graph = ir.from_proto(net.model(net.add("LpNormalization", [flat], 16, axis=1)))
+    graph.opset_imports[""] = OPSET
+    write_functions(graph)
+    ir.save(graph, path)
+    return path
+
+
 def bounded_net(path: Path, *, op_type: str, bound: float) -> Path:
     """Two convolutions and a layer, with a Clip or a Where between them that reads a bound."""
     net = Net(3, (8, 8))

@@ -17,18 +17,20 @@ from onnx import numpy_helper
 
 from sn_deploy.check.data.open import DataOptions
 from sn_deploy.check.tolerances import TOLERANCES
+from sn_deploy.cli.convert_precision import proof_text
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.graph.layers import switch_norm_nodes
 from sn_deploy.graph.precision import convert_precision as convert_graph
-from sn_deploy.precision import convert_precision, run
+from sn_deploy.precision import convert_precision, quantize, run
 from sn_deploy.precision.emulate import emulate_half
 from sn_deploy.precision.files import load_model
 from sn_deploy.precision.proof import hold_tolerance
 from sn_deploy.precision.samples import SampleOptions, open_samples
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.tensors import TensorInfo
+from sn_deploy.specialise import Budget, specialise
 from tests.check.small_net import small_net
-from tests.precision.nets import bounded_net, indices_net, parallel_net, residual_net
+from tests.precision.nets import bounded_net, embedding_net, indices_net, parallel_net, residual_net
 
 DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
 
@@ -56,6 +58,23 @@ def test_a_file_is_half_as_large_and_proved(source: Path, tmp_path: Path, precis
     assert len(report.ranges) == len(report.conversion.converted)
     onnx.checker.check_model(tmp_path / "half.onnx", full_check=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["half.onnx", "net.onnx"]
+
+
+def test_embeddings_have_a_direction_and_no_class(tmp_path: Path) -> None:
+    """The largest element of a face's vector was told as its class."""
+    source = embedding_net(tmp_path / "net.onnx")
+    report = convert_precision(source, tmp_path / "half.onnx", precision="fp16", samples=array_data(tmp_path))
+    assert not report.proof.top1_agreement
+    (cosine,) = report.proof.cosine.values()
+    assert 0.9999 < cosine < 1
+    assert "cosine at least 0.9999" in proof_text(report.proof)
+    options: dict[str, Any] = {"precision": "int8", "samples": array_data(tmp_path)}
+    assert quantize(source, tmp_path / "int8.onnx", **options).proof.cosine
+    with pytest.raises(SnDeployError, match="--min-top1-agreement: no output is scores"):
+        quantize(source, tmp_path / "q.onnx", min_top1_agreement=0.9, **options)
+    choice: dict[str, Any] = {"budget": Budget(top1=0.1), "data": DataOptions(str(tmp_path / "x.npy"), batch_size=3)}
+    with pytest.raises(SnDeployError, match=r"--budget top1: the outputs are .*expected one output of scores"):
+        specialise(source, tmp_path / "s.onnx", **choice)
 
 
 def test_the_figure_is_that_of_a_net_that_rounds(source: Path, tmp_path: Path) -> None:

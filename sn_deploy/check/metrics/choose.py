@@ -9,6 +9,7 @@ import numpy as np
 
 from sn_deploy.check.metrics.classification import Classification
 from sn_deploy.check.metrics.metric import Metric
+from sn_deploy.check.metrics.scores import are_scores, may_be_scores
 from sn_deploy.check.metrics.segmentation import Segmentation
 from sn_deploy.check.metrics.user import load_metric
 from sn_deploy.errors import SnDeployError
@@ -34,7 +35,7 @@ def choose_metrics(
 
     Args:
         task: one of `TASKS`; ``auto`` takes scores (N, classes) for a classification and (N, classes, H, W) for a
-            segmentation, unless they have three channels and no labels: that is a picture.
+            segmentation, unless they have three channels and no labels: that is a picture. Unit vectors are embeddings.
         outputs: the reference's, of one batch; those that have a row for each sample.
         labels: (N,) for a classification, (N, H, W) for a segmentation.
         label_classes: how many classes the labels tell apart, where that is known.
@@ -70,9 +71,11 @@ def metric_from_spec(spec: Mapping[str, Any], backends: Sequence[str], reference
 
 
 def _fits(value: Array, kind: str, labelled: bool, task: str) -> bool:
+    if kind == "classification":
+        return (are_scores if task == "auto" else may_be_scores)(value, len(value))
     if value.ndim != _RANKS[kind] or value.shape[1] < 2 or value.dtype.kind in "biu":
         return False
-    return task != "auto" or kind == "classification" or labelled or value.shape[1] != 3
+    return task != "auto" or labelled or value.shape[1] != 3
 
 
 def _check_asked_for(
