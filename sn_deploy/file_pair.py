@@ -46,6 +46,7 @@ _NO_MEMORY: Final = ("bad_alloc", "allocate memory", "MemoryError")
 
 _FUSED: Final = "the fused graph"
 
+CANT_RUN: Final = "can't be run"
 ANSWER: Final = "answer: "
 LONGEST_REASON: Final = 300
 
@@ -211,7 +212,7 @@ def _is_of_memory(error: SnDeployError) -> bool:
 def _why_not_run(which: str, error: SnDeployError, task: Task) -> str:
     if _is_of_memory(error):
         return f"running {which} takes more than {task.most_bytes / (1 << 30):.1f} GiB"
-    return f"{which} can't be run: {error.what}"
+    return f"{which} {CANT_RUN}: {error.what}"
 
 
 def _open(model: Path, graph_optimization: GraphOptimization = "all") -> OrtSession:

@@ -191,17 +191,22 @@ def _whole_text(report: FuseReport) -> str:
     parts += [] if whole.changed is None else [f"{percent(whole.changed)} of the integers are others"]
     given = ", ".join(f"{name} {shape}" for name, shape in whole.inputs.items())
     larger = "" if whole.why_larger is None else f", as {whole.why_larger}"
-    return f"{', '.join(parts)} from its source, both run on {given or 'no input'}{larger}"
+    how = "in float32 and " if whole.in_float32 else ""
+    return f"{', '.join(parts)} from its source, both {how}run on {given or 'no input'}{larger}"
 
 
 def _by_hand_text(report: FuseReport, source: Path) -> str:
     """What to do about files that weren't compared: the same command again with other input, or another command."""
+    from sn_deploy.file_pair import CANT_RUN
+
     is_source = source.exists() and source.samefile(report.path)
     inputs = [word for text in report.whole.other_inputs for word in ("--input", text)]
     if inputs and not is_source:
         values = any(text.endswith(".npy") for text in inputs)
         what = "usual values, saved by numpy.save" if values else "a size that the network takes"
         return f"compare them on {what}, by adding: {shlex.join(inputs)}"
+    if CANT_RUN in (report.whole.why_not or ""):
+        return "compare them on data where they run: what ONNX Runtime's CPU provider lacks, a GPU's may have"
     old = Path("COPY_OF_THE_OLD_ONE.onnx") if is_source else source
     return f"compare them by hand: {shlex.join(['sn-deploy', 'diff', str(old), str(report.path), *inputs])}"
 

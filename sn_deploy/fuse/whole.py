@@ -12,7 +12,7 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,8 @@ from sn_deploy.check.model_type import coarsest_type
 from sn_deploy.check.tolerances import TOLERANCES, TWO_EVALUATIONS
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.file_pair import ANSWER, LONGEST_REASON, Task
+from sn_deploy.graph.in_float32 import put_in_float32
+from sn_deploy.onnx_file import read_model
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -34,6 +36,7 @@ _MOST_BYTES: Final = 8 << 30
 _MOST_COPIES: Final = 8
 _MAPPED_BYTES: Final = 1 << 29
 _MOST_SECONDS: Final = 120
+_HALF: Final = ("float16", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class WholeFile:
             where the source's own outputs move by more with its rounding.
         left_out: output -> why it couldn't be compared, or not all of it.
         why_larger: why open axes of random inputs aren't as small as they are at first; None where they are.
+        in_float32: whether the figures are those of both files put into float32, as they are of files in half
+            precision: so no rounding to it hides a fault.
         other_inputs: where they weren't compared on what they were tried with, values of ``--input`` that may do:
             ``x=1x3x512x512``, or ``x=x.npy`` for values of a fixed shape.
     """
@@ -60,6 +65,7 @@ class WholeFile:
     tolerance: float | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
     why_larger: str | None = None
+    in_float32: bool = False
     other_inputs: Sequence[str] = ()
 
 
@@ -83,12 +89,20 @@ def compare_whole(source: Path, draft: Path, model: ir.Model, size: int, given: 
         inputs = Path(folder) / "inputs.npz"
         if given:
             np.savez(inputs, allow_pickle=False, **{str(at): _plain(value) for at, value in enumerate(given.values())})
-        tolerance = TWO_EVALUATIONS * TOLERANCES[coarsest_type(model)].rel_l2
+        precision = coarsest_type(model)
         most = min(_MOST_BYTES + _MOST_COPIES * size, free_memory() + _MAPPED_BYTES)
         task = Task(
-            str(source), str(draft), str(inputs) if given else None, tuple(given), tolerance, most, _MOST_SECONDS
+            str(source),
+            str(draft),
+            str(inputs) if given else None,
+            tuple(given),
+            TWO_EVALUATIONS * TOLERANCES[precision].rel_l2,
+            most,
+            _MOST_SECONDS,
         )
         answer = _asked(task)
+        if precision in _HALF and not answer.get("refused") and not answer.get("wrong"):
+            answer = _in_float32(task, Path(folder)) or answer
     if answer.get("refused"):
         raise SnDeployError(**answer["refused"])
     if answer.get("wrong"):
@@ -98,6 +112,28 @@ def compare_whole(source: Path, draft: Path, model: ir.Model, size: int, given: 
             "unseen with --no-run, and compare the two with: sn-deploy diff",
         )
     return WholeFile(**answer["whole"])
+
+
+def _in_float32(task: Task, folder: Path) -> dict[str, Any] | None:
+    """The answer about both files in float32; None where nothing can be told of them."""
+    files = [folder / "source.onnx", folder / "draft.onnx"]
+    try:
+        for half, path in zip((task.source, task.draft), files, strict=True):
+            model = read_model(Path(half))
+            put_in_float32(model)
+            ir.save(model, path, external_data=f"{path.name}.data")
+    except Exception:  # noqa: BLE001 - the files are anybody's, and the first comparison stands
+        return None
+    tolerance = TWO_EVALUATIONS * TOLERANCES["float32"].rel_l2
+    answer = _asked(replace(task, source=str(files[0]), draft=str(files[1]), tolerance=tolerance))
+    wrong = answer.get("wrong")
+    if wrong:
+        # What doesn't run in float32 has an operator of half alone; what differs has an expectation.
+        named = {**wrong, "where": wrong["where"].replace(str(files[0]), task.source)}
+        named["what"] = f"in float32, {wrong['what']}"
+        return {"wrong": named} if "expected" in wrong else None
+    whole = answer["whole"]
+    return {"whole": {**whole, "in_float32": True}} if whole.get("why_not") is None else None
 
 
 def _asked(task: Task) -> dict[str, Any]:

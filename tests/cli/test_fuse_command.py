@@ -57,6 +57,16 @@ def test_the_whole_file_is_compared_unless_told_otherwise(folder: Path, capsys: 
     assert "sn-deploy diff COPY_OF_THE_OLD_ONE.onnx in.onnx" in printed
 
 
+def test_files_that_cannot_run_here_are_compared_elsewhere(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It advised sn-deploy diff, which runs them in the same provider."""
+    report = fuse("in.onnx", "out.onnx", run=False)
+    whole = replace(report.whole, why_not="the source can't be run: ONNX Runtime can't load it")
+    print_report(output_console(), replace(report, whole=whole), Path("in.onnx"))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "compare them on data where they run" in printed
+    assert "sn-deploy diff" not in printed
+
+
 def test_a_share_that_is_not_0_is_not_shown_as_0(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = fuse("in.onnx", "out.onnx")
     for changed, shown in ((0.0, "0% of the integers"), (1e-6, "under 0.01% of the integers"), (0.009, "0.9% of the")):
