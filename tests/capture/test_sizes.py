@@ -19,6 +19,7 @@ from sn_deploy.capture import capture, sizes
 from sn_deploy.errors import SnDeployError
 from sn_deploy.nn import SwitchNorm2d, SwitchNorm3d, SwitchNormSequence
 from sn_deploy.runtime.ort import OrtSession
+from tests.conftest import OLD_LIBRARIES
 from tests.randomise import randomise_
 from tests.tolerances import TOLERANCES
 
@@ -134,6 +135,10 @@ def test_a_model_that_takes_the_example_s_size_is_refused(tmp_path: Path) -> Non
     assert distance(tmp_path / "net.onnx", model, torch.randn(2, 3, 25, 44)) < TOLERANCES["float32"].rel_l2
 
 
+@pytest.mark.skipif(
+    OLD_LIBRARIES,
+    reason="the oldest torch.export doesn't ask it: the file is right, and ends with an error at other sizes",
+)
 def test_the_axis_at_fault_is_named_where_inputs_share_a_batch(tmp_path: Path) -> None:
     model, inputs = randomise_(Tiled(), seed=0).eval(), (torch.randn(2, 3, 24, 32), torch.randn(2, 2))
     with pytest.raises(SnDeployError, match=r"input 'x': the model fixes axis 2 \(height\) to 24 "):
@@ -155,9 +160,17 @@ def test_without_the_matrices_average_pooling_is_refused(tmp_path: Path, monkeyp
         sn_deploy.export(model, x, tmp_path / "net.onnx", dynamic=("batch", "spatial"))
 
 
-@pytest.mark.parametrize(
-    ("tail", "size"), [(nn.Flatten(), (24, 36)), (nn.AvgPool2d(3, ceil_mode=True), (7, 9)), (Interpolated(), (24, 36))]
+OVERHANGING = pytest.param(
+    nn.AvgPool2d(3, ceil_mode=True),
+    (7, 9),
+    marks=pytest.mark.skipif(
+        OLD_LIBRARIES,
+        reason="ONNX Runtime 1.18 divides by all of a window that hangs over; newer ones run the file right",
+    ),
 )
+
+
+@pytest.mark.parametrize(("tail", "size"), [(nn.Flatten(), (24, 36)), OVERHANGING, (Interpolated(), (24, 36))])
 def test_what_takes_any_size_is_not_refused(tail: nn.Module, size: tuple[int, int], tmp_path: Path) -> None:
     model = net(tail)
     sn_deploy.export(model, torch.randn(1, 3, *size), tmp_path / "net.onnx", dynamic=("batch", "spatial"))
