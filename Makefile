@@ -60,6 +60,7 @@ OLD_AND_NEW := $(IN_PARALLEL) -m "not slow" -W default \
 	tests/fuse/test_exporters.py tests/runtime tests/native tests/recognise/test_accepted.py tests/calibrate \
 	tests/cli/test_check_command.py tests/cli/test_calibrate_command.py tests/test_nn.py \
 	tests/capture/test_wrapped_models.py tests/capture/test_torchscript.py tests/capture/test_sizes.py \
+	tests/capture/test_exporter_faults.py tests/graph/test_raise_opset.py \
 	tests/test_agreement.py::test_onnxruntime_fused tests/test_agreement.py::test_openvino_inlined \
 	tests/test_checkpoint.py --deselect tests/test_checkpoint.py::test_the_mend_for_pickled_objects_works \
 	--deselect tests/test_checkpoint.py::test_torchscript_is_refused_and_its_mend_works

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import onnx
+import onnx_ir as ir
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import COPY_AGAIN
@@ -157,8 +158,9 @@ def byte_count(tensor: onnx.TensorProto) -> int | None:
     if kind == _TYPES.STRING or any(size < 0 for size in tensor.dims):
         return None
     try:
-        item = int(onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize)
-    except (KeyError, ValueError, TypeError):
+        # Not onnx's own table: before 1.19 it has float32 in bfloat16's place, which it then is read as.
+        item = -(-ir.DataType(kind).bitwidth // 8)
+    except (ValueError, TypeError):
         return None
     count: int = math.prod(tensor.dims)
     return -(-count // per_byte) if per_byte > 1 else count * item

@@ -84,7 +84,8 @@ def calibrate(
             where=where,
             mend="give usual samples with --data, or a size that the network takes: --input 1x3x512x512",
         ) from error
-    return {tensor: _largest(data.range_value) for tensor, data in found.items()}
+    # Its mapping has no items() before 1.19.
+    return {tensor: _largest(found[tensor].range_value) for tensor in found}
 
 
 @contextlib.contextmanager
