@@ -19,6 +19,7 @@ BatchNormalization, which ONNX Runtime keeps in its blocked layout.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Collection
 from typing import Final
 
@@ -42,11 +43,20 @@ MIN_OPSET: Final = 15
 MAX_OPSET: Final = 24
 
 # ONNX Runtime sums in few accumulators. Up to here a mean taken in one go is off by less than 2e-4 deviations where it
-# is 1000 deviations itself; at 2^18 it is 0.03.
+# is 1000 deviations itself, and y, behind a ReLU, by 2e-6; at 2^18 they are 0.03 and 3e-5.
 MOST_POSITIONS_OF_ONE_SUM: Final = 1 << 14
 
 # From here on the axes of a reduction are an input.
 _AXES_INPUT_OPSET: Final = 18
+
+
+class _Sums(enum.Enum):
+    """How a sum over all positions is taken."""
+
+    PLAIN = enum.auto()
+    IN_STEPS = enum.auto()  # one axis after the other: each sum is short
+    CORRECTED = enum.auto()  # for one axis: a mean, and the mean of what is left, a sum of small terms
+
 
 _ATTRIBUTES: Final = (*FLOAT_ATTRIBUTES, "ddof", "plugin_namespace")
 
@@ -65,7 +75,7 @@ def function_body(
         opset: version of the standard operators, `MIN_OPSET` to `MAX_OPSET`; the file must import the same.
         ranks: the ranks of X of all nodes of this operator in the file. The fewer, the cheaper the body: a single rank
             is computed in X's own shape, several through a view of X of rank 4.
-        most_positions: the largest HW of these nodes, None where one is dynamic. Means over more than
+        most_positions: the largest HW of these nodes, None where one is dynamic. Sums over more than
             `MOST_POSITIONS_OF_ONE_SUM` are taken in steps, which costs time on small maps.
         op_type: which operator, one of `sn_deploy.graph.op.OP_TYPES`.
         overload: which statistics it uses (`sn_deploy.graph.overloads`).
@@ -99,7 +109,9 @@ def function_body(
     elif len(distinct) == 1:
         body = _body_of_spatial_rank(opset, distinct.pop(), uses, long_sums)
     else:
-        body = _body_of_any_rank(opset, uses, _mean_and_d_of_view(opset, distinct, long_sums))
+        # Rank 3 is a view of one row.
+        sums = _Sums.PLAIN if not long_sums else _Sums.CORRECTED if 3 in distinct else _Sums.IN_STEPS
+        body = _body_of_any_rank(opset, uses, sums)
     function = onnx.parser.parse_function(
         f'<domain: "{DOMAIN}", opset_import: ["": {opset}]>\n'
         f"{op_type} <{', '.join(_ATTRIBUTES)}> ({', '.join(input_names(op_type))}) => (Y) {{\n"
@@ -135,12 +147,7 @@ def _body_of_spatial_rank(opset: int, rank: int, uses: Collection[str], long_sum
     # In X's own shape, so that shape inference gives Y the shape of X. Parameters are (1, C, 1, …), of X's rank:
     # importers that move channels last mistake the axes of lower ranks.
     spatial = list(range(2, rank))
-    if not long_sums:
-        mean_and_d = _mean_and_d(opset, spatial)
-    elif rank == 3:
-        mean_and_d = _corrected_mean_and_d(opset, spatial)
-    else:
-        mean_and_d = _mean_and_d_in_steps(opset, spatial)
+    sums = _Sums.PLAIN if not long_sums else _Sums.CORRECTED if rank == 3 else _Sums.IN_STEPS
     return f"""
     x = Cast <to = 1> (X)
     extents = Shape <start = 2> (X)
@@ -150,8 +157,8 @@ def _body_of_spatial_rank(opset: int, rank: int, uses: Collection[str], long_sum
     bias_c = Unsqueeze (bias, others)
     mean_offset_c = Unsqueeze (mean_offset, others)
     var_offset_c = Unsqueeze (var_offset, others)
-    {mean_and_d}
-    {_variance_in(opset, spatial) if _takes_variance(uses) else ""}
+    {_mean_and_d(opset, spatial, sums)}
+    {_variance_in(opset, spatial, sums) if _takes_variance(uses) else ""}
     {_mix(opset, uses, rank)}
     y = Add (scaled, t)
     """
@@ -184,7 +191,7 @@ def _body_of_rank_2(opset: int, uses: Collection[str]) -> str:
     """
 
 
-def _body_of_any_rank(opset: int, uses: Collection[str], mean_and_d: str) -> str:
+def _body_of_any_rank(opset: int, uses: Collection[str], sums: _Sums) -> str:
     # X viewed as (N, groups, rows, columns): (N, C, …, W), and (N, 1, 1, C) for rank 2, which makes LN's moments over
     # C out of IN's over the one group. Parameters follow: (C, 1, 1), and (1, 1, C) for rank 2.
     return f"""
@@ -211,51 +218,43 @@ def _body_of_any_rank(opset: int, uses: Collection[str], mean_and_d: str) -> str
     bias_c = Reshape (bias, per_channel)
     mean_offset_c = Reshape (mean_offset, per_channel)
     var_offset_c = Reshape (var_offset, per_channel)
-    {mean_and_d}
-    {_variance_in(opset, [2, 3]) if _takes_variance(uses) else ""}
+    {_mean_and_d(opset, [2, 3], sums)}
+    {_variance_in(opset, [2, 3], sums) if _takes_variance(uses) else ""}
     {_mix(opset, uses, 4)}
     y_viewed = Add (scaled, t)
     y = Reshape (y_viewed, shape)
     """
 
 
-def _mean_and_d_of_view(opset: int, ranks: Collection[int], long_sums: bool) -> str:
-    # Rank 3 is a view of one row.
-    if not long_sums:
-        return _mean_and_d(opset, [2, 3])
-    return _corrected_mean_and_d(opset, [2, 3]) if 3 in ranks else _mean_and_d_in_steps(opset, [2, 3])
-
-
-def _mean_and_d(opset: int, spatial: list[int]) -> str:
-    """From x (N, C, *spatial) to m_in (N, C, 1, …) and d = x - m_in, for sums that aren't long."""
-    return f"""
-    {_reduce(opset, "m_in", "ReduceMean", "x", spatial)}
-    d = Sub (x, m_in)"""
-
-
-def _mean_and_d_in_steps(opset: int, spatial: list[int]) -> str:
-    """The same over all axes but the last, and then over that: each sum is short."""
-    return f"""
-    {_reduce(opset, "m_columns", "ReduceMean", "x", spatial[:-1])}
-    {_reduce(opset, "m_in", "ReduceMean", "m_columns", spatial[-1:])}
-    d = Sub (x, m_in)"""
-
-
-def _corrected_mean_and_d(opset: int, spatial: list[int]) -> str:
-    """The same, the mean corrected by the mean of what is left, a sum of small terms: for one axis, without steps."""
-    return f"""
+def _mean_and_d(opset: int, spatial: list[int], sums: _Sums) -> str:
+    """From x (N, C, *spatial) to m_in (N, C, 1, …) and d = x - m_in."""
+    if sums is _Sums.CORRECTED:
+        return f"""
     {_reduce(opset, "m_first", "ReduceMean", "x", spatial)}
     d_first = Sub (x, m_first)
     {_reduce(opset, "drift", "ReduceMean", "d_first", spatial)}
     m_in = Add (m_first, drift)
     d = Sub (d_first, drift)"""
+    return f"""
+    {_reduce(opset, "m_in", "ReduceMean", "x", spatial, in_steps=sums is _Sums.IN_STEPS)}
+    d = Sub (x, m_in)"""
 
 
-def _variance_in(opset: int, axes: list[int]) -> str:
+def _variance_in(opset: int, axes: list[int], sums: _Sums = _Sums.PLAIN) -> str:
     """From d and count () to s_in, the variance over ``axes``. ReduceSumSquare is much slower in ONNX Runtime."""
+    if sums is _Sums.CORRECTED:
+        squares = f"""
+    {_reduce(opset, "square_first", "ReduceMean", "d_squared", axes)}
+    square_apart = Sub (d_squared, square_first)
+    {_reduce(opset, "square_drift", "ReduceMean", "square_apart", axes)}
+    square = Add (square_first, square_drift)
+    count_f = Cast <to = 1> (count)
+    squares = Mul (square, count_f)"""
+    else:
+        squares = _reduce(opset, "squares", "ReduceSum", "d_squared", axes, in_steps=sums is _Sums.IN_STEPS)
     return f"""
     d_squared = Mul (d, d)
-    {_reduce(opset, "squares", "ReduceSum", "d_squared", axes)}
+    {squares}
     ddof_i = Constant <value_int: int = @ddof> ()
     divisor_i = Sub (count, ddof_i)
     divisor = Cast <to = 1> (divisor_i)
@@ -333,7 +332,12 @@ def _variance(uses: Collection[str]) -> str:
     var = {total}"""
 
 
-def _reduce(opset: int, result: str, op: str, source: str, axes: list[int]) -> str:
+def _reduce(opset: int, result: str, op: str, source: str, axes: list[int], *, in_steps: bool = False) -> str:
+    if in_steps and len(axes) > 1:
+        first, *rest = axes
+        partial = f"{result}_over_{first}"
+        return f"""{_reduce(opset, partial, op, source, [first])}
+    {_reduce(opset, result, op, partial, rest, in_steps=True)}"""
     # ReduceSum took its axes as an input before the others did.
     if opset < _AXES_INPUT_OPSET and op != "ReduceSum":
         return f"{result} = {op} <axes = {axes}, keepdims = 1> ({source})"
