@@ -186,3 +186,18 @@ class FoldedSwitchNorm:
 def statistics_count(shape: tuple[int, ...]) -> int:
     """How many values one variance is taken over: HW, or C for a rank 2 input (see `FoldedSwitchNorm`)."""
     return int(np.prod(shape[2:], dtype=np.int64)) if len(shape) > 2 else int(shape[1])
+
+
+def distance(y: Float64Array, reference: Float64Array) -> float:
+    """The largest absolute difference of two (N, C, …) over each channel's largest absolute reference; infinite where
+    one isn't finite.
+
+    Per channel, so that a channel with a large scale hides no other.
+    """
+    axes = (0, *range(2, y.ndim))
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(y - reference).max(axis=axes)
+    size = np.abs(reference).max(axis=axes)
+    if not (np.isfinite(difference).all() and np.isfinite(size).all()):
+        return float("inf")
+    return float((difference / np.maximum(size, np.finfo(np.float64).tiny)).max())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sn_deploy.check.result import BackendInfo
+from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import Array
 
 
@@ -50,6 +51,25 @@ class Source(Protocol):
     def describe(self) -> dict[str, Any]:
         """What a reader of the result has to know to get the same samples again; the same for every shard."""
         ...
+
+
+def check_whole_batches(source: Source, fixed: int | None) -> None:
+    """Refuses data of which the last batch is smaller than the file takes.
+
+    Args:
+        fixed: the batch size that a file fixes; None where none does.
+
+    Raises:
+        SnDeployError: with the number of samples that are whole batches.
+    """
+    samples = source.describe().get("samples")
+    if fixed is not None and isinstance(samples, int) and samples % fixed:
+        whole = samples - samples % fixed
+        raise SnDeployError(
+            f"{samples} samples are no whole batches of {fixed}, to which the file fixes them",
+            where="--data",
+            mend=f"--limit {whole}" if whole else "give more samples",
+        )
 
 
 class Backend(Protocol):

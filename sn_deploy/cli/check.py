@@ -127,6 +127,7 @@ def _check(
     """The result, and the likely cause where it fails and one is known."""
     from sn_deploy.check.assemble import Circumstances, result_from
     from sn_deploy.check.backends.open import open_backends
+    from sn_deploy.check.batch import check_whole_batches
     from sn_deploy.check.data.open import open_data
     from sn_deploy.check.machine import machine_facts
     from sn_deploy.check.run import Plan, run_comparison
@@ -143,7 +144,7 @@ def _check(
         batches = batch_sizes(given["latency_batches"], data.batch_size, backends.fixed_batch)
         check_speedups(request.speedups, backends, batches)
         source = open_data(data, backends.inputs)
-        _check_last_batch(source, backends.fixed_batch)
+        check_whole_batches(source, backends.fixed_batch)
         classes = getattr(source, "label_classes", None)
         plan = Plan(request.limits, given["task"], given["user_metrics"], classes, request.layers)
         with _progress(source.batches) as advance:
@@ -273,17 +274,6 @@ def _data_options(given: Mapping[str, Any], shard: Shard, fixed_batch: int | Non
             mend="export with --dynamic batch, or leave it out",
         )
     return DataOptions(given["data"], size, given["limit"], given["labels"], shard, images_from_options(given))
-
-
-def _check_last_batch(source: Source, fixed_batch: int | None) -> None:
-    samples = source.describe().get("samples")
-    if fixed_batch is not None and isinstance(samples, int) and samples % fixed_batch:
-        whole = samples - samples % fixed_batch
-        raise SnDeployError(
-            f"{samples} samples are no whole batches of {fixed_batch}, to which a file fixes them",
-            where="--data",
-            mend=f"--limit {whole}" if whole else "give more samples",
-        )
 
 
 def _time(

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from sn_deploy.errors import SnDeployError
-from sn_deploy.folded import Float64Array, FoldedSwitchNorm
+from sn_deploy.folded import Float64Array, FoldedSwitchNorm, distance
 from sn_deploy.fuse.evaluate import Array, EvaluationError, RegionFunction
 from sn_deploy.fuse.facts import GraphFacts
 from sn_deploy.fuse.growth import MOST_NUMBERS
@@ -280,17 +280,6 @@ def _off(
             return distance(folded.evaluate(x), y)
     except SnDeployError as error:
         raise NotSwitchNormError(error.what, 7) from error
-
-
-def distance(y: Float64Array, reference: Float64Array) -> float:
-    """The largest difference over each channel's largest absolute reference, (N, C, …); infinite where not finite."""
-    axes = (0, *range(2, y.ndim))
-    with np.errstate(invalid="ignore"):
-        difference = np.abs(y - reference).max(axis=axes)
-    size = np.abs(reference).max(axis=axes)
-    if not (np.isfinite(difference).all() and np.isfinite(size).all()):
-        return float("inf")
-    return float((difference / np.maximum(size, np.finfo(np.float64).tiny)).max())
 
 
 def _depends_on_batch(region: Region, function: RegionFunction, settings: Sequence[Setting]) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sn_deploy.check.backends.interface import Example, with_examples
-from sn_deploy.check.batch import Source
+from sn_deploy.check.batch import Source, check_whole_batches
 from sn_deploy.check.data.open import DataOptions, data_kind, open_data
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import TensorInfo
@@ -48,11 +48,5 @@ def open_samples(options: SampleOptions, inputs: Sequence[TensorInfo]) -> Source
     if limit is None and data_kind(options.data.data) == "random":
         limit = fixed or DEFAULT_RANDOM_SAMPLES
     source = open_data(replace(options.data, batch_size=size, limit=limit), known)
-    samples = source.describe().get("samples")
-    if fixed is not None and isinstance(samples, int) and samples % fixed:
-        raise SnDeployError(
-            f"{samples} samples are no whole batches of {fixed}, to which the file fixes them",
-            where="--data",
-            mend=f"--limit {samples - samples % fixed}" if samples > fixed else "give more samples",
-        )
+    check_whole_batches(source, fixed)
     return source

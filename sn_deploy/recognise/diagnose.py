@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from sn_deploy.folded import distance
 from sn_deploy.recognise.candidates import Candidate
 from sn_deploy.recognise.deviations import Deviation, deviations
 from sn_deploy.recognise.forms import Constants, Form, all_orders, eps_values, forms, stored_eps
 from sn_deploy.recognise.mixing import mixed_channels
-from sn_deploy.recognise.probe import TOLERANCE, Probe, distance
+from sn_deploy.recognise.probe import TOLERANCE, Probe
 from sn_deploy.recognise.result import RefusedError
 from sn_deploy.recognise.solve import Lines, least_squares, lines
 from sn_deploy.recognise.subject import ForwardFailedError, Subject

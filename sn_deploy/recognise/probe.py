@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sn_deploy.errors import SnDeployError
-from sn_deploy.folded import Float64Array, FoldedSwitchNorm
+from sn_deploy.folded import Float64Array, FoldedSwitchNorm, distance
 from sn_deploy.recognise.forms import Constants
 from sn_deploy.recognise.result import RefusedError
 from sn_deploy.recognise.subject import Subject
@@ -89,20 +89,6 @@ def run_probes(subject: Subject, inputs: list[Float64Array]) -> list[Probe]:
             raise RefusedError(f"its output has shape {got} for an input of {given}", "give a layer that keeps shapes")
         probes.append(Probe(x, np.array(output.double().numpy(), dtype=np.float64)))
     return probes
-
-
-def distance(y: Float64Array, reference: Float64Array) -> float:
-    """The largest absolute difference over each channel's largest absolute reference; infinite where y isn't finite.
-
-    Per channel, so that a channel with a large scale hides no other.
-    """
-    axes = (0, *range(2, y.ndim))
-    with np.errstate(invalid="ignore"):
-        difference = np.abs(y - reference).max(axis=axes)
-    size = np.abs(reference).max(axis=axes)
-    if not (np.isfinite(difference).all() and np.isfinite(size).all()):
-        return float("inf")
-    return float((difference / np.maximum(size, np.finfo(np.float64).tiny)).max())
 
 
 def mismatch(folded: FoldedSwitchNorm, probes: list[Probe], *, give_up: float = float("inf")) -> float:

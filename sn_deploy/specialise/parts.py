@@ -8,7 +8,7 @@ from typing import Final
 
 from sn_deploy.check.backends.adapted import cast_input
 from sn_deploy.check.backends.interface import Example, with_examples
-from sn_deploy.check.batch import Batch, Source
+from sn_deploy.check.batch import Batch, Source, check_whole_batches
 from sn_deploy.check.data.extents import run_at_extents
 from sn_deploy.check.data.open import DataOptions, data_kind, open_data
 from sn_deploy.check.data.pair import has_open_extents, inputs_for
@@ -88,7 +88,9 @@ def open_parts(
     if data_kind(given.data) == "random":
         named = _with_extents(named, run)
     if not split:
-        return Parts(None, Samples(_checked(open_data(given, named), fixed), inputs), fixed)
+        source = open_data(given, named)
+        check_whole_batches(source, fixed)
+        return Parts(None, Samples(source, inputs), fixed)
     _refuse_one_batch(open_data(given, named), fixed)
     choosing, held_out = (Samples(open_data(replace(given, shard=Shard(part, 2)), named), inputs) for part in (1, 2))
     return Parts(choosing, held_out, fixed)
@@ -112,20 +114,9 @@ def _with_extents(
     ]
 
 
-def _checked(source: Source, fixed: int | None) -> Source:
-    samples = source.describe().get("samples")
-    if fixed is not None and isinstance(samples, int) and samples % fixed:
-        whole = samples - samples % fixed
-        raise SnDeployError(
-            f"{samples} samples are no whole batches of {fixed}, to which the file fixes them",
-            where="--data",
-            mend=f"--limit {whole}" if whole else "give more samples",
-        )
-    return source
-
-
 def _refuse_one_batch(source: Source, fixed: int | None) -> None:
-    if _checked(source, fixed).batches == 1:
+    check_whole_batches(source, fixed)
+    if source.batches == 1:
         raise SnDeployError(
             "is one batch, and half of the batches are for the proof",
             where="--data",

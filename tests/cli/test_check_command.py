@@ -241,7 +241,7 @@ def test_a_file_that_fixes_its_batch(folder: Path, capsys: pytest.CaptureFixture
     assert check(*files, "--batch-size", "8") == 2
     assert "--batch-size: is 8, and a file fixes the batch to 4" in capsys.readouterr().err
     assert check(*files, "--limit", "6") == 2
-    assert "6 samples are no whole batches of 4, to which a file fixes them; --limit 4" in capsys.readouterr().err
+    assert "6 samples are no whole batches of 4, to which the file fixes them; --limit 4" in capsys.readouterr().err
 
 
 def test_latency_and_speedups(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

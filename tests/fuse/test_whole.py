@@ -47,6 +47,21 @@ def refused(model: onnx.ModelProto, folder: Path) -> CheckFailedError:
     return raised.value
 
 
+def alter_weight(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
+    """Makes `fuse` multiply one value of a convolution's weight."""
+    tidy = fuse_run.tidy
+
+    def alters(model: ir.Model) -> None:
+        tidy(model)
+        weight = model.graph.initializers["conv.weight"]
+        assert weight.const_value is not None
+        values = weight.const_value.numpy().copy()
+        values.flat[0] *= values.dtype.type(factor)
+        weight.const_value = ir.tensor(values, name="conv.weight")
+
+    monkeypatch.setattr(fuse_run, "tidy", alters)
+
+
 def test_an_old_file_is_compared_with_what_is_written(tmp_path: Path) -> None:
     onnx.save(model_of(enlarged, opset=10), tmp_path / "in.onnx")
     found = fuse(tmp_path / "in.onnx", tmp_path / "out.onnx").whole
@@ -70,19 +85,9 @@ def test_a_meaning_that_conversion_changes_is_refused(tmp_path: Path, monkeypatc
 def test_a_weight_that_changes_outside_a_layer_is_refused(
     external: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tidy = fuse_run.tidy
-
-    def alters(model: ir.Model) -> None:
-        tidy(model)
-        weight = model.graph.initializers["conv.weight"]
-        assert weight.const_value is not None
-        values = weight.const_value.numpy().copy()
-        values.flat[0] *= 1.001
-        weight.const_value = ir.tensor(values, name="conv.weight")
-
     onnx.save(net(), tmp_path / "in.onnx")
     (tmp_path / "out.onnx").write_bytes(b"the old one")
-    monkeypatch.setattr(fuse_run, "tidy", alters)
+    alter_weight(monkeypatch, 1.001)
     monkeypatch.setattr("sn_deploy.graph.save._SMALLEST_EXTERNAL_BYTES", 100)
     with pytest.raises(CheckFailedError, match="the fused graph differs from the file by"):
         fuse(tmp_path / "in.onnx", tmp_path / "out.onnx", external_data=external)
@@ -119,17 +124,7 @@ def test_half_precision_is_compared_in_float32(dtype: int, tmp_path: Path) -> No
 def test_a_change_below_half_precisions_rounding_is_refused(
     dtype: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tidy = fuse_run.tidy
-
-    def alters(model: ir.Model) -> None:
-        tidy(model)
-        weight = model.graph.initializers["conv.weight"]
-        assert weight.const_value is not None
-        values = weight.const_value.numpy().copy()
-        values.flat[0] *= values.dtype.type(1.02)
-        weight.const_value = ir.tensor(values, name="conv.weight")
-
-    monkeypatch.setattr(fuse_run, "tidy", alters)
+    alter_weight(monkeypatch, 1.02)
     error = refused(in_half(net(opset=18), dtype), tmp_path)
     assert error.what.startswith("in float32, the fused graph differs from the file by")
     assert error.expected == "at most 2.0e-05"

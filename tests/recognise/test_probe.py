@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from sn_deploy import nn as sn
-from sn_deploy.folded import FoldedSwitchNorm
+from sn_deploy.folded import FoldedSwitchNorm, distance
 from sn_deploy.recognise import examination, recognise
 from sn_deploy.recognise.candidates import candidate_from_module
 from sn_deploy.recognise.forms import Constants, Form, constants_from_candidate, fold, forms
-from sn_deploy.recognise.probe import TOLERANCE, distance, mismatch, probe_inputs, run_probes
+from sn_deploy.recognise.probe import TOLERANCE, mismatch, probe_inputs, run_probes
 from sn_deploy.recognise.subject import Subject
 from tests.randomise import randomise_
 from tests.recognise import deviants
