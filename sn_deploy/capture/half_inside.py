@@ -1,4 +1,6 @@
-"""A model whose code casts to half precision by itself: weights in float32, as they are run here, don't fit that."""
+"""A model whose code casts to half precision by itself: weights in float32 or float64, as they are run here, don't fit
+that.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,8 @@ import torch
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from sn_deploy.capture.inputs import input_type
 
 _HALF: Final = (torch.float16, torch.bfloat16)
 
@@ -33,11 +37,15 @@ def half_inside(
     place, dtype = found
     code = f"module {place!r}" if place else f"{type(model).__name__}.forward"
     return (
-        f"{code} makes {str(dtype).removeprefix('torch.')} of its input, and weights are float32 here, whatever they "
-        "are in the model",
+        f"{code} makes {_name(dtype)} of its input, and weights are {_name(input_type(model))} here, whatever they are "
+        "in the model",
         "take the cast out, or cast to the type of a weight, x.to(self.conv.weight.dtype); a file in half precision "
         "is made by --precision fp16",
     )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 class _FoundError(Exception):

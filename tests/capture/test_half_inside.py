@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 import sn_deploy
 from sn_deploy.calibrate import calibrate
+from sn_deploy.check.backends.torch_model import TorchRunner, in_float64
 from sn_deploy.check.batch import Batch
 from sn_deploy.check.parity import compare
 from sn_deploy.errors import SnDeployError
 from sn_deploy.nn import SwitchNorm2d
 from sn_deploy.precision import convert_precision
 from sn_deploy.runtime.ort import OrtSession
+from sn_deploy.runtime.tensors import TensorInfo
 from tests.tolerances import TOLERANCES
 
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -85,6 +87,14 @@ def test_a_forward_that_casts_to_half_is_told_as_such(tmp_path: Path, cast, back
     with pytest.raises(SnDeployError, match=rf"batch 0: the model fails: {message}"):
         calibrate(model, batches())  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
+
+
+def test_the_reference_in_float64_tells_it_too() -> None:
+    runner = TorchRunner(in_float64(made(Tensor.half)), [TensorInfo("x", None, np.dtype(np.float32))])
+    with pytest.raises(SnDeployError, match=r"Net.forward makes float16 of its input, and weights are float64 here"):
+        runner.run({"x": IMAGES.double().numpy()})
+    with pytest.raises(RuntimeError, match="channels"):
+        TorchRunner(in_float64(made()), runner.inputs).run({"x": IMAGES[:, :2].double().numpy()})
 
 
 def test_the_module_that_casts_is_named(tmp_path: Path):

@@ -15,7 +15,7 @@ import numpy as np
 from sn_deploy.check.data.fit import is_float
 from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.check.tolerances import TOLERANCES, coarsest
-from sn_deploy.errors import SnDeployError
+from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.runtime.tensors import Array, TensorInfo
 
 if TYPE_CHECKING:
@@ -67,8 +67,23 @@ class TorchRunner:
         self._model = TorchModel(_called_by_name(model, keywords) if keywords else model, input_names)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The model's tensors, in the order in which torch flattens its output."""
-        return self._model.run(inputs)
+        """The model's tensors, in the order in which torch flattens its output.
+
+        Raises:
+            SnDeployError: it fails since its code casts to half precision by itself. Other errors are its own.
+        """
+        try:
+            return self._model.run(inputs)
+        except SnDeployError:
+            raise
+        except Exception as error:
+            from sn_deploy.capture.half_inside import half_inside
+
+            half = half_inside(self.model, (), lambda: self._model.run(inputs))
+            if half is None:
+                raise
+            what = f"the model fails: {half[0]}: {type(error).__name__}: {first_line(error)}"
+            raise SnDeployError(what, mend=half[1]) from error
 
     def close(self) -> None:
         """Nothing to free: Python does it."""
