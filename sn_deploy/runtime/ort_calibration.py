@@ -79,10 +79,11 @@ def calibrate(
     except SnDeployError:
         raise
     except Exception as error:  # of ONNX Runtime's session, and plain ones of the calibrators
+        mend = "give usual samples with --data, or a size that the network takes: --input 1x3x512x512"
+        if isinstance(error, AttributeError):  # as of MinMax before 1.19 at its second batch
+            mend = "choose another --method, or install a newer onnxruntime: its own calibrator is at fault"
         raise SnDeployError(
-            f"no ranges can be taken on this data: {' '.join(reason_of(error).split())[:400]}",
-            where=where,
-            mend="give usual samples with --data, or a size that the network takes: --input 1x3x512x512",
+            f"no ranges can be taken on this data: {' '.join(reason_of(error).split())[:400]}", where=where, mend=mend
         ) from error
     # Its mapping has no items() before 1.19.
     return {tensor: _largest(found[tensor].range_value) for tensor in found}
