@@ -35,6 +35,8 @@ class OpaqueSwitchNorm(torch.nn.Module):
                 f"is given {len(given)} arguments",
                 where=f"layer {self.metadata[op.METADATA_LAYER]!r}",
                 expected="its input alone, which is all that it was recognised with",
+                mend="call it so: a mask, or what else it is given, has no part in the operator; a model that needs it "
+                "is exported by torch.onnx.export, in standard operators",
             )
         (x,) = given
         return torch.onnx.ops.symbolic(

@@ -112,10 +112,15 @@ def _is_vector(tensor: torch.Tensor) -> bool:
     return tensor.numel() in (2, 3) and max(tensor.shape) == tensor.numel()
 
 
-def _is_whitenings(name: str, tensor: torch.Tensor) -> bool:
-    """The five mix weights of Switchable Whitening, by their names: to be refused by what it does, not to be missed."""
+def _is_of_more(name: str, tensor: torch.Tensor) -> bool:
+    """Mix weights of four or five branches, as Switchable Whitening's or those of statistics at each position, by their
+    names: to be refused by what the layer does, not to be missed.
+    """
     return (
-        tensor.numel() == 5 and tensor.ndim == 1 and roles.is_mix(name) and (roles.of_mean(name) or roles.of_var(name))
+        tensor.numel() in (4, 5)
+        and tensor.ndim == 1
+        and roles.is_mix(name)
+        and (roles.of_mean(name) or roles.of_var(name))
     )
 
 
@@ -150,7 +155,7 @@ def _mix_pair(parameters: _Tensors, buffers: _Tensors, running: tuple[str, str] 
     vectors = {
         name: tensor
         for name, tensor in {**parameters, **buffers}.items()
-        if (_is_vector(tensor) or _is_whitenings(name, tensor))
+        if (_is_vector(tensor) or _is_of_more(name, tensor))
         and not (roles.is_scale(name) or roles.is_bias(name) or roles.is_recorded(name) or roles.is_summed(name))
         # A buffer without such a word may be anything: the `mean` and `std` of an image, say.
         and (name in parameters or (roles.is_mix(name) and (roles.of_mean(name) or roles.of_var(name))))

@@ -44,6 +44,7 @@ def diagnose(
         _mixing(constants, subject, probes[0].x.ndim, differs)
         or _known_deviation(candidate, constants, probes, differs)
         or _recorded(constants, line_probes, differs)
+        or _more_branches(constants, differs)
         or RefusedError(f"{differs}, and no known deviation explains it", _OWN_CAUSE)
     )
 
@@ -168,6 +169,16 @@ def _fits(deviation: Deviation, constants: Constants, form: Form, probes: list[P
             distance(deviation.compute(probe.x, constants, form).reshape(probe.x.shape), probe.y) <= TOLERANCE
             for probe in probes
         )
+
+
+def _more_branches(constants: Constants, differs: str) -> RefusedError | None:
+    count = constants.mean_mix.size
+    if count <= 3:
+        return None
+    return RefusedError(
+        f"{differs}: it mixes {count} statistics, and SN has 3: IN, LN and BN",
+        "the operator has no other: use a Switchable Normalization layer and fine-tune",
+    )
 
 
 def _recorded(constants: Constants, probes: list[Probe], differs: str) -> RefusedError | None:

@@ -228,6 +228,27 @@ class Whitening(nn.Module):
         return y if self.weight is None else y * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
 
 
+class FourBranches(nn.Module):
+    """IN, LN and BN, and statistics at each position: a fourth weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean_weight, self.var_weight = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
+        self.weight, self.bias = nn.Parameter(torch.ones(1, C, 1, 1)), nn.Parameter(torch.zeros(1, C, 1, 1))
+        self.register_buffer("running_mean", torch.zeros(1, C, 1, 1))
+        self.register_buffer("running_var", torch.ones(1, C, 1, 1))
+
+    def forward(self, x):
+        axes = ((2, 3), (1, 2, 3), (1,))
+        means = [*(x.mean(axis, keepdim=True) for axis in axes), self.running_mean]
+        variances = [*(x.var(axis, keepdim=True, correction=0) for axis in axes), self.running_var]
+        mean, var = (
+            sum(map(torch.mul, share.softmax(0), parts))
+            for share, parts in ((self.mean_weight, means), (self.var_weight, variances))
+        )
+        return (x - mean) / (var + 1e-5).sqrt() * self.weight + self.bias
+
+
 class VectorsWithMixedDeviations(ReferenceSN):
     """Of (N, C): LN and BN."""
 
@@ -296,5 +317,6 @@ REFUSED = {
     ForgottenMean: "the constant part of its mean or variance isn't a share of the statistics that it stores",
     Whitening: "each channel of its output is a mixture of 4 channels of its input, so it whitens them, as Switchable "
     "Whitening does, where SN scales each channel alone",
+    FourBranches: "it mixes 4 statistics, and SN has 3: IN, LN and BN",
     Clamped: "no known deviation explains it",
 }
