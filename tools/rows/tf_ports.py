@@ -140,7 +140,7 @@ def _distances(file: Path, net: nn.Module) -> tuple[float, float]:
 
 
 def _fused(file: Path) -> Path:
-    return file.with_suffix(".fused")
+    return file.with_suffix(".fused.onnx")
 
 
 def _batches(file: Path) -> tuple[list[dict[str, Any]], list[list[Any]]]:
