@@ -33,6 +33,7 @@ _COMMANDS: Final = {
     "doctor": ("sn_deploy.cli.doctor", "Show what is installed, found and usable here, and how to mend the rest."),
     "export": ("sn_deploy.cli.export", "Turn a trained PyTorch model with SN layers into one ONNX file."),
     "fuse": ("sn_deploy.cli.fuse", "Find the SN layers of any ONNX file and make each one a SwitchNorm node."),
+    "inline": ("sn_deploy.cli.inline", "Write SN layers in standard operators, for tools that expand no functions."),
     "inspect": (
         "sn_deploy.cli.inspect",
         "Show the SN layers of an ONNX file or a checkpoint, or what is in an engine.",

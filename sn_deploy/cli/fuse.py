@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sn_deploy.atomic import check_writable
-from sn_deploy.check.report.text import percent
 from sn_deploy.cli.console import Console, output_console
 from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
@@ -22,6 +20,7 @@ from sn_deploy.cli.specialise import json_from_report as json_from_specialised
 from sn_deploy.cli.specialise import print_report as print_specialised
 from sn_deploy.cli.summary import Summary, opsets, sizes
 from sn_deploy.cli.values import InputSpec, inputs_by_name, parse_input
+from sn_deploy.cli.whole_file import by_hand_text, whole_text
 from sn_deploy.output_file import check_onnx_output
 
 if TYPE_CHECKING:
@@ -171,44 +170,16 @@ def print_report(console: Console, report: FuseReport, source: Path) -> None:
         worst = max(report.layers, key=lambda layer: layer.mismatch)
         text = f"each layer agrees with the nodes it replaced in float64, to {worst.mismatch:.1e} ({worst.node})"
         summary.add("proof", text)
-    summary.add("whole file", _whole_text(report))
+    summary.add("whole file", whole_text(report.whole))
     for name, why in report.whole.left_out.items():
         summary.add("left out", f"output {name}: {why}")
     for node, reason in report.apart.items():
         summary.add("apart", f"{node}: the ReLU stays, {reason}")
     summary.print(console)
     if report.whole.why_not is not None:  # a line of its own, which a terminal doesn't fold where it is pasted
-        console.print(_by_hand_text(report, source), style="yellow", soft_wrap=True)
+        console.print(by_hand_text(report.whole, report.path, source), style="yellow", soft_wrap=True)
     for miss in report.near_misses:
         console.print(f"near miss: {miss.node}: {miss.reason}", style="yellow", soft_wrap=True)
-
-
-def _whole_text(report: FuseReport) -> str:
-    whole = report.whole
-    if whole.why_not is not None:
-        return f"not compared with its source, as {whole.why_not}"
-    parts = [] if whole.rel_l2 is None else [f"relative L2 {whole.rel_l2:.1e} (at most {whole.tolerance:.1e})"]
-    parts += [] if whole.changed is None else [f"{percent(whole.changed)} of the integers are others"]
-    given = ", ".join(f"{name} {shape}" for name, shape in whole.inputs.items())
-    larger = "" if whole.why_larger is None else f", as {whole.why_larger}"
-    how = "in float32 and " if whole.in_float32 else ""
-    return f"{', '.join(parts)} from its source, both {how}run on {given or 'no input'}{larger}"
-
-
-def _by_hand_text(report: FuseReport, source: Path) -> str:
-    """What to do about files that weren't compared: the same command again with other input, or another command."""
-    from sn_deploy.file_pair import CANT_RUN
-
-    is_source = source.exists() and source.samefile(report.path)
-    inputs = [word for text in report.whole.other_inputs for word in ("--input", text)]
-    if inputs and not is_source:
-        values = any(text.endswith(".npy") for text in inputs)
-        what = "usual values, saved by numpy.save" if values else "a size that the network takes"
-        return f"compare them on {what}, by adding: {shlex.join(inputs)}"
-    if CANT_RUN in (report.whole.why_not or ""):
-        return "compare them on data where they run: what ONNX Runtime's CPU provider lacks, a GPU's may have"
-    old = Path("COPY_OF_THE_OLD_ONE.onnx") if is_source else source
-    return f"compare them by hand: {shlex.join(['sn-deploy', 'diff', str(old), str(report.path), *inputs])}"
 
 
 def _layers_text(report: FuseReport) -> str:

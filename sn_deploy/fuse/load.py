@@ -22,6 +22,7 @@ from sn_deploy.fuse.convert import converted
 from sn_deploy.graph import onnx_process
 from sn_deploy.graph.function_body import MAX_OPSET, MIN_OPSET
 from sn_deploy.graph.inference import check_inference, infer_shapes
+from sn_deploy.graph.layers import check_nodes
 from sn_deploy.graph.order import check_order
 from sn_deploy.graph.own_functions import is_ours
 from sn_deploy.input_file import COPY_AGAIN
@@ -68,7 +69,9 @@ def load(path: Path, *, freeze: bool = False) -> Loaded:
     weights = _take_weights(proto.graph)
     if opset < MIN_OPSET or proto.functions:
         # Conversion infers shapes, and both go into all calls of functions.
-        check_inference(_deserialized(proto, path), str(path))
+        read = _deserialized(proto, path)
+        check_nodes(read, str(path))
+        check_inference(read, str(path))
     # Inlined first: conversion loses functions.
     proto = _inlined(proto, path, every=opset < MIN_OPSET)
     if opset < MIN_OPSET:

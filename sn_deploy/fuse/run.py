@@ -13,6 +13,7 @@ import onnx_ir.passes.common as common_passes
 from sn_deploy.errors import CheckFailedError, SnDeployError, first_line
 from sn_deploy.fuse.axes import name_axes
 from sn_deploy.fuse.find import Found, find
+from sn_deploy.fuse.inlined_names import rename_inlined
 from sn_deploy.fuse.load import load
 from sn_deploy.fuse.read import ReadLayer
 from sn_deploy.fuse.region import Region
@@ -108,6 +109,7 @@ def _fuse(
     infer_new_shapes(model)
     name_axes(model)
     tidy(model)
+    rename_inlined(model)
     fusion = fuse_epilogues(model) if fuse_relu else None
     layers = tuple(_fused_layer(layer, region, name) for (layer, region), name in zip(found.layers, names, strict=True))
     whole = WholeFile("it wasn't asked for")

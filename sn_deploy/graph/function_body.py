@@ -11,7 +11,8 @@ With ``d = x - mean_in``, the layer is ``y = d·s + t`` with per (n, c)
 
 which subtracts nothing from x but its own mean, so a large mean costs no digits of the deviation.
 
-Sums of three are two Adds: not every importer of an inlined file broadcasts in a Sum (docs/guides/interoperability.md).
+Sums of three are two Adds: not every importer of an inlined file broadcasts in a Sum. Floating-point constants are
+tensors: onnx-graphsurgeon makes doubles of plain numbers (docs/guides/interoperability.md).
 
 A body may leave out statistics whose weights are 0 (`sn_deploy.graph.overloads`). Without any, the layer is a
 BatchNormalization, which ONNX Runtime keeps in its blocked layout.
@@ -179,7 +180,7 @@ def _body_of_rank_2(opset: int, uses: Collection[str]) -> str:
     d = Sub (x, m_ln)
     {variance if "var_ln" in uses else "var = Identity (var_offset)"}
     w_ln = Constant <value_float: float = @mean_ln> ()
-    one = Constant <value_float = 1.0> ()
+    one = Constant <value = float {{1.0}}> ()
     w_rest = Sub (one, w_ln)
     own = Mul (w_rest, m_ln)
     shift = Sub (own, mean_offset)
@@ -273,7 +274,7 @@ def _mix(opset: int, uses: Collection[str], rank: int) -> str:
     {_layer_statistics(opset, uses, list(range(1, rank)))}
     w_in = Constant <value_float: float = @mean_in> ()
     w_ln = Constant <value_float: float = @mean_ln> ()
-    half = Constant <value_float = 0.5> ()
+    half = Constant <value = float {{0.5}}> ()
     half_less_in = Sub (half, w_in)
     half_less_ln = Sub (half, w_ln)
     w_rest = Add (half_less_in, half_less_ln)

@@ -27,3 +27,19 @@ def inline(model: ir.Model) -> None:
         )
     model.opset_imports.pop(op.DOMAIN, None)
     onnxscript.optimizer.optimize(model)
+    _drop_needless(model)
+
+
+def _drop_needless(model: ir.Model) -> None:
+    """Drops attributes that change nothing where they stand: others refuse them, as onnx2torch does ``allowzero``, and
+    onnx's converter leaves ``noop_with_empty_axes`` on reductions of opsets that have no such attribute.
+    """
+    for node in model.graph.all_nodes():
+        second = node.inputs[1] if len(node.inputs) > 1 else None
+        given = ir.convenience.get_const_tensor(second) if second is not None and second.is_initializer() else None
+        if given is None or second in model.graph.inputs:
+            continue
+        if node.op_type == "Reshape" and 0 not in given.numpy():
+            node.attributes.pop("allowzero", None)
+        elif node.op_type.startswith("Reduce") and given.size:
+            node.attributes.pop("noop_with_empty_axes", None)

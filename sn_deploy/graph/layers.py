@@ -38,6 +38,27 @@ def check_nodes(model: ir.Model, where: str) -> None:
                 expected=f"{node.op_type} of {', '.join(wanted)}, with one output",
                 mend="export it again",
             )
+        _check_function(model, node, where)
+
+
+def _check_function(model: ir.Model, node: ir.Node, where: str) -> None:
+    """Refuses a node with a weight that its function doesn't read.
+
+    Tools that know no overloads (onnx-graphsurgeon) leave one function of a name, maybe that of another layer.
+    """
+    function = model.functions.get(node.op_identifier())
+    if function is None:
+        return
+    read = {attribute.ref_attr_name for inner in function.all_nodes() for attribute in inner.attributes.values()}
+    for name in op.FLOAT_ATTRIBUTES:
+        given = node.attributes.get(name)
+        if given is not None and not given.is_ref() and given.value and name not in read:
+            raise SnDeployError(
+                f"has a weight of {given.value:.3g} for {name}, which its function {node.op_type} leaves out",
+                where=f"{where}, node {node.name}",
+                expected="the function that was written for it; a tool has lost the overloads of sn-deploy specialise",
+                mend="give that tool what sn-deploy inline makes of the file that it was given",
+            )
 
 
 def folded_from_node(node: ir.Node, name: str) -> FoldedSwitchNorm:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import op
 from sn_deploy.graph.inference import infer_shapes
-from sn_deploy.graph.layers import count_nodes, switch_norm_nodes
+from sn_deploy.graph.layers import check_nodes, count_nodes, switch_norm_nodes
 from sn_deploy.graph.order import check_order
 from sn_deploy.inspection.layer import LayerWeights, kind_from_rank, spread
 from sn_deploy.onnx_file import model_of, read_proto
@@ -42,6 +42,7 @@ def layers_from_onnx(path: Path) -> list[LayerWeights]:
         "inspect the portable file that it was made of: {source}",
     )
     check_order(model, str(path))
+    check_nodes(model, str(path))
     layers = [_layer_from_node(node, path) for node in switch_norm_nodes(model)]
     if not layers:
         raise SnDeployError(

@@ -223,3 +223,19 @@ def test_an_inlined_file_of_our_own_fuses_back(dynamic: tuple[str, ...], tmp_pat
     report = fuse(tmp_path / "in.onnx", tmp_path / "out.onnx")
     assert ops(tmp_path / "out.onnx") == {"Conv": 1, "SwitchNormRelu": 1}
     assert report.layers[0].folded.ddof == 1
+
+
+def test_a_file_that_onnx_runtime_inlined_and_wrote_fuses_back(tmp_path: Path) -> None:
+    """Its names are those that ONNX Runtime gives when it inlines the functions of what fuse makes."""
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), SwitchNorm2d(4), torch.nn.ReLU()).eval()
+    sn_deploy.export(model, image(2, 9), tmp_path / "in.onnx")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    onnxruntime.InferenceSession(tmp_path / "in.onnx", options, providers=["CPUExecutionProvider"])
+    assert "_inlfunc_" in str(onnx.load(tmp_path / "optimised.onnx").graph)
+
+    report = fuse(tmp_path / "optimised.onnx", tmp_path / "fused.onnx", run=True)
+    assert report.forms == {"SwitchNormRelu": 1}
+    assert report.whole.rel_l2 is not None
+    assert "_inlfunc_" not in str(onnx.load(tmp_path / "fused.onnx").graph.node)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 import onnx
+import onnx.inliner
 import onnx_ir as ir
 import pytest
 from onnx import helper
@@ -416,3 +417,44 @@ def test_the_cases_for_faults_of_the_fused_forms_pass_without_one() -> None:
 @pytest.mark.parametrize("name", FUSED_FAULTS)
 def test_a_planted_fault_of_the_fused_forms_is_caught(name: str) -> None:
     assert _worst_fused(FUSED_FAULTS[name]) > 10
+
+
+@pytest.mark.parametrize("opset", [MIN_OPSET, MAX_OPSET])
+@pytest.mark.parametrize("op_type", OP_TYPES)
+@pytest.mark.parametrize(("rank", "ranks"), RANKS)
+def test_the_body_is_written_as_importers_take_it(rank: int, ranks: set[int], op_type: str, opset: int) -> None:
+    """What each rule is for: docs/guides/interoperability.md."""
+    body = function_body(opset, ranks, op_type=op_type)
+    nodes = {node.output[0]: node for node in body.node}
+    # MNN and onnx2tf don't broadcast in it.
+    assert "Sum" not in {node.op_type for node in body.node}
+    # onnx-graphsurgeon makes doubles of plain numbers.
+    plain = [one for node in body.node for one in node.attribute if one.name == "value_float"]
+    assert all(one.ref_attr_name for one in plain)
+    if ranks == {2}:
+        return
+    # pnnx loses an axis that is given alone.
+    for reduced in ("m_ln", "s_ln"):
+        given = nodes[reduced]
+        (attribute,) = (
+            nodes[given.input[1]].attribute
+            if len(given.input) > 1
+            else [one for one in given.attribute if one.name == "axes"]
+        )
+        assert list(attribute.ints) == list(range(1, rank if len(ranks) == 1 else 4))
+
+
+@pytest.mark.parametrize("rank", [3, 4, 5])
+def test_parameters_have_the_rank_of_x(rank: int) -> None:
+    """onnx2tf, which moves channels last, takes the axes of lower ranks for others where the batch is open."""
+    body = function_body(20, [rank])
+    model = single_node_model(case(SHAPES[rank]).folded, SHAPES[rank], "float32", opset=20, ranks=[rank])
+    inlined = onnx.inliner.inline_local_functions(model)
+    shapes = {
+        value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        for value in onnx.shape_inference.infer_shapes(inlined, data_prop=True).graph.value_info
+    }
+    assert {node.op_type for node in body.node} >= {"Unsqueeze"}
+    made = [node.output[0] for node in inlined.graph.node if node.op_type == "Unsqueeze"]
+    assert len(made) == len(PARAMETERS)
+    assert all(shapes[name] == [1, 7, *[1] * (rank - 2)] for name in made)

@@ -1,0 +1,89 @@
+"""``sn-deploy inline``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sn_deploy.cli.console import Console, output_console
+from sn_deploy.cli.effect import refuse_idle
+from sn_deploy.cli.outputs import OutputCommand
+from sn_deploy.cli.summary import Summary, opsets, sizes
+from sn_deploy.cli.values import inputs_by_name, parse_input
+from sn_deploy.cli.whole_file import by_hand_text, whole_text
+
+if TYPE_CHECKING:
+    from sn_deploy.inlining import InlineReport
+
+
+@click.command(cls=OutputCommand, name="inline", may_be=("source",))
+@click.argument("source", metavar="MODEL.onnx", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE.onnx")
+@click.option(
+    "--opset", type=click.IntRange(14, 24), help="Version of the standard operators; default: the file's own."
+)
+@click.option("--external-data/--no-external-data", default=None, help="Weights in a file beside it; default: >2 GB.")
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="[NAME=]SHAPE[:DTYPE]",
+    help="What to run both files on: 1x3x224x224, gain=scalar or x=FILE.npy; repeatable. Default: random values of the "
+    "file's own shape, open axes 2 (the first) and 64, or 224 where the network needs it.",
+)
+@click.option(
+    "--run/--no-run", default=True, help="Run both in ONNX Runtime, where it is installed, and compare (default)."
+)
+def command(
+    source: Path,
+    output: Path,
+    opset: int | None,
+    external_data: bool | None,
+    inputs: tuple[str, ...],
+    run: bool,
+) -> None:
+    """Write the SN layers of an ONNX file in standard operators, for tools that expand no functions.
+
+    \b
+    sn-deploy inline resnet50sn.onnx -o resnet50sn.inline.onnx --opset 17
+
+    For files of `sn-deploy export`, `fuse`, `specialise` and `convert-precision`, and for those that
+    another tool has changed since; docs/guides/interoperability.md tells which tools want it, and which
+    an older opset. `sn-deploy fuse` finds the layers again. At last both files are run in ONNX Runtime and
+    compared, in another process.
+
+    Exits with 1, and writes nothing, where they differ by more than rounding; with 2 for input that can't
+    be used.
+    """
+    if not run:
+        refuse_idle(("inputs",), "--no-run runs nothing", mend="leave it out, or --no-run")
+    specs = [parse_input(text, seed=index) for index, text in enumerate(inputs)]
+    from sn_deploy.inlining import inline_file
+    from sn_deploy.onnx_file import input_names
+
+    report = inline_file(
+        source,
+        output,
+        opset=opset,
+        external_data=external_data,
+        inputs=inputs_by_name(specs, lambda: input_names(source)),
+        run=run,
+    )
+    print_report(output_console(), report, source)
+
+
+def print_report(console: Console, report: InlineReport, source: Path) -> None:
+    """The summary."""
+    summary = Summary()
+    summary.add_file(report.path, report.data_path, sizes(report.bytes, report.bytes_before))
+    opset = opsets(report.opset, report.opset_before)
+    summary.add("graph", f"{opset}, {report.nodes} nodes, was {report.nodes_before}")
+    summary.add("layers", f"{report.layers} SwitchNorm nodes became standard operators" if report.layers else "none")
+    summary.add("whole file", whole_text(report.whole))
+    for name, why in report.whole.left_out.items():
+        summary.add("left out", f"output {name}: {why}")
+    summary.print(console)
+    if report.whole.why_not is not None:  # a line of its own, which a terminal doesn't fold where it is pasted
+        console.print(by_hand_text(report.whole, report.path, source), style="yellow", soft_wrap=True)

@@ -1,0 +1,171 @@
+"""A file of standard operators alone made of one with SwitchNorm nodes, for tools that expand no local functions.
+
+What such a tool opens is often of an older opset, too: with the functions gone onnx's converter can bring it there. The
+whole is then held against its source, as in `sn_deploy.fuse`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.fuse.whole import WholeFile, compare_whole
+from sn_deploy.graph import onnx_process
+from sn_deploy.graph.inference import infer_shapes
+from sn_deploy.graph.inline import inline
+from sn_deploy.graph.layers import check_nodes, count_nodes, switch_norm_nodes, write_functions
+from sn_deploy.graph.order import check_order
+from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
+from sn_deploy.input_file import read_head
+from sn_deploy.onnx_file import external_files, model_of, read_model, read_proto
+from sn_deploy.output_file import check_onnx_output
+from sn_deploy.runtime.stamp import refuse_optimised
+
+# Below it onnx has no way down for arithmetic (Add, Sub, Mul, Div); above nothing has been tried.
+MIN_OPSET: Final = 14
+MAX_OPSET: Final = 24
+
+
+@dataclass(frozen=True)
+class InlineReport:
+    """What `inline_file` did.
+
+    Attributes:
+        path: the file that was written.
+        data_path: its external data, or None.
+        layers: how many SwitchNorm nodes, of any form, became standard operators.
+        opset_before, opset: versions of the standard operators.
+        nodes_before, nodes: of the graph.
+        bytes_before, bytes: of the files with their external data.
+        whole: how near the file is to its source.
+    """
+
+    path: Path
+    data_path: Path | None
+    layers: int
+    opset_before: int
+    opset: int
+    nodes_before: int
+    nodes: int
+    bytes_before: int
+    bytes: int
+    whole: WholeFile
+
+
+def inline_file(
+    source: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    opset: int | None = None,
+    external_data: bool | None = None,
+    inputs: Mapping[str, np.ndarray] | None = None,
+    run: bool = True,
+) -> InlineReport:
+    """Puts the bodies of an ONNX file's SN layers in the place of its SwitchNorm nodes.
+
+    Nodes whose function a tool has dropped get it back first.
+
+    Args:
+        source: a file of `sn_deploy.export`, `fuse`, `specialise`, … or one that another tool has changed since.
+        path: the file to write; may be ``source``.
+        opset: what the standard operators are brought to, `MIN_OPSET` to `MAX_OPSET`; by default they stay as they are.
+        external_data: write large tensors to a file beside it; by default only above protobuf's 2 GiB.
+        inputs: what both files are run on, by input name; see `sn_deploy.fuse.fuse`.
+        run: run both files and compare them, in another process.
+
+    Raises:
+        SnDeployError: no ONNX file, one without SwitchNorm nodes (with ``opset`` it needs none), one made for a single
+            machine, or one that can't be brought to ``opset``.
+        CheckFailedError: what would be written computes something else. Nothing is written.
+    """
+    source, path = Path(source), Path(path)
+    check_onnx_output(path)
+    read_head(source)
+    refuse_optimised(source, mend="inline the portable file that it was made of: {source}")
+    proto = read_proto(source)
+    size = sum(file.stat().st_size for file in {source, *external_files(proto, source).values()})
+    model = read_model(source)
+    check_order(model, str(source))
+    before, nodes_before = model.opset_imports.get("", 0), count_nodes(model)
+    layers = switch_norm_nodes(model)
+    _check_layers(model, source, opset)
+    _complete(model, source)
+    inline(model)
+    if opset is not None and opset != before:
+        model = _converted(model, opset, source)
+    infer_shapes(model, str(source))
+    whole = WholeFile("it wasn't asked for")
+
+    def prove(draft: Path) -> None:
+        nonlocal whole
+        if run:
+            whole = compare_whole(source, draft, model, size, inputs or {})
+
+    data_path = save(model, path, external_data=external_data, prove=prove, source=source)
+    return InlineReport(
+        path=path,
+        data_path=data_path,
+        layers=len(layers),
+        opset_before=before,
+        opset=model.opset_imports[""],
+        nodes_before=nodes_before,
+        nodes=count_nodes(model),
+        bytes_before=size,
+        bytes=sum(file.stat().st_size for file in (path, data_path) if file is not None),
+        whole=whole,
+    )
+
+
+def _check_layers(model: ir.Model, source: Path, opset: int | None) -> None:
+    if opset is not None and not MIN_OPSET <= opset <= MAX_OPSET:
+        raise SnDeployError(
+            f"files can't be brought to opset {opset}", where="opset", expected=f"{MIN_OPSET} to {MAX_OPSET}"
+        )
+    if not switch_norm_nodes(model) and opset is None:
+        raise SnDeployError(
+            "has no SwitchNorm node, so there is nothing to inline",
+            where=str(source),
+            expected="a file of `sn-deploy export` without --inline, or of `sn-deploy fuse`",
+            mend="take it as it is; --opset brings it to another opset",
+        )
+    check_nodes(model, str(source))
+
+
+def _complete(model: ir.Model, source: Path) -> None:
+    """Gives nodes back the functions that tools have dropped: onnx's converter does."""
+    layers = switch_norm_nodes(model)
+    if all(node.op_identifier() in model.functions for node in layers):
+        return
+    infer_shapes(model, str(source))
+    write_functions(model)
+
+
+def _converted(model: ir.Model, opset: int, source: Path) -> ir.Model:
+    if weight_bytes(model) >= EXTERNAL_DATA_FROM_BYTES:
+        raise SnDeployError(
+            "is too large for onnx's converter, which takes files below 2 GB",
+            where=str(source),
+            mend="leave --opset out",
+        )
+    ir.external_data.load_to_model(model)
+    proto = ir.to_proto(model)
+    try:
+        made = onnx.load_from_string(onnx_process.run("convert", proto.SerializeToString(), str(opset)))
+    except (onnx_process.TaskError, onnx_process.EndedError) as error:
+        raise SnDeployError(
+            f"onnx can't bring it to opset {opset}: {first_line(error)[:200]}",
+            where=str(source),
+            mend="give an opset nearer to the file's own",
+        ) from error
+    # What reads the older opset may refuse a newer format; without functions and overloads nothing needs it.
+    oldest: int = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)], ignore_unknown=True)
+    made.ir_version = oldest if opset < model.opset_imports[""] else max(made.ir_version, oldest)
+    return model_of(made, source)

@@ -1,0 +1,172 @@
+"""Files of standard operators alone, made of files with SwitchNorm nodes, also of those that tools have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import version_converter
+from onnx.reference import ReferenceEvaluator
+from torch import nn
+
+import sn_deploy
+from sn_deploy.errors import SnDeployError
+from sn_deploy.fuse import fuse
+from sn_deploy.inlining import MAX_OPSET, MIN_OPSET, inline_file
+from sn_deploy.inspection.onnx_file import layers_from_onnx
+from sn_deploy.nn import SwitchNorm2d
+from sn_deploy.specialise import specialise
+from tests.randomise import randomise_
+
+_REL_L2 = 2e-6  # float32 against float64
+
+
+class Net(nn.Module):
+    """A layer with and one without a residual; torch exports its end with attributes that others refuse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3, padding=1)
+        self.norm = SwitchNorm2d(6)
+        self.second = nn.Conv2d(6, 6, 3, padding=1)
+        self.second_norm = SwitchNorm2d(6)
+        self.classifier = nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.norm(self.conv(x)))
+        x = torch.relu(self.second_norm(self.second(x)) + x)
+        return self.classifier(x.mean((2, 3)).flatten(1))
+
+
+@pytest.fixture(scope="module")
+def net() -> nn.Module:
+    model = Net()
+    randomise_(model, seed=3)
+    return model.eval()
+
+
+@pytest.fixture
+def x() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((2, 3, 7, 6)).astype(np.float32)
+
+
+@pytest.fixture
+def path(net: nn.Module, x: np.ndarray, tmp_path: Path) -> Path:
+    sn_deploy.export(net, torch.from_numpy(x), tmp_path / "net.onnx", trust_statistics=True)
+    return tmp_path / "net.onnx"
+
+
+def error(net: nn.Module, x: np.ndarray, path: Path) -> float:
+    """Relative L2 to PyTorch in float64, by onnx's own evaluator."""
+    with torch.no_grad():
+        wanted = net.double()(torch.from_numpy(x).double()).numpy()
+    net.float()
+    (found,) = ReferenceEvaluator(onnx.load(path)).run(None, {"x": x})
+    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+
+
+@pytest.mark.parametrize("opset", [None, *range(MIN_OPSET, 20), 21, MAX_OPSET])
+def test_standard_operators_of_any_opset(net: nn.Module, x: np.ndarray, path: Path, opset: int | None) -> None:
+    report = inline_file(path, path.with_name("out.onnx"), opset=opset)
+    made = onnx.load(report.path)
+    onnx.checker.check_model(made, full_check=True)
+    assert [(entry.domain, entry.version) for entry in made.opset_import] == [("", opset or 20)]
+    assert not made.functions
+    assert {node.domain for node in made.graph.node} == {""}
+    assert (report.layers, report.opset_before, report.opset) == (2, 20, opset or 20)
+    assert report.whole.rel_l2 is not None
+    assert report.whole.rel_l2 < _REL_L2
+    assert error(net, x, report.path) < _REL_L2
+
+
+def test_what_reads_an_older_opset_may_read_an_older_format_alone(path: Path) -> None:
+    inline_file(path, path, opset=17)
+    assert onnx.load(path).ir_version == 8
+
+
+def test_attributes_that_say_nothing_are_gone(path: Path) -> None:
+    """torch writes them; onnx2torch refuses ``allowzero``, and onnx's converter leaves the other where none is."""
+
+    def attributes(file: Path) -> set[str]:
+        return {one.name for node in onnx.load(file).graph.node for one in node.attribute}
+
+    needless = {"allowzero", "noop_with_empty_axes"}
+    assert attributes(path) & needless
+    inline_file(path, path.with_name("out.onnx"))
+    assert not attributes(path.with_name("out.onnx")) & needless
+
+
+def test_an_inlined_file_can_be_brought_to_another_opset(net: nn.Module, x: np.ndarray, path: Path) -> None:
+    inline_file(path, path)
+    report = inline_file(path, path, opset=17)
+    assert (report.layers, report.opset) == (0, 17)
+    assert error(net, x, path) < _REL_L2
+
+
+def test_functions_that_a_tool_dropped_come_back(net: nn.Module, x: np.ndarray, path: Path) -> None:
+    changed = version_converter.convert_version(onnx.load(path), 18)
+    assert not changed.functions
+    onnx.save(changed, path)
+    report = inline_file(path, path.with_name("out.onnx"))
+    assert report.whole.why_not is not None
+    assert "can't be run" in report.whole.why_not
+    assert error(net, x, report.path) < _REL_L2
+    # fuse gives them back, too.
+    fuse(path, path.with_name("fused.onnx"))
+    assert error(net, x, path.with_name("fused.onnx")) < _REL_L2
+
+
+def _one_function_of_each_name(path: Path) -> None:
+    """What onnx-graphsurgeon makes of overloads: the last function of each name, and no overload of any node."""
+    model = onnx.load(path)
+    last = {function.name: function for function in model.functions}
+    kept = [onnx.FunctionProto.FromString(function.SerializeToString()) for function in last.values()]
+    del model.functions[:]
+    for function in kept:
+        function.overload = ""
+    model.functions.extend(kept)
+    for node in model.graph.node:
+        node.overload = ""
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize("command", [inline_file, fuse, lambda source, path: layers_from_onnx(source)])
+def test_overloads_that_a_tool_lost_are_told(path: Path, command: Callable[[Path, Path], object]) -> None:
+    """The file runs, and its numbers are others: nothing else would tell."""
+    model = onnx.load(path)
+    for node in model.graph.node:
+        if node.op_type == "SwitchNormRelu":
+            node.op_type = "SwitchNorm"  # two layers of one name
+        if node.op_type == "SwitchNormAddRelu":
+            node.op_type = "SwitchNorm"
+            del node.input[5]
+            for attribute in node.attribute:
+                if attribute.name in ("mean_ln", "var_ln"):
+                    attribute.f = 0.0
+    onnx.save(model, path)
+    fuse(path, path, fuse_relu=False, run=False)
+    specialise(path, path)
+    _one_function_of_each_name(path)
+    with pytest.raises(SnDeployError, match=r"has a weight of .* for var_.*, which its function SwitchNorm leaves out"):
+        command(path, path.with_name("out.onnx"))
+    assert not path.with_name("out.onnx").exists()
+
+
+def test_what_has_nothing_to_inline_is_refused(path: Path) -> None:
+    inline_file(path, path)
+    with pytest.raises(SnDeployError, match=r"has no SwitchNorm node.*--opset brings it to another"):
+        inline_file(path, path.with_name("out.onnx"))
+    with pytest.raises(SnDeployError, match="expected 14 to 24"):
+        inline_file(path, path.with_name("out.onnx"), opset=13)
+    assert not path.with_name("out.onnx").exists()
+
+
+def test_an_opset_without_an_operator_of_the_file_is_told(x: np.ndarray, tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 6, 1), SwitchNorm2d(6), nn.GELU()).eval()
+    sn_deploy.export(net, torch.from_numpy(x), tmp_path / "net.onnx")
+    with pytest.raises(SnDeployError, match=r"onnx can't bring it to opset 17.*nearer to the file's own"):
+        inline_file(tmp_path / "net.onnx", tmp_path / "out.onnx", opset=17)
