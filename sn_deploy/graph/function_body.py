@@ -160,7 +160,7 @@ def _body_of_spatial_rank(opset: int, rank: int, uses: Collection[str], long_sum
     var_offset_c = Unsqueeze (var_offset, others)
     {_mean_and_d(opset, spatial, sums)}
     {_variance_in(opset, spatial, sums) if _takes_variance(uses) else ""}
-    {_mix(opset, uses, rank)}
+    {_mix(opset, uses)}
     y = Add (scaled, t)
     """
 
@@ -221,7 +221,7 @@ def _body_of_any_rank(opset: int, uses: Collection[str], sums: _Sums) -> str:
     var_offset_c = Reshape (var_offset, per_channel)
     {_mean_and_d(opset, [2, 3], sums)}
     {_variance_in(opset, [2, 3], sums) if _takes_variance(uses) else ""}
-    {_mix(opset, uses, 4)}
+    {_mix(opset, uses)}
     y_viewed = Add (scaled, t)
     y = Reshape (y_viewed, shape)
     """
@@ -267,11 +267,11 @@ def _takes_variance(uses: Collection[str]) -> bool:
     return "var_in" in uses or "var_ln" in uses
 
 
-def _mix(opset: int, uses: Collection[str], rank: int) -> str:
+def _mix(opset: int, uses: Collection[str]) -> str:
     """From d (N, C, *spatial), m_in, s_in (N, C, 1, …) and parameters (1, C, 1, …) to d·s and t, whose sum is y."""
     # 1 - w_in - w_ln as two halves: whatever the weights, next to nothing is rounded off before it meets the mean.
     return f"""
-    {_layer_statistics(opset, uses, list(range(1, rank)))}
+    {_layer_statistics(opset, uses)}
     w_in = Constant <value_float: float = @mean_in> ()
     w_ln = Constant <value_float: float = @mean_ln> ()
     half = Constant <value = float {{0.5}}> ()
@@ -290,9 +290,10 @@ def _mix(opset: int, uses: Collection[str], rank: int) -> str:
     """
 
 
-def _layer_statistics(opset: int, uses: Collection[str], axes: list[int]) -> str:
-    """From m_in and s_in to m_ln and s_ln, as far as they are used. All ``axes`` but the first have one element."""
-    # The first axis alone would do; pnnx loses an axis that is given alone.
+def _layer_statistics(opset: int, uses: Collection[str]) -> str:
+    """From m_in and s_in to m_ln and s_ln, as far as they are used."""
+    # The channels' axis and one of a single element: pnnx loses an axis that is given alone, OpenCV gets three wrong.
+    axes = [1, 2]
     lines = ""
     if "mean_ln" in uses or "var_ln" in uses:
         lines += f"""

@@ -15,7 +15,7 @@ from sn_deploy.errors import SnDeployError
 from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.graph import op
 from sn_deploy.graph.function_body import function_body
-from sn_deploy.graph.overloads import GENERAL, check_overload
+from sn_deploy.graph.overloads import ALL, GENERAL, check_overload
 
 
 def switch_norm_nodes(model: ir.Model) -> list[ir.Node]:
@@ -139,8 +139,9 @@ def _name_layers(model: ir.Model) -> None:
 def write_functions(model: ir.Model) -> None:
     """Gives the file a function for each of our operators that it uses, and for no other. Changes ``model``.
 
-    The general one of an operator comes first, whatever overloads its nodes ask for: that is the one which a runtime
-    takes that doesn't know overloads.
+    The general one of an operator comes first, whatever overloads its nodes ask for, and last, as the overload `ALL`:
+    that is the one which a runtime takes that doesn't know overloads. Nodes that need it ask for the latter where there
+    are others.
 
     Raises:
         SnDeployError: a node whose X has no known rank, an overload that isn't ours or leaves out what the node uses,
@@ -149,14 +150,22 @@ def write_functions(model: ir.Model) -> None:
     for name in [name for name in model.functions if name[0] == op.DOMAIN]:
         del model.functions[name]
     shapes: dict[tuple[str, str], list[ir.Shape]] = {}
-    for node in switch_norm_nodes(model):
+    nodes = switch_norm_nodes(model)
+    with_overloads = {node.op_type for node in nodes if node.overload not in (GENERAL, ALL)}
+    for node in nodes:
         x = node.inputs[0]
         if x is None or x.shape is None:
             raise SnDeployError("the rank of its input isn't known", where=f"node {node.name}")
         check_overload(node)
-        for overload in {GENERAL, node.overload}:
+        overloads = {GENERAL}
+        if node.op_type in with_overloads:
+            node.overload = node.overload or ALL
+            overloads |= {node.overload, ALL}
+        elif node.overload == ALL:
+            node.overload = GENERAL
+        for overload in overloads:
             shapes.setdefault((node.op_type, overload), []).append(x.shape)
-    for (op_type, overload), own in sorted(shapes.items(), key=lambda item: item[0]):
+    for (op_type, overload), own in sorted(shapes.items(), key=lambda item: (item[0][0], item[0][1] == ALL, item[0])):
         ranks = {len(shape) for shape in own}
         positions = _most_positions(own)
         opset = model.opset_imports[""]

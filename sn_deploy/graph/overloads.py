@@ -2,7 +2,8 @@
 
 A node's ``overload`` names the statistics that its layer uses. Who doesn't know overloads (TensorRT's parser goes by
 name and takes the first function) gets the general body, which `sn_deploy.graph.layers.write_functions` puts first and
-which is right for every layer. The native operators are the same for all overloads, and skip by the weights themselves.
+which is right for every layer. Who takes the last (onnx-graphsurgeon, and onnxslim, which is made of it) gets it, too,
+under another name. The native operators are the same for all overloads, and skip by the weights themselves.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ GENERAL: Final = ""
 
 # The overload of a layer that uses neither the input's means nor its variances.
 CONSTANT: Final = "constant"
+
+# The general body again, for nodes beside others with overloads: ONNX Runtime up to 1.26 takes the last function of a
+# name for nodes without one, whatever it is for.
+ALL: Final = "_".join(FLOAT_ATTRIBUTES)
 
 _RANK_2: Final = ("mean_ln", "var_ln")
 

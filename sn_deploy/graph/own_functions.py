@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import onnx
 import onnx_ir as ir
+from onnx import numpy_helper
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import op
@@ -90,5 +91,7 @@ def _bare(attribute: onnx.AttributeProto) -> bytes:
     bare = onnx.AttributeProto()
     bare.CopyFrom(attribute)
     bare.ClearField("doc_string")
+    if bare.HasField("t"):  # numbers or bytes, with a name or without
+        bare.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bare.t)))
     content: bytes = bare.SerializeToString(deterministic=True)
     return content

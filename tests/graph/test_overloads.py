@@ -15,7 +15,7 @@ from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.function_body import MAX_OPSET, MIN_OPSET, function_body
 from sn_deploy.graph.layers import switch_norm_nodes, write_functions
 from sn_deploy.graph.op import FLOAT_ATTRIBUTES, OP_TYPES, SWITCH_NORM
-from sn_deploy.graph.overloads import overload_from_weights, uses_from_overload
+from sn_deploy.graph.overloads import ALL, overload_from_weights, uses_from_overload
 from sn_deploy.runtime.native import ort_library
 from sn_deploy.runtime.ort import OrtSession
 from tests.cases import DTYPES, Case, make_case
@@ -116,14 +116,14 @@ def test_a_wrong_overload_is_seen_in_the_numbers() -> None:
         assert error(model, SWITCH_NORM, case, native=False) > 100
 
 
-def test_files_have_the_general_body_first() -> None:
+def test_files_have_the_general_body_first_and_last() -> None:
     case = make_case(SHAPES[4], "float32", mean_weights=(1, 0, 0), var_weights=(0, 0, 1), ddof=1, seed=0)
     model = ir.from_proto(single_node_model(case.folded, case.x.shape, "float32"))
     (node,) = switch_norm_nodes(model)
     node.overload = overload_of(case)
     write_functions(model)
     written = ir.to_proto(model)
-    assert [function.overload for function in written.functions] == ["", "mean_in"]
+    assert [function.overload for function in written.functions] == ["", "mean_in", ALL]
     assert error(written, SWITCH_NORM, case, native=False) <= 1
 
 
