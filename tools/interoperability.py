@@ -98,7 +98,8 @@ def call(python: Path, code: str, *arguments: Path) -> str | None:
     except subprocess.TimeoutExpired:
         return f"takes more than {_MOST_SECONDS} s"
     said = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
-    return None if done.returncode == 0 and arguments[-1].exists() else said[-1].strip()[:150]
+    told = [line for line in said if "rror" in line]  # some end with other words
+    return None if done.returncode == 0 and arguments[-1].exists() else (told or said)[-1].strip()[:150]
 
 
 def error_of(found: Array, wanted: Array) -> str:
