@@ -65,21 +65,27 @@ def check_sizes(proto: onnx.ModelProto, path: Path) -> None:
         _check_graphs(list(_inner(function.node)), path, in_function=True)
 
 
+# onnx-graphsurgeon's folding, and polygraphy's with it, writes overloads of a function under one name.
+_WITHOUT_OVERLOADS: Final = (
+    f"{COPY_AGAIN}; where a tool wrote it that knows no overloads, give that what sn-deploy inline makes of its source"
+)
+
+
 def _check_doubles(proto: onnx.ModelProto, path: Path) -> None:
     """Refuses what is there twice under one name, and not the same: who reads it takes the first or the last."""
     opsets = (("ai.onnx" if one.domain == "" else one.domain, one) for one in proto.opset_import)
     _check_once(((domain, one.version) for domain, one in opsets), "opset of", path)
     functions = (((one.domain, one.name, one.overload), one.SerializeToString()) for one in proto.functions)
-    _check_once(functions, "function", path)
+    _check_once(functions, "function", path, _WITHOUT_OVERLOADS)
 
 
-def _check_once(named: Iterable[tuple[Hashable, object]], what: str, path: Path) -> None:
+def _check_once(named: Iterable[tuple[Hashable, object]], what: str, path: Path, mend: str = COPY_AGAIN) -> None:
     found: dict[Hashable, object] = {}
     for name, content in named:
         if found.setdefault(name, content) != content:
             shown = "::".join(filter(None, name)) if isinstance(name, tuple) else name
             raise SnDeployError(
-                f"has the {what} {shown!r} twice, and not the same", where=str(path), expected="one", mend=COPY_AGAIN
+                f"has the {what} {shown!r} twice, and not the same", where=str(path), expected="one", mend=mend
             )
 
 

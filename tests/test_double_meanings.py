@@ -58,6 +58,14 @@ def test_refused_where_they_differ(double: Callable[..., None], tmp_path: Path) 
         read_model(tmp_path / "net.onnx")
 
 
+def test_functions_that_a_tool_left_without_overloads_are_told_as_such(tmp_path: Path) -> None:
+    net = plain()
+    function(net, same=False)
+    onnx.save(net, tmp_path / "net.onnx")
+    with pytest.raises(SnDeployError, match=r"knows no overloads, give that what sn-deploy inline makes"):
+        read_model(tmp_path / "net.onnx")
+
+
 @pytest.mark.parametrize("double", [weight, attribute, opset, function])
 def test_read_where_they_are_the_same(double: Callable[..., None], tmp_path: Path) -> None:
     net = plain()
