@@ -24,7 +24,7 @@ from sn_deploy.graph.inline import inline
 from sn_deploy.graph.layers import check_nodes, count_nodes, switch_norm_nodes, write_functions
 from sn_deploy.graph.order import check_order
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
-from sn_deploy.input_file import read_head
+from sn_deploy.input_file import read_head, source_path
 from sn_deploy.onnx_file import external_files, model_of, read_model, read_proto
 from sn_deploy.output_file import check_onnx_output
 from sn_deploy.runtime.stamp import refuse_optimised
@@ -86,8 +86,9 @@ def inline_file(
             machine, or one that can't be brought to ``opset``.
         CheckFailedError: what would be written computes something else. Nothing is written.
     """
-    source, path = Path(source), Path(path)
+    source = source_path(source)
     check_onnx_output(path)
+    path = Path(path)
     read_head(source)
     refuse_optimised(source, mend="inline the portable file that it was made of: {source}")
     proto = read_proto(source)

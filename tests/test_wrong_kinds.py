@@ -19,6 +19,7 @@ from sn_deploy.diff import diff
 from sn_deploy.engine.refit import refit
 from sn_deploy.errors import SnDeployError
 from sn_deploy.fuse import fuse
+from sn_deploy.inlining import inline_file
 from sn_deploy.nn import SwitchNorm2d
 from sn_deploy.optimise import optimise
 from sn_deploy.precision import convert_precision, quantize
@@ -36,6 +37,7 @@ def serve(model: Any, repository: Any) -> object:
 
 READERS: dict[str, Callable[[Any], object]] = {
     "fuse": lambda given: fuse(given, OTHER),
+    "inline_file": lambda given: inline_file(given, OTHER),
     "optimise": lambda given: optimise(given, OTHER),
     "convert_precision": lambda given: convert_precision(given, OTHER, precision="fp16"),
     "quantize": lambda given: quantize(given, OTHER, precision="int8"),
@@ -52,6 +54,7 @@ READERS: dict[str, Callable[[Any], object]] = {
 # What writes gets a file that is there to read.
 WRITERS: dict[str, Callable[[Path, Any], object]] = {
     "fuse": lambda file, given: fuse(file, given),
+    "inline_file": lambda file, given: inline_file(file, given),
     "optimise": lambda file, given: optimise(file, given),
     "convert_precision": lambda file, given: convert_precision(file, given, precision="fp16"),
     "quantize": lambda file, given: quantize(file, given, precision="int8"),
