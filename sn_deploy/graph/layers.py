@@ -42,9 +42,10 @@ def check_nodes(model: ir.Model, where: str) -> None:
 
 
 def _check_function(model: ir.Model, node: ir.Node, where: str) -> None:
-    """Refuses a node with a weight that its function doesn't read.
+    """Refuses a node with a weight that its function declares and doesn't read.
 
-    Tools that know no overloads (onnx-graphsurgeon) leave one function of a name, maybe that of another layer.
+    Tools that know no overloads (onnx-graphsurgeon) leave one function of a name, maybe that of another layer. Ours
+    declare all weights, whatever they read; one of somebody else's under our name says nothing of them.
     """
     function = model.functions.get(node.op_identifier())
     if function is None:
@@ -52,7 +53,9 @@ def _check_function(model: ir.Model, node: ir.Node, where: str) -> None:
     read = {attribute.ref_attr_name for inner in function.all_nodes() for attribute in inner.attributes.values()}
     for name in op.FLOAT_ATTRIBUTES:
         given = node.attributes.get(name)
-        if given is not None and not given.is_ref() and given.value and name not in read:
+        if name not in function.attributes or name in read or given is None or given.is_ref():
+            continue
+        if given.value:
             raise SnDeployError(
                 f"has a weight of {given.value:.3g} for {name}, which its function {node.op_type} leaves out",
                 where=f"{where}, node {node.name}",
