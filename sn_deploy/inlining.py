@@ -7,7 +7,7 @@ whole is then held against its source, as in `sn_deploy.fuse`.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,7 +25,7 @@ from sn_deploy.graph.layers import check_nodes, count_nodes, switch_norm_nodes, 
 from sn_deploy.graph.order import check_order
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
 from sn_deploy.input_file import read_head, source_path
-from sn_deploy.onnx_file import external_files, model_of, read_model, read_proto
+from sn_deploy.onnx_file import model_of, read_model, read_proto, size_with_data
 from sn_deploy.output_file import check_onnx_output
 from sn_deploy.runtime.stamp import refuse_optimised
 
@@ -92,13 +92,13 @@ def inline_file(
     read_head(source)
     refuse_optimised(source, mend="inline the portable file that it was made of: {source}")
     proto = read_proto(source)
-    size = sum(file.stat().st_size for file in {source, *external_files(proto, source).values()})
+    size = size_with_data(proto, source)
     model = read_model(source)
     check_order(model, str(source))
     before, nodes_before = model.opset_imports.get("", 0), count_nodes(model)
     layers = switch_norm_nodes(model)
-    _check_layers(model, source, opset)
-    _complete(model, source)
+    _check_layers(model, layers, source, opset)
+    _complete(model, layers, source)
     inline(model)
     if opset is not None and opset != before:
         model = _converted(model, opset, source)
@@ -125,12 +125,12 @@ def inline_file(
     )
 
 
-def _check_layers(model: ir.Model, source: Path, opset: int | None) -> None:
+def _check_layers(model: ir.Model, layers: Sequence[ir.Node], source: Path, opset: int | None) -> None:
     if opset is not None and not MIN_OPSET <= opset <= MAX_OPSET:
         raise SnDeployError(
             f"files can't be brought to opset {opset}", where="opset", expected=f"{MIN_OPSET} to {MAX_OPSET}"
         )
-    if not switch_norm_nodes(model) and opset is None:
+    if not layers and opset is None:
         raise SnDeployError(
             "has no SwitchNorm node, so there is nothing to inline",
             where=str(source),
@@ -140,9 +140,8 @@ def _check_layers(model: ir.Model, source: Path, opset: int | None) -> None:
     check_nodes(model, str(source))
 
 
-def _complete(model: ir.Model, source: Path) -> None:
+def _complete(model: ir.Model, layers: Sequence[ir.Node], source: Path) -> None:
     """Gives nodes back the functions that tools have dropped: onnx's converter does."""
-    layers = switch_norm_nodes(model)
     if all(node.op_identifier() in model.functions for node in layers):
         return
     infer_shapes(model, str(source))

@@ -131,6 +131,11 @@ def external_files(proto: onnx.ModelProto, path: Path) -> dict[str, Path]:
     return {name: _inside(name, path) for name in names}
 
 
+def size_with_data(proto: onnx.ModelProto, path: Path) -> int:
+    """Bytes of the file and of those that hold its external data. Errors as in `external_files`."""
+    return sum(file.stat().st_size for file in {path, *external_files(proto, path).values()})
+
+
 def _check_bounds(tensor: onnx.TensorProto, path: Path) -> None:
     """Refuses a tensor that has less in its file than its shape and type say, or more; a missing file has none to hold
     it against.

@@ -121,11 +121,11 @@ def test_functions_that_a_tool_dropped_come_back(net: nn.Module, x: np.ndarray, 
     assert error(net, x, path.with_name("fused.onnx")) < _REL_L2
 
 
-def _one_function_of_each_name(path: Path) -> None:
-    """No overloads, and one function of each name that is neither the first nor the last."""
+def _keep_one_function_of_each_name(path: Path, end: int | None) -> None:
+    """Without overloads, the last function of each name among those before ``end``."""
     model = onnx.load(path)
-    middle = {function.name: function for function in list(model.functions)[:-1]}
-    kept = [onnx.FunctionProto.FromString(function.SerializeToString()) for function in middle.values()]
+    last = {function.name: function for function in list(model.functions)[:end]}
+    kept = [onnx.FunctionProto.FromString(function.SerializeToString()) for function in last.values()]
     del model.functions[:]
     for function in kept:
         function.overload = ""
@@ -162,16 +162,7 @@ def test_nodes_beside_overloads_ask_for_theirs_by_name(path: Path, x: np.ndarray
     wanted = ReferenceEvaluator(onnx.load(inline_file(path, path.with_name("inlined.onnx")).path)).run(None, {"x": x})[
         0
     ]
-    # As onnx-graphsurgeon writes it.
-    last = {function.name: function for function in model.functions}
-    kept = [onnx.FunctionProto.FromString(function.SerializeToString()) for function in last.values()]
-    del model.functions[:]
-    for function in kept:
-        function.overload = ""
-    model.functions.extend(kept)
-    for node in model.graph.node:
-        node.overload = ""
-    onnx.save(model, path)
+    _keep_one_function_of_each_name(path, None)  # as onnx-graphsurgeon writes it
     with OrtSession(path, native=False) as session:
         (found,) = session.run({"x": x}).values()
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
@@ -181,7 +172,7 @@ def test_nodes_beside_overloads_ask_for_theirs_by_name(path: Path, x: np.ndarray
 def test_overloads_that_a_tool_lost_are_told(path: Path, command: Callable[[Path, Path], object]) -> None:
     """The file runs, and its numbers are others: nothing else would tell."""
     _specialised(path)
-    _one_function_of_each_name(path)
+    _keep_one_function_of_each_name(path, -1)  # neither the first nor the last of all
     with pytest.raises(SnDeployError, match=r"has a weight of .* for var_.*, which its function SwitchNorm leaves out"):
         command(path, path.with_name("out.onnx"))
     assert not path.with_name("out.onnx").exists()

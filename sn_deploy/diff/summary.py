@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from sn_deploy.onnx_file import external_files, read_proto
+from sn_deploy.onnx_file import read_proto, size_with_data
 from sn_deploy.onnx_sizes import check_sizes
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -85,7 +85,7 @@ def summarise(path: Path) -> Summary:
     for node in nodes:
         if node.op_type == "Constant" and node.output and node.attribute and node.attribute[0].name == "value":
             weights.setdefault(node.output[0], Weight(node.attribute[0].t, path.parent))
-    size = sum(file.stat().st_size for file in {path, *external_files(proto, path).values()})
+    size = size_with_data(proto, path)
     properties = {
         "size": f"{size} bytes",
         "nodes": str(len(nodes)),

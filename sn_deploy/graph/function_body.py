@@ -103,15 +103,15 @@ def function_body(
         )
     uses = uses_from_overload(overload)
     long_sums = most_positions is None or most_positions > MOST_POSITIONS_OF_ONE_SUM
+    # Rank 3 is one row, also as a view among other ranks.
+    sums = _Sums.PLAIN if not long_sums else _Sums.CORRECTED if 3 in distinct else _Sums.IN_STEPS
     if not uses:
         body = _BODY_WITHOUT_STATISTICS
     elif distinct == {2}:
         body = _body_of_rank_2(opset, uses)
     elif len(distinct) == 1:
-        body = _body_of_spatial_rank(opset, distinct.pop(), uses, long_sums)
+        body = _body_of_spatial_rank(opset, distinct.pop(), uses, sums)
     else:
-        # Rank 3 is a view of one row.
-        sums = _Sums.PLAIN if not long_sums else _Sums.CORRECTED if 3 in distinct else _Sums.IN_STEPS
         body = _body_of_any_rank(opset, uses, sums)
     function = onnx.parser.parse_function(
         f'<domain: "{DOMAIN}", opset_import: ["": {opset}]>\n'
@@ -144,11 +144,10 @@ def _finish(op_type: str) -> str:
     Y = CastLike (positive, X)"""
 
 
-def _body_of_spatial_rank(opset: int, rank: int, uses: Collection[str], long_sums: bool) -> str:
+def _body_of_spatial_rank(opset: int, rank: int, uses: Collection[str], sums: _Sums) -> str:
     # In X's own shape, so that shape inference gives Y the shape of X. Parameters are (1, C, 1, …), of X's rank:
     # importers that move channels last mistake the axes of lower ranks.
     spatial = list(range(2, rank))
-    sums = _Sums.PLAIN if not long_sums else _Sums.CORRECTED if rank == 3 else _Sums.IN_STEPS
     return f"""
     x = Cast <to = 1> (X)
     extents = Shape <start = 2> (X)
