@@ -12,7 +12,7 @@ from sn_deploy.graph.layers import check_nodes
 from sn_deploy.graph.order import check_order
 from sn_deploy.graph.random_nodes import refuse_random
 from sn_deploy.input_file import read_head, source_path
-from sn_deploy.onnx_file import read_model
+from sn_deploy.onnx_file import read_model, read_proto, size_with_data
 from sn_deploy.output_file import check_onnx_output
 from sn_deploy.runtime.stamp import refuse_optimised
 
@@ -53,6 +53,4 @@ def load_model(source: Path) -> ir.Model:
 
 def file_bytes(path: Path) -> int:
     """Of an ONNX file and of the files that hold its external data."""
-    tensors = (value.const_value for value in load_model(path).graph.initializers.values())
-    beside = {path.parent / tensor.location for tensor in tensors if isinstance(tensor, ir.ExternalTensor)}
-    return sum(file.stat().st_size for file in {path, *beside})
+    return size_with_data(read_proto(path), path)
