@@ -23,6 +23,27 @@ def switch_norm_nodes(model: ir.Model) -> list[ir.Node]:
     return [node for node in model.graph.all_nodes() if node.domain == op.DOMAIN and node.op_type in op.OP_TYPES]
 
 
+def needed_nodes(model: ir.Model, where: str, *, mend: str) -> list[ir.Node]:
+    """As `switch_norm_nodes`, of a file that has to have some.
+
+    Args:
+        where: the file.
+        mend: what to do with one that has none.
+
+    Raises:
+        SnDeployError: it has none.
+    """
+    nodes = switch_norm_nodes(model)
+    if not nodes:
+        raise SnDeployError(
+            f"has no SwitchNorm node among its {count_nodes(model)} nodes",
+            where=where,
+            expected="a file written by `sn-deploy export` without --inline, or by `sn-deploy fuse`",
+            mend=mend,
+        )
+    return nodes
+
+
 def check_nodes(model: ir.Model, where: str) -> None:
     """Refuses nodes of our operators without what the operators read or make.
 

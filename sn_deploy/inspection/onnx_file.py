@@ -12,7 +12,7 @@ import onnx_ir as ir
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import op
 from sn_deploy.graph.inference import infer_shapes
-from sn_deploy.graph.layers import check_nodes, count_nodes, switch_norm_nodes
+from sn_deploy.graph.layers import check_nodes, needed_nodes
 from sn_deploy.graph.order import check_order
 from sn_deploy.inspection.layer import LayerWeights, kind_from_rank, spread
 from sn_deploy.onnx_file import model_of, read_proto
@@ -43,15 +43,8 @@ def layers_from_onnx(path: Path) -> list[LayerWeights]:
     )
     check_order(model, str(path))
     check_nodes(model, str(path))
-    layers = [_layer_from_node(node, path) for node in switch_norm_nodes(model)]
-    if not layers:
-        raise SnDeployError(
-            f"has no SwitchNorm node among its {count_nodes(model)} nodes",
-            where=str(path),
-            expected="a file written by `sn-deploy export` without --inline, or by `sn-deploy fuse`",
-            mend="find the layers that --inline or other tools wrote in standard operators with: sn-deploy fuse",
-        )
-    return layers
+    mend = "find the layers that --inline or other tools wrote in standard operators with: sn-deploy fuse"
+    return [_layer_from_node(node, path) for node in needed_nodes(model, str(path), mend=mend)]
 
 
 def _load(path: Path) -> ir.Model:

@@ -17,11 +17,9 @@ from sn_deploy.draft_folder import draft_folder
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.epilogue import fuse_epilogues
 from sn_deploy.graph.inference import check_openable, infer_shapes
-from sn_deploy.graph.layers import check_nodes, count_nodes
-from sn_deploy.graph.random_nodes import refuse_random
+from sn_deploy.graph.layers import count_nodes, needed_nodes
 from sn_deploy.graph.save import save
 from sn_deploy.input_file import read_head, source_path
-from sn_deploy.onnx_file import read_model
 from sn_deploy.optimise.layers import Layer, layers_of
 from sn_deploy.optimise.processor import describe_processor
 from sn_deploy.optimise.proof import Proof, prove
@@ -35,6 +33,7 @@ from sn_deploy.optimise.stand_ins import (
     put_stand_ins,
 )
 from sn_deploy.output_file import check_onnx_output
+from sn_deploy.portable_file import load_portable
 from sn_deploy.runtime.native import SWITCH, ort_library
 from sn_deploy.runtime.ort import NCHWC_DOMAIN, block_size, version, write_optimised_graph
 from sn_deploy.runtime.stamp import Stamp, refuse_optimised, sha256_of
@@ -187,14 +186,10 @@ def _check_machine() -> int:
 def _on_blocks(source: Path, block: int, folder: Path) -> _Made:
     """The optimised graph. What ONNX Runtime doesn't take on blocks is a layer again before it looks once more."""
     check_openable(source)
-    layers = layers_of(_load(source))
-    if not layers:
-        raise SnDeployError(
-            "has no SwitchNorm node",
-            where=str(source),
-            expected="a file written by `sn-deploy export` without --inline, or by `sn-deploy fuse`",
-            mend="find the layers of other files with: sn-deploy fuse; without SN, ONNX Runtime does all by itself",
-        )
+    model = _load(source)
+    mend = "find the layers of other files with: sn-deploy fuse; without SN, ONNX Runtime does all by itself"
+    needed_nodes(model, str(source), mend=mend)
+    layers = layers_of(model)
     wanted = {layer.tag for layer in layers if layer.unfit is None}
     while wanted:
         model = _load(source)
@@ -221,9 +216,7 @@ def _load(source: Path) -> ir.Model:
     """The portable graph, its layers fused with what follows them."""
 
     def read() -> ir.Model:
-        model = read_model(source)
-        check_nodes(model, str(source))
-        refuse_random(model, str(source))
+        model = load_portable(source)
         infer_shapes(model, str(source))
         return model
 

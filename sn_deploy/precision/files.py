@@ -1,18 +1,13 @@
-"""The ONNX file that is to be converted: read, and refused where its arithmetic is already decided."""
+"""The paths of a conversion: the file that is read, the one that is written, and their sizes."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-import onnx_ir as ir
-
 from sn_deploy.errors import SnDeployError
-from sn_deploy.graph.layers import check_nodes
-from sn_deploy.graph.order import check_order
-from sn_deploy.graph.random_nodes import refuse_random
 from sn_deploy.input_file import read_head, source_path
-from sn_deploy.onnx_file import read_model, read_proto, size_with_data
+from sn_deploy.onnx_file import read_proto, size_with_data
 from sn_deploy.output_file import check_onnx_output
 from sn_deploy.runtime.stamp import refuse_optimised
 
@@ -33,22 +28,6 @@ def check_paths(model: object, output: str | os.PathLike[str]) -> tuple[Path, Pa
         )
     refuse_optimised(source, "is optimised for {machine}", "give the portable file: {source}")
     return source, path
-
-
-def load_model(source: Path) -> ir.Model:
-    """The model of an ONNX file; weights outside it are read when they are needed.
-
-    Raises:
-        SnDeployError: it is no valid ONNX file, imports no standard operators, has an SN layer without its inputs, or
-            is random.
-    """
-    model = read_model(source)
-    if "" not in model.opset_imports:
-        raise SnDeployError("imports no standard operators", where=str(source), expected="an ONNX model of a network")
-    check_order(model, str(source))
-    check_nodes(model, str(source))
-    refuse_random(model, str(source))
-    return model
 
 
 def file_bytes(path: Path) -> int:

@@ -22,7 +22,8 @@ from sn_deploy.graph.precision import convert_precision as convert_graph
 from sn_deploy.graph.quantize import FORMATS, QUANTIZED_OPS, Quantized, convolutions, quantize_convolutions
 from sn_deploy.graph.raise_opset import raise_opset
 from sn_deploy.graph.save import save
-from sn_deploy.precision.files import check_paths, file_bytes, load_model
+from sn_deploy.portable_file import load_portable
+from sn_deploy.precision.files import check_paths, file_bytes
 from sn_deploy.precision.proof import Proof, compare_files, hold_tolerance
 from sn_deploy.precision.run import refuse_too_large, write_emulated
 from sn_deploy.precision.samples import SampleOptions, open_samples
@@ -112,7 +113,7 @@ def quantize(
     method = method or ("percentile" if precision == "int8" else "minmax")
     _check_options(precision, float_type, method)
     check_openable(source)
-    graph = load_model(source)
+    graph = load_portable(source)
     opset_before = graph.opset_imports[""]
     common_passes.LiftConstantsToInitializersPass(lift_all_constants=False, size_limit=8)(graph)
     _prepare(graph, precision, float_type, str(source))

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from sn_deploy.check.batch import Batch
 from sn_deploy.draft_folder import draft_folder
 from sn_deploy.graph.inference import infer_shapes
-from sn_deploy.precision.files import load_model
+from sn_deploy.portable_file import load_portable
 from sn_deploy.runtime.ort import OrtSession
 
 # The largest number of the type.
@@ -39,7 +39,7 @@ def largest_values(source: Path, batches: Iterable[Batch], nodes: Collection[str
         source: the float32 file.
         nodes: names of the nodes to look at.
     """
-    model = load_model(source)
+    model = load_portable(source)
     infer_shapes(model, str(source))
     graph = model.graph
     kept = list(graph.outputs)

@@ -21,8 +21,9 @@ from sn_deploy.graph.layers import switch_norm_nodes
 from sn_deploy.graph.precision import Conversion, RoundedWeight
 from sn_deploy.graph.precision import convert_precision as convert_graph
 from sn_deploy.graph.save import save
+from sn_deploy.portable_file import load_portable
 from sn_deploy.precision.emulate import emulate_half
-from sn_deploy.precision.files import check_paths, file_bytes, load_model
+from sn_deploy.precision.files import check_paths, file_bytes
 from sn_deploy.precision.proof import TIES, Proof, compare_files, hold_tolerance
 from sn_deploy.precision.ranges import LARGEST, Range, largest_values
 from sn_deploy.precision.samples import SampleOptions, open_samples
@@ -93,7 +94,7 @@ def convert_precision(
     """
     source, path = check_paths(model, output)
     check_openable(source)
-    graph = load_model(source)
+    graph = load_portable(source)
     kept = keeping.named_nodes(graph, keep)
     if keep_convolutions:
         kept = _with_convolutions(kept)
@@ -198,7 +199,7 @@ def _prove(
 
 def write_emulated(half: Path, path: Path) -> Path:
     """The file with every rounding that a GPU does, for ONNX Runtime's CPU provider."""
-    model = load_model(half)
+    model = load_portable(half)
     emulate_half(model)
     ir.save(model, path, external_data=f"{path.name}.data")
     return path

@@ -23,13 +23,11 @@ from sn_deploy.graph.layers import switch_norm_nodes
 from sn_deploy.graph.precision import convert_precision as convert_graph
 from sn_deploy.precision import convert_precision, quantize, run
 from sn_deploy.precision.emulate import emulate_half
-from sn_deploy.precision.files import load_model
 from sn_deploy.precision.proof import hold_tolerance
 from sn_deploy.precision.samples import SampleOptions, open_samples
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.tensors import TensorInfo
 from sn_deploy.specialise import Budget, specialise
-from tests.check.small_net import small_net
 from tests.precision.nets import bounded_net, embedding_net, indices_net, parallel_net, residual_net
 
 DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
@@ -306,13 +304,3 @@ def test_a_batch_that_the_file_fixes(tmp_path: Path) -> None:
         opened(3, data=arrays)
     with pytest.raises(SnDeployError, match=r"16 samples are no whole batches of 17, .*; give more samples"):
         opened(17, data=arrays)
-
-
-def test_nodes_out_of_order_are_refused(tmp_path: Path) -> None:
-    made = small_net()
-    nodes = list(made.graph.node)[::-1]
-    del made.graph.node[:]
-    made.graph.node.extend(nodes)
-    onnx.save(made, tmp_path / "turned.onnx")
-    with pytest.raises(SnDeployError, match="its nodes are out of order: Gemm"):
-        load_model(tmp_path / "turned.onnx")

@@ -1,0 +1,71 @@
+"""What no command makes another file of: each refuses it before it does any work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+import sn_deploy
+from sn_deploy.errors import SnDeployError
+from sn_deploy.nn import SwitchNorm2d
+from sn_deploy.optimise.run import optimise
+from sn_deploy.portable_file import load_portable
+from sn_deploy.precision import convert_precision, quantize
+from sn_deploy.runtime.native import ort_library
+from sn_deploy.runtime.ort import block_size
+from sn_deploy.specialise import specialise
+from tests.check.small_net import small_net
+from tests.randomise import randomise_
+
+COMMANDS: dict[str, Callable[[Path, Path], object]] = {
+    "specialise": specialise,
+    "optimise": optimise,
+    "convert-precision": lambda source, path: convert_precision(source, path, precision="fp16"),
+    "quantize": lambda source, path: quantize(source, path, precision="int8"),
+}
+
+
+def save_out_of_order(path: Path) -> None:
+    """In ONNX Runtime it runs; ONNX doesn't allow it."""
+    made = small_net()
+    nodes = list(made.graph.node)[::-1]
+    del made.graph.node[:]
+    made.graph.node.extend(nodes)
+    onnx.save(made, path)
+
+
+def save_without_standard_operators(path: Path) -> None:
+    """A layer alone needs none but in its function, which imports them itself: a valid file."""
+    sn_deploy.export(randomise_(SwitchNorm2d(4), 0).eval(), torch.zeros(1, 4, 6, 6), path)
+    made = onnx.load(path)
+    own = [opset for opset in made.opset_import if opset.domain]
+    del made.opset_import[:]
+    made.opset_import.extend(own)
+    onnx.checker.check_model(made)
+    onnx.save(made, path)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("save", "refusal"),
+    [
+        (save_out_of_order, "its nodes are out of order: Gemm"),
+        (save_without_standard_operators, "imports no standard operators"),
+    ],
+)
+def test_every_command_refuses_it(save: Callable[[Path], None], refusal: str, command: str, tmp_path: Path) -> None:
+    if command == "optimise" and (ort_library() is None or block_size() is None):
+        pytest.skip("nothing can be optimised on this machine")
+    save(tmp_path / "in.onnx")
+    with pytest.raises(SnDeployError, match=refusal):
+        COMMANDS[command](tmp_path / "in.onnx", tmp_path / "out.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
+
+
+def test_what_is_sound_is_loaded(tmp_path: Path) -> None:
+    onnx.save(small_net(), tmp_path / "in.onnx")
+    assert load_portable(tmp_path / "in.onnx").graph.name == small_net().graph.name
