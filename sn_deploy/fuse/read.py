@@ -237,7 +237,7 @@ def _rolled_lines(reading: _Reading, region: Region, function: RegionFunction, s
 
 def _per_channel(radicand: Array, samples: int, channels: int) -> Float64Array:
     """The radicand as (N, C), whatever axes of 1 it has, and wherever."""
-    values = np.asarray(radicand, dtype=np.float64)
+    values = _of_one_position(np.asarray(radicand, dtype=np.float64), samples, channels)
     batched = values.ndim > 0 and values.shape[0] == samples and values.size in (samples, samples * channels)
     if batched:
         values = values.reshape(samples, -1)
@@ -246,6 +246,18 @@ def _per_channel(radicand: Array, samples: int, channels: int) -> Float64Array:
     else:
         raise NotSwitchNormError("what it takes the root of isn't one number for each sample and channel", 0)
     return np.array(np.broadcast_to(values, (samples, channels)))
+
+
+def _of_one_position(values: Float64Array, samples: int, channels: int) -> Float64Array:
+    """Without the positions, where all have the same numbers: layers expand statistics to the shape of X."""
+    if values.ndim < 3 or values.shape[0] != samples or values.size in (samples, samples * channels):
+        return values
+    for axis in (1, values.ndim - 1):
+        if values.shape[axis] in (1, channels):
+            flat = np.moveaxis(values, axis, 1).reshape(samples, values.shape[axis], -1)
+            if flat.size and (flat == flat[:, :, :1]).all():
+                return flat[:, :, 0]
+    return values
 
 
 def _mismatch(reading: _Reading, function: RegionFunction, settings: Sequence[Setting], solution: Solution) -> float:

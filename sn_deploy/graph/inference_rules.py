@@ -28,7 +28,8 @@ def rank_from_inputs(node: ir.Node, ranks: Sequence[int], lengths: Sequence[int]
     if kind in ("Shape", "Size"):
         return int(kind == "Shape")
     if kind == "Unsqueeze":
-        return most + _axes_added(node, lengths)
+        # Not of the axes, a vector: a single number becomes a vector, and no matrix.
+        return next(iter(ranks), 0) + _axes_added(node, lengths)
     if kind == "Squeeze" or (kind.startswith(("Reduce", "Arg")) and int_of(node, "keepdims", 1) == 0):
         return max(most - _axes_taken(node, lengths), 0)
     if kind in ("Reshape", "ConstantOfShape"):

@@ -207,6 +207,28 @@ def statistics_stacked():
 
 
 @true
+def statistics_expanded():
+    """The recorded statistics, or all that are mixed, in the shape of x: expand_as of torch."""
+    g, layer = Graph(), replace(BIASED, seed=16)
+    full = g("Shape", "x")
+    parts: list[dict[str, str]] = [{}, {}]
+    for branch, axes in (("in", [2, 3]), ("ln", [1, 2, 3])):
+        parts[0][branch], parts[1][branch] = g.mean("x", axes), g.var("x", axes)
+    parts[0]["bn"] = g("Expand", g.constant(column(layer.running_mean)), full)
+    parts[1]["bn"] = g("Expand", g.constant(column(layer.running_var)), full)
+    y = divided(g, "x", mix(g, layer.w, parts[0]), mix(g, layer.v, parts[1]), layer.eps)
+    return g.model(affine(g, y, layer), ("n", 6, "h", "w")), layer
+
+
+@true
+def statistics_expanded_with_channels_last():
+    g, shape = Graph(), (2, 5, 4, 6)
+    mean, var = statistics(g, "x", BIASED, last=True)
+    mean, var = (g("Expand", part, g.constant(np.array(shape, np.int64))) for part in (mean, var))
+    return g.model(affine(g, divided(g, "x", mean, var, BIASED.eps), BIASED, last=True), shape), BIASED
+
+
+@true
 def variance_kept_from_below_zero():
     g = Graph()
     mean, var = statistics(g, "x", BIASED)

@@ -56,12 +56,26 @@ class PortOfSequences(SwitchNorm2d):
         self.weight, self.bias = (nn.Parameter(p.detach().view(1, 1, -1)) for p in (self.weight, self.bias))
 
     def forward(self, x: Tensor) -> Tensor:
-        flat = x.transpose(1, 2)
-        mean_in, var_in = flat.mean(-1, keepdim=True), flat.var(-1, keepdim=True)
-        square = var_in + mean_in**2
-        mean_ln = mean_in.mean(1, keepdim=True)
-        var_ln = square.mean(1, keepdim=True) - mean_ln**2
-        w, v = self.mean_weight.softmax(0), self.var_weight.softmax(0)
-        mean = w[0] * mean_in + w[1] * mean_ln + w[2] * self.running_mean
-        var = v[0] * var_in + v[1] * var_ln + v[2] * self.running_var
-        return ((flat - mean) / (var + self.eps).sqrt()).transpose(1, 2) * self.weight + self.bias
+        return normalised(self, x.transpose(1, 2)).transpose(1, 2) * self.weight + self.bias
+
+
+class UnsqueezedSequences(SwitchNorm2d):
+    """(N, C, L) as images of one column, of which the published layer's view is taken: a port of point-cloud nets."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        images = x.unsqueeze(-1)
+        n, c, h, w = images.size()
+        y = normalised(self, images.view(n, c, -1)).view(n, c, h, w)
+        return (y * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).squeeze(-1)
+
+
+def normalised(layer: SwitchNorm2d, flat: Tensor) -> Tensor:
+    """What a layer of (N, C, L) makes of it before its affine part, as published."""
+    mean_in, var_in = flat.mean(-1, keepdim=True), flat.var(-1, keepdim=True)
+    square = var_in + mean_in**2
+    mean_ln = mean_in.mean(1, keepdim=True)
+    var_ln = square.mean(1, keepdim=True) - mean_ln**2
+    w, v = layer.mean_weight.softmax(0), layer.var_weight.softmax(0)
+    mean = w[0] * mean_in + w[1] * mean_ln + w[2] * layer.running_mean
+    var = v[0] * var_in + v[1] * var_ln + v[2] * layer.running_var
+    return (flat - mean) / (var + layer.eps).sqrt()

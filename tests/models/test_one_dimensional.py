@@ -14,7 +14,7 @@ from sn_deploy.errors import SnDeployError
 from sn_deploy.fuse import fuse
 from sn_deploy.nn import ChannelsLast, SwitchNorm1d, SwitchNormSequence
 from sn_deploy.recognise import recognise
-from tests.models.one_dimensional import PerPosition, PortOfSequences, sequences, vectors
+from tests.models.one_dimensional import PerPosition, PortOfSequences, UnsqueezedSequences, sequences, vectors
 from tests.models.whole_way import through_everything
 from tests.randomise import randomise_
 from tests.tolerances import TOLERANCES
@@ -92,6 +92,13 @@ def test_channels_last_inside_a_layer_go_through_fuse(tmp_path: Path):
     expected = torch_outputs(model.double(), last_samples())
     found = onnxruntime_outputs(tmp_path / "fused.onnx", last_samples(), native=False)
     assert relative_l2(expected, found) < TOLERANCES["float32"].rel_l2
+
+
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+def test_layers_that_add_an_axis_are_all_found(exporter, tmp_path: Path):
+    """Nothing that unsqueezes hides the sizes of what comes behind it: the second layer was missed."""
+    model = trained(nn.Sequential(nn.Conv1d(4, 8, 3), UnsqueezedSequences(8), nn.ReLU(), UnsqueezedSequences(8)))
+    through_everything(model, samples("sequences"), tmp_path, ("batch", "spatial"), layers=2, exporter=exporter)
 
 
 def test_channels_last_around_a_layer_are_exported(tmp_path: Path):
