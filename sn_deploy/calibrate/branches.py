@@ -13,8 +13,9 @@ from sn_deploy.calibrate.exact_sums import Float64Array
 from sn_deploy.calibrate.tally import Identity, Traits
 from sn_deploy.capture.torchscript import scripted_blocks
 from sn_deploy.errors import SnDeployError
+from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.recognise import Refusal, recognise
-from sn_deploy.recognise.candidates import Candidate, candidate_from_module, candidates
+from sn_deploy.recognise.candidates import Candidate, candidate_from_module, candidates, with_other_statistics
 
 
 @dataclass(eq=False)
@@ -108,16 +109,35 @@ def examine(branch: Branch, name: str, shape: tuple[int, ...]) -> None:
         branch.refusal = found.refused[""]
         return
     folded = found.layers[""]
+    if not _reads(candidate, folded):
+        branch.refusal = Refusal(
+            name,
+            f"its evaluation doesn't read {candidate.running_mean} and {candidate.running_var}, which would be "
+            "replaced, but other statistics that it recorded",
+            "let its forward read these, or calibrate it with its own code",
+        )
+        return
     form = recorded_form(private, folded.channels, len(shape))
     branch.form = form or usual_form(len(shape), folded.ddof)
     branch.traits = Traits(folded.mean_bn, folded.var_bn, branch.form.per_sample, branch.form.ddof, form is None)
 
 
+def _reads(candidate: Candidate, folded: FoldedSwitchNorm) -> bool:
+    """Whether the layer's constants come from the statistics that would be replaced."""
+    mean, var = candidate.values(candidate.running_mean), candidate.values(candidate.running_var)
+    assert mean is not None
+    assert var is not None
+    eps = folded.var_offset - folded.var_bn * var
+    return bool(np.abs(folded.mean_offset - folded.mean_bn * mean).max() < 1e-5 and np.ptp(eps) < 1e-5)
+
+
 @torch.no_grad()
 def _make_plausible(candidate: Candidate) -> None:
     generator = np.random.default_rng(0)
-    assert candidate.running_mean is not None
-    assert candidate.running_var is not None
-    mean, var = candidate.tensor(candidate.running_mean), candidate.tensor(candidate.running_var)
-    mean.copy_(torch.from_numpy(0.5 * generator.standard_normal(mean.shape)))
-    var.copy_(torch.from_numpy(generator.uniform(0.5, 2.0, var.shape)))
+    # All that it may read in their place, too: zeros and ones would pass for no branch and for eps.
+    for one in (candidate, *with_other_statistics(candidate)):
+        assert one.running_mean is not None
+        assert one.running_var is not None
+        mean, var = one.tensor(one.running_mean), one.tensor(one.running_var)
+        mean.copy_(torch.from_numpy(0.5 * generator.standard_normal(mean.shape)))
+        var.copy_(torch.from_numpy(generator.uniform(0.5, 2.0, var.shape)))

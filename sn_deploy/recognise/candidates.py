@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -95,6 +95,23 @@ def candidate_from_module(name: str, module: torch.nn.Module) -> Candidate | Non
     running_mean, running_var = running or (None, None)
     sums = _pair(key for key in rest if roles.is_summed(key))
     return Candidate(name, module, *mix, scale, bias, running_mean, running_var, sums, channels)
+
+
+def with_other_statistics(candidate: Candidate) -> Iterator[Candidate]:
+    """The candidate with each other mean and variance of its channels for the recorded ones.
+
+    Layers have several where they keep the averages of training beside those of a pass over the data, and their names
+    don't tell which of them evaluation reads.
+    """
+    free = {
+        name: buffer
+        for name, buffer in _own(candidate.module._buffers).items()
+        if buffer.numel() == candidate.channels and name not in candidate.tensor_names and not roles.is_summed(name)
+    }
+    for mean in filter(roles.of_mean, free):
+        for var in filter(roles.of_var, free):
+            if roles.of_what(mean) == roles.of_what(var):
+                yield replace(candidate, running_mean=mean, running_var=var)
 
 
 def _own(tensors: Mapping[str, torch.Tensor | None]) -> _Tensors:

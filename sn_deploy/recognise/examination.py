@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.folded import FoldedSwitchNorm
-from sn_deploy.recognise.candidates import Candidate
+from sn_deploy.recognise.candidates import Candidate, with_other_statistics
 from sn_deploy.recognise.diagnose import check_dtype, diagnose, misbehaviour, negative_variance
 from sn_deploy.recognise.forms import Constants, Form, branch_orders, constants_from_candidate, eps_values, fold, forms
 from sn_deploy.recognise.probe import (
@@ -52,6 +53,20 @@ class _Reading:
 
 
 def examine(candidate: Candidate, shapes: Sequence[Shape]) -> FoldedSwitchNorm:
+    """The folded layer, confirmed by the module's own output; of several recorded statistics with those that it reads.
+
+    Args, Raises: as `examine_as_read`.
+    """
+    try:
+        return examine_as_read(candidate, shapes)
+    except RefusedError:
+        for other in with_other_statistics(candidate):
+            with contextlib.suppress(RefusedError):
+                return examine_as_read(other, shapes)
+        raise
+
+
+def examine_as_read(candidate: Candidate, shapes: Sequence[Shape]) -> FoldedSwitchNorm:
     """The folded layer, confirmed by the module's own output.
 
     Args:

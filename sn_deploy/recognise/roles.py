@@ -57,3 +57,8 @@ def is_summed(name: str) -> bool:
 def is_mix(name: str) -> bool:
     """The weights of a mixture."""
     return bool(tokens(name) & _MIX)
+
+
+def of_what(name: str) -> frozenset[str]:
+    """The words of a statistic's name but for that of its kind: a mean and its variance share them."""
+    return tokens(name) - _MEAN - _VAR

@@ -28,6 +28,7 @@ from sn_deploy.recognise import finalize_batch_average_
 from tests.calibrate.oracle import CHANNELS, Batches, Chain, ChainOracle, chain, images
 from tests.calibrate.published import PublishedSwitchNorm
 from tests.randomise import randomise_
+from tests.recognise.variants import OfAPass
 
 # float64 on both sides; the oracle subtracts squares.
 RTOL = 1e-10
@@ -395,6 +396,10 @@ def with_layer(layer: nn.Module) -> nn.Module:
         (
             NeedsCuda(CHANNELS),
             r"^batch 0, layer '1': its forward fails .* CUDA .* sn_deploy\.nn load the same checkpoint",
+        ),
+        (
+            OfAPass(CHANNELS),
+            r"^batch 0, layer '1': its evaluation doesn't read running_mean and running_var, .*--keep-unrecognised",
         ),
     ],
 )

@@ -543,6 +543,18 @@ class Branching(nn.Module):
         return self.sn(x) if x.sum() > 0 else x
 
 
+class SwitchedNorms(nn.Module):
+    """Another layer of a like name: a mixture of normalised outputs, with modules and not tensors of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList([nn.InstanceNorm2d(3), nn.BatchNorm2d(3), nn.GroupNorm(1, 3)])
+        self.weight = nn.Parameter(torch.ones(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return sum(share * part(x) for share, part in zip(self.weight.softmax(0), self.parts, strict=True))
+
+
 @pytest.mark.parametrize(
     ("model", "example", "options", "message"),
     [
@@ -571,7 +583,13 @@ class Branching(nn.Module):
             "layer 'sn': is called with inputs of rank 4 and 2, and isn't the same layer for both",
         ),
         (Pair(), image(), {}, r"fails on the example inputs \(.*\) in layer 'sn': AttributeError"),
-        (nn.Conv2d(3, 3, 1), image(), {}, "no SN layer runs on the example inputs"),
+        (nn.Conv2d(3, 3, 1), image(), {}, "no SN layer runs on the example inputs; check --model"),
+        (
+            nn.Sequential(SwitchedNorms()),
+            image(),
+            {},
+            "no SN layer runs on the example inputs, and '0', a SwitchedNorms, hasn't the tensors .*variants.md",
+        ),
         (
             nn.Sequential(SwitchNorm2d(3), nn.AvgPool2d(3, divisor_override=7)),
             image(),
