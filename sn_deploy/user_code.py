@@ -42,6 +42,12 @@ def load_object(reference: str, *, option: str) -> Any:
     return target
 
 
+def name_of(held: object) -> str:
+    """What to call an object that was given in the place of its name: of a function its own, else its class's."""
+    name = getattr(held, "__qualname__", None)
+    return name if isinstance(name, str) else type(held).__qualname__
+
+
 def call(function: Any, arguments: Mapping[str, Any], *, option: str) -> Any:
     """``function(**arguments)``, with a wrong argument or a failure inside told apart.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sn_deploy.check.backends.open import Backends
 from sn_deploy.check.batch import Batch, Source
@@ -25,14 +26,14 @@ class Plan:
     Attributes:
         limits: what has to hold.
         task: see `sn_deploy.check.metrics.choose.choose_metrics`.
-        user_metrics: ``PACKAGE.MODULE:CALLABLE`` of each.
+        user_metrics: ``PACKAGE.MODULE:CALLABLE`` of each, or the callable.
         label_classes: how many classes the labels tell apart, where that is known.
         layers: what is allowed after each SN layer; None where they aren't compared.
     """
 
     limits: Limits
     task: str = "auto"
-    user_metrics: Sequence[str] = ()
+    user_metrics: Sequence[str | Callable[..., Any]] = ()
     label_classes: int | None = None
     layers: LayerTolerance | None = None
 
@@ -82,7 +83,7 @@ def _comparison(batch: Batch, outputs: Outputs, backends: Backends, plan: Plan, 
         reference=backends.reference,
         label_classes=plan.label_classes,
     )
-    metrics += [load_metric(text, names, backends.reference) for text in plan.user_metrics]
+    metrics += [load_metric(metric, names, backends.reference) for metric in plan.user_metrics]
     infos = [backend.info for backend in backends.all]
     names = list(outputs[backends.reference])
     own = layers.comparison if layers is not None else None

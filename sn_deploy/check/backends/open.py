@@ -22,7 +22,7 @@ from sn_deploy.check.backends.spec import (
     is_engine,
     parse_backend,
 )
-from sn_deploy.check.backends.torch_model import ModelOptions
+from sn_deploy.check.backends.torch_model import HeldModel, ModelOptions
 from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.check.result import BackendInfo
 from sn_deploy.errors import SnDeployError
@@ -48,7 +48,7 @@ class BackendOptions:
 
     files: Sequence[Path] = ()
     named: Sequence[str] = ()
-    model: ModelOptions | None = None
+    model: ModelOptions | HeldModel | None = None
     reference: str | None = None
     reference_dtype: str | None = None
     threads: int | None = None

@@ -39,6 +39,44 @@ class ModelOptions:
     strict: bool = True
     finalize_batch_average: int | None = None
 
+    def build(self) -> tuple[Any, LoadReport | None]:
+        """The module with its weights, and what was loaded."""
+        from sn_deploy.capture.user_model import build_model
+        from sn_deploy.checkpoint import load_into
+
+        model = build_model(self.reference, self.arguments)
+        if self.checkpoint is None:
+            return model, None
+        return model, load_into(model, self.checkpoint, key=self.key, strict=self.strict)
+
+
+@dataclass(frozen=True)
+class HeldModel:
+    """A model that is in memory, with its weights. It stays as it is: copies of it are run.
+
+    Attributes:
+        module: on any device, in training or evaluation mode.
+        finalize_batch_average: as of `ModelOptions`.
+    """
+
+    module: Any
+    finalize_batch_average: int | None = None
+    checkpoint: None = None
+
+    @property
+    def reference(self) -> str:
+        """What it is called in the result: its class."""
+        return f"{type(self.module).__module__}:{type(self.module).__qualname__}"
+
+    def build(self) -> tuple[Any, None]:
+        """A copy, out of what training wrapped around it and its parts."""
+        from sn_deploy.capture.private_copy import private_copy
+        from sn_deploy.capture.unwrap import unwrap_inside_, unwrapped
+
+        model = private_copy(unwrapped(self.module))
+        unwrap_inside_(model)
+        return model, None
+
 
 class TorchRunner:
     """A model in evaluation mode on the CPU.
@@ -89,7 +127,7 @@ class TorchRunner:
         """Nothing to free: Python does it."""
 
 
-def load_model(options: ModelOptions) -> tuple[Any, LoadReport | None]:
+def load_model(options: ModelOptions | HeldModel) -> tuple[Any, LoadReport | None]:
     """The model with its weights, in evaluation mode on the CPU, and what was loaded.
 
     Raises:
@@ -97,14 +135,9 @@ def load_model(options: ModelOptions) -> tuple[Any, LoadReport | None]:
     """
     from sn_deploy.capture.parametrized import settle_parametrizations_
     from sn_deploy.capture.private_copy import private_copy
-    from sn_deploy.capture.user_model import build_model
-    from sn_deploy.checkpoint import load_into
     from sn_deploy.recognise import finalize_batch_average_, lift_cuda_checks_
 
-    model = build_model(options.reference, options.arguments)
-    report = None
-    if options.checkpoint is not None:
-        report = load_into(model, options.checkpoint, key=options.key, strict=options.strict)
+    model, report = options.build()
     if options.finalize_batch_average is not None:
         model = private_copy(model)
         finalize_batch_average_(model, options.finalize_batch_average)
@@ -114,7 +147,7 @@ def load_model(options: ModelOptions) -> tuple[Any, LoadReport | None]:
     return model, report
 
 
-def open_runner(options: ModelOptions, inputs: Sequence[TensorInfo], threads: int | None) -> TorchRunner:
+def open_runner(options: ModelOptions | HeldModel, inputs: Sequence[TensorInfo], threads: int | None) -> TorchRunner:
     """The model once more, as another process needs it.
 
     Raises:
@@ -171,7 +204,7 @@ def weights_sha256(model: Any) -> str:
     return digest.hexdigest()
 
 
-def checkpoint_sha256(options: ModelOptions) -> str | None:
+def checkpoint_sha256(options: ModelOptions | HeldModel) -> str | None:
     """Of the checkpoint file, where there is one."""
     return None if options.checkpoint is None else sha256_of_file(options.checkpoint)
 

@@ -1,8 +1,9 @@
-"""Samples in a file of NumPy's: .npy holds one input, .npz several by name and perhaps the labels."""
+"""Samples in arrays, one for each input and perhaps one of labels: in a .npy or .npz file of NumPy's, or in memory."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from sn_deploy.archive import DAMAGED_ARRAYS, check_unpacked_size
 from sn_deploy.check.batch import samples_of
-from sn_deploy.check.data.fit import LABEL_NAMES, check_fits, fits
+from sn_deploy.check.data.fit import LABEL_NAMES, as_array, check_fits, fits
 from sn_deploy.check.data.labels import Labels, description_of
 from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.check.names import match_names
@@ -62,7 +63,39 @@ def open_arrays(
     Raises:
         SnDeployError: the file can't be read, or its arrays don't fit the inputs or each other.
     """
-    arrays, where = _read(path), f"--data {path}"
+    description = {"kind": "arrays", "file": str(path), "sha256": sha256_of_file(path)}
+    return _samples(_read(path), inputs, labels, own_labels, f"--data {path}", description)
+
+
+def held_arrays(
+    data: object, inputs: Sequence[TensorInfo], labels: Labels | None, *, own_labels: bool = True
+) -> ArraySamples:
+    """The samples of arrays or tensors in memory.
+
+    Args:
+        data: name -> array, as a .npz file has them; or the array of the only input.
+        inputs, labels, own_labels: as of `open_arrays`.
+
+    Raises:
+        SnDeployError: they are no numbers, or don't fit the inputs or each other.
+    """
+    named = data if isinstance(data, Mapping) else {inputs[0].name if len(inputs) == 1 else "data": data}
+    arrays = {str(name): as_array(value, f"data, {name}") for name, value in named.items()}
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return _samples(arrays, inputs, labels, own_labels, "data", {"kind": "arrays", "sha256": digest.hexdigest()})
+
+
+def _samples(
+    arrays: dict[str, Array],
+    inputs: Sequence[TensorInfo],
+    labels: Labels | None,
+    own_labels: bool,
+    where: str,
+    description: dict[str, Any],
+) -> ArraySamples:
     by_name = {info.name: info for info in inputs}
     inside = [arrays.pop(name) for name in LABEL_NAMES if name in arrays and name not in by_name]
     names = match_names(
@@ -81,7 +114,6 @@ def open_arrays(
     if labels is not None:
         numbers = labels.for_count(samples_of(counted))
     _check_counts(counted if numbers is None else {**counted, "labels": numbers}, where)
-    description = {"kind": "arrays", "file": str(path), "sha256": sha256_of_file(path)}
     return ArraySamples(matched, numbers, description | description_of(labels, numbers, "file"))
 
 

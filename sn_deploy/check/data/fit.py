@@ -1,17 +1,36 @@
-"""Whether an array of samples is what an input takes."""
+"""Samples as arrays, and whether they are what an input takes."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import ml_dtypes
 import numpy as np
 
-from sn_deploy.errors import SnDeployError
+from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.runtime.tensors import Array, TensorInfo
 
 # Names under which a file or a dict has its labels.
 LABEL_NAMES: Final = ("labels", "label")
+
+
+def as_array(value: Any, where: str) -> Array:
+    """What the user holds samples in, as an array; ``where`` says which, for the error.
+
+    Raises:
+        SnDeployError: it holds no numbers.
+    """
+    if hasattr(value, "detach"):  # a torch tensor
+        from sn_deploy.runtime.torch import array_from_tensor
+
+        return array_from_tensor(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise SnDeployError(f"is no array: {first_line(error)}", where=where) from error
+    if array.dtype.kind in "OSUmM":
+        raise SnDeployError(f"is a {type(value).__name__}", where=where, expected="an array or tensor of numbers")
+    return array
 
 
 def is_float(dtype: np.dtype[np.generic]) -> bool:

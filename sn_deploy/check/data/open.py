@@ -1,14 +1,17 @@
-"""What ``--data`` and its options name, opened."""
+"""What ``--data`` and its options name, or a caller holds in memory, opened."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from sn_deploy.check.batch import Source
-from sn_deploy.check.data.arrays import open_arrays
+from sn_deploy.check.data.arrays import held_arrays, open_arrays
 from sn_deploy.check.data.images import ImageSamples
 from sn_deploy.check.data.labels import Labels, read_labels
 from sn_deploy.check.data.random import DEFAULT_SAMPLES, RandomSamples, parse_distribution
@@ -27,14 +30,16 @@ class DataOptions:
     """What the user says about data.
 
     Attributes:
-        data: ``random[:…]``, a .npy or .npz file, a folder of images, or ``PACKAGE.MODULE:CALLABLE``.
+        data: ``random[:…]``, a .npy or .npz file, a folder of images, or ``PACKAGE.MODULE:CALLABLE``; or what is in
+            memory: an array or tensor (samples, …), a dict of these by input name, perhaps with ``labels``, or what
+            such a callable may be, see `sn_deploy.check.data.user`.
         batch_size: samples in a batch; limit: how many samples in all, None for all there are.
         labels: a file, ``none``, or None for what the data itself has.
         shard: which part of the batches.
         images: of a folder of images.
     """
 
-    data: str = "random"
+    data: object = "random"
     batch_size: int = 8
     limit: int | None = None
     labels: str | None = None
@@ -51,11 +56,11 @@ def open_data(options: DataOptions, inputs: Sequence[TensorInfo]) -> Source:
     Raises:
         SnDeployError: there is no such data, it doesn't fit, or an option has no meaning for it.
     """
-    kind = data_kind(options.data)
+    kind, data = data_kind(options.data), _text_or_held(options.data)
     _refuse_unused(options, kind)
     if kind == "callable":
         return UserBatches(
-            options.data,
+            data,
             inputs,
             batch_size=options.batch_size,
             limit=options.limit,
@@ -63,22 +68,28 @@ def open_data(options: DataOptions, inputs: Sequence[TensorInfo]) -> Source:
             labelled=options.labels != "none",
         )
     labels = read_labels(Path(options.labels)) if options.labels not in (None, "none") else None
+    if not isinstance(data, str):
+        held = held_arrays(data, inputs, labels, own_labels=options.labels != "none")
+        return SampleBatches(held, options.batch_size, options.limit, options.shard)
     if kind == "random":
-        distribution = parse_distribution(options.data)
+        distribution = parse_distribution(data)
         samples = RandomSamples(_with_sizes(inputs), distribution, options.limit or DEFAULT_SAMPLES)
         return SampleBatches(samples, options.batch_size, shard=options.shard)
     if kind == "arrays":
-        arrays = open_arrays(Path(options.data), inputs, labels, own_labels=options.labels != "none")
+        arrays = open_arrays(Path(data), inputs, labels, own_labels=options.labels != "none")
         return SampleBatches(arrays, options.batch_size, options.limit, options.shard)
-    return SampleBatches(_images(options, inputs, labels), options.batch_size, shard=options.shard)
+    return SampleBatches(_images(data, options, inputs, labels), options.batch_size, shard=options.shard)
 
 
-def data_kind(data: str) -> str:
-    """``random``, ``arrays``, ``images`` or ``callable``.
+def data_kind(data: object) -> str:
+    """``random``, ``arrays``, ``images`` or ``callable``, of what `DataOptions` takes.
 
     Raises:
         SnDeployError: it is none of them.
     """
+    data = _text_or_held(data)
+    if not isinstance(data, str):
+        return "arrays" if isinstance(data, (Mapping, np.ndarray)) or hasattr(data, "detach") else "callable"
     if data == "random" or data.startswith("random:"):
         return "random"
     path = Path(data)
@@ -95,6 +106,10 @@ def data_kind(data: str) -> str:
         where=f"--data {data}",
         expected="random[:seed=0,…], FILE.npy, FILE.npz, a folder of images or PACKAGE.MODULE:CALLABLE",
     )
+
+
+def _text_or_held(data: object) -> object:
+    return os.fspath(data) if isinstance(data, os.PathLike) else data
 
 
 def _refuse_unused(options: DataOptions, kind: str) -> None:
@@ -127,14 +142,14 @@ def _with_sizes(inputs: Sequence[TensorInfo]) -> Sequence[TensorInfo]:
     return inputs
 
 
-def _images(options: DataOptions, inputs: Sequence[TensorInfo], labels: Labels | None) -> ImageSamples:
+def _images(folder: str, options: DataOptions, inputs: Sequence[TensorInfo], labels: Labels | None) -> ImageSamples:
     if len(inputs) != 1:
         raise SnDeployError(
             f"the model has {len(inputs)} inputs: {', '.join(info.name for info in inputs)}",
-            where=f"--data {options.data}",
+            where=f"--data {folder}",
             expected="one, for a folder of images",
             mend="give the samples with --data FILE.npz or --data PACKAGE.MODULE:CALLABLE",
         )
     transform = transform_for(inputs[0], options.images)
     chosen = None if options.labels == "none" else labels or "folders"
-    return ImageSamples(Path(options.data), inputs[0].name, transform, chosen, options.limit)
+    return ImageSamples(Path(folder), inputs[0].name, transform, chosen, options.limit)

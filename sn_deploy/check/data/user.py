@@ -1,7 +1,7 @@
-"""The user's own data, from ``--data PACKAGE.MODULE:CALLABLE``.
+"""The user's own data, from ``--data PACKAGE.MODULE:CALLABLE``, or from an object in memory.
 
-The callable is called without arguments, once for each pass over the data, and gives an iterable: a generator, a list,
-a torch DataLoader. (An object that can be iterated again and again works, too.) Its items are
+A callable is called without arguments, once for each pass over the data, and gives an iterable: a generator, a list,
+a torch DataLoader or Dataset. (An object that can be iterated again and again works, too.) Its items are
 
 - an array or tensor, for a model with one input;
 - a dict from input name to array, with the labels, if any, under ``labels`` or ``label``;
@@ -23,7 +23,7 @@ import numpy as np
 
 from sn_deploy import user_code
 from sn_deploy.check.batch import Batch, samples_of
-from sn_deploy.check.data.fit import LABEL_NAMES, check_fits
+from sn_deploy.check.data.fit import LABEL_NAMES, as_array, check_fits
 from sn_deploy.check.data.samples import check_shard_has_batches
 from sn_deploy.check.names import match_names
 from sn_deploy.check.shard import WHOLE, Shard
@@ -48,7 +48,7 @@ class UserBatches:
     """A `Source` from the user's iterable.
 
     Args:
-        text: ``PACKAGE.MODULE:CALLABLE``.
+        data: ``PACKAGE.MODULE:CALLABLE``, or the object itself.
         inputs: of the model.
         batch_size: of the batches that single samples are stacked to.
         limit: how many samples to take from the start; None for all.
@@ -58,7 +58,7 @@ class UserBatches:
 
     def __init__(
         self,
-        text: str,
+        data: object,
         inputs: Sequence[TensorInfo],
         *,
         batch_size: int,
@@ -66,10 +66,11 @@ class UserBatches:
         shard: Shard = WHOLE,
         labelled: bool = True,
     ) -> None:
-        self._text, self._where = text, f"--data {text}"
+        self._text = data if isinstance(data, str) else user_code.name_of(data)
+        self._where = f"--data {data}" if isinstance(data, str) else f"data, a {self._text}"
         self._inputs = {info.name: info for info in inputs}
         self._batch_size, self._limit, self._shard, self._labelled = batch_size, limit, shard, labelled
-        self._target = user_code.load_object(text, option="--data")
+        self._target = user_code.load_object(data, option="--data") if isinstance(data, str) else data
         self._digest: str | None = None
         self._samples = 0
         self._stacks = False
@@ -133,8 +134,10 @@ class UserBatches:
         items = user_code.call(target, {}, option=self._where) if callable(target) else target
         if isinstance(target, Iterator):
             raise SnDeployError(
-                "can be iterated only once", where=self._where, mend="name a function that makes the iterator"
+                "can be iterated only once", where=self._where, mend="give a function that makes the iterator"
             )
+        if not isinstance(items, Iterable) and hasattr(items, "__getitem__") and hasattr(items, "__len__"):
+            items = (items[index] for index in range(len(items)))  # as of torch: a Dataset
         if not isinstance(items, Iterable):
             raise SnDeployError(
                 f"gives a {type(items).__name__}", where=self._where, expected="something to iterate over"
@@ -195,26 +198,12 @@ class UserBatches:
                 )
         else:
             values = {next(iter(self._inputs)): raw} if len(self._inputs) == 1 else {"item": raw}
-        arrays = {str(name): _array(value, f"{where}, {name}") for name, value in values.items()}
-        return arrays, _array(labels, f"{where}, labels") if labels is not None and self._labelled else None
+        arrays = {str(name): as_array(value, f"{where}, {name}") for name, value in values.items()}
+        return arrays, as_array(labels, f"{where}, labels") if labels is not None and self._labelled else None
 
 
 def _unpaired(raw: Any) -> Any:
     return raw[0] if isinstance(raw, (tuple, list)) and raw and isinstance(raw[0], Mapping) else raw
-
-
-def _array(value: Any, where: str) -> Array:
-    if hasattr(value, "detach"):  # a torch tensor
-        from sn_deploy.runtime.torch import array_from_tensor
-
-        return array_from_tensor(value)
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise SnDeployError(f"is no array: {first_line(error)}", where=where) from error
-    if array.dtype.kind in "OSUmM":
-        raise SnDeployError(f"is a {type(value).__name__}", where=where, expected="an array or tensor of numbers")
-    return array
 
 
 def _stacked(items: Sequence[_Item]) -> Iterator[_Item]:

@@ -1,4 +1,4 @@
-"""The user's own figure, from ``--metric PACKAGE.MODULE:CALLABLE``.
+"""The user's own figure, from ``--metric PACKAGE.MODULE:CALLABLE``, or a callable in memory.
 
 What the callable may be:
 
@@ -34,13 +34,14 @@ from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.runtime.tensors import Array
 
 
-def load_metric(text: str, backends: Sequence[str], reference: str) -> Metric:
-    """The metric that ``--metric`` names.
+def load_metric(metric: str | Callable[..., Any], backends: Sequence[str], reference: str) -> Metric:
+    """The metric that ``--metric`` names, or that is given itself.
 
     Raises:
         SnDeployError: it leads nowhere, or to nothing that is a metric.
     """
-    target = user_code.load_object(text, option="--metric")
+    target: Any = user_code.load_object(metric, option="--metric") if isinstance(metric, str) else metric
+    text = metric if isinstance(metric, str) else user_code.name_of(metric)
     where = f"--metric {text}"
     if not callable(target):
         raise SnDeployError(f"is a {type(target).__name__}", where=where, expected="a function or a class")

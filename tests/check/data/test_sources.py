@@ -269,7 +269,7 @@ def test_shards_of_the_users_own() -> None:
     ("code", "message"),
     [
         ("def data():\n    return 3", "gives a int .expected something to iterate over"),
-        ("data = iter([])", "can be iterated only once; name a function that makes the iterator"),
+        ("data = iter([])", "can be iterated only once; give a function that makes the iterator"),
         ("data = []", "gives no samples"),
         ("data = ['x']", "item 0, image: is a str .expected an array or tensor of numbers"),
         ("data = [[[1, 2], [3]]]", "item 0"),
