@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections import Counter
@@ -180,7 +181,7 @@ def export(
     with refusing_calls_of(model, private):
         found, traces, result = _recognised_layers(private, inputs)
     if finalize_batch_average is None and not trust_statistics:
-        _refuse_raw_sums(private, found, traces)
+        _refuse_raw_sums(private, found, traces, inputs)
     kept = {name: refusal.reason for name, refusal in found.refused.items() if name in traces}
     if kept and not keep_unrecognised:
         raise _refusal(found, kept)
@@ -314,17 +315,50 @@ def _check_other_ranks(
             )
 
 
-def _refuse_raw_sums(model: torch.nn.Module, found: recognise.Recognition, traces: Mapping[str, LayerTrace]) -> None:
+def _refuse_raw_sums(
+    model: torch.nn.Module, found: recognise.Recognition, traces: Mapping[str, LayerTrace], inputs: BoundInputs
+) -> None:
     """Refuses statistics that look like sums.
 
-    Example inputs can mislead: see `sn_deploy.recognise.raw_sums`, and ``trust_statistics`` for the way out.
+    Example inputs can mislead: see `sn_deploy.recognise.raw_sums`, and ``trust_statistics`` for the way out. Constant
+    ones, such as torch.zeros, mislead most, as a layer's output then varies at the borders alone: what they suggest has
+    to hold for noise, too.
     """
-    observed = {
-        name: (layer.mean, layer.var)
-        for name, layer in traces.items()
-        if layer.mean is not None and layer.var is not None and _has_bn_branch(found.layers.get(name))
-    }
-    recognise.refuse_raw_sums_in_most(model, observed)
+
+    def refuse(seen: Mapping[str, LayerTrace]) -> None:
+        observed = {
+            name: (layer.mean, layer.var)
+            for name, layer in seen.items()
+            if layer.mean is not None and layer.var is not None and _has_bn_branch(found.layers.get(name))
+        }
+        recognise.refuse_raw_sums_in_most(model, observed)
+
+    try:
+        refuse(traces)
+    except SnDeployError:
+        noise = _noise_for_constants(inputs)
+        if noise is None:
+            raise
+        seen: Mapping[str, LayerTrace] = traces
+        with contextlib.suppress(SnDeployError):  # a model may want just these constants
+            seen, _ = trace(model, cast_inputs(noise, torch.float32), list(traces))
+        refuse(seen)
+
+
+def _noise_for_constants(inputs: BoundInputs) -> BoundInputs | None:
+    """The inputs with random values where all values of a tensor are one; None where no tensor is so."""
+    generator = torch.Generator().manual_seed(0)
+    found = False
+
+    def noise(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal found
+        if not tensor.is_floating_point() or tensor.numel() < 2 or not bool((tensor == tensor.flatten()[0]).all()):
+            return tensor
+        found = True
+        return torch.randn(tensor.shape, generator=generator).to(tensor.dtype)
+
+    made = inputs.map(noise)
+    return made if found else None
 
 
 def _no_layer_runs(model: torch.nn.Module, found: recognise.Recognition) -> SnDeployError:

@@ -665,6 +665,52 @@ def test_running_sums_are_refused_and_divided_on_request(tmp_path: Path) -> None
         sn_deploy.export(model, image(), tmp_path / "net.onnx", finalize_batch_average=5)
 
 
+class Deep(nn.Module):
+    """Four convolutions without bias and their SN: of zeros a layer's output varies at the borders alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for channels in (3, 8, 8, 8):
+            layers += [nn.Conv2d(channels, 8, 3, padding=1, bias=False), SwitchNorm2d(8), nn.ReLU()]
+        self.body = nn.Sequential(*layers)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.body(image)
+
+
+def test_zeros_as_an_example_are_no_evidence_of_sums(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model, zeros = randomise_(Deep(), seed=1), torch.zeros_like(image())
+    sn_deploy.export(model, zeros, tmp_path / "net.onnx")
+    difference = compare(expected(model, image()), run(tmp_path / "net.onnx", image=image()))
+    assert difference.rel_l2 < TOLERANCES["float32"].rel_l2
+
+    summed = copy.deepcopy(model)
+    for layer in summed.modules():
+        if isinstance(layer, SwitchNorm2d):
+            layer.running_var.copy_(100 * (layer.running_var + layer.running_mean.square()))
+            layer.running_mean.mul_(100)
+    with pytest.raises(SnDeployError, match=r"running_var is about \d+.* --finalize-batch-average N"):
+        sn_deploy.export(summed, zeros, tmp_path / "sums.onnx")
+
+
+class OnlyZeros(Deep):
+    """Takes no other image."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        if torch.compiler.is_compiling() or not bool(image.any()):
+            return super().forward(image)
+        raise ValueError("no zeros")
+
+
+def test_a_model_that_takes_its_example_alone_is_judged_by_that(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model = randomise_(OnlyZeros(), seed=1)
+    with pytest.raises(SnDeployError, match=r"running_var is about \d+.* --trust-statistics"):
+        sn_deploy.export(model, torch.zeros_like(image()), tmp_path / "net.onnx")
+
+
 class Group(nn.Module):
     """Has the tensors of an SN layer and computes something else."""
 
