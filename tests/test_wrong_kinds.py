@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import sn_deploy
+from sn_deploy.check import check
 from sn_deploy.checkpoint import read_checkpoint, read_whole_checkpoint
 from sn_deploy.checkpoint.save import save_state_dict
 from sn_deploy.diff import diff
@@ -43,6 +44,7 @@ READERS: dict[str, Callable[[Any], object]] = {
     "quantize": lambda given: quantize(given, OTHER, precision="int8"),
     "specialise": lambda given: specialise(given, OTHER),
     "diff": lambda given: diff(given, OTHER),
+    "check": lambda given: check(given, OTHER),
     "build": lambda given: sn_deploy.build(given, "other.engine"),
     "refit": lambda given: refit(given, OTHER, "other.engine"),
     "Engine": lambda given: Engine(given),

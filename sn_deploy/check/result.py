@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
+
+from sn_deploy.errors import CheckFailedError
 
 SCHEMA: Final = 1
 
@@ -295,7 +299,7 @@ class CheckResult:
     """Everything that one check found.
 
     Attributes:
-        command: what was typed, to be run again.
+        command: what was typed, to be run again; nothing where Python called `sn_deploy.check.check`.
         machine: processor, memory, operating system, GPU; nothing that names the machine.
         data: what the samples were: ``{"kind": "random", "seed": 0, …}``; ``samples`` and ``batches`` were run.
         reference: the backend that the others are compared with.
@@ -331,7 +335,57 @@ class CheckResult:
     @property
     def passed(self) -> bool:
         """Whether every assertion holds."""
-        return all(assertion.passed for assertion in self.assertions)
+        return not self.failed
+
+    @property
+    def failed(self) -> tuple[Assertion, ...]:
+        """The limits that don't hold."""
+        return tuple(assertion for assertion in self.assertions if not assertion.passed)
+
+    def raise_if_failed(self, *, cause: str | None = None) -> None:
+        """Refuses a result in which a limit doesn't hold.
+
+        Args:
+            cause: what is likely to be behind it, and how to mend it.
+
+        Raises:
+            CheckFailedError: with the first that doesn't, and the first layer that is off where layers were compared.
+        """
+        if self.passed:
+            return
+        layers = [f"{one.backend}: {one.culprit}" for one in self.layers if one.culprit is not None]
+        first_off = f"; the first layer that is off: {', '.join(layers)}" if layers else ""
+        raise CheckFailedError(
+            f"{len(self.failed)} of {len(self.assertions)} limits don't hold, the first: {self.failed[0].text}"
+            f"{first_off}",
+            mend=cause,
+        )
+
+    def write_json(self, path: str | os.PathLike[str]) -> None:
+        """Writes the document: docs/reference/check-json.md.
+
+        Raises:
+            SnDeployError: it can't be written.
+        """
+        from sn_deploy.check.document import write_document
+
+        write_document(self, Path(path))
+
+    def write_html(self, path: str | os.PathLike[str]) -> None:
+        """Writes the report for people, one file that loads nothing.
+
+        Raises:
+            SnDeployError: it can't be written, or what it is drawn with isn't installed.
+        """
+        from sn_deploy.check.report.html import write_html
+
+        write_html(as_json(self), path)
+
+    def __str__(self) -> str:
+        """The tables, as `sn-deploy check` prints them."""
+        from sn_deploy.check.show import text_from_result
+
+        return text_from_result(self)
 
 
 def as_json(result: CheckResult) -> dict[str, Any]:

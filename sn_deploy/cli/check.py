@@ -23,7 +23,7 @@ from sn_deploy.cli.check_options import (
     layers_from_options,
     limits_from_options,
 )
-from sn_deploy.cli.check_output import check_outputs, command_text, console_for, raise_where_failed, write_result
+from sn_deploy.cli.check_output import check_outputs, command_text, console_for, write_result
 from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.engine_options import ENGINE_PARAMETERS, access_from_options
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
@@ -74,7 +74,7 @@ def command(context: click.Context, /, **given: Any) -> None:
     outcome = run_job(job, CheckProgress(console))
     write_result(outcome.result, given["json_output"], given["html"], console)
     if outcome.result.shard is None:
-        raise_where_failed(outcome.result, outcome.cause)
+        outcome.result.raise_if_failed(cause=outcome.cause)
     elif outcome.cause is not None:
         console.print(outcome.cause, style="yellow")
 

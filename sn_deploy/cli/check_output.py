@@ -11,7 +11,6 @@ import click
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.console import Console, output_console
-from sn_deploy.errors import CheckFailedError
 
 if TYPE_CHECKING:
     from sn_deploy.check.result import CheckResult
@@ -77,22 +76,3 @@ def write_result(
         console.print(f"part {result.shard}: its limits say little alone; put all parts together with: {merge}")
     elif result.passed:
         console.print(f"passed: all {len(result.assertions)} limits hold", style="bold green")
-
-
-def raise_where_failed(result: CheckResult, cause: str | None = None) -> None:
-    """Ends the command with 1 if a limit doesn't hold.
-
-    Args:
-        cause: what is likely to be behind it, and how to mend it.
-
-    Raises:
-        CheckFailedError: with the first that doesn't.
-    """
-    failed = [one for one in result.assertions if not one.passed]
-    if failed:
-        layers = [f"{one.backend}: {one.culprit}" for one in result.layers if one.culprit is not None]
-        first_off = f"; the first layer that is off: {', '.join(layers)}" if layers else ""
-        raise CheckFailedError(
-            f"{len(failed)} of {len(result.assertions)} limits don't hold, the first: {failed[0].text}{first_off}",
-            mend=cause,
-        )

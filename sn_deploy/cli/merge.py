@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sn_deploy.cli.check_output import check_outputs, command_text, console_for, raise_where_failed, write_result
+from sn_deploy.cli.check_output import check_outputs, command_text, console_for, write_result
 from sn_deploy.cli.outputs import OutputCommand
 
 
@@ -53,4 +53,4 @@ def command(
     result = merge_parts(documents, command=command_text(context), user_metrics=user_metrics)
     commands = [*(str(document["command"]) for document in documents.values()), result.command]
     write_result(result, json_output, html, console, commands)
-    raise_where_failed(result)
+    result.raise_if_failed()

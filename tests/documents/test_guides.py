@@ -20,7 +20,9 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils.data import TensorDataset
 
+from sn_deploy.checkpoint import load_into
 from sn_deploy.recognise import unregister
 from sn_deploy.runtime.native import ort_library
 from sn_deploy.runtime.ort import block_size
@@ -242,8 +244,17 @@ def names_for(guide: str) -> dict[str, Any]:
 
     with_batch_norm = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
     image = {"x": np.ones((1, 3, 32, 32), np.float32)}
-    own = {"old": Runner(), "new": Runner(), "one_image": image, "eight_images": {"x": image["x"].repeat(8, 0)}}
-    net = with_batch_norm if guide.endswith("convert.md") else mynets.resnet50sn()
+    own: dict[str, Any] = {
+        "old": Runner(),
+        "new": Runner(),
+        "one_image": image,
+        "eight_images": {"x": image["x"].repeat(8, 0)},
+    }
+    trained = mynets.resnet50sn()
+    load_into(trained, Path("best.pth"))
+    images = torch.randn(8, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    own |= {"validation": TensorDataset(images, torch.zeros(8, dtype=torch.int64)), "load_model": lambda: trained}
+    net = with_batch_norm if guide.endswith("convert.md") else trained
     return {"torch": torch, "model": net, "resnet50sn": mynets.resnet50sn, **own}
 
 
@@ -251,6 +262,7 @@ def names_for(guide: str) -> dict[str, Any]:
     "guide",
     [
         "README.md",
+        "docs/reference/python.md",
         *(
             f"docs/guides/{name}.md"
             for name in ("calibrate", "check", "convert", "native", "optimise", "precision", "report")

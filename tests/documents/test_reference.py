@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 
 from sn_deploy.check.document import json_schema
+from sn_deploy.cli import cli
 from sn_deploy.runtime.gpu import Gpu
 from sn_deploy.runtime.trt.builder import BuildSettings
 from sn_deploy.runtime.trt.sidecar import Sidecar
@@ -68,3 +72,17 @@ def test_documents_of_calibrations(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     layer = document["layers"][0]
     inner = [key for value in layer.values() if isinstance(value, dict) for key in value]
     assert found["layers"] == {*layer, *inner}
+
+
+def test_every_command_has_its_function() -> None:
+    text = (ROOT / "docs/reference/python.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `sn-deploy ([\w-]+)` \| (.*) \| (.*) \|$", text, flags=re.MULTILINE)
+    assert {name for name, _, _ in rows} == set(cli.list_commands(click.Context(cli))) - {"demo"}
+    for name, function, reports in rows:
+        modules = re.findall(r"from (sn_deploy[\w.]*) import ([\w, ]+)", function) or [("sn_deploy", "export, build")]
+        known = [
+            getattr(importlib.import_module(module), one) for module, names in modules for one in names.split(", ")
+        ]
+        given = {str(inspect.signature(one).return_annotation) for one in known if inspect.isfunction(one)}
+        for report in re.findall(r"`(\w+)`", reports):
+            assert any(report in annotation for annotation in given), (name, report)

@@ -64,7 +64,7 @@ def open_arrays(
         SnDeployError: the file can't be read, or its arrays don't fit the inputs or each other.
     """
     description = {"kind": "arrays", "file": str(path), "sha256": sha256_of_file(path)}
-    return _samples(_read(path), inputs, labels, own_labels, f"--data {path}", description)
+    return _samples(_read(path), inputs, labels, own_labels, f"--data {path}", description, "file")
 
 
 def held_arrays(
@@ -85,7 +85,8 @@ def held_arrays(
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return _samples(arrays, inputs, labels, own_labels, "data", {"kind": "arrays", "sha256": digest.hexdigest()})
+    description = {"kind": "arrays", "sha256": digest.hexdigest()}
+    return _samples(arrays, inputs, labels, own_labels, "data", description, "data")
 
 
 def _samples(
@@ -95,6 +96,7 @@ def _samples(
     own_labels: bool,
     where: str,
     description: dict[str, Any],
+    inside_is: str,
 ) -> ArraySamples:
     by_name = {info.name: info for info in inputs}
     inside = [arrays.pop(name) for name in LABEL_NAMES if name in arrays and name not in by_name]
@@ -114,7 +116,7 @@ def _samples(
     if labels is not None:
         numbers = labels.for_count(samples_of(counted))
     _check_counts(counted if numbers is None else {**counted, "labels": numbers}, where)
-    return ArraySamples(matched, numbers, description | description_of(labels, numbers, "file"))
+    return ArraySamples(matched, numbers, description | description_of(labels, numbers, inside_is))
 
 
 def names_in(path: Path) -> list[str]:

@@ -137,7 +137,7 @@ class UserBatches:
                 "can be iterated only once", where=self._where, mend="give a function that makes the iterator"
             )
         if not isinstance(items, Iterable) and hasattr(items, "__getitem__") and hasattr(items, "__len__"):
-            items = (items[index] for index in range(len(items)))  # as of torch: a Dataset
+            items = map(items.__getitem__, range(len(items)))  # a Dataset of torch
         if not isinstance(items, Iterable):
             raise SnDeployError(
                 f"gives a {type(items).__name__}", where=self._where, expected="something to iterate over"

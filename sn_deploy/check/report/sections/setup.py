@@ -25,12 +25,18 @@ def setup_section(document: Mapping[str, Any]) -> Section:
     if document["machine"]:
         tables.append(_facts("Machine", document["machine"]))
     shard = f" This is part {document['shard']} of it." if document["shard"] else ""
+    again = (
+        "The script beside this page (reproduce.sh, or this page's name and reproduce.sh) holds the versions and files "
+        "against those below, and runs it again."
+        if document["command"]
+        else "A program called it from Python, so there is no command that would run it again."
+    )
     says = [
         f"sn-deploy {document['version']} ran this check on {moment(document['created'])}; it took "
-        f"{duration(document['seconds'])}.{shard} The script beside this page (reproduce.sh, or this page's name and "
-        "reproduce.sh) holds the versions and files against those below, and runs it again."
+        f"{duration(document['seconds'])}.{shard} {again}"
     ]
-    return Section("setup", "What was run", says, tables=tables, code=[("The command", document["command"])])
+    code = [("The command", document["command"])] if document["command"] else []
+    return Section("setup", "What was run", says, tables=tables, code=code)
 
 
 def _counts(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,163 @@
+"""`check`: the whole check of files against a model that is in memory, for notebooks, training scripts and pytest."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from sn_deploy.check.backends.interface import Example
+from sn_deploy.check.backends.open import BackendOptions
+from sn_deploy.check.backends.torch_model import HeldModel
+from sn_deploy.check.batch import Batch
+from sn_deploy.check.data.fit import as_array
+from sn_deploy.check.data.open import DataOptions
+from sn_deploy.check.job import Bisect, Job, Latency, Watcher, run_job
+from sn_deploy.check.layers.comparison import LayerTolerance
+from sn_deploy.check.limits import EVERY_OUTPUT, Limits
+from sn_deploy.check.result import CheckResult
+from sn_deploy.check.run import Plan
+from sn_deploy.check.shard import WHOLE
+from sn_deploy.errors import SnDeployError
+from sn_deploy.input_file import source_path
+from sn_deploy.runtime.trt.access import Access
+
+if TYPE_CHECKING:
+    from sn_deploy.capture.inputs import ExampleInputs
+
+_NO_LIMITS: Final = Limits()
+_NO_ACCESS: Final = Access()
+
+
+def check(
+    *files: str | os.PathLike[str],
+    model: Any = None,
+    data: object = "random",
+    batch_size: int | None = None,
+    limit: int | None = None,
+    example_inputs: ExampleInputs | None = None,
+    limits: Limits = _NO_LIMITS,
+    max_rel_l2: float | None = None,
+    task: str = "auto",
+    metrics: Sequence[str | Callable[..., Any]] = (),
+    layers: bool | LayerTolerance = False,
+    bisect: bool | Bisect = False,
+    latency: bool | Latency = False,
+    backends: Sequence[str] = (),
+    served: Sequence[str] = (),
+    access: Access = _NO_ACCESS,
+    reference: str | None = None,
+    reference_dtype: str | None = None,
+    threads: int | None = None,
+    finalize_batch_average: int | None = None,
+    on_batch: Callable[[], None] = lambda: None,
+) -> CheckResult:
+    """Runs the same samples through a trained model and the files that were made of it, and compares all outputs.
+
+    As `sn-deploy check`; docs/guides/check.md says what each figure is and where the tolerances come from. A limit that
+    doesn't hold raises nothing here: ``result.passed`` says so, ``result.failed`` has those, and
+    ``result.raise_if_failed()`` is for where it should. ``print(result)`` shows the tables; `CheckResult.write_html`
+    and `CheckResult.write_json` write what the command does.
+
+    Args:
+        files: ONNX files and TensorRT engines.
+        model: the reference, a torch.nn.Module with its weights, any device and mode. It stays as it is: a copy is put
+            into evaluation mode, on the CPU. Without it the first file is the reference.
+        data: an array or tensor of samples (N, …) for a model with one input; a dict of these by input name, perhaps
+            with ``labels``; a list, torch DataLoader or Dataset, or a function without arguments that gives something
+            to iterate over, of batches or samples, with or without labels; or what ``--data`` takes, as text or path:
+            ``random:seed=1``, a .npy or .npz file, a folder of images. A `DataOptions` says how images are treated.
+        batch_size: of batches that are made of samples; by default what a file fixes, else 8.
+        limit: how many samples to take from the start (of a folder evenly over it); all by default, 64 of ``random``.
+        example_inputs: as of `sn_deploy.export`, for samples of ``random`` where files leave axes open, or there is no
+            file but a server's. Shapes and types matter, values don't.
+        limits: what has to hold; what isn't in there has the tolerance of its type.
+        max_rel_l2: the same for the relative L2 error of every output.
+        task: ``auto``, ``classification``, ``segmentation`` or ``none``.
+        metrics: your own figures: functions or classes, or ``PACKAGE.MODULE:CALLABLE`` of them.
+        layers: compare after each SN layer, too; a `LayerTolerance` sets what is allowed there.
+        bisect: of a file in half precision that fails, find the layers that must stay in float32.
+        latency: time the backends in turns, too; a `Latency` says how, and how much faster one has to be.
+        backends: ``NAME=KIND:FILE`` of further ones.
+        served: addresses of models on a Triton server: ``grpc://HOST:PORT/MODEL``.
+        access: what engines may be loaded with.
+        reference: the name of the backend that the others are compared with.
+        reference_dtype: ``float64`` for one more backend, the model in float64, as the reference.
+        threads: within an operator; by default each runtime's own choice. PyTorch keeps this number afterwards.
+        finalize_batch_average: the number of batches whose sums the running statistics are, see `sn_deploy.export`.
+        on_batch: called after each batch is compared.
+
+    Raises:
+        SnDeployError: a file, the model, the data or an argument is wrong, their inputs don't match, a backend fails,
+            or there is nothing to compare.
+    """
+    given = data if isinstance(data, DataOptions) else DataOptions(data)
+    if given.shard != WHOLE:
+        raise SnDeployError("parts are made by the command line: sn-deploy check --shard", where="data")
+    if model is None and finalize_batch_average is not None:
+        raise SnDeployError("no model is given", where="finalize_batch_average", mend="give it: model=…")
+    if max_rel_l2 is not None:
+        every = {**limits.tolerances.get(EVERY_OUTPUT, {}), "rel_l2": max_rel_l2}
+        limits = replace(limits, tolerances={**limits.tolerances, EVERY_OUTPUT: every})
+    job = Job(
+        BackendOptions(
+            files=[_file(file) for file in files],
+            named=backends,
+            model=None if model is None else HeldModel(model, finalize_batch_average),
+            reference=reference,
+            reference_dtype=reference_dtype,
+            threads=threads,
+            examples=_examples(example_inputs),
+            access=access,
+            served=served,
+        ),
+        given if limit is None else replace(given, limit=limit),
+        Plan(limits, task, metrics, layers=(LayerTolerance() if layers is True else layers) or None),
+        batch_size=batch_size,
+        latency=(Latency() if latency is True else latency) or None,
+        bisect=(Bisect() if bisect is True else bisect) or None,
+    )
+    outcome = run_job(job, _Watcher(on_batch))
+    if outcome.cause is not None:
+        warnings.warn(f"why it may have failed: {outcome.cause}", stacklevel=2)
+    return outcome.result
+
+
+def _file(given: object) -> Path:
+    if hasattr(given, "state_dict"):
+        raise SnDeployError(
+            f"is a {type(given).__name__}",
+            where="a file",
+            expected="a path",
+            mend="give the model as model=…, or make an ONNX file of it: sn_deploy.export(model, example_inputs, "
+            "'model.onnx')",
+        )
+    return source_path(given, "a file")
+
+
+class _Watcher(Watcher):
+    """Passes on that a batch is done."""
+
+    def __init__(self, on_batch: Callable[[], None]) -> None:
+        self._on_batch = on_batch
+
+    def comparing(self, batches: int | None) -> AbstractContextManager[Callable[[Batch], None]]:
+        """See `Watcher`."""
+        return contextlib.nullcontext(lambda batch: self._on_batch())
+
+
+def _examples(given: ExampleInputs | None) -> list[Example]:
+    """In order where they have no names."""
+    if given is None:
+        return []
+    if isinstance(given, Mapping):
+        named: list[tuple[str | None, object]] = list(given.items())
+    else:
+        named = [(None, value) for value in (given if isinstance(given, (tuple, list)) else (given,))]
+    arrays = [(name, as_array(value, f"example_inputs, {name or at}")) for at, (name, value) in enumerate(named)]
+    return [Example(name, array.shape, array.dtype) for name, array in arrays]
