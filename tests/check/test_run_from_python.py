@@ -18,14 +18,20 @@ from onnx import numpy_helper
 from torch.utils.data import DataLoader, TensorDataset
 
 import sn_deploy
+from sn_deploy.calibrate import calibrate
 from sn_deploy.check import Bisect, DataOptions, Latency, LayerTolerance, Limits, check
+from sn_deploy.check.data.open import open_data
 from sn_deploy.check.digits_data import load_digits_split
 from sn_deploy.check.document import read_document
 from sn_deploy.check.result import as_json
 from sn_deploy.check.shard import parse_shard
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.models.digits import WEIGHTS, load_pretrained
+from sn_deploy.precision import quantize
+from sn_deploy.precision.samples import SampleOptions
+from sn_deploy.runtime.tensors import TensorInfo
 from sn_deploy.runtime.torch import tensor_from_array
+from sn_deploy.specialise import Budget, specialise
 from tests.check.small_net import write_net
 from tests.cli.command import exit_code, run
 
@@ -284,6 +290,22 @@ def test_what_cannot_be_checked(
 ) -> None:
     with pytest.raises(SnDeployError, match=message):
         call(file, model)
+
+
+def test_the_other_functions_take_the_same_data(
+    file: Path, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, tmp_path: Path
+) -> None:
+    loader = DataLoader(TensorDataset(images, labels), batch_size=8)
+    np.savez(tmp_path / "digits.npz", x=images.numpy(), labels=labels.numpy())
+    made = []
+    for data in (loader, str(tmp_path / "digits.npz")):
+        quantize(file, tmp_path / "int8.onnx", precision="int8", samples=SampleOptions(DataOptions(data)))
+        made.append((tmp_path / "int8.onnx").read_bytes())
+    assert made[0] == made[1]
+    report = specialise(file, tmp_path / "special.onnx", budget=Budget(rel_l2=0.1), data=DataOptions(loader))
+    assert report.path.is_file()
+    source = open_data(DataOptions(loader), [TensorInfo("x", ("N", 1, 8, 8), np.dtype(np.float32))])
+    assert calibrate(model, source).samples == SAMPLES
 
 
 def test_the_package_alone_imports_no_runtime() -> None:
