@@ -1,9 +1,8 @@
-#include "cuda/launch.h"
-
 #include <cstdint>
 
 #include "cuda/device.h"
 #include "cuda/prepare.h"
+#include "sn_deploy/cuda.h"
 
 namespace sn_deploy::cuda {
 namespace {

@@ -3,8 +3,8 @@
 
 #include "core/plan.h"
 #include "cuda/kernels/arguments.h"
-#include "cuda/launch.h"
 #include "cuda/tactic.h"
+#include "sn_deploy/cuda.h"
 
 namespace sn_deploy::cuda {
 

@@ -1,4 +1,4 @@
-// A tactic as one number (launch.h), and back.
+// A tactic as one number (sn_deploy/cuda.h), and back.
 #pragma once
 
 #include <cstdint>

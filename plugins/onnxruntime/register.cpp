@@ -1,4 +1,5 @@
-// The library's one symbol, which ONNX Runtime calls for each SessionOptions that names the library.
+// The library's one function: RegisterCustomOps, which ONNX Runtime calls for each SessionOptions that names the
+// library. Every custom-op library has one of that name, so programs that link to this one get another.
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
@@ -9,6 +10,7 @@
 #include "onnxruntime/api.h"
 #include "onnxruntime/operators.h"
 #include "onnxruntime/status.h"
+#include "sn_deploy/onnxruntime.h"
 
 namespace sn_deploy::ort {
 namespace {
@@ -103,8 +105,7 @@ OrtStatus* add_domains(const OrtApi* api, OrtSessionOptions* options) {
 }  // namespace
 }  // namespace sn_deploy::ort
 
-extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(OrtSessionOptions* options,
-                                                                               const OrtApiBase* base) {
+OrtStatus* sn_ort_register(OrtSessionOptions* options, const OrtApiBase* base) {
   using sn_deploy::ort::kApiVersion;
   const OrtApi* api = base->GetApi(kApiVersion);
   if (api == nullptr) {
@@ -114,4 +115,9 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(O
     return oldest->CreateStatus(ORT_FAIL, "sn_deploy's operators need ONNX Runtime 1.18 or later");
   }
   return sn_deploy::ort::add_domains(api, options);
+}
+
+extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(OrtSessionOptions* options,
+                                                                               const OrtApiBase* base) {
+  return sn_ort_register(options, base);
 }

@@ -1,8 +1,8 @@
 // A node on the CUDA provider: validate, launch on the provider's stream, translate the status.
 #pragma once
 
-#include "cuda/launch.h"
 #include "onnxruntime/node.h"
+#include "sn_deploy/cuda.h"
 
 namespace sn_deploy::ort {
 

@@ -7,7 +7,7 @@
 
 #include <NvInferRuntime.h>
 
-#include "cuda/launch.h"
+#include "sn_deploy/cuda.h"
 #include "tensorrt/fields.h"
 #include "tensorrt/op.h"
 

@@ -116,7 +116,7 @@ def probe_tensorrt_plugin(path: str) -> dict[str, Any]:
 
 
 class _CudaProblem(ctypes.Structure):
-    """``SnCudaProblem`` of plugins/cuda/launch.h."""
+    """``SnCudaProblem`` of plugins/include/sn_deploy/cuda.h."""
 
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("batch", "channels", "spatial", "stored_channels")),

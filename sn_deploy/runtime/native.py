@@ -40,5 +40,5 @@ def ort_library(providers: Sequence[str] = ()) -> Path | None:
 
 
 def cuda_library() -> Path | None:
-    """The CUDA kernels behind their C interface (plugins/cuda/launch.h), or None."""
+    """The CUDA kernels behind their C interface (plugins/include/sn_deploy/cuda.h), or None."""
     return find_library("libsn_deploy_cuda.so")

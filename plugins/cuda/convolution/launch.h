@@ -3,7 +3,7 @@
 #ifndef SN_DEPLOY_CUDA_CONVOLUTION_LAUNCH_H_
 #define SN_DEPLOY_CUDA_CONVOLUTION_LAUNCH_H_
 
-#include "cuda/launch.h"
+#include "sn_deploy/cuda.h"
 
 #ifdef __cplusplus
 extern "C" {

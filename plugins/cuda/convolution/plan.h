@@ -2,8 +2,8 @@
 #pragma once
 
 #include "cuda/convolution/arguments.h"
-#include "cuda/launch.h"
 #include "cuda/prepare.h"
+#include "sn_deploy/cuda.h"
 
 namespace sn_deploy::cuda {
 

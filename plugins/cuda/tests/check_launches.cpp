@@ -9,9 +9,9 @@
 #include <cstdio>
 #include <string>
 
-#include "cuda/launch.h"
 #include "cuda/tests/memory.h"
 #include "cuda/tests/sample.h"
+#include "sn_deploy/cuda.h"
 
 namespace sn_deploy::cuda::test {
 namespace {

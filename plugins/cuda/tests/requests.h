@@ -1,10 +1,10 @@
-// Requests to the C interface of launch.h, and its answers, for tests.
+// Requests to the C interface (sn_deploy/cuda.h), and its answers, for tests.
 #pragma once
 
 #include <cstdint>
 
 #include "core/problem.h"
-#include "cuda/launch.h"
+#include "sn_deploy/cuda.h"
 
 namespace sn_deploy::cuda::test {
 

@@ -13,9 +13,9 @@
 
 #include "cuda/device.h"
 #include "cuda/kernels/instances.h"
-#include "cuda/launch.h"
 #include "cuda/tactic.h"
 #include "cuda/tests/requests.h"
+#include "sn_deploy/cuda.h"
 
 namespace {
 

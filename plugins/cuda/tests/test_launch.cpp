@@ -4,9 +4,9 @@
 #include <cstring>
 
 #include "core/problem.h"
-#include "cuda/launch.h"
 #include "cuda/prepare.h"
 #include "cuda/tests/requests.h"
+#include "sn_deploy/cuda.h"
 
 namespace sn_deploy::cuda::test {
 namespace {

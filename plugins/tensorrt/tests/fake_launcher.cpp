@@ -11,7 +11,7 @@ constexpr std::int32_t as_int(sn_deploy::Status status) { return static_cast<std
 
 extern "C" {
 
-// Not in launch.h: the test's way in.
+// Not in sn_deploy/cuda.h: the test's way in.
 SN_CUDA_API FakeLauncher* sn_fake_launcher() { return &state; }
 
 int32_t sn_cuda_list_tactics(const SnCudaProblem* problem, SnCudaTactic* tactics, int32_t capacity, int32_t* count) {

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "cuda/launch.h"
+#include "sn_deploy/cuda.h"
 
 struct FakeLauncher {
   // To be set by a test.

@@ -4,8 +4,8 @@
  * allocates, synchronises or uses the legacy stream, so launches can be captured into CUDA graphs; none keeps state but
  * the cached properties of the devices, so any thread may call any of them at any time.
  */
-#ifndef SN_DEPLOY_CUDA_LAUNCH_H_
-#define SN_DEPLOY_CUDA_LAUNCH_H_
+#ifndef SN_DEPLOY_CUDA_H_
+#define SN_DEPLOY_CUDA_H_
 
 #include <stdint.h>
 
@@ -81,4 +81,4 @@ SN_CUDA_API const char* sn_cuda_device_error(void);
 }
 #endif
 
-#endif /* SN_DEPLOY_CUDA_LAUNCH_H_ */
+#endif /* SN_DEPLOY_CUDA_H_ */
