@@ -2,6 +2,10 @@
 
 #include <dlfcn.h>
 
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+
 #define SN_TEXT_OF(value) #value
 #define SN_TEXT(value) SN_TEXT_OF(value)
 #define SN_TRT_MAJOR_TEXT SN_TEXT(NV_TENSORRT_MAJOR)
@@ -36,6 +40,18 @@ Result* call(const char* symbol, bool keep = false) noexcept {
 
 nvinfer1::IPluginRegistry* process_registry() noexcept {
   return call<nvinfer1::IPluginRegistry>("getPluginRegistry", true);
+}
+
+int tensorrt_at(const void* address) noexcept {
+  Dl_info info;
+  if (dladdr(address, &info) == 0 || info.dli_fname == nullptr) return 0;
+  const char* slash = std::strrchr(info.dli_fname, '/');
+  const char* file = slash == nullptr ? info.dli_fname : slash + 1;
+  for (const char* name : kLibraries) {
+    const auto length = static_cast<std::size_t>(std::strrchr(name, '.') + 1 - name);  // "libnvinfer.so."
+    if (std::strncmp(file, name, length) == 0) return static_cast<int>(std::strtol(file + length, nullptr, 10));
+  }
+  return 0;
 }
 
 nvinfer1::ILogger* process_logger() noexcept { return call<nvinfer1::ILogger>("getLogger"); }

@@ -13,6 +13,9 @@ namespace sn_deploy::tensorrt {
 // loaded it may be unloaded before this library is (Triton's backend), and the registry is asked once more then.
 nvinfer1::IPluginRegistry* process_registry() noexcept;
 
+// The major version of the TensorRT whose code is at this address, by its file's name; 0 if that tells none.
+int tensorrt_at(const void* address) noexcept;
+
 // The logger of the process's last builder or runtime, or null.
 nvinfer1::ILogger* process_logger() noexcept;
 

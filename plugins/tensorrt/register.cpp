@@ -7,7 +7,12 @@
 //
 // A loadLibrary fails if a creator of the same name is registered already, which the second way has done by then, so
 // the library takes its own registration back as soon as TensorRT asks for the creators.
+//
+// A TensorRT of another major version is given none. It would take them, and go on until it calls something whose place
+// has changed: TensorRT 11's logger is not 10's.
 #include <NvInferRuntime.h>
+
+#include <cstdio>
 
 #include "tensorrt/creator.h"
 #include "tensorrt/log.h"
@@ -63,17 +68,33 @@ class SelfRegistration {
 // Built when the library is loaded; after `creators`, which it uses, and so destroyed before it.
 SelfRegistration self_registration;
 
+// Whether the TensorRT whose code is at this address is of another major version than this library is for.
+bool is_another(const void* caller) noexcept {
+  const int major = tensorrt_at(caller);
+  return major != 0 && major != NV_TENSORRT_MAJOR;
+}
+
 }  // namespace
 }  // namespace sn_deploy::tensorrt
 
 extern "C" {
 
 __attribute__((visibility("default"))) void setLoggerFinder(nvinfer1::ILoggerFinder* finder) {
+  if (sn_deploy::tensorrt::is_another(__builtin_return_address(0))) return;
   sn_deploy::tensorrt::self_registration.withdraw();
   sn_deploy::tensorrt::use_logger_finder(finder);
 }
 
 __attribute__((visibility("default"))) nvinfer1::IPluginCreatorInterface* const* getCreators(std::int32_t& count) {
+  const void* caller = __builtin_return_address(0);
+  if (sn_deploy::tensorrt::is_another(caller)) {
+    const int major = sn_deploy::tensorrt::tensorrt_at(caller);
+    // Not to the logger, which is the other version's.
+    std::fprintf(stderr, "sn_deploy: this plugin is for TensorRT %d, not %d: load libsn_deploy_trt%d.so\n",
+                 NV_TENSORRT_MAJOR, major, major);
+    count = 0;
+    return nullptr;
+  }
   sn_deploy::tensorrt::self_registration.withdraw();
   count = sn_deploy::tensorrt::kOpCount;
   return sn_deploy::tensorrt::creators().list();

@@ -32,6 +32,16 @@ def test_a_library_that_is_unloaded_leaves_nothing_and_can_come_back(release: Re
     assert result["answers"] == [True, True, [], True, NAMES, "SwitchNorm"]
 
 
+# TensorRT would take it, and end the process at the first call whose place has changed.
+def test_the_library_of_another_major_version_is_refused(release: Release) -> None:
+    other = 21 - release.major
+    library = release.plugin.with_name(f"libsn_deploy_trt{other}.so")
+    result = release.probe(["load"], ["names"], plugin=library)
+    assert result["answers"] == [False, []]
+    wanted = f"this plugin is for TensorRT {other}, not {release.major}: load libsn_deploy_trt{release.major}.so"
+    assert wanted in result["stderr"]
+
+
 # What is changed in good fields, and the reason that the creator then gives. None takes a field away.
 BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"mean_in": float("nan")}, "field mean_in is nan; expected a finite number"),
