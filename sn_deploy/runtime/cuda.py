@@ -1,4 +1,4 @@
-"""The project's CUDA kernels without any runtime around them: their C interface (plugins/include/sn_deploy/cuda.h) through ctypes.
+"""The project's CUDA kernels without a runtime around them: plugins/include/sn_deploy/cuda.h through ctypes.
 
 Addresses and streams are plain integers, so they may come from anywhere: ``tensor.data_ptr()`` and
 ``torch.cuda.current_stream().cuda_stream``, or CuPy's. Nothing here imports either.

@@ -1,4 +1,4 @@
-"""The CMake package of a build with everything: the CUDA kernels' C interface in a C program, and where the plugins are."""
+"""The CMake package of a build with everything: the CUDA kernels in a C program, and where the plugins are."""
 
 from __future__ import annotations
 
