@@ -1,8 +1,8 @@
 """The native operators in programs that aren't Python: installed by CMake alone, then taken by a user's own build.
 
 A C program is built against the package, laid out as CMake does by itself and as in the wheel, and run in the ONNX
-Runtime of the Python package. The C++ example is, too, where ONNX Runtime's C++ header is: in ORT_CXX_INCLUDE_DIR, or in
-the folder of the C header.
+Runtime of the Python package. The C++ example is, too, where ONNX Runtime's C++ header is: in ORT_CXX_INCLUDE_DIR, or
+in the folder of the C header.
 """
 
 from __future__ import annotations
