@@ -14,13 +14,19 @@ import torch
 
 import sn_deploy
 from sn_deploy.check import check
+from sn_deploy.check.document import read_document
+from sn_deploy.check.merge import read_parts
 from sn_deploy.checkpoint import read_checkpoint, read_whole_checkpoint
 from sn_deploy.checkpoint.save import save_state_dict
 from sn_deploy.diff import diff
+from sn_deploy.engine.inspect import inspect_sidecar
 from sn_deploy.engine.refit import refit
 from sn_deploy.errors import SnDeployError
 from sn_deploy.fuse import fuse
 from sn_deploy.inlining import inline_file
+from sn_deploy.inspection import layers_from_file
+from sn_deploy.inspection.checkpoint_file import layers_from_checkpoint
+from sn_deploy.inspection.onnx_file import layers_from_onnx
 from sn_deploy.nn import SwitchNorm2d
 from sn_deploy.optimise import optimise
 from sn_deploy.precision import convert_precision, quantize
@@ -50,6 +56,12 @@ READERS: dict[str, Callable[[Any], object]] = {
     "Engine": lambda given: Engine(given),
     "serve_triton": lambda given: serve(given, Path("repository")),
     "OrtSession": lambda given: OrtSession(given),
+    "layers_from_file": lambda given: layers_from_file(given),
+    "layers_from_onnx": lambda given: layers_from_onnx(given),
+    "inspect_sidecar": lambda given: inspect_sidecar(given),
+    "read_document": lambda given: read_document(given),
+    "read_parts": lambda given: read_parts([given]),
+    "layers_from_checkpoint": lambda given: layers_from_checkpoint(given),
     "read_checkpoint": lambda given: read_checkpoint(given),
     "read_whole_checkpoint": lambda given: read_whole_checkpoint(given, match=()),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from sn_deploy.atomic import atomic_output
 from sn_deploy.check.result import SCHEMA, CheckResult, as_json
 from sn_deploy.errors import SnDeployError, first_line
-from sn_deploy.input_file import read_head
+from sn_deploy.input_file import read_head, source_path
 from sn_deploy.output_file import check_text_name
 
 
@@ -31,12 +32,13 @@ def write_document(result: CheckResult, path: Path) -> None:
         temporary.write_text(text_from_result(result), encoding="utf-8")
 
 
-def read_document(path: Path) -> dict[str, Any]:
+def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The document in a file that `sn-deploy check --json` wrote.
 
     Raises:
         SnDeployError: it can't be read, isn't one, or is of another schema.
     """
+    path = source_path(path, "the document")
     read_head(path)
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -16,34 +17,38 @@ from sn_deploy.check.metrics.choose import metric_from_spec
 from sn_deploy.check.result import BackendInfo, CheckResult
 from sn_deploy.check.shard import first_missing, parse_shard
 from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.input_file import source_path
 
 _RUN_AGAIN: Final = "run this part again"
 
 
-def read_parts(paths: Sequence[Path]) -> dict[Path, dict[str, Any]]:
+def read_parts(paths: Sequence[str | os.PathLike[str]]) -> dict[Path, dict[str, Any]]:
     """The documents of all parts of one check, in the order of the parts.
 
     Raises:
         SnDeployError: one isn't a part, there are parts of different checks, or some are missing or there twice.
     """
-    if len(set(paths)) < len(paths):
-        twice = next(path for path in paths if paths.count(path) > 1)
+    if isinstance(paths, (str, os.PathLike)):
+        raise SnDeployError("is one path", where="the parts", expected="a list of those of all parts")
+    files = [source_path(path, "a part") for path in paths]
+    if len(set(files)) < len(files):
+        twice = next(path for path in files if files.count(path) > 1)
         raise SnDeployError("is given twice", where=str(twice))
-    other = next((path for path in paths if path.suffix.lower() == ".npz"), None)
+    other = next((path for path in files if path.suffix.lower() == ".npz"), None)
     if other is not None:
         raise SnDeployError(
             "is no part of a check",
             where=str(other),
             mend="put parts of a calibration together with: sn-deploy calibrate --merge PARTS --checkpoint … -o FILE",
         )
-    documents = {path: read_document(path) for path in paths}
+    documents = {path: read_document(path) for path in files}
     for path, document in documents.items():
         part = document["partial"]
         if document["shard"] is None or part is None:
             raise SnDeployError("is a whole result, not a part", where=str(path), expected="one of --shard PART/PARTS")
         if not isinstance(part, dict) or not {"specification", "state"} <= part.keys():
             raise SnDeployError("is damaged", where=str(path), mend=_RUN_AGAIN)
-    with _damage_told(paths):
+    with _damage_told(files):
         _check_alike(documents)
         return _in_order(documents)
 

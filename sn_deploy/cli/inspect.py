@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,10 +14,6 @@ from sn_deploy.cli.engine_options import ENGINE_PARAMETERS, access_from_options,
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.engine_file import is_engine_name
-from sn_deploy.input_file import begins_as_onnx, read_head
-
-if TYPE_CHECKING:
-    from sn_deploy.inspection.layer import LayerWeights
 
 
 @click.command(cls=OutputCommand, name="inspect")
@@ -68,6 +64,7 @@ def command(
     for option in given_options({*ENGINE_PARAMETERS, "no_run"}):
         raise click.UsageError(f"{option} is for engines, and {model} is none.")
     from sn_deploy.inspection.picture import check_picture_path, write_picture
+    from sn_deploy.inspection.read import layers_from_file
     from sn_deploy.inspection.show import (
         json_from_layers,
         statistics_from_layers,
@@ -79,7 +76,7 @@ def command(
         check_picture_path(picture)
     if json_output not in (None, "-"):
         check_writable(json_output)
-    layers = _read(model, checkpoint_key)
+    layers = layers_from_file(model, key=checkpoint_key)
     if picture is not None:
         write_picture(layers, picture, title=model.name)
     if json_output is not None:
@@ -95,16 +92,3 @@ def command(
     for path in (picture, json_output):
         if path is not None:
             console.print(f"wrote {path}")
-
-
-def _read(model: Path, checkpoint_key: str | None) -> list[LayerWeights]:
-    head = read_head(model)
-    if model.suffix.lower() in (".onnx", ".ort") or (begins_as_onnx(head) and model.suffix.lower() != ".safetensors"):
-        if checkpoint_key is not None:
-            raise click.UsageError(f"--checkpoint-key is for checkpoints, and {model} is an ONNX file.")
-        from sn_deploy.inspection.onnx_file import layers_from_onnx
-
-        return layers_from_onnx(model)
-    from sn_deploy.inspection.checkpoint_file import layers_from_checkpoint
-
-    return layers_from_checkpoint(model, checkpoint_key)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from sn_deploy.engine.layers import LayerRow, layer_rows
 from sn_deploy.errors import SnDeployError
-from sn_deploy.input_file import read_head
+from sn_deploy.input_file import read_head, source_path
 from sn_deploy.runtime.trt.access import Access
 from sn_deploy.runtime.trt.library import need_gpu, tensorrt
 from sn_deploy.runtime.trt.sidecar import Sidecar, check_hash, read_sidecar, sidecar_path
 
 _SEED: Final = 0
+_NO_ACCESS: Final = Access()
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Inspection:
     missing: str | None
 
 
-def inspect_sidecar(path: Path, missing: str | None = None) -> Inspection:
+def inspect_sidecar(path: str | os.PathLike[str], missing: str | None = None) -> Inspection:
     """What can be told without TensorRT and a GPU, and why that is all.
 
     Args:
@@ -44,6 +45,7 @@ def inspect_sidecar(path: Path, missing: str | None = None) -> Inspection:
     Raises:
         SnDeployError: there is neither a sidecar nor what it takes to ask the engine, or the sidecar is another's.
     """
+    path = source_path(path, "the engine")
     read_head(path)
     sidecar = read_sidecar(path)
     if missing is None:
@@ -61,8 +63,11 @@ def inspect_sidecar(path: Path, missing: str | None = None) -> Inspection:
     return Inspection(sidecar, rows, None, missing)
 
 
-def inspect_engine(path: Path, access: Access) -> Inspection:
+def inspect_engine(path: str | os.PathLike[str], access: Access = _NO_ACCESS) -> Inspection:
     """Loads the engine and runs it on random inputs, at the shapes that its first profile is made fastest for.
+
+    Args:
+        access: what it may be loaded with.
 
     Raises:
         SnDeployError: it can't be loaded or run.

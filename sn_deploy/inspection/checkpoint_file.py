@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.input_file import source_path
 from sn_deploy.inspection.layer import LayerWeights, kind_from_rank, spread
 from sn_deploy.runtime.torch import is_plain, require_torch
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     import torch  # noqa: TID251
 
 
-def layers_from_checkpoint(path: Path, key: str | None = None) -> list[LayerWeights]:
+def layers_from_checkpoint(path: str | os.PathLike[str], key: str | None = None) -> list[LayerWeights]:
     """The layers that have a ``mean_weight`` and a ``var_weight``, in the order of the file.
 
     That is the order in which the model builds them. A safetensors file keeps no order: there the names are sorted,
@@ -34,6 +36,7 @@ def layers_from_checkpoint(path: Path, key: str | None = None) -> list[LayerWeig
     require_torch("sn-deploy inspect of a checkpoint")
     from sn_deploy.checkpoint import read_checkpoint
 
+    path = source_path(path, "the checkpoint")
     tensors = read_checkpoint(path, key=key, accept=lambda candidate: bool(_prefixes(candidate)))
     prefixes = _prefixes(tensors)
     if not prefixes:

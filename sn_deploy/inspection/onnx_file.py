@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from sn_deploy.graph import op
 from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.layers import check_nodes, needed_nodes
 from sn_deploy.graph.order import check_order
+from sn_deploy.input_file import source_path
 from sn_deploy.inspection.layer import LayerWeights, kind_from_rank, spread
 from sn_deploy.onnx_file import model_of, read_proto
 from sn_deploy.runtime.stamp import refuse_optimised
@@ -28,13 +30,14 @@ _EPILOGUES: Final = {
 _ROUNDING: Final = 1e-6
 
 
-def layers_from_onnx(path: Path) -> list[LayerWeights]:
+def layers_from_onnx(path: str | os.PathLike[str]) -> list[LayerWeights]:
     """The file's SwitchNorm nodes, subgraphs included, in the order of the graph, which is the order in which they run.
 
     Raises:
         SnDeployError: no ONNX file, no SwitchNorm in it, nodes out of order, or a node that breaks the operator's
             contract.
     """
+    path = source_path(path)
     model = _load(path)
     refuse_optimised(
         path,

@@ -99,7 +99,10 @@ def test_an_onnx_file_is_known_by_its_content(capsys: pytest.CaptureFixture[str]
         (["."], "error: .: is a folder; name the file in it"),
         (["net.onnx", "--picture", "p.gif"], "error: p.gif: the suffix '.gif' names no format of a picture"),
         (["net.onnx", "--json", "none/d.json"], "error: none/d.json: can't be written: its folder doesn't exist"),
-        (["net.onnx", "--checkpoint-key", "a"], "--checkpoint-key is for checkpoints, and net.onnx is an ONNX file"),
+        (
+            ["net.onnx", "--checkpoint-key", "a"],
+            "error: --checkpoint-key: is for checkpoints, and net.onnx is an ONNX file",
+        ),
         (["junk.pth"], "error: junk.pth: is not a checkpoint (expected a file written by torch.save"),
         ([], "Missing argument"),
     ],
