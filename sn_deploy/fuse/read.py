@@ -116,16 +116,7 @@ def read_layer(region: Region, facts: GraphFacts, opset: int, sizes: Sequence[Si
     """
     try:
         function = RegionFunction(region, opset)
-        settings = _settings(region, sizes)
-        for setting in settings:
-            if not 0 < math.prod(setting.shape) <= MOST_NUMBERS:
-                shape = "×".join(map(str, setting.shape))
-                raise NotSwitchNormError(f"its input is {shape}, which is empty or too large to be tried", -1)
-        runs = [
-            function(x, setting.foreign)
-            for turn, setting in enumerate(settings)
-            for x in solve_inputs(setting.shape, turn)
-        ]
+        settings, runs = _settings_that_run(region, sizes, function)
         refused = NotSwitchNormError("its result never has the shape of what it is computed from", -1)
         for reading in _readings(region, runs):
             try:
@@ -139,16 +130,51 @@ def read_layer(region: Region, facts: GraphFacts, opset: int, sizes: Sequence[Si
         raise NotSwitchNormError(str(error), -1) from error
 
 
-def _settings(region: Region, sizes: Sequence[Sizes]) -> list[Setting]:
+def _settings_that_run(
+    region: Region, sizes: Sequence[Sizes], function: RegionFunction
+) -> tuple[list[Setting], list[_Run]]:
+    """The settings of the source's own shape, and what the region makes of them; else of the shape of a result, where
+    that says more: of what a Slice leaves not even the channels are known."""
+    failed: EvaluationError | None = None
+    for declared in _declared(region):
+        settings = _settings(region, sizes, declared)
+        for setting in settings:
+            if not 0 < math.prod(setting.shape) <= MOST_NUMBERS:
+                shape = "×".join(map(str, setting.shape))
+                raise NotSwitchNormError(f"its input is {shape}, which is empty or too large to be tried", -1)
+        try:
+            return settings, [
+                function(x, setting.foreign)
+                for turn, setting in enumerate(settings)
+                for x in solve_inputs(setting.shape, turn)
+            ]
+        except EvaluationError as error:
+            failed = failed or error
+    assert failed is not None
+    raise failed
+
+
+def _declared(region: Region) -> Iterator[list[int | None]]:
+    """What is known of the shape of the outermost source: as it is stated, and with the sizes of each result."""
     source = region.sources[-1]
     if all(value.dtype not in _DTYPES for value in region.sources):
         dtype = "of an unknown type" if source.dtype is None else source.dtype.name.lower()
         raise NotSwitchNormError(f"its input {source.name!r} is {dtype}, and the operator takes none", -1)
     if source.shape is None:
         raise NotSwitchNormError(f"the rank of its input {source.name!r} isn't known", -1)
-    declared = [dim if isinstance(dim, int) else None for dim in source.shape]
+    stated = [dim if isinstance(dim, int) else None for dim in source.shape]
+    yield stated
+    for result in region.results:
+        if result.shape is not None and len(result.shape) == len(stated):
+            pairs = list(zip(stated, result.shape, strict=True))
+            more = [other if isinstance(other, int) else own for own, other in pairs]
+            if more != stated and all(own in (None, now) for own, now in zip(stated, more, strict=True)):
+                yield more
+
+
+def _settings(region: Region, sizes: Sequence[Sizes], declared: list[int | None]) -> list[Setting]:
     if len(declared) < 2:
-        raise NotSwitchNormError(f"its input {source.name!r} has {len(declared)} axes", -1)
+        raise NotSwitchNormError(f"its input {region.sources[-1].name!r} has {len(declared)} axes", -1)
     if region.foreign_shapes:
         settings = list(_followed(region, sizes))
     else:

@@ -27,6 +27,9 @@ from sn_deploy.graph.inference_size import SHAPE_READERS, EndlessError, Inferenc
 from sn_deploy.graph.sequences import is_no_tensor
 from sn_deploy.onnx_file import model_of, read_model
 
+# What is hidden hides lengths in its turn, as the views of dilated convolutions do that tf2onnx writes.
+_MOST_ROUNDS: Final = 4
+
 # Numbers of all vectors that are followed, some 100 bytes each.
 _MOST_FOLLOWED: Final = 1 << 21
 
@@ -47,18 +50,22 @@ def infer_shapes(model: ir.Model, where: str | None = None) -> None:
     with hidden_nodes(model, [node for node in size.unbounded if node.op_type in SHAPE_READERS]):
         check_inferable(model, where)
         _infer(model, follow=False)
-    # Again, since lengths are known now that the file left out.
-    size = check_inference(model, where)
-    if size.has_sizes and size.followed <= _MOST_FOLLOWED:
-        # Nearly from the start: a name that inference gave to an unknown size would stay, though the size can be known.
+    for _ in range(_MOST_ROUNDS):
+        # Again, since lengths are known now that the file left out, or that a node hid.
+        before, size = size, check_inference(model, where)
+        if not size.has_sizes or size.followed > _MOST_FOLLOWED:
+            return
         # What a hidden node makes gets no other shape, but where one of the same shape stands in.
         hidden = {value for node in size.unbounded if node.op_type not in ALIKE for value in node.outputs}
+        # Nearly from the start: a name that inference gave to an unknown size would stay, though the size can be known.
         for value, shape in stated.items():
             if value not in hidden:
                 value.shape = _without_names(value.shape, shape)
         with hidden_nodes(model, size.unbounded):
             check_inferable(model, where, follow=True)
             _infer(model, follow=True)
+        if not hidden or not size.unbounded < before.unbounded:
+            return
 
 
 def _without_names(found: ir.Shape | None, stated: ir.Shape | None) -> ir.Shape | None:

@@ -12,6 +12,7 @@ from sn_deploy.errors import CheckFailedError
 from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.fuse import FuseReport
 from sn_deploy.runtime.ort import OrtSession
+from tests.fuse.graphs import Graph, Layer, affine, divided, statistics
 from tests.fuse.unseen import fuse
 from tests.fuse.zoo import DECOYS, DEVIANTS, TRUE
 from tests.tolerances import TOLERANCES
@@ -81,6 +82,31 @@ def test_layouts_that_surround_a_layer_go(tmp_path: Path) -> None:
         ops = [node.op_type for node in onnx.load(tmp_path / "out.onnx").graph.node]
         assert "Transpose" not in ops
     assert ops == ["SwitchNormRelu"]
+
+
+@pytest.mark.parametrize("opset", [13, 18])
+def test_layers_behind_crops_and_views_of_computed_sizes(opset: int, tmp_path: Path) -> None:
+    """As tf2onnx writes dilated convolutions: inference doesn't know a crop's sizes, nor, before it has gone through
+    what is in front, how many numbers the size of the view is."""
+    g, layer = Graph(opset=opset), Layer(ddof=0, eps=1e-3, seed=1)
+    vector, table = (g.constant(np.array(shape, np.int64)) for shape in ([-1], [2, 2]))
+    sizes = g("Reshape", g("Transpose", g("Reshape", g("Shape", "x"), table), perm=[1, 0]), vector)
+    view = g("Reshape", "x", g("Gather", sizes, g.constant(np.array([0, 2, 1, 3], np.int64)), axis=0))
+    zero, one, two = (g.constant(np.array([number], np.int64)) for number in range(3))
+    rows = g("Sub", g("Slice", g("Shape", view), one, two), one)
+    y = g("Relu", g("Slice", view, zero, rows, one))
+    for _ in range(2):
+        mean, var = statistics(g, y, layer, last=True)
+        y = g("Relu", affine(g, divided(g, y, mean, var, layer.eps), layer, last=True))
+    model = g.model(y, ("n", "h", "w", 6))
+    report = fused(model, tmp_path)
+    assert [found.channels_last for found in report.layers] == [True, True]
+    assert not report.near_misses
+    for found in report.layers:
+        assert_constants(found.folded, layer.folded, 1e-6)
+    x = random_input(model)
+    before, after = run(tmp_path / "in.onnx", x), run(tmp_path / "out.onnx", x)
+    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
 
 
 def test_the_zoo_has_thirty_of_each() -> None:
