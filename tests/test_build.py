@@ -95,6 +95,16 @@ def project(tmp_path: Path) -> Project:
 # --- AUTO -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("system", ["Darwin", "Windows"])
+def test_elsewhere_than_on_linux_nothing_is_built_and_that_is_said(project: Project, system: str) -> None:
+    answer = project.configure(SN_WITH_ORT="ON", SN_WITH_TESTS="ON", CMAKE_SYSTEM_NAME=system)
+    assert answer.fine
+    assert f"The native libraries are for Linux: on {system} none is built" in answer.said
+    for step in (["--build", "build"], ["--install", "build", "--prefix", "installed"]):  # as pip goes on
+        subprocess.run(["cmake", *step], cwd=project.folder, check=True, capture_output=True)
+    assert not (project.folder / "installed").exists()
+
+
 def test_without_a_compiler_the_parts_are_left_out(project: Project) -> None:
     answer = project.configure()
     assert answer.fine, answer.said
