@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sn_deploy.engine.build import BuildReport, build
@@ -14,23 +15,22 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["BuildReport", "ExportReport", "FoldedSwitchNorm", "SnDeployError", "__version__", "build", "export"]
 
-# Imported when they are first asked for: they need torch, or NumPy, and `sn-deploy doctor` works without either.
+# They need torch, or NumPy, and `sn-deploy doctor` works without either.
 _NEEDS_TORCH = {"export": "sn_deploy.graph.export", "ExportReport": "sn_deploy.graph.export"}
-_LAZY = {
-    "FoldedSwitchNorm": "sn_deploy.folded",
-    "build": "sn_deploy.engine.build",
-    "BuildReport": "sn_deploy.engine.build",
-    **_NEEDS_TORCH,
-}
+_get = lazy_names(
+    __name__,
+    {
+        "FoldedSwitchNorm": "sn_deploy.folded",
+        "build": "sn_deploy.engine.build",
+        "BuildReport": "sn_deploy.engine.build",
+        **_NEEDS_TORCH,
+    },
+)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
     if name in _NEEDS_TORCH:
         from sn_deploy.runtime.torch import require_torch
 
         require_torch(f"sn_deploy.{name}")
-    return getattr(importlib.import_module(_LAZY[name]), name)
+    return _get(name)

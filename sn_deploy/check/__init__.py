@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
+
+from sn_deploy.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sn_deploy.check.data.open import DataOptions
@@ -18,23 +20,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Bisect", "CheckResult", "DataOptions", "ImageOptions", "Latency", "LayerTolerance", "Limits", "check"]
 
-# Imported when they are first asked for: parts of this package are used where there is no ONNX Runtime, and in
-# processes whose start is part of every call.
-_LAZY: Final = {
-    "Bisect": "sn_deploy.check.job",
-    "CheckResult": "sn_deploy.check.result",
-    "DataOptions": "sn_deploy.check.data.open",
-    "ImageOptions": "sn_deploy.check.data.transform",
-    "Latency": "sn_deploy.check.job",
-    "LayerTolerance": "sn_deploy.check.layers.comparison",
-    "Limits": "sn_deploy.check.limits",
-    "check": "sn_deploy.check.run_from_python",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(_LAZY[name]), name)
+# Parts of this package are used where there is no ONNX Runtime, and in processes whose start is part of every call.
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Bisect": "sn_deploy.check.job",
+        "CheckResult": "sn_deploy.check.result",
+        "DataOptions": "sn_deploy.check.data.open",
+        "ImageOptions": "sn_deploy.check.data.transform",
+        "Latency": "sn_deploy.check.job",
+        "LayerTolerance": "sn_deploy.check.layers.comparison",
+        "Limits": "sn_deploy.check.limits",
+        "check": "sn_deploy.check.run_from_python",
+    },
+)
