@@ -21,7 +21,7 @@ import onnxruntime
 import pytest
 
 import sn_deploy
-from tests.cases import make_case
+from tests.cases import Case, make_case
 from tests.native.models import operator_model
 from tests.tolerances import roundings
 
@@ -70,6 +70,10 @@ class Installed:
         return {"sn_deploy_DIR": self.package, "onnxruntime_DIR": self.runtime, "CMAKE_BUILD_TYPE": "Debug"}
 
 
+def layer() -> Case:
+    return make_case((1, 4, 3, 3), "float32", mean_weights=WEIGHTS, var_weights=WEIGHTS, ddof=1, seed=1)
+
+
 def write_runtime(folder: Path, headers: Path) -> Path:
     """onnxruntimeConfig.cmake for the library of the Python package."""
     folder.mkdir()
@@ -94,10 +98,13 @@ LAYOUTS = {
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The build folder of the library, not optimised: which numbers come out is the same."""
+    """The build folder of the library, not optimised: which numbers come out is the same.
+
+    As part of a product whose every file is compiled for speed.
+    """
     build = tmp_path_factory.mktemp("plugins") / "build"
     parts = {f"SN_WITH_{part}": "OFF" for part in ("TESTS", "CUDA", "ORT_CUDA", "TENSORRT")}
-    configure(ROOT / "plugins", build, CMAKE_BUILD_TYPE="Debug", CMAKE_CXX_FLAGS_DEBUG="-O0", **parts)
+    configure(ROOT / "plugins", build, CMAKE_BUILD_TYPE="Debug", CMAKE_CXX_FLAGS_DEBUG="-O0 -ffast-math", **parts)
     said(["cmake", "--build", build])
     return build
 
@@ -123,13 +130,26 @@ def installed(request: pytest.FixtureRequest, built: Path, tmp_path_factory: pyt
 def test_a_c_program_runs_the_operators(installed: Installed, tmp_path: Path) -> None:
     configure(CONSUMER, tmp_path / "build", SN_COMPONENTS="ort", **installed.settings())
     said(["cmake", "--build", tmp_path / "build"])
-    case = make_case((1, 4, 3, 3), "float32", mean_weights=WEIGHTS, var_weights=WEIGHTS, ddof=1, seed=1)
+    case = layer()
     onnx.save(operator_model("SwitchNorm", case.folded, case.x.shape, "float32"), tmp_path / "model.onnx")
     numbers = " ".join(f"{value:.9g}" for value in case.x.flat)
     program = [tmp_path / "build" / "consumer", tmp_path / "model.onnx"]
     for library in ([], [installed.library]):
         y = np.array(said([*program, *library], given=numbers).split(), np.float32).reshape(case.x.shape)
         assert roundings(y, case.folded, case.x) <= 1
+
+
+def test_a_products_fast_math_is_kept_out(built: Path, tmp_path: Path) -> None:
+    library = built / "onnxruntime" / "libsn_deploy_ort.so"
+    # What the linker adds, to make denormals 0 in the thread that loads the library.
+    assert "set_fast_math" not in said(["nm", library])
+    model = operator_model("SwitchNorm", layer().folded, (1, 4, 3, 3), "float32")
+    next(each for each in model.graph.node[0].attribute if each.name == "mean_in").f = float("inf")
+    onnx.save(model, tmp_path / "model.onnx")
+    options = onnxruntime.SessionOptions()
+    options.register_custom_ops_library(str(library))
+    with pytest.raises(Exception, match="must be finite"):
+        onnxruntime.InferenceSession(tmp_path / "model.onnx", options, providers=["CPUExecutionProvider"])
 
 
 def test_what_was_not_built_is_named(installed: Installed, tmp_path: Path) -> None:
