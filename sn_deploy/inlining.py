@@ -22,6 +22,7 @@ from sn_deploy.graph import onnx_process
 from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.inline import inline
 from sn_deploy.graph.layers import check_nodes, count_nodes, switch_norm_nodes, write_functions
+from sn_deploy.graph.older_forms import end_conversion, write_older_forms
 from sn_deploy.graph.order import check_order
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
 from sn_deploy.input_file import read_head, source_path
@@ -156,16 +157,25 @@ def _converted(model: ir.Model, opset: int, source: Path) -> ir.Model:
             mend="leave --opset out",
         )
     ir.external_data.load_to_model(model)
+    infer_shapes(model, str(source))
+    write_older_forms(model, opset)
     proto = ir.to_proto(model)
     try:
         made = onnx.load_from_string(onnx_process.run("convert", proto.SerializeToString(), str(opset)))
     except (onnx_process.TaskError, onnx_process.EndedError) as error:
         raise SnDeployError(
-            f"onnx can't bring it to opset {opset}: {first_line(error)[:200]}",
+            f"onnx can't bring it to opset {opset}: {_fault(error)[:200]}",
             where=str(source),
             mend="give an opset nearer to the file's own",
         ) from error
     # What reads the older opset may refuse a newer format; without functions and overloads nothing needs it.
     oldest: int = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)], ignore_unknown=True)
     made.ir_version = oldest if opset < model.opset_imports[""] else max(made.ir_version, oldest)
-    return model_of(made, source)
+    converted = model_of(made, source)
+    end_conversion(converted)
+    return converted
+
+
+def _fault(error: Exception) -> str:
+    """What the converter's assertion says, without the place in its sources."""
+    return first_line(error).rpartition("` failed: ")[2]
