@@ -75,6 +75,12 @@ def test_it_is_typed(wheel: Path) -> None:
         assert not [name for name in archive.namelist() if name.startswith(("tests/", "tools/", "benchmarks/"))]
 
 
+def test_other_languages_find_the_library_in_it(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name.removeprefix("sn_deploy/plugins/") for name in archive.namelist()}
+    assert {"libsn_deploy_ort.so", "include/sn_deploy/onnxruntime.h", "cmake/sn_deploy/sn_deployConfig.cmake"} <= names
+
+
 @pytest.mark.parametrize(("text", "code"), [(USER, 0), (WRONG, 1)], ids=["right", "wrong"])
 def test_mypy_checks_a_users_code_against_it(fresh: Path, tmp_path: Path, text: str, code: int) -> None:
     pytest.importorskip("mypy", reason="mypy isn't installed (make lint)")

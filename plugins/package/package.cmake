@@ -7,12 +7,12 @@ include(CMakePackageConfigHelpers)
 function(sn_install target name)
   set_target_properties(${target} PROPERTIES EXPORT_NAME ${name})
   install(TARGETS ${target} EXPORT sn_deploy LIBRARY DESTINATION ${SN_LIBRARY_DIR})
+  add_library(sn_deploy::${name} ALIAS ${target}) # for who takes this folder by add_subdirectory
   set_property(GLOBAL APPEND PROPERTY SN_INSTALLED ${name})
   if(ARGN)
     install(FILES ${ARGN} DESTINATION ${SN_INCLUDE_DIR}/sn_deploy)
     target_include_directories(${target} INTERFACE
       $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${SN_INCLUDE_DIR}>)
-    add_library(sn_deploy::${name} ALIAS ${target}) # for who takes this folder by add_subdirectory
   endif()
 endfunction()
 
