@@ -3,6 +3,7 @@
 #include <cinttypes>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 
 #include "core/blocked.h"
 
@@ -45,6 +46,21 @@ OrtStatus* read_float(const Where& where, const OrtKernelInfo* info, const char*
     return invalid(where, "the attribute %s is missing, or no float", name);
   }
   return nullptr;
+}
+
+// Channels in a block of ONNX Runtime's own operators on this processor; 0 where that isn't known here.
+std::int64_t block_here() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512f") ? 16 : 8;
+#else
+  return 0;
+#endif
+}
+
+// Of ONNX Runtime, "1.32.0", and of its Python package, maybe "1.32.0.dev1".
+bool same_version(const char* runtime, const char* package) {
+  const std::size_t length = std::strlen(runtime);
+  return std::strncmp(runtime, package, length) == 0 && !(package[length] >= '0' && package[length] <= '9');
 }
 
 struct InputTensor {
@@ -103,8 +119,30 @@ OrtStatus* Node::read_block(const OrtKernelInfo* info) {
     api_->ReleaseStatus(status);
     return invalid(where(), "the attribute block_size is missing, or no int");
   }
-  if (attributes_.block == 8 || attributes_.block == 16) return nullptr;
+  if (attributes_.block == 8 || attributes_.block == 16) return check_origin(info);
   return invalid(where(), "%s, not %" PRId64, reason(Status::kBlockSize), attributes_.block);
+}
+
+// A file of `sn-deploy optimise` says with which version it was made. Its tensors are in the layout that ONNX Runtime
+// had there, and nothing else would tell a program that only loads it: the numbers would be wrong.
+OrtStatus* Node::check_origin(const OrtKernelInfo* info) const {
+  char made_with[64] = "";
+  std::size_t size = sizeof made_with;
+  if (OrtStatus* status = api_->KernelInfoGetAttribute_string(info, "onnxruntime", made_with, &size)) {
+    api_->ReleaseStatus(status);
+    return nullptr;
+  }
+  constexpr const char* kMend = "run the portable file that it was made of, or make it anew here (sn-deploy optimise)";
+  if (kind_.runtime != nullptr && !same_version(kind_.runtime, made_with)) {
+    return invalid(where(), "the file was made for ONNX Runtime %s, and this is %s; %s", made_with, kind_.runtime,
+                   kMend);
+  }
+  const std::int64_t here = block_here();
+  if (here == 0 || here == attributes_.block) return nullptr;
+  return invalid(where(),
+                 "the file was made for another processor: it has blocks of %" PRId64
+                 " channels, and ONNX Runtime has blocks of %" PRId64 " on this one; %s",
+                 attributes_.block, here, kMend);
 }
 
 OrtStatus* Node::read_tensors(OrtKernelContext* context, Problem* problem, Tensors* tensors) const {

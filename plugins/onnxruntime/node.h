@@ -19,7 +19,8 @@ struct Kind {
   const char* op;
   Epilogue epilogue;
   DataType type;
-  bool blocked;  // kBlockedDomain's
+  bool blocked;         // kBlockedDomain's
+  const char* runtime;  // ONNX Runtime's version; null where it isn't known
 };
 
 // The operator's attributes.
@@ -52,6 +53,7 @@ class Node {
 
  private:
   OrtStatus* read_block(const OrtKernelInfo* info);
+  OrtStatus* check_origin(const OrtKernelInfo* info) const;
 
   const OrtApi* api_ = nullptr;
   Kind kind_ = {};

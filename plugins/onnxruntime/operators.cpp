@@ -15,7 +15,8 @@ const Operator& as_operator(const OrtCustomOp* op) { return *static_cast<const O
 
 OrtStatus* create_kernel(const OrtCustomOp* op, const OrtApi* api, const OrtKernelInfo* info, void** kernel) {
   const Operator& own = as_operator(op);
-  return own.provider->create(api, info, {own.name, own.epilogue, own.type, own.provider->blocked}, kernel);
+  return own.provider->create(api, info, {own.name, own.epilogue, own.type, own.provider->blocked, own.runtime},
+                              kernel);
 }
 
 ONNXTensorElementDataType onnx_from_type(DataType type) {

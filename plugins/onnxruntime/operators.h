@@ -14,6 +14,7 @@ struct Operator : OrtCustomOp {
   const char* name;
   Epilogue epilogue;
   DataType type;
+  const char* runtime;  // ONNX Runtime's version; null where it isn't known
 };
 
 // Three, each for three types: ONNX Runtime makes one schema of those with the same name. A single one with its types

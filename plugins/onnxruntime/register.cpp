@@ -27,7 +27,7 @@ struct Registered {
 std::mutex registered_mutex;
 Registered* registered = nullptr;
 
-OrtStatus* make_registered(const OrtApi* api, Registered** result) {
+OrtStatus* make_registered(const OrtApi* api, const char* version, Registered** result) {
   std::unique_ptr<Registered> made(new (std::nothrow) Registered{});
   if (made == nullptr) return api->CreateStatus(ORT_FAIL, "out of memory");
   made->api = api;
@@ -41,7 +41,10 @@ OrtStatus* make_registered(const OrtApi* api, Registered** result) {
     }
     Operator* operators = made->operators + i * kOperators;
     const int count = make_operators(api, own.list[i], operators);
-    for (int j = 0; j < count; ++j) SN_RETURN_IF_ERROR(api->CustomOpDomain_Add(domain.get(), &operators[j]));
+    for (int j = 0; j < count; ++j) {
+      operators[j].runtime = version;
+      SN_RETURN_IF_ERROR(api->CustomOpDomain_Add(domain.get(), &operators[j]));
+    }
   }
   made->domains[0] = plain.release();
   made->domains[1] = blocked.release();
@@ -49,12 +52,12 @@ OrtStatus* make_registered(const OrtApi* api, Registered** result) {
   return nullptr;
 }
 
-OrtStatus* registered_of(const OrtApi* api, const Registered** result) {
+OrtStatus* registered_of(const OrtApi* api, const char* version, const Registered** result) {
   const std::lock_guard<std::mutex> lock(registered_mutex);
   Registered* own = registered;
   while (own != nullptr && own->api != api) own = own->next;
   if (own == nullptr) {
-    SN_RETURN_IF_ERROR(make_registered(api, &own));
+    SN_RETURN_IF_ERROR(make_registered(api, version, &own));
     own->next = registered;
     registered = own;
   }
@@ -90,12 +93,12 @@ OrtStatus* mark(const OrtApi* api, OrtSessionOptions* options) {
   return api->AddSessionConfigEntry(options, kMark, text);
 }
 
-OrtStatus* add_domains(const OrtApi* api, OrtSessionOptions* options) {
+OrtStatus* add_domains(const OrtApi* api, const char* version, OrtSessionOptions* options) {
   int before = 0;
   SN_RETURN_IF_ERROR(providers_of(api, options, &before));
   if (before > 0) return nullptr;
   const Registered* own = nullptr;
-  SN_RETURN_IF_ERROR(registered_of(api, &own));
+  SN_RETURN_IF_ERROR(registered_of(api, version, &own));
   for (OrtCustomOpDomain* domain : own->domains) {
     if (domain != nullptr) SN_RETURN_IF_ERROR(api->AddCustomOpDomain(options, domain));
   }
@@ -114,7 +117,7 @@ OrtStatus* sn_ort_register(OrtSessionOptions* options, const OrtApiBase* base) {
     if (oldest == nullptr) return nullptr;
     return oldest->CreateStatus(ORT_FAIL, "sn_deploy's operators need ONNX Runtime 1.18 or later");
   }
-  return sn_deploy::ort::add_domains(api, options);
+  return sn_deploy::ort::add_domains(api, base->GetVersionString(), options);
 }
 
 extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(OrtSessionOptions* options,

@@ -65,6 +65,10 @@ class FakeNode {
     return message;
   }
   const ort::Operator& op() const { return *op_; }
+  // The version of ONNX Runtime that registered it.
+  void set_runtime(const char* version) {
+    for (ort::Operator& each : operators_) each.runtime = version;
+  }
 
   Fake fake;
   OrtKernelInfo info;

@@ -35,6 +35,7 @@ struct OrtKernelInfo {
   std::string name;
   std::map<std::string, float> floats;
   std::map<std::string, std::int64_t> ints;
+  std::map<std::string, std::string> strings;
 };
 
 struct OrtKernelContext {
@@ -169,6 +170,12 @@ inline void fill_node_functions(OrtApi* api) {
   api->KernelInfoGetAttribute_int64 = [](const OrtKernelInfo* info, const char* name, std::int64_t* out) noexcept {
     return read_attribute(info->ints, name, out);
   };
+  api->KernelInfoGetAttribute_string = [](const OrtKernelInfo* info, const char* name, char* out,
+                                          std::size_t* size) noexcept -> OrtStatus* {
+    std::string text;
+    if (OrtStatus* failed = read_attribute(info->strings, name, &text)) return failed;
+    return copy_out(text, out, size);
+  };
   api->ShapeInferContext_GetInputTypeShape = [](const OrtShapeInferContext* context, std::size_t,
                                                 OrtTensorTypeAndShapeInfo** out) noexcept -> OrtStatus* {
     if (OrtStatus* failed = next_call()) return failed;
@@ -296,6 +303,7 @@ inline Fake::Fake() {
   fill_node_functions(&api);
   fill_tensor_functions(&api);
   fill_device_functions(&api);
+  base.GetVersionString = []() noexcept -> const char* { return "1.18.1"; };
   base.GetApi = [](std::uint32_t version) noexcept -> const OrtApi* {
     Fake& fake = *current_fake();
     return version <= fake.newest ? &fake.api : nullptr;

@@ -199,7 +199,7 @@ def _on_blocks(source: Path, block: int, folder: Path) -> _Made:
         optimised = _optimised_graph(model, folder)
         found = found_on_blocks(optimised, wanted)
         if found == wanted:
-            put_layers(optimised, layers, block)
+            put_layers(optimised, layers, block, version())
             _describe(optimised, outputs, metadata)
             return _Made(optimised, layers, wanted, before, precision)
         wanted = found

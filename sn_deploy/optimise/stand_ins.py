@@ -19,7 +19,8 @@ from sn_deploy.optimise.layers import Layer
 from sn_deploy.runtime.ort import NCHWC_DOMAIN
 
 # Of the operators on blocks (plugins/onnxruntime). Inputs and attributes are those of `sn_deploy.graph.op`, without
-# plugin_namespace and with an int ``block_size``. X, Y and the residual: (N, C', H, W), float32, C' being C rounded up
+# plugin_namespace, with an int ``block_size``, and with a string ``onnxruntime``, the version that the file is made for:
+# with it the operators refuse another version, and a processor with other blocks; without it they take any. X, Y and the residual: (N, C', H, W), float32, C' being C rounded up
 # to whole blocks; C is the parameters' length.
 BLOCKED_DOMAIN: Final = "sn_deploy.nchwc"
 BLOCKED_VERSION: Final = 1
@@ -56,13 +57,14 @@ def found_on_blocks(model: ir.Model, tags: Collection[str]) -> set[str]:
     return found
 
 
-def put_layers(model: ir.Model, layers: Collection[Layer], block_size: int) -> None:
+def put_layers(model: ir.Model, layers: Collection[Layer], block_size: int, version: str) -> None:
     """Gives the layers their places back: stand-ins become operators on blocks, tagged nodes are named again.
 
     Args:
         model: the graph that ONNX Runtime made. Changed.
         layers: those of the portable file.
         block_size: channels in a block.
+        version: of the ONNX Runtime that made the graph.
     """
     tagged = {layer.tag: layer for layer in layers}
     constants = _Constants(model)
@@ -74,12 +76,12 @@ def put_layers(model: ir.Model, layers: Collection[Layer], block_size: int) -> N
             node.name = layer.name
             node.metadata_props.update(layer.metadata)
         else:
-            new = _blocked_node(node, layer, block_size, constants)
+            new = _blocked_node(node, layer, block_size, version, constants)
             _replace(node, new)
             _state_shapes(new, layer, block_size)
 
 
-def _blocked_node(stand_in: ir.Node, layer: Layer, block_size: int, constants: _Constants) -> ir.Node:
+def _blocked_node(stand_in: ir.Node, layer: Layer, block_size: int, version: str, constants: _Constants) -> ir.Node:
     assert isinstance(stand_in.graph, ir.Graph)
     assert layer.parameters is not None
     names = zip(op.PARAMETERS, layer.parameters, strict=True)
@@ -90,7 +92,7 @@ def _blocked_node(stand_in: ir.Node, layer: Layer, block_size: int, constants: _
         BLOCKED_DOMAIN,
         layer.node.op_type,
         [stand_in.inputs[0], *parameters, *residual],
-        [*attributes, ir.AttrInt64("block_size", block_size)],
+        [*attributes, ir.AttrInt64("block_size", block_size), ir.AttrString("onnxruntime", version)],
         name=layer.name,
         metadata_props=dict(layer.metadata),
     )

@@ -17,7 +17,7 @@ from sn_deploy.check.parity import compare
 from sn_deploy.graph.op import DOMAIN, METADATA_LAYER
 from sn_deploy.optimise import OptimiseReport, optimise
 from sn_deploy.optimise.stand_ins import BLOCKED_DOMAIN
-from sn_deploy.runtime.ort import OrtSession
+from sn_deploy.runtime.ort import OrtSession, version
 from tests.optimise.nets import Net
 from tests.tolerances import TOLERANCES
 
@@ -253,6 +253,8 @@ def test_layers_keep_their_names_and_metadata(block: int, tmp_path: Path) -> Non
     assert {node.name for node in layers} == set(outputs)
     for node in layers:
         assert {entry.key: entry.value for entry in node.metadata_props}[METADATA_LAYER] == node.name
+    made_with = [entry.s.decode() for node in layers for entry in node.attribute if entry.name == "onnxruntime"]
+    assert made_with == [version()]  # of the one on blocks
     assert {entry.key: entry.value for entry in written.metadata_props}["owner"] == "me"
     assert {entry.domain for entry in written.opset_import} == {"", DOMAIN, BLOCKED_DOMAIN, "com.microsoft.nchwc"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ from onnx import helper
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.op import OP_TYPES, SWITCH_NORM
 from sn_deploy.optimise.stand_ins import BLOCKED_DOMAIN, BLOCKED_VERSION
+from sn_deploy.runtime.ort import block_size, version
 from tests.cases import Case, cases, make_case
 from tests.fused_forms import fused_roundings, inputs_of
 from tests.native.models import Array, operator_model, run
@@ -130,3 +132,22 @@ def test_bad_nodes_are_refused(library: str, shape: tuple[int, ...], changes: di
         run(model, {"X": np.zeros(shape, np.float32)}, library)
     assert "sn_deploy.nchwc::SwitchNorm 'layer'" in str(error.value)
     assert message in str(error.value)
+
+
+def test_a_file_for_another_machine_is_refused(library: str) -> None:
+    """By the operators themselves: programs without sn_deploy have nobody else to tell them."""
+    here = block_size()
+    assert here is not None
+    case = case_of((1, 32, 4, 4))
+    x = np.zeros((1, 32, 4, 4), np.float32)
+    run(blocked_model(SWITCH_NORM, case, here, onnxruntime=version()), {"X": x}, library)
+    with pytest.raises(
+        SnDeployError, match=rf"was made for ONNX Runtime 1\.17\.3, and this is {version()}; run the por"
+    ):
+        run(blocked_model(SWITCH_NORM, case, here, onnxruntime="1.17.3"), {"X": x}, library)
+    if platform.machine() == "x86_64":
+        other = 24 - here
+        with pytest.raises(
+            SnDeployError, match=f"has blocks of {other} channels, and ONNX Runtime has blocks of {here} on"
+        ):
+            run(blocked_model(SWITCH_NORM, case, other, onnxruntime=version()), {"X": x}, library)

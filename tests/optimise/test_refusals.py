@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -178,8 +179,8 @@ def test_a_planted_fault_is_found(
     source = plain_chain(tmp_path / "net.onnx", channels=(20, 32))
     put_layers = stand_ins.put_layers
 
-    def spoil(model: ir.Model, layers: object, block_size: int) -> None:
-        put_layers(model, layers, block_size)  # type: ignore[arg-type]
+    def spoil(model: ir.Model, *rest: Any) -> None:
+        put_layers(model, *rest)
         node = next(node for node in model.graph.all_nodes() if node.domain == stand_ins.BLOCKED_DOMAIN)
         values = [value for value in node.inputs[1:5] if value is not None and value.const_value is not None]
         layer = {str(value.name).rpartition(".")[2]: value.const_value.numpy() for value in values}
