@@ -19,9 +19,9 @@ from sn_deploy.optimise.layers import Layer
 from sn_deploy.runtime.ort import NCHWC_DOMAIN
 
 # Of the operators on blocks (plugins/onnxruntime). Inputs and attributes are those of `sn_deploy.graph.op`, without
-# plugin_namespace, with an int ``block_size``, and with a string ``onnxruntime``, the version that the file is made for:
-# with it the operators refuse another version, and a processor with other blocks; without it they take any. X, Y and the residual: (N, C', H, W), float32, C' being C rounded up
-# to whole blocks; C is the parameters' length.
+# plugin_namespace, with an int ``block_size``, and with a string ``onnxruntime``, the version that the file is made
+# for: with it the operators refuse another version and a processor with other blocks, without it they take any. X, Y
+# and the residual: (N, C', H, W), float32, C' being C rounded up to whole blocks; C is the parameters' length.
 BLOCKED_DOMAIN: Final = "sn_deploy.nchwc"
 BLOCKED_VERSION: Final = 1
 BLOCK_SIZES: Final = (8, 16)
