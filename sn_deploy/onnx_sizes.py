@@ -53,12 +53,13 @@ _COMPLEX: Final = frozenset({_TYPES.COMPLEX64, _TYPES.COMPLEX128})
 def check_sizes(proto: onnx.ModelProto, path: Path) -> None:
     """Refuses tensors whose data isn't of their shape and type, and attributes without a type, of another one, or that
     stand for what isn't there. Changes negative sizes of inputs and outputs, by which some exporters mean unknown ones,
-    to unknown ones.
+    to unknown ones, and drops all functions of a name but one where first and last are the same.
 
     Raises:
         SnDeployError: with the tensor's or the node's name.
     """
     _check_doubles(proto, path)
+    _drop_doubled_functions(proto)
     _check_graphs([proto.graph], path)
     for function in proto.functions:
         _check_nodes(function.node, path, in_function=True)
@@ -75,8 +76,26 @@ def _check_doubles(proto: onnx.ModelProto, path: Path) -> None:
     """Refuses what is there twice under one name, and not the same: who reads it takes the first or the last."""
     opsets = (("ai.onnx" if one.domain == "" else one.domain, one) for one in proto.opset_import)
     _check_once(((domain, one.version) for domain, one in opsets), "opset of", path)
-    functions = (((one.domain, one.name, one.overload), one.SerializeToString()) for one in proto.functions)
-    _check_once(functions, "function", path, _WITHOUT_OVERLOADS)
+    named = [((one.domain, one.name, one.overload), one.SerializeToString()) for one in proto.functions]
+    # What stands between the first and the last of a name nobody takes.
+    ends = [*dict(reversed(named)).items(), *dict(named).items()]
+    _check_once(ends, "function", path, _WITHOUT_OVERLOADS)
+
+
+def _drop_doubled_functions(proto: onnx.ModelProto) -> None:
+    """Keeps the first of each name, after `_check_doubles`.
+
+    polygraphy's folding takes the overloads off the functions of sn-deploy specialise, which begin and end with the
+    general one (`sn_deploy.graph.overloads`). Some libraries refuse a name that is there twice, ONNX Runtime from 1.31
+    on among them.
+    """
+    first: dict[Hashable, onnx.FunctionProto] = {}
+    for one in proto.functions:
+        first.setdefault((one.domain, one.name, one.overload), one)
+    if len(first) < len(proto.functions):
+        kept = [onnx.FunctionProto.FromString(one.SerializeToString()) for one in first.values()]
+        del proto.functions[:]
+        proto.functions.extend(kept)
 
 
 def _check_once(named: Iterable[tuple[Hashable, object]], what: str, path: Path, mend: str = COPY_AGAIN) -> None:

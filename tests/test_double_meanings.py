@@ -66,6 +66,19 @@ def test_functions_that_a_tool_left_without_overloads_are_told_as_such(tmp_path:
         read_model(tmp_path / "net.onnx")
 
 
+def test_what_stands_between_two_functions_that_are_the_same_is_nobodys(tmp_path: Path) -> None:
+    net = plain()
+    function(net, same=False)
+    net.functions.append(net.functions[0])
+    onnx.save(net, tmp_path / "net.onnx")
+    (kept,) = read_model(tmp_path / "net.onnx").functions.values()
+    assert [node.op_type for node in kept] == ["Relu"]
+    net.functions.append(net.functions[1])
+    onnx.save(net, tmp_path / "net.onnx")
+    with pytest.raises(SnDeployError, match="twice, and not the same"):
+        read_model(tmp_path / "net.onnx")
+
+
 @pytest.mark.parametrize("double", [weight, attribute, opset, function])
 def test_read_where_they_are_the_same(double: Callable[..., None], tmp_path: Path) -> None:
     net = plain()

@@ -136,6 +136,14 @@ def _keep_one_function_of_each_name(path: Path, end: int | None) -> None:
     onnx.save(model, path)
 
 
+def _take_overloads_away(path: Path) -> None:
+    """As polygraphy's folding does: the functions stay, all under one name."""
+    model = onnx.load(path)
+    for one in (*model.functions, *model.graph.node):
+        one.overload = ""
+    onnx.save(model, path)
+
+
 def _specialised(path: Path) -> None:
     """Two plain SwitchNorm nodes, one of which needs no LN statistics."""
     model = onnx.load(path)
@@ -167,6 +175,31 @@ def test_nodes_beside_overloads_ask_for_theirs_by_name(path: Path, x: np.ndarray
     with OrtSession(path, native=False) as session:
         (found,) = session.run({"x": x}).values()
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_functions_of_one_name_become_one_again(path: Path, x: np.ndarray) -> None:
+    """ONNX Runtime took the last of a name up to 1.30, and has refused the file since."""
+    _specialised(path)
+    out = path.with_name("out.onnx")
+    wanted = ReferenceEvaluator(onnx.load(inline_file(path, path.with_name("inlined.onnx")).path)).run(None, {"x": x})[
+        0
+    ]
+    _take_overloads_away(path)
+    assert len(onnx.load(path).functions) == 3
+    assert [layer.name for layer in layers_from_onnx(path)] == ["norm", "second_norm"]
+    for command in (inline_file, fuse):
+        command(path, out)
+        assert len(onnx.load(out).functions) == (command is fuse)
+        np.testing.assert_allclose(
+            ReferenceEvaluator(onnx.load(out)).run(None, {"x": x})[0], wanted, rtol=1e-4, atol=1e-5
+        )
+    try:
+        with OrtSession(path, native=False) as session:
+            (found,) = session.run({"x": x}).values()
+    except SnDeployError as error:
+        assert "sn-deploy fuse or inline makes it anew" in str(error)
+    else:
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("command", [inline_file, fuse, lambda source, path: layers_from_onnx(source)])

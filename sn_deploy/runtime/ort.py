@@ -341,6 +341,13 @@ def _ort_errors(ort: Any) -> tuple[type[Exception], ...]:
 
 def _load_error(error: Exception, where: str) -> SnDeployError:
     what = f"ONNX Runtime can't load it: {reason_of(error)}"
+    if "Duplicate model-local function" in what:
+        return SnDeployError(
+            what,
+            where=where,
+            expected="one function of a name",
+            mend="if it was one of sn-deploy specialise, sn-deploy fuse or inline makes it anew",
+        )
     if "Could not find an implementation" not in what:
         return SnDeployError(what, where=where, expected="a valid ONNX file")
     return SnDeployError(
