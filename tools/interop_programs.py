@@ -147,7 +147,7 @@ RUNTIMES: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "LiteRT by onnx2tf": (
         (
             *("onnx2tf==2.6.9", "tensorflow-cpu", "tf-keras", "ai-edge-litert", "psutil"),
-            *("onnx-graphsurgeon", "sng4onnx", "onnxsim", _ORT),
+            *("onnx-graphsurgeon", "sng4onnx", "onnxsim"),
         ),
         _LITERT,
     ),
