@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import version_converter
@@ -178,7 +179,7 @@ def test_nodes_beside_overloads_ask_for_theirs_by_name(path: Path, x: np.ndarray
 
 
 def test_functions_of_one_name_become_one_again(path: Path, x: np.ndarray) -> None:
-    """ONNX Runtime took the last of a name up to 1.30, and has refused the file since."""
+    """polygraphy leaves them so; ONNX Runtime took the last of a name up to 1.30, and has refused the file since."""
     _specialised(path)
     out = path.with_name("out.onnx")
     wanted = ReferenceEvaluator(onnx.load(inline_file(path, path.with_name("inlined.onnx")).path)).run(None, {"x": x})[
@@ -193,13 +194,17 @@ def test_functions_of_one_name_become_one_again(path: Path, x: np.ndarray) -> No
         np.testing.assert_allclose(
             ReferenceEvaluator(onnx.load(out)).run(None, {"x": x})[0], wanted, rtol=1e-4, atol=1e-5
         )
-    try:
-        with OrtSession(path, native=False) as session:
-            (found,) = session.run({"x": x}).values()
-    except SnDeployError as error:
-        assert "sn-deploy fuse or inline makes it anew" in str(error)
-    else:
-        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(
+    tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 31),
+    reason="ONNX Runtime takes functions of one name up to 1.30",
+)
+def test_functions_of_one_name_are_told_where_they_do_not_run(path: Path) -> None:
+    _specialised(path)
+    _take_overloads_away(path)
+    with pytest.raises(SnDeployError, match="sn-deploy fuse or inline makes it anew"):
+        OrtSession(path, native=False)
 
 
 @pytest.mark.parametrize("command", [inline_file, fuse, lambda source, path: layers_from_onnx(source)])
