@@ -16,6 +16,8 @@ from sn_deploy.folded import Float64Array
 # Deviations of the samples that constants are solved from: small ones show eps and the recorded variance, large ones
 # the shares of the live statistics.
 SOLVE_SCALES: Final = (1.0, 0.1, 5.0, 0.5, 20.0, 2.0)
+# Shares of 1e-4 to 1e-10 are to come out beside a recorded variance, in its size.
+FAR_SCALES: Final = (1e2, 1e3, 1e4, 1e5, 3e2, 3e3)
 # How often the channels of an (N, C) sample are rotated: see `rolled`.
 ROLLS: Final = 3
 # How many shapes are tried where axes are dynamic.
@@ -39,12 +41,14 @@ def free_shape(declared: Sequence[int | None], setting: int) -> tuple[int, ...]:
     )
 
 
-def solve_inputs(shape: tuple[int, ...], setting: int) -> Iterator[Float64Array]:
-    """Inputs of ``shape``: for the first setting, together at least one sample for each of `SOLVE_SCALES`, else one."""
+def solve_inputs(
+    shape: tuple[int, ...], setting: int, scales: Sequence[float] = SOLVE_SCALES
+) -> Iterator[Float64Array]:
+    """Inputs of ``shape``: for the first setting, together at least one sample for each of ``scales``, else one."""
     rng = np.random.default_rng(setting)
-    runs = -(-len(SOLVE_SCALES) // max(shape[0], 1)) if setting == 0 else 1
-    for scales in np.resize(np.array(SOLVE_SCALES), (runs, shape[0])):
-        yield structured(rng, shape, scales)
+    runs = -(-len(scales) // max(shape[0], 1)) if setting == 0 else 1
+    for each in np.resize(np.array(scales), (runs, shape[0])):
+        yield structured(rng, shape, each)
 
 
 def structured(rng: np.random.Generator, shape: tuple[int, ...], scales: Float64Array) -> Float64Array:

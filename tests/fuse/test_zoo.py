@@ -52,7 +52,8 @@ def test_layers_are_found_with_their_constants(name: str, tmp_path: Path) -> Non
     assert not report.near_misses
     half = "half" in name or "fp16" in name
     # What the file holds of the constants: float32, or float16, rounding.
-    if name != "one_hot_ln_bn":  # a constant variance leaves the offset of the mean and the bias undetermined
+    # A variance that is constant, or nearly so, leaves the offset of the mean and the bias undetermined.
+    if name not in ("one_hot_ln_bn", "small_shares"):
         assert_constants(found.folded, layer.folded, 2e-3 if half else 1e-6)
     assert found.mismatch < 1e-9 or half
     written = onnx.load(tmp_path / "out.onnx")

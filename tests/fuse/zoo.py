@@ -283,6 +283,29 @@ def layer_and_batch_alone():
     return g.model(affine(g, divided(g, "x", mean, var, layer.eps), layer)), layer
 
 
+def _of_batch_norm(branches: tuple[str, ...], ddof: int) -> Layer:
+    """As `sn_deploy.nn.convert` leaves a layer that was BatchNorm, of a large variance: others have nearly no share."""
+    layer = Layer(branches=branches, ddof=ddof, seed=20)
+    shares = np.log([5e-8] * (len(branches) - 1) + [1.0])
+    larger = {"mean_logits": shares, "var_logits": shares, "running_var": 1e3 * layer.running_var}
+    for name, value in larger.items():
+        object.__setattr__(layer, name, value)
+    return layer
+
+
+@true
+def small_shares():
+    g, layer = Graph(), _of_batch_norm(("in", "ln", "bn"), 1)
+    return g.model(published(g, "x", layer, SHAPE)), layer
+
+
+@true
+def vectors_with_a_small_share():
+    g, layer, shape = Graph(), _of_batch_norm(("ln", "bn"), 0), (3, 6)
+    mean, var = statistics(g, "x", layer, rank=2)
+    return g.model(affine(g, divided(g, "x", mean, var, layer.eps), layer, 2), shape), layer
+
+
 @true
 def sizes_of_another_tensor():
     """Dynamic axes as torch's dynamo exporter writes them: sizes of the graph's input, for a tensor further on."""

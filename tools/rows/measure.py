@@ -67,7 +67,6 @@ def measure(
     check: Sequence[str] = (),
     exporter: Literal["dynamo", "torchscript"] = "torchscript",
     fuse_dynamic: DynamicAxes | None = None,
-    fuse_all: bool = True,
 ) -> Figures:
     """The figures of one model, which isn't changed.
 
@@ -84,7 +83,6 @@ def measure(
         exporter: which of torch's two exporters writes what `fuse` gets (the older one is by far the faster).
         fuse_dynamic: the axes along which that exporter is right, where they are fewer; then the fused file runs on the
             batches that have the first one's sizes along the others.
-        fuse_all: whether `fuse` has to find every layer; if not, ``fuse_left`` says how many it didn't.
 
     Returns:
         ``shapes`` of the batches; ``switch_norm`` nodes and ``forms``; ``nodes`` and ``nodes_standard``; relative L2
@@ -121,10 +119,7 @@ def measure(
     export_by_torch(private, example, naive, axes, exporter)
     fusion = fuse(naive, fused)
     figures.update(_found(fusion))
-    left = count - len(fusion.layers)
-    if left and not fuse_all:
-        figures["fuse_left"] = left
-    elif left:
+    if len(fusion.layers) < count:
         raise SystemExit(f"fuse found {len(fusion.layers)} of {count} layers: {figures['fuse_near_misses']}")
     # torch's newer exporter doesn't take every model.
     figures["nodes_standard"] = figures["nodes_standard"] or fusion.nodes_before

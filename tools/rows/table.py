@@ -95,9 +95,7 @@ def _error(value: float | None) -> str:
 def _fused(row: Mapping[str, Any]) -> str:
     if row.get("fused") is None:
         return row.get("fused_text") or "–"
-    left = row.get("fuse_left")
-    of = f" of {row['fuse_found'] + left}" if left else ""
-    return f"{row['fuse_found']}{of} found, {_error(row['fused'])}"
+    return f"{row['fuse_found']} found, {_error(row['fused'])}"
 
 
 def _agreement(row: Mapping[str, Any]) -> str:
