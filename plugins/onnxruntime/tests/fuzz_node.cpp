@@ -58,6 +58,7 @@ void spoil_attributes(FuzzInput* input, OrtKernelInfo* info) {
   if (input->up_to(3) == 0) info->ints["block_size"] = input->take<std::int8_t>();
   if (input->up_to(31) == 0) info->ints.erase("ddof");
   if (input->up_to(31) == 0) info->ints.erase("block_size");
+  if (input->up_to(15) == 0) info->strings["onnxruntime"] = input->text(80);
 }
 
 // Inputs that fit each other, or don't. False if there is no memory for one of them.
