@@ -154,7 +154,7 @@ def _bound(model: torch.nn.Module, batch: Batch, device: torch.device) -> BoundI
     dtype = input_type(model)
 
     def tensor(name: str) -> torch.Tensor:
-        value = tensor_from_array(batch.inputs[name])
+        value = tensor_from_array(batch.inputs[name].copy())  # a model may write to its inputs
         if not value.is_floating_point():
             return value.to(device)
         if not bool(value.isfinite().all()):

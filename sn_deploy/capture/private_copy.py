@@ -8,10 +8,15 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils import _pytree as pytree
 
 from sn_deploy.capture.bound_forwards import settle_bound_forwards_
 from sn_deploy.capture.unwrap import check_is_module, inside
 from sn_deploy.errors import SnDeployError, first_line
+
+# Attributes of every module that hold its parts, its hooks, and its parameters, which are leaves.
+_OF_MODULES = frozenset(vars(torch.nn.Module())) - {"_buffers"}
 
 
 def private_copy(model: torch.nn.Module) -> torch.nn.Module:
@@ -31,9 +36,10 @@ def private_copy(model: torch.nn.Module) -> torch.nn.Module:
             raise SnDeployError(what, where=f"{name} of the model", mend="load its weights first")
     copies: dict[int, Any] = {}
     for part in model.modules():
-        for value in vars(part).values():
-            # What a weight norm made in the last step of training: deepcopy refuses tensors with a graph.
-            if isinstance(value, torch.Tensor) and not value.is_leaf:
+        # What a weight norm made in the last step of training, or a list of features: deepcopy refuses tensors with a
+        # graph, and those of a tracer that a hook was given.
+        for value in pytree.tree_leaves([held for name, held in vars(part).items() if name not in _OF_MODULES]):
+            if isinstance(value, FakeTensor) or (isinstance(value, torch.Tensor) and not value.is_leaf):
                 copies[id(value)] = value.detach().clone()
     try:
         private = copy.deepcopy(model, copies)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from sn_deploy.arguments import of_kind, whole_number, whole_numbers
 from sn_deploy.check.assemble import Circumstances, result_from
 from sn_deploy.check.backends.open import BackendOptions, Backends, open_backends
 from sn_deploy.check.backends.spec import TORCH, is_engine, parse_backend
@@ -17,17 +19,18 @@ from sn_deploy.check.backends.torch_model import TorchRunner
 from sn_deploy.check.batch import Batch, Source, check_whole_batches
 from sn_deploy.check.bisect.run import DEFAULT_RUNS, OnRun, bisect, failed_backend
 from sn_deploy.check.comparison import Comparison
-from sn_deploy.check.data.open import DataOptions, open_data
+from sn_deploy.check.data.open import DEFAULT_BATCH, DataOptions, open_data
 from sn_deploy.check.machine import machine_facts
 from sn_deploy.check.result import BisectReport, CheckResult, LatencyReport
 from sn_deploy.check.run import Plan, run_comparison
 from sn_deploy.check.shard import WHOLE
-from sn_deploy.check.timing import Speedup, batch_sizes, check_speedups, of_speedups, time_backends
+from sn_deploy.check.timing import Speedup, batch_sizes, check_speedups, of_speedups, parse_speedup, time_backends
 from sn_deploy.errors import SnDeployError
+from sn_deploy.input_file import check_is_path
 from sn_deploy.inspection.onnx_file import layers_from_onnx
 from sn_deploy.inspection.show import json_from_layers
+from sn_deploy.output_file import check_onnx_output
 
-DEFAULT_BATCH: Final = 8
 DEFAULT_CALLS: Final = 100
 
 
@@ -40,14 +43,29 @@ class Latency:
         calls: timed calls of each backend at each size.
         memory: measure each backend's memory, too, in a process of its own.
         concurrency: numbers of callers at once, for throughput under load.
-        speedups: how much faster one has to be than another.
+        speedups: how much faster one has to be than another; as text ``ort-native/ort:1.2``, and ``…@8:1.2`` at
+            batch 8 alone.
+
+    Raises:
+        SnDeployError: one of them is of another kind.
     """
 
     batches: Sequence[int] = ()
     calls: int = DEFAULT_CALLS
     memory: bool = False
     concurrency: Sequence[int] = ()
-    speedups: Sequence[Speedup] = ()
+    speedups: Sequence[Speedup | str] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("batches", "concurrency"):
+            object.__setattr__(self, name, whole_numbers(getattr(self, name), f"Latency, {name}"))
+        object.__setattr__(self, "calls", whole_number(self.calls, "Latency, calls"))
+        object.__setattr__(self, "speedups", tuple(_speedups(self.speedups)))
+
+    @property
+    def wanted(self) -> list[Speedup]:
+        """The speedups, as they were read."""
+        return [one for one in self.speedups if isinstance(one, Speedup)]
 
 
 @dataclass(frozen=True)
@@ -57,10 +75,18 @@ class Bisect:
     Attributes:
         output: where a file with these in float32 is written; None for nowhere.
         runs: files that are tried at most.
+
+    Raises:
+        SnDeployError: one of them is of another kind.
     """
 
-    output: Path | None = None
+    output: str | os.PathLike[str] | None = None
     runs: int = DEFAULT_RUNS
+
+    def __post_init__(self) -> None:
+        if self.output is not None:
+            check_is_path(self.output, "Bisect, output")
+        object.__setattr__(self, "runs", whole_number(self.runs, "Bisect, runs"))
 
 
 @dataclass(frozen=True)
@@ -68,8 +94,7 @@ class Job:
     """What is to be found out, of what.
 
     Attributes:
-        data: its batch size is ``batch_size``.
-        batch_size: None for what a file fixes, else `DEFAULT_BATCH`.
+        batch_size: None for that of ``data``, else what a file fixes, else `DEFAULT_BATCH`.
         plan: see there; how many classes the labels tell apart is the data's to say.
         latency, bisect: None where it isn't asked for.
         command: what was typed, for the result; nothing where that was no command.
@@ -97,6 +122,13 @@ class Job:
             raise SnDeployError(
                 "can't be done on a part", where="--bisect", mend="bisect in a run without --shard, with --limit"
             )
+
+
+def _speedups(given: object) -> Iterator[Speedup]:
+    for one in (
+        (given,) if isinstance(given, (str, Speedup)) else tuple(given) if isinstance(given, Iterable) else (given,)
+    ):
+        yield parse_speedup(one) if isinstance(one, str) else of_kind(one, Speedup, "Latency, speedups")
 
 
 class Watcher:
@@ -133,15 +165,18 @@ def run_job(job: Job, watcher: Watcher) -> Outcome:
         SnDeployError: a file, the model, the data or an option is wrong, or a backend fails.
     """
     start = time.monotonic()
+    if job.bisect is not None and job.bisect.output is not None:
+        check_onnx_output(job.bisect.output)
     backends = open_backends(job.backends)
     with contextlib.closing(backends):
         for note in backends.notes:
             watcher.note(note)
         latency = job.latency
-        data = replace(job.data, batch_size=_batch_size(job.batch_size, backends.fixed_batch))
+        size = _batch_size(job.batch_size or job.data.batch_size, backends.fixed_batch)
+        data = replace(job.data, batch_size=size)
         if latency is not None:
-            latency = replace(latency, batches=batch_sizes(latency.batches, data.batch_size, backends.fixed_batch))
-            check_speedups(latency.speedups, backends, latency.batches)
+            latency = replace(latency, batches=batch_sizes(latency.batches, size, backends.fixed_batch))
+            check_speedups(latency.wanted, backends, latency.batches)
         source = open_data(data, backends.inputs)
         check_whole_batches(source, backends.fixed_batch)
         plan = replace(job.plan, label_classes=getattr(source, "label_classes", None))
@@ -158,7 +193,7 @@ def run_job(job: Job, watcher: Watcher) -> Outcome:
         seconds=time.monotonic() - start,
         name_of=getattr(source, "name_of", lambda sample: None),
     )
-    more = of_speedups(latency.speedups, timed) if latency is not None and timed is not None else []
+    more = of_speedups(latency.wanted, timed) if latency is not None and timed is not None else []
     result = result_from(comparison, circumstances, shard=data.shard, bisect=bisected, latency=timed, more=more)
     return Outcome(result, cause)
 
@@ -199,7 +234,7 @@ def _bisect(
     watcher.note(f"bisecting {backend.info.name}: at most {wanted.runs} runs of all {comparison.samples} samples")
     with watcher.bisecting(wanted.runs) as on_run:
         found = bisect(backend, backends, source, plan, most_runs=wanted.runs, on_run=on_run)
-    return found.write(wanted.output) if wanted.output is not None else found.report
+    return found.write(Path(wanted.output)) if wanted.output is not None else found.report
 
 
 def _time(latency: Latency, threads: int | None, backends: Backends, first: Batch, watcher: Watcher) -> LatencyReport:
@@ -210,7 +245,7 @@ def _time(latency: Latency, threads: int | None, backends: Backends, first: Batc
             latency.batches,
             calls=latency.calls,
             threads=threads,
-            baseline=latency.speedups[0].over if latency.speedups else None,
+            baseline=latency.wanted[0].over if latency.speedups else None,
             memory=latency.memory,
             concurrency=latency.concurrency,
             on_progress=on_progress,

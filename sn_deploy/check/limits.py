@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from sn_deploy.arguments import real_number
 from sn_deploy.check.parity import PERCENTS
 from sn_deploy.check.result import Assertion, OutputParity, TaskMetric
 from sn_deploy.check.tolerances import WORST_SAMPLE, coarsest, tolerance_for
@@ -38,12 +39,29 @@ class Limits:
         tolerances: output, or ``*`` for every one -> figure of `PARITY_LIMITS` -> limit.
         minima, maxima: figure of the task -> limit, for every backend that has it.
         drops: figure of the task -> how much worse (lower) than the reference's it may be.
+
+    Raises:
+        SnDeployError: one of them is no dict of numbers, or there is no such figure.
     """
 
     tolerances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     minima: Mapping[str, float] = field(default_factory=dict)
     maxima: Mapping[str, float] = field(default_factory=dict)
     drops: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("minima", "maxima", "drops"):
+            object.__setattr__(self, name, _figures(getattr(self, name), f"Limits, {name}"))
+        of_outputs = _dict(self.tolerances, "Limits, tolerances", '{"*": {"rel_l2": 1e-4}}, by output')
+        checked = {
+            output: _figures(figures, f"Limits, tolerances of {output}") for output, figures in of_outputs.items()
+        }
+        object.__setattr__(self, "tolerances", checked)
+        unknown = [name for figures in checked.values() for name in figures if name not in PARITY_LIMITS]
+        if unknown:
+            raise SnDeployError(
+                f"there is no figure {unknown[0]!r}", where="Limits, tolerances", expected=", ".join(PARITY_LIMITS)
+            )
 
     def state(self) -> dict[str, Any]:
         """The limits as JSON holds them exactly: what is infinite as text."""
@@ -150,6 +168,17 @@ def of_parity(backend: str, parity: OutputParity) -> list[Assertion]:
         text = f"{backend}: {parity.output}: {metric} {_compared(value, sign, limit)}"
         made.append(Assertion(text, metric, backend, value, limit, holds(metric, value, limit)))
     return made
+
+
+def _figures(given: object, where: str) -> dict[str, float]:
+    figures = _dict(given, where, '{"top1_agreement": 0.99}' if "of " not in where else '{"rel_l2": 1e-4}')
+    return {name: real_number(value, f"{where}, {name}") for name, value in figures.items()}
+
+
+def _dict(given: object, where: str, expected: str) -> Mapping[str, object]:
+    if not isinstance(given, Mapping):
+        raise SnDeployError(f"is a {type(given).__name__}", where=where, expected=f"a dict, such as {expected}")
+    return given
 
 
 def _texts(figures: Mapping[str, float]) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
+from sn_deploy.arguments import chosen_options, of_kind, real_number, several_texts, whole_number
 from sn_deploy.check.backends.interface import Example
 from sn_deploy.check.backends.open import BackendOptions
 from sn_deploy.check.backends.torch_model import HeldModel
@@ -20,6 +22,7 @@ from sn_deploy.check.data.open import DataOptions
 from sn_deploy.check.job import Bisect, Job, Latency, Watcher, run_job
 from sn_deploy.check.layers.comparison import LayerTolerance
 from sn_deploy.check.limits import EVERY_OUTPUT, Limits
+from sn_deploy.check.metrics.choose import TASKS, Task
 from sn_deploy.check.result import CheckResult
 from sn_deploy.check.run import Plan
 from sn_deploy.check.shard import WHOLE
@@ -29,6 +32,7 @@ from sn_deploy.runtime.trt.access import Access
 
 if TYPE_CHECKING:
     from sn_deploy.capture.inputs import ExampleInputs
+    from sn_deploy.runtime.torch import TorchModule
 
 _NO_LIMITS: Final = Limits()
 _NO_ACCESS: Final = Access()
@@ -36,23 +40,23 @@ _NO_ACCESS: Final = Access()
 
 def check(
     *files: str | os.PathLike[str],
-    model: Any = None,
+    model: TorchModule | None = None,
     data: object = "random",
     batch_size: int | None = None,
     limit: int | None = None,
     example_inputs: ExampleInputs | None = None,
     limits: Limits = _NO_LIMITS,
     max_rel_l2: float | None = None,
-    task: str = "auto",
-    metrics: Sequence[str | Callable[..., Any]] = (),
+    task: Task = "auto",
+    metrics: str | Callable[..., Any] | Sequence[str | Callable[..., Any]] = (),
     layers: bool | LayerTolerance = False,
     bisect: bool | Bisect = False,
     latency: bool | Latency = False,
-    backends: Sequence[str] = (),
-    served: Sequence[str] = (),
+    backends: str | Sequence[str] = (),
+    served: str | Sequence[str] = (),
     access: Access = _NO_ACCESS,
     reference: str | None = None,
-    reference_dtype: str | None = None,
+    reference_dtype: Literal["float64"] | None = None,
     threads: int | None = None,
     finalize_batch_average: int | None = None,
     on_batch: Callable[[], None] = lambda: None,
@@ -79,16 +83,16 @@ def check(
         limits: what has to hold; what isn't in there has the tolerance of its type.
         max_rel_l2: the same for the relative L2 error of every output.
         task: ``auto``, ``classification``, ``segmentation`` or ``none``.
-        metrics: your own figures: functions or classes, or ``PACKAGE.MODULE:CALLABLE`` of them.
+        metrics: your own figures: a function or class, or ``PACKAGE.MODULE:CALLABLE`` of one; or several.
         layers: compare after each SN layer, too; a `LayerTolerance` sets what is allowed there.
         bisect: of a file in half precision that fails, find the layers that must stay in float32.
         latency: time the backends in turns, too; a `Latency` says how, and how much faster one has to be.
-        backends: ``NAME=KIND:FILE`` of further ones.
-        served: addresses of models on a Triton server: ``grpc://HOST:PORT/MODEL``.
+        backends: ``NAME=KIND:FILE`` of a further one, or of several.
+        served: the address of a model on a Triton server, ``grpc://HOST:PORT/MODEL``, or several.
         access: what engines may be loaded with.
         reference: the name of the backend that the others are compared with.
         reference_dtype: ``float64`` for one more backend, the model in float64, as the reference.
-        threads: within an operator; by default each runtime's own choice. PyTorch keeps this number afterwards.
+        threads: within an operator; by default each runtime's own choice. PyTorch has its own number afterwards.
         finalize_batch_average: the number of batches whose sums the running statistics are, see `sn_deploy.export`.
         on_batch: called after each batch is compared.
 
@@ -96,39 +100,94 @@ def check(
         SnDeployError: a file, the model, the data or an argument is wrong, their inputs don't match, a backend fails,
             or there is nothing to compare.
     """
+    _check_kinds(task, reference_dtype, on_batch)
     given = data if isinstance(data, DataOptions) else DataOptions(data)
     if given.shard != WHOLE:
         raise SnDeployError("parts are made by the command line: sn-deploy check --shard", where="data")
     if model is None and finalize_batch_average is not None:
         raise SnDeployError("no model is given", where="finalize_batch_average", mend="give it: model=…")
-    if max_rel_l2 is not None:
-        every = {**limits.tolerances.get(EVERY_OUTPUT, {}), "rel_l2": max_rel_l2}
-        limits = replace(limits, tolerances={**limits.tolerances, EVERY_OUTPUT: every})
     job = Job(
         BackendOptions(
             files=[_file(file) for file in files],
-            named=backends,
+            named=several_texts(backends, "backends", "NAME=KIND:FILE"),
             model=None if model is None else HeldModel(model, finalize_batch_average),
             reference=reference,
             reference_dtype=reference_dtype,
-            threads=threads,
+            threads=None if threads is None else whole_number(threads, "threads"),
             examples=_examples(example_inputs),
-            access=access,
-            served=served,
+            access=of_kind(access, Access, "access"),
+            served=several_texts(served, "served", "grpc://HOST:PORT/MODEL"),
         ),
         given if limit is None else replace(given, limit=limit),
-        Plan(limits, task, metrics, layers=(LayerTolerance() if layers is True else layers) or None),
-        batch_size=batch_size,
-        latency=(Latency() if latency is True else latency) or None,
-        bisect=(Bisect() if bisect is True else bisect) or None,
+        Plan(
+            _limits(limits, max_rel_l2),
+            task,
+            _metrics(metrics),
+            layers=chosen_options(layers, LayerTolerance, "layers"),
+        ),
+        batch_size=None if batch_size is None else whole_number(batch_size, "batch_size"),
+        latency=chosen_options(latency, Latency, "latency"),
+        bisect=chosen_options(bisect, Bisect, "bisect"),
     )
-    outcome = run_job(job, _Watcher(on_batch))
+    with _threads_as_before(threads):
+        outcome = run_job(job, _Watcher(on_batch))
     if outcome.cause is not None:
         warnings.warn(f"why it may have failed: {outcome.cause}", stacklevel=2)
     return outcome.result
 
 
+def _check_kinds(task: object, reference_dtype: object, on_batch: object) -> None:
+    if task not in TASKS:
+        raise SnDeployError(f"is {task!r}", where="task", expected=" or ".join(map(repr, TASKS)))
+    if reference_dtype not in (None, "float64"):
+        raise SnDeployError(f"is {reference_dtype!r}", where="reference_dtype", expected="'float64' or None")
+    if not callable(on_batch):
+        raise SnDeployError(
+            f"is a {type(on_batch).__name__}", where="on_batch", expected="a function without arguments"
+        )
+
+
+def _limits(given: object, max_rel_l2: object) -> Limits:
+    limits = of_kind(given, Limits, "limits")
+    if max_rel_l2 is None:
+        return limits
+    every = {**limits.tolerances.get(EVERY_OUTPUT, {}), "rel_l2": real_number(max_rel_l2, "max_rel_l2")}
+    return replace(limits, tolerances={**limits.tolerances, EVERY_OUTPUT: every})
+
+
+def _metrics(given: object) -> Sequence[str | Callable[..., Any]]:
+    if isinstance(given, str) or callable(given):
+        return (given,)
+    if not isinstance(given, Sequence):
+        raise SnDeployError(
+            f"is a {type(given).__name__}", where="metrics", expected="a function or class, or a list of them"
+        )
+    return given
+
+
+@contextlib.contextmanager
+def _threads_as_before(threads: int | None) -> Iterator[None]:
+    """Gives PyTorch its own number of threads again: the program goes on with it."""
+    if threads is None or importlib.util.find_spec("torch") is None:
+        yield
+        return
+    from sn_deploy.runtime.torch import threads_in_use, use_threads
+
+    before = threads_in_use()
+    try:
+        yield
+    finally:
+        use_threads(before)
+
+
 def _file(given: object) -> Path:
+    if isinstance(given, (list, tuple)):
+        raise SnDeployError(
+            f"is a {type(given).__name__}",
+            where="a file",
+            expected="a path",
+            mend="give several files one after another: check(*files, …)",
+        )
     if hasattr(given, "state_dict"):
         raise SnDeployError(
             f"is a {type(given).__name__}",

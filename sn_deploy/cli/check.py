@@ -30,7 +30,6 @@ from sn_deploy.cli.model_options import check_checkpoint_options, finalize_optio
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.values import parse_arguments, parse_sizes
 from sn_deploy.errors import SnDeployError
-from sn_deploy.output_file import check_onnx_output
 
 if TYPE_CHECKING:
     from sn_deploy.check.backends.open import BackendOptions
@@ -101,8 +100,6 @@ def _job(given: Mapping[str, Any], command: str) -> Job:
                 mend=f"leave {'--shard' if given['latency'] is None else '--no-latency'} out",
             )
     output: Path | None = given["bisect_output"]
-    if output is not None:
-        check_onnx_output(output)
     data_kind(given["data"])
     images = images_from_options(given)
     latency = Latency(given["latency_batches"], given["calls"], given["memory"], concurrency, speedups)

@@ -173,7 +173,7 @@ def export(
     recognise.lift_cuda_checks_(private)
     if finalize_batch_average is not None:
         recognise.finalize_batch_average_(private, finalize_batch_average)
-    inputs = bind_inputs(private, example_inputs, input_names).map(lambda tensor: tensor.detach().cpu())
+    inputs = bind_inputs(private, example_inputs, input_names).map(lambda tensor: tensor.detach().cpu().clone())
     refuse_names_twice(inputs.names, output_names or ())
     axes = resolve_dynamic(inputs, dynamic)
     inputs = widen_dynamic(inputs, axes)

@@ -15,6 +15,8 @@ from sn_deploy.runtime.tensors import Array
 if TYPE_CHECKING:
     import torch
 
+    TorchModule = torch.nn.Module
+
 
 def require_torch(purpose: str) -> None:
     """Says how to install PyTorch, if it is missing.
@@ -31,6 +33,13 @@ def use_threads(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
+
+
+def threads_in_use() -> int:
+    """How many threads PyTorch takes within an operator."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 def tensor_from_array(array: Array) -> torch.Tensor:
@@ -56,11 +65,11 @@ def array_from_tensor(tensor: torch.Tensor) -> Array:
 
 
 def is_plain(tensor: torch.Tensor) -> bool:
-    """Whether it holds a real number for each element: it isn't sparse, quantized, complex, or without data (meta)."""
+    """Whether it holds a real number for each element: it isn't sparse, nested, quantized, complex or without data."""
     import torch
 
-    kind = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
-    return kind and not tensor.is_complex()
+    dense = tensor.layout == torch.strided and not tensor.is_nested
+    return dense and not tensor.is_quantized and not tensor.is_meta and not tensor.is_complex()
 
 
 def output_tensors(result: object, where: str) -> list[torch.Tensor]:
@@ -132,7 +141,8 @@ class TorchModel:
         import torch
 
         with torch.inference_mode():
-            result = self._model(*(tensor_from_array(inputs[name]) for name in self._input_names))
+            # Copies: a model may write to its inputs, and the caller, other backends among them, has the arrays.
+            result = self._model(*(tensor_from_array(inputs[name].copy()) for name in self._input_names))
         leaves = output_tensors(result, "the PyTorch model")
         names = self._output_names or [f"output_{index}" for index in range(len(leaves))]
         return {name: array_from_tensor(leaf) for name, leaf in zip(names, leaves, strict=True)}

@@ -73,13 +73,19 @@ def held_arrays(
     """The samples of arrays or tensors in memory.
 
     Args:
-        data: name -> array, as a .npz file has them; or the array of the only input.
+        data: name -> array, as a .npz file has them; the array of the only input; or a tuple of arrays, one for each
+            input in order, and perhaps the labels behind them.
         inputs, labels, own_labels: as of `open_arrays`.
 
     Raises:
         SnDeployError: they are no numbers, or don't fit the inputs or each other.
     """
-    named = data if isinstance(data, Mapping) else {inputs[0].name if len(inputs) == 1 else "data": data}
+    if isinstance(data, Mapping):
+        named = data
+    elif isinstance(data, tuple):
+        named = _named_in_order(data, inputs)
+    else:
+        named = {inputs[0].name if len(inputs) == 1 else "data": data}
     arrays = {str(name): as_array(value, f"data, {name}") for name, value in named.items()}
     digest = hashlib.sha256()
     for name, array in sorted(arrays.items()):
@@ -87,6 +93,17 @@ def held_arrays(
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     description = {"kind": "arrays", "sha256": digest.hexdigest()}
     return _samples(arrays, inputs, labels, own_labels, "data", description, "data")
+
+
+def _named_in_order(data: tuple[object, ...], inputs: Sequence[TensorInfo]) -> dict[str, object]:
+    names = [info.name for info in inputs]
+    if not len(names) <= len(data) <= len(names) + 1:
+        raise SnDeployError(
+            f"is a tuple of {len(data)} arrays", where="data", expected=f"{', '.join(names)}, and perhaps the labels"
+        )
+    if len(data) > len(names) and "labels" in names:
+        raise SnDeployError("is a tuple, and 'labels' is an input", where="data", mend="give a dict by input name")
+    return dict(zip([*names, "labels"], data, strict=False))
 
 
 def _samples(

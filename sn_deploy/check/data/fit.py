@@ -21,15 +21,20 @@ def as_array(value: Any, where: str) -> Array:
         SnDeployError: it holds no numbers.
     """
     if hasattr(value, "detach"):  # a torch tensor
-        from sn_deploy.runtime.torch import array_from_tensor
+        from sn_deploy.runtime.torch import array_from_tensor, is_plain
 
+        if not is_plain(value) and not value.is_complex():  # whose type says it all
+            kind = "on the meta device, without data" if value.is_meta else f"{value.layout} of {value.dtype}"
+            kind = "nested" if value.is_nested else kind
+            raise SnDeployError(f"is a tensor that is {kind}", where=where, expected="a dense one, with its data")
         return array_from_tensor(value)
     try:
         array = np.asarray(value)
     except ValueError as error:
         raise SnDeployError(f"is no array: {first_line(error)}", where=where) from error
     if array.dtype.kind in "OSUmM":
-        raise SnDeployError(f"is a {type(value).__name__}", where=where, expected="an array or tensor of numbers")
+        of = f" of {array.dtype}" if isinstance(value, np.ndarray) else ""
+        raise SnDeployError(f"is a {type(value).__name__}{of}", where=where, expected="an array or tensor of numbers")
     return array
 
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
+from sn_deploy.arguments import of_kind, whole_number
 from sn_deploy.check.batch import Source
 from sn_deploy.check.data.arrays import held_arrays, open_arrays
 from sn_deploy.check.data.images import ImageSamples
@@ -20,7 +19,10 @@ from sn_deploy.check.data.transform import ImageOptions, transform_for
 from sn_deploy.check.data.user import UserBatches
 from sn_deploy.check.shard import WHOLE, Shard
 from sn_deploy.errors import SnDeployError
+from sn_deploy.input_file import check_is_path
 from sn_deploy.runtime.tensors import TensorInfo
+
+DEFAULT_BATCH: Final = 8
 
 _AS_THE_INPUT: Final = ImageOptions()
 
@@ -31,20 +33,34 @@ class DataOptions:
 
     Attributes:
         data: ``random[:…]``, a .npy or .npz file, a folder of images, or ``PACKAGE.MODULE:CALLABLE``; or what is in
-            memory: an array or tensor (samples, …), a dict of these by input name, perhaps with ``labels``, or what
-            such a callable may be, see `sn_deploy.check.data.user`.
-        batch_size: samples in a batch; limit: how many samples in all, None for all there are.
+            memory: an array or tensor (samples, …), a dict of these by input name, perhaps with ``labels``, a tuple of
+            these in the order of the inputs, perhaps with the labels behind them, or what such a callable may be, see
+            `sn_deploy.check.data.user`.
+        batch_size: samples in a batch, None for 8; limit: how many samples in all, None for all there are.
         labels: a file, ``none``, or None for what the data itself has.
         shard: which part of the batches.
         images: of a folder of images.
+
+    Raises:
+        SnDeployError: one of them is of another kind.
     """
 
     data: object = "random"
-    batch_size: int = 8
+    batch_size: int | None = None
     limit: int | None = None
-    labels: str | None = None
+    labels: str | os.PathLike[str] | None = None
     shard: Shard = WHOLE
     images: ImageOptions = _AS_THE_INPUT
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "limit"):
+            given = getattr(self, name)
+            if given is not None:
+                object.__setattr__(self, name, whole_number(given, name))
+        if self.labels is not None:
+            mend = 'give labels in memory with the samples: {"x": samples, "labels": labels}'
+            check_is_path(self.labels, "labels", mend=mend)
+        of_kind(self.images, ImageOptions, "images")
 
 
 def open_data(options: DataOptions, inputs: Sequence[TensorInfo]) -> Source:
@@ -57,12 +73,13 @@ def open_data(options: DataOptions, inputs: Sequence[TensorInfo]) -> Source:
         SnDeployError: there is no such data, it doesn't fit, or an option has no meaning for it.
     """
     kind, data = data_kind(options.data), _text_or_held(options.data)
+    batch_size = options.batch_size or DEFAULT_BATCH
     _refuse_unused(options, kind)
     if kind == "callable":
         return UserBatches(
             data,
             inputs,
-            batch_size=options.batch_size,
+            batch_size=batch_size,
             limit=options.limit,
             shard=options.shard,
             labelled=options.labels != "none",
@@ -70,15 +87,15 @@ def open_data(options: DataOptions, inputs: Sequence[TensorInfo]) -> Source:
     labels = read_labels(Path(options.labels)) if options.labels not in (None, "none") else None
     if not isinstance(data, str):
         held = held_arrays(data, inputs, labels, own_labels=options.labels != "none")
-        return SampleBatches(held, options.batch_size, options.limit, options.shard)
+        return SampleBatches(held, batch_size, options.limit, options.shard)
     if kind == "random":
         distribution = parse_distribution(data)
         samples = RandomSamples(_with_sizes(inputs), distribution, options.limit or DEFAULT_SAMPLES)
-        return SampleBatches(samples, options.batch_size, shard=options.shard)
+        return SampleBatches(samples, batch_size, shard=options.shard)
     if kind == "arrays":
         arrays = open_arrays(Path(data), inputs, labels, own_labels=options.labels != "none")
-        return SampleBatches(arrays, options.batch_size, options.limit, options.shard)
-    return SampleBatches(_images(data, options, inputs, labels), options.batch_size, shard=options.shard)
+        return SampleBatches(arrays, batch_size, options.limit, options.shard)
+    return SampleBatches(_images(data, options, inputs, labels), batch_size, shard=options.shard)
 
 
 def data_kind(data: object) -> str:
@@ -89,7 +106,8 @@ def data_kind(data: object) -> str:
     """
     data = _text_or_held(data)
     if not isinstance(data, str):
-        return "arrays" if isinstance(data, (Mapping, np.ndarray)) or hasattr(data, "detach") else "callable"
+        together = isinstance(data, tuple) and len(data) > 0 and all(_is_array(part) for part in data)
+        return "arrays" if isinstance(data, Mapping) or _is_array(data) or together else "callable"
     if data == "random" or data.startswith("random:"):
         return "random"
     path = Path(data)
@@ -106,6 +124,12 @@ def data_kind(data: object) -> str:
         where=f"--data {data}",
         expected="random[:seed=0,…], FILE.npy, FILE.npz, a folder of images or PACKAGE.MODULE:CALLABLE",
     )
+
+
+def _is_array(held: object) -> bool:
+    """Also one of a library that isn't known here: a table, a file of arrays, a picture."""
+    ways = ("detach", "__array__", "__array_interface__")
+    return any(hasattr(held, way) for way in ways) and not isinstance(held, type)
 
 
 def _text_or_held(data: object) -> object:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from sn_deploy.arguments import real_number
 from sn_deploy.check.layers.expected import expected_output
 from sn_deploy.check.layers.match import Match
 from sn_deploy.check.layers.sums import LayerSums
@@ -32,10 +33,19 @@ class LayerTolerance:
     Attributes:
         rel_l2: of the error so far; by default that of an output of the type that is computed in.
         own_rel_l2: of what a layer adds; by default what its own numbers can lose to rounding.
+
+    Raises:
+        SnDeployError: one of them is no number.
     """
 
     rel_l2: float | None = None
     own_rel_l2: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in LAYER_LIMITS:
+            given = getattr(self, name)
+            if given is not None:
+                object.__setattr__(self, name, real_number(given, f"LayerTolerance, {name}"))
 
     def state(self) -> dict[str, Any]:
         """As JSON holds it exactly."""

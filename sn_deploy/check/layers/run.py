@@ -83,7 +83,7 @@ class LayerRun:
         """
         size = self._slice_size(batch)
         for start in range(0, batch.samples, size):
-            part = {name: value[start : start + size] for name, value in batch.inputs.items()}
+            part = _samples_of(batch.inputs, start, start + size)
             self._update(part if size < batch.samples else batch.inputs)
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ class LayerRun:
         """Samples that are run at a time: the same for every batch of one shape, in whichever part it is run."""
         shapes = tuple(value.shape[1:] for value in batch.inputs.values())
         if shapes not in self._slices:
-            first = batch.inputs if self._fixed_batch else {name: one[:1] for name, one in batch.inputs.items()}
+            first = batch.inputs if self._fixed_batch else _samples_of(batch.inputs, 0, 1)
             sizes = self._look(first)
             self._slices[shapes] = max(1, _MOST_BYTES // max(sizes, 1))
         return batch.samples if self._fixed_batch else min(batch.samples, self._slices[shapes])
@@ -149,3 +149,8 @@ class LayerRun:
                 elif name == backend:
                     forms.setdefault(match.own, set()).add(match.form)
         return {layer: frozenset(points) for layer, points in forms.items()}
+
+
+def _samples_of(inputs: Mapping[str, Array], first: int, last: int) -> dict[str, Array]:
+    """Those samples; what has no axis for them is that of all."""
+    return {name: value[first:last] if value.ndim else value for name, value in inputs.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from sn_deploy.check.metrics.user import load_metric
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import Array
 
-TASKS: Final = ("auto", "classification", "segmentation", "none")
+Task = Literal["auto", "classification", "segmentation", "none"]
+TASKS: Final[tuple[Task, ...]] = get_args(Task)
 
 _KINDS: Final[dict[str, Callable[..., Metric]]] = {"classification": Classification, "segmentation": Segmentation}
 _RANKS: Final = {"classification": 2, "segmentation": 4}

@@ -1,0 +1,90 @@
+"""Models as training leaves them, and calls from within what training has around them: the same figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import sn_deploy
+from sn_deploy.calibrate import calibrate
+from sn_deploy.check import DataOptions, check
+from sn_deploy.check.data.open import open_data
+from sn_deploy.nn import SwitchNorm2d
+from sn_deploy.runtime.tensors import TensorInfo
+from tests.randomise import randomise_
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.sn = nn.Conv2d(3, 4, 3), SwitchNorm2d(4)
+        randomise_(self, seed=0)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.sn(self.conv(image)))
+
+
+class InPlace(Net):
+    """It normalises its input as much published code does, in place."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return super().forward(image.sub_(0.5).mul_(4.0))
+
+
+class WithGain(Net):
+    """A number that all samples share is its second input."""
+
+    def forward(self, image: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+        return super().forward(image) * gain
+
+
+class KeepsFeatures(Net):
+    """It holds on to what a layer gave, with its graph, as whoever looks at features does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features: dict[str, list[torch.Tensor]] = {"conv": []}
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        self.features["conv"].append(self.conv(image))
+        return super().forward(image)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.randn(6, 3, 9, 9, generator=torch.Generator().manual_seed(1))
+
+
+def test_a_model_may_write_to_its_input(images: torch.Tensor, tmp_path: Path) -> None:
+    model, before = InPlace().eval(), images.clone()
+    sn_deploy.export(model, images, tmp_path / "net.onnx", dynamic="batch")
+    assert torch.equal(images, before)
+    assert check(tmp_path / "net.onnx", model=model, data=images, layers=True).passed
+    assert torch.equal(images, before)
+    array = images.numpy()
+    assert check(tmp_path / "net.onnx", model=model, data={"image": array}, batch_size=1).passed
+    assert np.array_equal(array, before.numpy())
+    source = open_data(DataOptions(images), [TensorInfo("image", ("N", 3, 9, 9), np.dtype(np.float32))])
+    calibrate(model, source)
+    assert torch.equal(images, before)
+
+
+def test_layers_of_a_model_with_a_number_as_input(images: torch.Tensor, tmp_path: Path) -> None:
+    model, gain = WithGain().eval(), torch.tensor(2.0)
+    sn_deploy.export(model, (images, gain), tmp_path / "net.onnx", dynamic="batch")
+    result = check(tmp_path / "net.onnx", model=model, data={"image": images, "gain": gain}, layers=True)
+    assert result.passed
+    assert [row.layer for row in result.layers[0].layers] == ["sn"]
+
+
+def test_a_model_that_keeps_what_its_layers_gave(images: torch.Tensor, tmp_path: Path) -> None:
+    model = KeepsFeatures()
+    model(images).sum().backward()
+    held = list(model.features["conv"])
+    sn_deploy.export(model, images, tmp_path / "net.onnx", dynamic="batch")
+    assert check(tmp_path / "net.onnx", model=model, data=images).passed
+    assert all(one is other for one, other in zip(model.features["conv"], held, strict=True))
