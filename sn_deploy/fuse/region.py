@@ -103,14 +103,16 @@ def mixes_statistics(region: Region, facts: GraphFacts) -> bool:
 
 
 def vectors_under_root(region: Region, facts: GraphFacts) -> list[ir.Value]:
-    """The constants of more than one number that the radicand is computed with."""
+    """The constants of more than one number that the radicand is computed with, beside what was reduced: a bias of X
+    itself stands under every root, that of a vector's length, too."""
     found, seen, waiting = [], {region.radicand}, [region.radicand]
+    reduced = _reduced(region)
     while waiting:
         value = waiting.pop()
         producer = value.producer()
         if value in region.sources or producer is None or producer not in region.nodes:
             continue
-        arithmetic = producer.op_type in _AFFINE or producer.op_type == "Sum"
+        arithmetic = (producer.op_type in _AFFINE or producer.op_type == "Sum") and value in reduced
         for given in producer.inputs:
             if given is None or given in seen:
                 continue
@@ -119,6 +121,15 @@ def vectors_under_root(region: Region, facts: GraphFacts) -> list[ir.Value]:
                 waiting.append(given)
             elif arithmetic and facts.is_constant(given) and _size(given) != 1:
                 found.append(given)
+    return found
+
+
+def _reduced(region: Region) -> set[ir.Value]:
+    """What the region computes from reductions."""
+    found: set[ir.Value] = set()
+    for node in region.nodes:
+        if node.op_type in REDUCTIONS or any(value in found for value in node.inputs):
+            found.update(node.outputs)
     return found
 
 

@@ -369,6 +369,15 @@ DECOYS["instance_norm_with_channels_last"] = _plain(_norm([1, 2], last=True), (2
 
 
 @decoy
+def unit_length_behind_a_bias():
+    """The embedding of a face or a voice: a dense layer, its bias and the vector's length."""
+    g = Graph()
+    y = g("Add", "x", g.constant(Layer().bias))
+    length = g("Sqrt", g("Max", g.reduce("ReduceSum", g("Mul", y, y), [-1]), g.constant(1e-12)))
+    return g.model(g("Mul", y, g("Reciprocal", length)), ("n", 6))
+
+
+@decoy
 def instance_norm_by_rows_and_columns():
     g = Graph()
     mean = g.mean(g.mean("x", [3]), [2])
