@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -19,6 +20,7 @@ namespace {
 // process, as a rule the only one, are kept to the end. So the library is linked never to be unloaded.
 struct Registered {
   const OrtApi* api;
+  char version[32];               // a copy: that ONNX Runtime may be unloaded, and another one take its place
   OrtCustomOpDomain* domains[2];  // kDomain; kBlockedDomain, or null
   Operator operators[kMostProviders * kOperators];
   Registered* next;
@@ -31,6 +33,7 @@ OrtStatus* make_registered(const OrtApi* api, const char* version, Registered** 
   std::unique_ptr<Registered> made(new (std::nothrow) Registered{});
   if (made == nullptr) return api->CreateStatus(ORT_FAIL, "out of memory");
   made->api = api;
+  std::snprintf(made->version, sizeof made->version, "%s", version);
   Owned<OrtCustomOpDomain> plain(api->ReleaseCustomOpDomain);
   Owned<OrtCustomOpDomain> blocked(api->ReleaseCustomOpDomain);
   const Providers own = providers();
@@ -42,7 +45,7 @@ OrtStatus* make_registered(const OrtApi* api, const char* version, Registered** 
     Operator* operators = made->operators + i * kOperators;
     const int count = make_operators(api, own.list[i], operators);
     for (int j = 0; j < count; ++j) {
-      operators[j].runtime = version;
+      operators[j].runtime = made->version;
       SN_RETURN_IF_ERROR(api->CustomOpDomain_Add(domain.get(), &operators[j]));
     }
   }
@@ -55,7 +58,7 @@ OrtStatus* make_registered(const OrtApi* api, const char* version, Registered** 
 OrtStatus* registered_of(const OrtApi* api, const char* version, const Registered** result) {
   const std::lock_guard<std::mutex> lock(registered_mutex);
   Registered* own = registered;
-  while (own != nullptr && own->api != api) own = own->next;
+  while (own != nullptr && (own->api != api || std::strcmp(own->version, version) != 0)) own = own->next;
   if (own == nullptr) {
     SN_RETURN_IF_ERROR(make_registered(api, version, &own));
     own->next = registered;
