@@ -25,6 +25,7 @@ from sn_deploy.graph.layers import check_nodes, count_nodes, switch_norm_nodes, 
 from sn_deploy.graph.older_forms import end_conversion, write_older_forms
 from sn_deploy.graph.order import check_order
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
+from sn_deploy.graph.spelled_out import spell_out
 from sn_deploy.input_file import read_head, source_path
 from sn_deploy.onnx_file import model_of, read_model, read_proto, size_with_data
 from sn_deploy.output_file import check_onnx_output
@@ -159,6 +160,7 @@ def _converted(model: ir.Model, opset: int, source: Path) -> ir.Model:
     ir.external_data.load_to_model(model)
     infer_shapes(model, str(source))
     write_older_forms(model, opset)
+    spell_out(model, opset)
     proto = ir.to_proto(model)
     try:
         made = onnx.load_from_string(onnx_process.run("convert", proto.SerializeToString(), str(opset)))
