@@ -24,7 +24,15 @@ from sn_deploy.check.machine import machine_facts
 from sn_deploy.check.result import BisectReport, CheckResult, LatencyReport
 from sn_deploy.check.run import Plan, run_comparison
 from sn_deploy.check.shard import WHOLE
-from sn_deploy.check.timing import Speedup, batch_sizes, check_speedups, of_speedups, parse_speedup, time_backends
+from sn_deploy.check.timing import (
+    Speedup,
+    batch_sizes,
+    check_memory,
+    check_speedups,
+    of_speedups,
+    parse_speedup,
+    time_backends,
+)
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import check_is_path
 from sn_deploy.inspection.onnx_file import layers_from_onnx
@@ -177,6 +185,8 @@ def run_job(job: Job, watcher: Watcher) -> Outcome:
         if latency is not None:
             latency = replace(latency, batches=batch_sizes(latency.batches, size, backends.fixed_batch))
             check_speedups(latency.wanted, backends, latency.batches)
+            if latency.memory:
+                check_memory(backends)
         source = open_data(data, backends.inputs)
         check_whole_batches(source, backends.fixed_batch)
         plan = replace(job.plan, label_classes=getattr(source, "label_classes", None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import pickle
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import FunctionType
 from typing import Any, Final
 
 from sn_deploy import child
@@ -43,14 +45,7 @@ def measure_memory(
     Raises:
         SnDeployError: the backend fails, crashes or hangs there, or the system doesn't tell (not Linux).
     """
-    try:
-        request = pickle.dumps((list(imports), opener, dict(inputs)))
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise SnDeployError(
-            f"can't be sent to another process: {first_line(error)}",
-            where="memory",
-            expected="a function of a module, with plain arguments",
-        ) from error
+    request = _pickled((list(imports), opener, dict(inputs)))
     try:
         done = child.call("sn_deploy.check.memory:_child", content=request, timeout_s=timeout_s)
     except subprocess.TimeoutExpired:
@@ -63,6 +58,47 @@ def measure_memory(
             return float(answer["mib"])
     words = done.last_words[:200] or "no message"
     raise SnDeployError(f"the process ended by {done.how}: {words}", where="memory")
+
+
+def check_measurable(opener: Callable[[], Any]) -> None:
+    """Refuses, before any work, a backend that can't be sent to another process.
+
+    Args:
+        opener: see `measure_memory`.
+
+    Raises:
+        SnDeployError: what in it can't be.
+    """
+    _pickled(opener)
+
+
+class _Pickler(pickle.Pickler):
+    """Refuses what the other process could not import: the program that a person runs is another module there."""
+
+    def persistent_id(self, obj: Any) -> None:
+        """Is asked for every object, before it is pickled; None lets pickle go on."""
+        if isinstance(obj, (type, FunctionType)) and obj.__module__ == "__main__":
+            raise SnDeployError(
+                f"{obj.__qualname__} is defined in the program itself (__main__), and memory is measured in a process "
+                "of its own, which has to import it",
+                where="memory",
+                mend="put it into a module, a .py file that the notebook or the script imports, or leave memory out",
+            )
+
+
+def _pickled(value: object) -> bytes:
+    content = io.BytesIO()
+    try:
+        _Pickler(content).dump(value)
+    except SnDeployError:
+        raise
+    except Exception as error:  # a user's own class may raise anything
+        raise SnDeployError(
+            f"can't be sent to another process, in which memory is measured: {first_line(error)}",
+            where="memory",
+            mend="leave memory out, or take off the model what holds no values: hooks, parametrizations, handles",
+        ) from error
+    return content.getvalue()
 
 
 def _child() -> None:

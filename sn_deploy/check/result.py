@@ -200,7 +200,7 @@ class BackendLatency:
         throughput: samples a second at the median.
         device_ms: median time on the device alone; None on a CPU.
         memory_mib: what opening and running it added to the process's peak; None where it wasn't measured.
-        times_ms: every timed call, in order, for the pictures.
+        times_ms: every timed call, in order, for the pictures; too many for a `repr`.
     """
 
     backend: str
@@ -216,7 +216,7 @@ class BackendLatency:
     throughput: float
     device_ms: float | None
     memory_mib: float | None
-    times_ms: Sequence[float]
+    times_ms: Sequence[float] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -380,6 +380,17 @@ class CheckResult:
         from sn_deploy.check.report.html import write_html
 
         write_html(as_json(self), path)
+
+    def __repr__(self) -> str:
+        """What came of it, in a line: the whole fills pages."""
+        others = ", ".join(backend.name for backend in self.backends if backend.name != self.reference)
+        failed, limits = len(self.failed), len(self.assertions)
+        verdict = f"{failed} of {limits} limits don't hold" if failed else "every limit holds"
+        return f"<CheckResult: {others} against {self.reference}, {self.samples} samples: {verdict}>"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """In a notebook: the tables."""
+        printer.text(str(self))
 
     def __str__(self) -> str:
         """The tables, as `sn-deploy check` prints them."""

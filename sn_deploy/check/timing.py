@@ -17,7 +17,7 @@ from sn_deploy.check.batch import Batch
 from sn_deploy.check.latency import measure, speedup
 from sn_deploy.check.limits import number
 from sn_deploy.check.load import measure_load
-from sn_deploy.check.memory import measure_memory
+from sn_deploy.check.memory import check_measurable, measure_memory
 from sn_deploy.check.result import Assertion, LatencyReport
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import Array
@@ -75,6 +75,21 @@ def check_speedups(speedups: Sequence[Speedup], backends: Backends, batches: Seq
             )
 
 
+def check_memory(backends: Backends) -> None:
+    """Refuses, before any work, to measure the memory of what can't be sent to a process of its own.
+
+    Raises:
+        SnDeployError: there is such a backend.
+    """
+    for backend in _measured(backends):
+        check_measurable(backend.reopen)
+
+
+def _measured(backends: Backends) -> list[AdaptedBackend]:
+    """Those whose memory is this machine's."""
+    return [backend for backend in timed_backends(backends) if backend.info.kind != TRITON]
+
+
 def batch_sizes(asked: Sequence[int], batch_size: int, fixed_batch: int | None) -> list[int]:
     """The batch sizes to time: those asked for, or one sample and the check's own batch.
 
@@ -120,9 +135,7 @@ def time_backends(
     inputs = {size: resized(batch.inputs, size) for size in batches}
     found = {}
     if memory:
-        for backend in timed:
-            if backend.info.kind == TRITON:
-                continue  # its memory is the server's
+        for backend in _measured(backends):
             for size, values in inputs.items():
                 found[backend.info.name, size] = measure_memory(
                     backend.reopen, backend.cast(values), imports=_IMPORTS.get(backend.info.kind, ["onnxruntime"])

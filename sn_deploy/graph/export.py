@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,9 +47,11 @@ from sn_deploy.graph.precision import BF16_OPSET, operators_of_newer_opset
 from sn_deploy.graph.save import save
 from sn_deploy.output_file import check_onnx_output
 from sn_deploy.runtime.torch import output_names as output_names_of
+from sn_deploy.runtime.torch import own_surroundings
 from sn_deploy.shape_text import shape_text
 
 DEFAULT_OPSET = 20
+_LOCK = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,14 @@ class ExportReport:
         return self.standard()
 
 
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One export at a time: torch.export keeps what it is about in variables of its modules, for all threads."""
+    with _LOCK, own_surroundings():
+        yield
+
+
+@_alone()
 def export(
     model: torch.nn.Module,
     example_inputs: ExampleInputs,

@@ -20,6 +20,7 @@ from sn_deploy.recognise.other_sizes import holds_at_other_sizes
 from sn_deploy.recognise.raw_sums import refuse_raw_sums, refuse_raw_sums_in_most, suspect_raw_sums
 from sn_deploy.recognise.readers import Reader, Reading, examine_claim, found_layers, register, unregister
 from sn_deploy.recognise.result import Recognition, Refusal, RefusedError
+from sn_deploy.runtime.torch import own_surroundings
 
 __all__ = [
     "Reader",
@@ -47,6 +48,7 @@ def candidate_names(model: torch.nn.Module) -> list[str]:
     return [found.name for found in found_layers(model)]
 
 
+@own_surroundings()
 def recognise(
     model: torch.nn.Module, *, input_shapes: Mapping[str, Shape | Sequence[Shape]] | None = None
 ) -> Recognition:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -118,6 +119,24 @@ def _tensors_in(result: object, path: tuple[object, ...]) -> Iterator[tuple[tupl
                 yield from _tensors_in(getattr(leaf, field.name), (*own, field.name))
 
 
+@contextlib.contextmanager
+def own_surroundings(device: str = "cpu") -> Iterator[None]:
+    """Undoes, for what runs inside, what a caller's program has set around it and is not the model's.
+
+    A region of autocast would make bfloat16 of a float32 model; where tensors are made on another device than
+    ``device`` by default (torch.set_default_device), those that a model makes don't meet its weights.
+    """
+    import torch
+
+    with contextlib.ExitStack() as stack:
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != torch.device(device).type:
+            stack.enter_context(torch.device(device))
+        yield
+
+
 class TorchModel:
     """A torch module behind the interface of every runner: ``run(dict) -> dict``.
 
@@ -140,7 +159,7 @@ class TorchModel:
         """
         import torch
 
-        with torch.inference_mode():
+        with torch.inference_mode(), own_surroundings():
             # Copies: a model may write to its inputs, and the caller, other backends among them, has the arrays.
             result = self._model(*(tensor_from_array(inputs[name].copy()) for name in self._input_names))
         leaves = output_tensors(result, "the PyTorch model")

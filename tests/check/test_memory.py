@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,3 +66,35 @@ def test_a_backend_that_hangs_is_given_up() -> None:
 
     with pytest.raises(SnDeployError, match=r"no answer in 1 s"):
         measure_memory(functools.partial(time.sleep, 60), X, timeout_s=1)
+
+
+def test_what_a_notebook_defines_is_refused_before_any_work(tmp_path: Path) -> None:
+    """The class of a model that is of ``__main__``, as in a notebook, where no other process can import it."""
+    script = f"""
+import torch
+import sn_deploy
+from sn_deploy.check import Latency, check
+from sn_deploy.errors import SnDeployError
+from sn_deploy.models.digits import load_pretrained
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = load_pretrained()
+
+    def forward(self, x):
+        return self.inner(x)
+
+def data():
+    raise AssertionError("some work was done")
+
+net = Net()
+sn_deploy.export(net, torch.zeros(1, 1, 8, 8), {str(tmp_path / "net.onnx")!r})
+try:
+    check({str(tmp_path / "net.onnx")!r}, model=net, data=data, latency=Latency(memory=True))
+except SnDeployError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "memory: Net is defined in the program itself (__main__)" in done.stdout
+    assert "put it into a module, a .py file" in done.stdout

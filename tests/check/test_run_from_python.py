@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -211,6 +213,7 @@ def test_times_and_speedups(file: Path, model: torch.nn.Module) -> None:
     assert len(done) == 2
     assert result.latency is not None
     assert {row.batch for row in result.latency.results} == {2}
+    assert "times_ms" not in repr(result.latency)
     assert [one.metric for one in result.failed] == ["speedup"]
     assert check(file, model=model, limit=1).latency is None
 
@@ -223,6 +226,13 @@ def test_the_layers_that_must_stay_in_float32(tmp_path: Path) -> None:
     assert result.bisect.runs <= 3
 
 
+def pretty(value: Any) -> str:
+    """What a notebook shows where `repr` isn't all that a value has to say."""
+    shown: list[str] = []
+    value._repr_pretty_(SimpleNamespace(text=shown.append), False)
+    return "".join(shown)
+
+
 def test_what_is_printed_and_written(
     file: Path, model: torch.nn.Module, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -231,6 +241,8 @@ def test_what_is_printed_and_written(
     assert "Difference from torch" in text
     assert "holds  ort: linear: rel_l2" in text
     assert "\x1b" not in text
+    assert re.fullmatch(r"<CheckResult: ort.* against torch, 8 samples: every limit holds>", repr(result))
+    assert text in pretty(result)
     result.write_json(tmp_path / "check.json")
     assert read_document(tmp_path / "check.json") == json.loads(json.dumps(as_json(result)))
     result.write_html(tmp_path / "report.html")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +17,7 @@ import sn_deploy
 from sn_deploy.calibrate import calibrate
 from sn_deploy.check import DataOptions, check
 from sn_deploy.check.data.open import open_data
-from sn_deploy.nn import SwitchNorm2d
+from sn_deploy.nn import SwitchNorm2d, convert
 from sn_deploy.runtime.tensors import TensorInfo
 from tests.randomise import randomise_
 
@@ -88,3 +92,53 @@ def test_a_model_that_keeps_what_its_layers_gave(images: torch.Tensor, tmp_path:
     sn_deploy.export(model, images, tmp_path / "net.onnx", dynamic="batch")
     assert check(tmp_path / "net.onnx", model=model, data=images).passed
     assert all(one is other for one, other in zip(model.features["conv"], held, strict=True))
+
+
+@contextlib.contextmanager
+def default_device(device: str) -> Iterator[None]:
+    torch.set_default_device(device)
+    try:
+        yield
+    finally:
+        torch.set_default_device(None)
+
+
+SURROUNDINGS: dict[str, Callable[[], AbstractContextManager[object]]] = {
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "inference mode": torch.inference_mode,
+    "another device by default": lambda: default_device("meta"),
+    "a device for a block": lambda: torch.device("meta"),
+}
+
+
+@pytest.mark.parametrize("name", SURROUNDINGS)
+def test_what_a_program_has_around_a_call_is_not_the_models(name: str, images: torch.Tensor, tmp_path: Path) -> None:
+    model = Net().eval()
+    source = open_data(DataOptions(images), [TensorInfo("image", ("N", 3, 9, 9), np.dtype(np.float32))])
+
+    def figures(path: Path) -> tuple[object, ...]:
+        sn_deploy.export(model, images, path, dynamic="batch")
+        result = check(path, model=model, data=images, layers=True)
+        statistics = calibrate(model, source).layers[0]
+        return path.read_bytes(), result.parity, result.layers, statistics.mean.tolist(), statistics.var.tolist()
+
+    expected = figures(tmp_path / "plain.onnx")
+    with SURROUNDINGS[name]():
+        assert figures(tmp_path / "inside.onnx") == expected
+
+
+def test_a_net_is_converted_on_its_own_device() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    with torch.device("meta"):
+        assert {value.device.type for value in convert(net, torch.zeros(1, 3, 8, 8, device="cpu")).parameters()} == {
+            "cpu"
+        }
+
+
+def test_exports_in_several_threads(images: torch.Tensor, tmp_path: Path) -> None:
+    model = Net()
+    with ThreadPoolExecutor(3) as pool:
+        paths = [tmp_path / f"{index}.onnx" for index in range(6)]
+        reports = list(pool.map(lambda path: sn_deploy.export(model, images, path), paths))
+    assert [report.nodes for report in reports] == [2] * 6
+    assert len({path.read_bytes() for path in paths}) == 1

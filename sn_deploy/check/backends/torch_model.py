@@ -136,15 +136,17 @@ def load_model(options: ModelOptions | HeldModel) -> tuple[Any, LoadReport | Non
     from sn_deploy.capture.parametrized import settle_parametrizations_
     from sn_deploy.capture.private_copy import private_copy
     from sn_deploy.recognise import finalize_batch_average_, lift_cuda_checks_
+    from sn_deploy.runtime.torch import own_surroundings
 
-    model, report = options.build()
-    if options.finalize_batch_average is not None:
-        model = private_copy(model)
-        finalize_batch_average_(model, options.finalize_batch_average)
-    model = model.cpu().eval()
-    settle_parametrizations_(model)
-    lift_cuda_checks_(model)
-    return model, report
+    with own_surroundings():
+        model, report = options.build()
+        if options.finalize_batch_average is not None:
+            model = private_copy(model)
+            finalize_batch_average_(model, options.finalize_batch_average)
+        model = model.cpu().eval()
+        settle_parametrizations_(model)
+        lift_cuda_checks_(model)
+        return model, report
 
 
 def open_runner(options: ModelOptions | HeldModel, inputs: Sequence[TensorInfo], threads: int | None) -> TorchRunner:
