@@ -17,7 +17,8 @@ from sn_deploy.recognise.moments import LiveMoments, moments, variance
 
 _Compute = Callable[[Float64Array, Constants, Form], Float64Array]
 _USUAL_GROUPS = (32, 16, 8, 4, 2, 64, 3, 6)
-_RETRAIN = "change its forward to the published form and fine-tune"
+MIXED_OUTPUTS = "the outputs of normalisations are mixed instead of their statistics"
+RETRAIN = "change its forward to the published form and fine-tune"
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,10 @@ def deviations(channels: int, rank: int) -> Iterator[Deviation]:
     """Those that are possible for ``channels`` and inputs of ``rank`` dimensions, the likeliest first."""
     yield Deviation(
         "eps is added outside the square root, to the standard deviation",
-        f"write (var + eps).sqrt(), {_RETRAIN}",
+        f"write (var + eps).sqrt(), {RETRAIN}",
         _eps_outside_root,
     )
-    yield Deviation("no eps is added to the variance", f"write (var + eps).sqrt(), {_RETRAIN}", _no_eps)
+    yield Deviation("no eps is added to the variance", f"write (var + eps).sqrt(), {RETRAIN}", _no_eps)
     if rank > 2:
         yield from _divisors()
         yield Deviation(
@@ -54,8 +55,8 @@ def deviations(channels: int, rank: int) -> Iterator[Deviation]:
         "exponentiate the buffer and change the forward to match",
         lambda x, constants, form: _mixed(x, replace(constants, running_var=_exp(constants.running_var)), form),
     )
-    yield Deviation("standard deviations are mixed instead of variances", _RETRAIN, _mixed_deviations)
-    yield Deviation("the outputs of normalisations are mixed instead of their statistics", _RETRAIN, _mixed_outputs)
+    yield Deviation("standard deviations are mixed instead of variances", RETRAIN, _mixed_deviations)
+    yield Deviation(MIXED_OUTPUTS, RETRAIN, _mixed_outputs)
     for groups in _USUAL_GROUPS:
         if channels % groups == 0 and groups <= channels:
             yield from _groups(groups)

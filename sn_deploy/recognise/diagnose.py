@@ -7,8 +7,9 @@ import torch
 
 from sn_deploy.folded import distance
 from sn_deploy.recognise.candidates import Candidate
-from sn_deploy.recognise.deviations import Deviation, deviations
+from sn_deploy.recognise.deviations import MIXED_OUTPUTS, RETRAIN, Deviation, deviations
 from sn_deploy.recognise.forms import Constants, Form, all_orders, eps_values, forms, stored_eps
+from sn_deploy.recognise.mixed_outputs import is_sum_of_outputs
 from sn_deploy.recognise.mixing import mixed_channels
 from sn_deploy.recognise.probe import TOLERANCE, Probe
 from sn_deploy.recognise.result import RefusedError
@@ -45,8 +46,15 @@ def diagnose(
         or _known_deviation(candidate, constants, probes, differs)
         or _recorded(constants, line_probes, differs)
         or _more_branches(constants, differs)
+        or _sum_of_outputs(candidate, probes, differs)
         or RefusedError(f"{differs}, and no known deviation explains it", _OWN_CAUSE)
     )
+
+
+def _sum_of_outputs(candidate: Candidate, probes: list[Probe], differs: str) -> RefusedError | None:
+    if not is_sum_of_outputs(probes, eps_values(candidate)):
+        return None
+    return RefusedError(f"{differs}: {MIXED_OUTPUTS}", RETRAIN)
 
 
 def misbehaviour(

@@ -78,6 +78,22 @@ class MixedOutputs(ReferenceSN):
         return self.affine(sum(map(torch.mul, shares, outputs))).view(x.shape)
 
 
+class MixedModules(nn.Module):
+    """As MixedOutputs, each normalisation a module of its own: what is mixed shows in none of the layer's tensors."""
+
+    def __init__(self, channels: int = C) -> None:
+        super().__init__()
+        norms = (nn.BatchNorm2d(channels), nn.GroupNorm(1, channels), nn.InstanceNorm2d(channels, affine=True))
+        self.norms = nn.ModuleList(norms)
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.switch_weight = nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        shares = self.switch_weight.softmax(0)
+        mixed = sum(share * norm(x) for share, norm in zip(shares, self.norms, strict=True))
+        return mixed * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
+
+
 class GroupsForLayer(ReferenceSN):
     def layer(self, x):
         grouped = x.reshape(x.shape[0], 4, -1)
@@ -309,6 +325,7 @@ REFUSED = {
     LogVariance: "its running variance holds logarithms of variances",
     MixedDeviations: "standard deviations are mixed instead of variances",
     MixedOutputs: "the outputs of normalisations are mixed instead of their statistics",
+    MixedModules: "the outputs of normalisations are mixed instead of their statistics",
     GroupsForLayer: "it has a GroupNorm branch of 4 groups in the place of LN",
     GroupsForBatch: "it has a GroupNorm branch of 4 groups in the place of BN",
     FrozenInstanceAndLayer: "its instance and layer statistics don't follow the input, so they are running averages in "
