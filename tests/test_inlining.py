@@ -123,6 +123,21 @@ def test_functions_that_a_tool_dropped_come_back(net: nn.Module, x: np.ndarray, 
     assert error(net, x, path.with_name("fused.onnx")) < _REL_L2
 
 
+@pytest.mark.parametrize("opset", [None, 17])
+def test_open_axes_need_no_more_than_whole_shapes(net: nn.Module, x: np.ndarray, tmp_path: Path, opset: int) -> None:
+    """OpenVINO 2023.3 reads no bounds of `Shape`, TVM and burn take no product of one."""
+    given = torch.from_numpy(x)
+    sn_deploy.export(net, given, tmp_path / "net.onnx", trust_statistics=True, dynamic=["batch", "spatial"])
+    path = inline_file(tmp_path / "net.onnx", tmp_path / "out.onnx", opset=opset).path
+    nodes = onnx.load(path).graph.node
+    assert not any(node.attribute for node in nodes if node.op_type == "Shape")
+    assert not any(node.op_type == "ReduceProd" for node in nodes)
+    for size in ((2, 3, 7, 6), (3, 3, 5, 9)):
+        assert error(net, np.random.default_rng(1).standard_normal(size).astype(np.float32), path) < _REL_L2
+    fuse(path, tmp_path / "fused.onnx")
+    assert sum(bool(node.domain) for node in onnx.load(tmp_path / "fused.onnx").graph.node) == 2
+
+
 def _keep_one_function_of_each_name(path: Path, end: int | None) -> None:
     """Without overloads, the last function of each name among those before ``end``."""
     model = onnx.load(path)

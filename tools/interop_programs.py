@@ -131,6 +131,12 @@ def run(path, x):
     with torch.no_grad():
         return ConvertModel(onnx.load(path))(torch.from_numpy(x)).numpy()
 """
+_ONNX_TF: Final = """
+import onnx
+from onnx_tf.backend import prepare
+def run(path, x):
+    return prepare(onnx.load(path)).run(x)[0]
+"""
 
 # Name -> its packages, what calls it.
 RUNTIMES: Final[dict[str, tuple[tuple[str, ...], str]]] = {
@@ -154,6 +160,10 @@ RUNTIMES: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "RKNN 2.5": (("rknn-toolkit2==2.5.0", "setuptools<80"), _RKNN),
     "onnx2torch 1.5": (("onnx2torch==1.5.15",), _ONNX2TORCH),
     "onnx2pytorch 0.6": (("onnx2pytorch==0.6.0",), _ONNX2PYTORCH),
+    "onnx-tf 1.10": (
+        ("onnx-tf==1.10.0", "tensorflow-cpu==2.15.1", "tensorflow-probability<0.24", "onnx<1.17", "ml_dtypes<0.5"),
+        _ONNX_TF,
+    ),
 }
 
 
@@ -217,6 +227,16 @@ TOOLS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
         _change(
             "from onnxconverter_common import float16",
             "onnx.save(float16.convert_float_to_float16(onnx.load(source), keep_io_types=True), target)",
+        ),
+    ),
+    "Olive 0.13 peephole": (
+        ("olive-ai==0.13.0", "requests", _ORT, _ONNX),
+        _change(
+            "import os, shutil, subprocess, sys",
+            "program = os.path.dirname(sys.executable) + '/olive'",
+            "words = ['run-pass', '--pass-name', 'OnnxPeepholeOptimizer', '-m', source, '-o', 'made']",
+            "subprocess.run([program, *words], check=True)",
+            "shutil.copy('made/model.onnx', target)",
         ),
     ),
     "ONNX Runtime quantize_dynamic": ((_ORT, _ONNX), _change(_CONVERTER, "quantize_dynamic(source, target)")),

@@ -8,6 +8,7 @@ import onnxscript.optimizer
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import op
+from sn_deploy.graph.shape_parts import write_plain_shapes
 
 
 def inline(model: ir.Model) -> None:
@@ -28,6 +29,7 @@ def inline(model: ir.Model) -> None:
     model.opset_imports.pop(op.DOMAIN, None)
     onnxscript.optimizer.optimize(model)
     _drop_needless(model)
+    write_plain_shapes(model)
 
 
 def _drop_needless(model: ir.Model) -> None:
