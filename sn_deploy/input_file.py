@@ -58,6 +58,8 @@ def _mend_from_kind(given: object) -> str | None:
     # By what they can do: whoever has such an object has its library, and this module needs none.
     if hasattr(given, "state_dict"):
         return "make an ONNX file of it: sn_deploy.export(model, example_inputs, 'model.onnx')"
+    if isinstance(getattr(given, "path", None), os.PathLike):
+        return "give the path in it: report.path"
     if hasattr(given, "SerializeToString"):
         return "save it, and give the file: onnx.save(model, 'model.onnx')"
     if hasattr(given, "opset_imports"):

@@ -23,6 +23,7 @@ from sn_deploy.check.job import Bisect, Job, Latency, Watcher, run_job
 from sn_deploy.check.layers.comparison import LayerTolerance
 from sn_deploy.check.limits import EVERY_OUTPUT, Limits
 from sn_deploy.check.metrics.choose import TASKS, Task
+from sn_deploy.check.python_words import in_arguments, naming_arguments
 from sn_deploy.check.result import CheckResult
 from sn_deploy.check.run import Plan
 from sn_deploy.check.shard import WHOLE
@@ -38,6 +39,7 @@ _NO_LIMITS: Final = Limits()
 _NO_ACCESS: Final = Access()
 
 
+@naming_arguments()
 def check(
     *files: str | os.PathLike[str],
     model: TorchModule | None = None,
@@ -132,7 +134,8 @@ def check(
     with _threads_as_before(threads):
         outcome = run_job(job, _Watcher(on_batch))
     if outcome.cause is not None:
-        warnings.warn(f"why it may have failed: {outcome.cause}", stacklevel=2)
+        # The decorator's frame lies between this one and the caller's.
+        warnings.warn(f"why it may have failed: {in_arguments(outcome.cause)}", stacklevel=3)
     return outcome.result
 
 

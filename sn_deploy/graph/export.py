@@ -108,9 +108,18 @@ class ExportReport:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """One export at a time: torch.export keeps what it is about in variables of its modules, for all threads."""
+    """One export at a time: torch.export keeps what it is about in variables of its modules, for all threads.
+
+    With float32 as the type of new tensors: in that of a program that has set float64, those that a model makes would
+    not be of the type of its weights, which are float32 in the file.
+    """
     with _LOCK, own_surroundings():
-        yield
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
 
 
 @_alone()

@@ -266,8 +266,9 @@ def test_the_likely_cause_is_a_warning(tmp_path: Path) -> None:
             if hasattr(module, "running_mean"):
                 module.running_var.add_(module.running_mean.square()).mul_(50)
                 module.running_mean.mul_(50)
-    with pytest.warns(UserWarning, match="why it may have failed: layer 'sn.*give --finalize-batch-average N"):
+    with pytest.warns(UserWarning, match="why it may have failed: layer 'sn.*give finalize_batch_average=N") as warned:
         assert not check(tmp_path / "net.onnx", model=model, data=torch.rand(8, 1, 8, 8)).passed
+    assert warned[0].filename == __file__
     assert check(tmp_path / "net.onnx", model=model, data=torch.rand(8, 1, 8, 8), finalize_batch_average=50).passed
 
 

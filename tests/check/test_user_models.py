@@ -17,6 +17,7 @@ import sn_deploy
 from sn_deploy.calibrate import calibrate
 from sn_deploy.check import DataOptions, check
 from sn_deploy.check.data.open import open_data
+from sn_deploy.errors import SnDeployError
 from sn_deploy.nn import SwitchNorm2d, convert
 from sn_deploy.runtime.tensors import TensorInfo
 from tests.randomise import randomise_
@@ -125,6 +126,38 @@ def test_what_a_program_has_around_a_call_is_not_the_models(name: str, images: t
     expected = figures(tmp_path / "plain.onnx")
     with SURROUNDINGS[name]():
         assert figures(tmp_path / "inside.onnx") == expected
+
+
+class MakesTensors(Net):
+    """Part of what it adds is of the type that new tensors have by default."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        y = super().forward(image)
+        return y + torch.linspace(0, 1, y.shape[-1]) + torch.zeros(y.shape)
+
+
+def test_float64_by_default(images: torch.Tensor, tmp_path: Path) -> None:
+    model = MakesTensors().eval()
+    sn_deploy.export(model, images, tmp_path / "plain.onnx", dynamic="batch")
+    torch.set_default_dtype(torch.float64)
+    try:
+        sn_deploy.export(model, images, tmp_path / "net.onnx", dynamic="batch")
+        assert check(tmp_path / "net.onnx", model=model, data=images, layers=True).passed
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert (tmp_path / "net.onnx").read_bytes() == (tmp_path / "plain.onnx").read_bytes()
+
+
+def test_a_list_of_inputs_says_how_to_be_checked(images: torch.Tensor, tmp_path: Path) -> None:
+    class OfList(Net):
+        def forward(self, images: list[torch.Tensor]) -> torch.Tensor:
+            return super().forward(images[0]) + images[1].mean()
+
+    model = OfList().eval()
+    sn_deploy.export(model, ([images, images],), tmp_path / "net.onnx", dynamic="batch")
+    with pytest.raises(SnDeployError, match=r"takes forward\(images.*wrap the model in a module"):
+        check(tmp_path / "net.onnx", model=model, data={"images_0": images, "images_1": images})
 
 
 def test_a_net_is_converted_on_its_own_device() -> None:

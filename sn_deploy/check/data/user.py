@@ -15,6 +15,7 @@ and these are stacked to batches. Every pass must give the same items.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -139,8 +140,9 @@ class UserBatches:
         if not isinstance(items, Iterable) and hasattr(items, "__getitem__") and hasattr(items, "__len__"):
             items = map(items.__getitem__, range(len(items)))  # a Dataset of torch
         if not isinstance(items, Iterable):
+            mend = "give the Dataset a __len__" if hasattr(items, "__getitem__") else None
             raise SnDeployError(
-                f"gives a {type(items).__name__}", where=self._where, expected="something to iterate over"
+                f"gives a {type(items).__name__}", where=self._where, expected="something to iterate over", mend=mend
             )
         try:
             yield from items
@@ -179,6 +181,17 @@ class UserBatches:
             )
         return item, not single
 
+    def _refuse_others(self, values: Mapping[Any, Any], where: str) -> None:
+        """Names and paths of files beside the inputs, as many a data set has them."""
+        others = [str(name) for name, value in values.items() if name not in self._inputs and _is_text(value)]
+        if others:
+            raise SnDeployError(
+                f"has {', '.join(others)}, which is text",
+                where=where,
+                expected=f"{', '.join(self._inputs)}, and perhaps labels",
+                mend="give these alone: a function that goes through the data and yields them",
+            )
+
     def _parts(self, raw: Any, where: str) -> tuple[dict[str, Array], Array | None]:
         labels: Any = None
         if isinstance(raw, (tuple, list)) and len(raw) == 2 and isinstance(raw[0], Mapping):
@@ -194,16 +207,25 @@ class UserBatches:
                 labels = raw[-1]
             elif len(raw) != len(self._inputs):
                 raise SnDeployError(
-                    f"has {len(raw)} parts", where=where, expected=f"{', '.join(self._inputs)}, and perhaps the labels"
+                    f"has {len(raw)} parts",
+                    where=where,
+                    expected=f"{', '.join(self._inputs)}, and perhaps the labels",
+                    mend="give these alone: a function that goes through the data and yields them",
                 )
         else:
             values = {next(iter(self._inputs)): raw} if len(self._inputs) == 1 else {"item": raw}
+        self._refuse_others(values, where)
         arrays = {str(name): as_array(value, f"{where}, {name}") for name, value in values.items()}
         return arrays, as_array(labels, f"{where}, labels") if labels is not None and self._labelled else None
 
 
 def _unpaired(raw: Any) -> Any:
     return raw[0] if isinstance(raw, (tuple, list)) and raw and isinstance(raw[0], Mapping) else raw
+
+
+def _is_text(value: Any) -> bool:
+    parts = value if isinstance(value, (list, tuple)) and value else [value]
+    return all(isinstance(part, (str, bytes, os.PathLike)) for part in parts)
 
 
 def _stacked(items: Sequence[_Item]) -> Iterator[_Item]:

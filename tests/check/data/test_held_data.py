@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from sn_deploy.check.data.open import DataOptions, open_data
 from sn_deploy.errors import SnDeployError
@@ -65,6 +66,33 @@ def test_arrays_of_other_libraries(samples: Array) -> None:
     assert np.array_equal(only_batch(Table(samples), ONE)[0]["x"], samples)
     with pytest.raises(SnDeployError, match=r"data: samples for x are uint8 \(4, 5\) .*scale and normalise"):
         only_batch(Image.fromarray(np.zeros((4, 5), np.uint8)), ONE)
+
+
+class Named:
+    """Samples with what isn't for the model."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"x": np.zeros((1, 4, 5), np.float32), "label": 1, "path": f"{index}.png"}
+
+
+class Endless:
+    def __getitem__(self, index: int) -> Array:
+        return np.zeros((1, 4, 5), np.float32)
+
+
+def test_what_is_not_for_the_model() -> None:
+    with pytest.raises(SnDeployError, match=r"item 0: has path, which is text .expected x, .*labels.; give these"):
+        only_batch(Named(), ONE)
+    with pytest.raises(SnDeployError, match=r"has path, which is text"):
+        only_batch(DataLoader(Named(), batch_size=3), ONE)
+    triples = [(np.zeros((1, 4, 5), np.float32), 1, 2)]
+    with pytest.raises(SnDeployError, match=r"has 3 parts .*give these alone: a function"):
+        only_batch(triples, ONE)
+    with pytest.raises(SnDeployError, match=r"gives a Endless .*give the Dataset a __len__"):
+        only_batch(Endless(), ONE)
 
 
 @pytest.mark.parametrize(
