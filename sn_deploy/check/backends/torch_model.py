@@ -247,8 +247,8 @@ def _keywords(model: Any, input_names: Sequence[str]) -> list[str] | None:
         f"takes forward{inspect.signature(model.forward)}",
         where=f"--model, {type(model).__name__}",
         expected=f"parameters for the inputs {', '.join(input_names)}",
-        mend="where one parameter holds several inputs, a list or a dict, wrap the model in a module that is given each "
-        "by itself and puts them together",
+        mend="where one parameter holds several inputs, a list or a dict, wrap the model in a module that is given "
+        "each by itself and puts them together",
     )
 
 
