@@ -123,7 +123,7 @@ def test_functions_that_a_tool_dropped_come_back(net: nn.Module, x: np.ndarray, 
     assert error(net, x, path.with_name("fused.onnx")) < _REL_L2
 
 
-@pytest.mark.parametrize("opset", [None, 17])
+@pytest.mark.parametrize("opset", [None, 17, 14])
 def test_open_axes_need_no_more_than_whole_shapes(net: nn.Module, x: np.ndarray, tmp_path: Path, opset: int) -> None:
     """OpenVINO 2023.3 reads no bounds of `Shape`, TVM and burn take no product of one."""
     given = torch.from_numpy(x)

@@ -1,4 +1,5 @@
-"""Operators that have an older form which onnx's converter doesn't write: Pad and Split of opset 18, GridSample of 20.
+"""Operators that have an older form which onnx's converter doesn't write: Shape of opset 15, Pad and Split of 18,
+GridSample of 20.
 
 The converter passes over operators of other domains. So the nodes get their older form and a domain of ours before it
 runs, and the standard one afterwards.
@@ -52,6 +53,11 @@ def end_conversion(model: ir.Model) -> None:
     model.opset_imports.pop(_MEANWHILE, None)
 
 
+def _shape(node: ir.Node) -> bool:
+    """Without bounds it is the same; `sn_deploy.graph.shape_parts` takes them away where it can."""
+    return not {"start", "end"} & node.attributes.keys()
+
+
 def _pad(node: ir.Node) -> bool:
     """Without axes it is the same, but for the mode `wrap`."""
     axes = node.inputs[3] if len(node.inputs) > 3 else None
@@ -96,6 +102,7 @@ def _text(node: ir.Node, name: str, default: str) -> str:
 
 
 _FORMS: Final = {
+    "Shape": _Form(13, 15, _shape),
     "Pad": _Form(13, 18, _pad),
     "Split": _Form(13, 18, _split),
     "GridSample": _Form(16, 20, _grid_sample),
