@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 import numpy as np
 import torch
@@ -46,8 +47,8 @@ class Candidate:
     channels: int | None
 
     def tensor(self, name: str) -> torch.Tensor:
-        """The module's own tensor called ``name``."""
-        tensor = getattr(self.module, name)
+        """The tensor called ``name``, the module's own or (``bn.running_mean``) that of a module inside."""
+        tensor = attrgetter(name)(self.module)
         assert isinstance(tensor, torch.Tensor)
         return tensor
 
@@ -92,6 +93,9 @@ def candidate_from_module(name: str, module: torch.nn.Module) -> Candidate | Non
         running = _unnamed_pair({key: buffer for key, buffer in buffers.items() if key in rest})
     channels = _channels(module, rest, running)
     scale, bias = _affine(parameters, (*mix, *(running or ())), channels)
+    if running is None:
+        # Whether a module looks like SN doesn't depend on what is inside: blocks have BatchNorms, too.
+        running = next(_inside(module, channels), None)
     running_mean, running_var = running or (None, None)
     sums = _pair(key for key in rest if roles.is_summed(key))
     return Candidate(name, module, *mix, scale, bias, running_mean, running_var, sums, channels)
@@ -112,6 +116,18 @@ def with_other_statistics(candidate: Candidate) -> Iterator[Candidate]:
         for var in filter(roles.of_var, free):
             if roles.of_what(mean) == roles.of_what(var):
                 yield replace(candidate, running_mean=mean, running_var=var)
+    for mean, var in _inside(candidate.module, candidate.channels):
+        if mean != candidate.running_mean:
+            yield replace(candidate, running_mean=mean, running_var=var)
+
+
+def _inside(module: torch.nn.Module, channels: int | None) -> Iterator[tuple[str, str]]:
+    """The recorded statistics of modules right inside, such as a BatchNorm that keeps them for the layer."""
+    for name, child in module.named_children():
+        buffers = _own(child._buffers)
+        pair = _running_pair(buffers)
+        if pair is not None and {buffers[one].numel() for one in pair} == {channels}:
+            yield f"{name}.{pair[0]}", f"{name}.{pair[1]}"
 
 
 def _own(tensors: Mapping[str, torch.Tensor | None]) -> _Tensors:

@@ -28,7 +28,7 @@ from sn_deploy.recognise import finalize_batch_average_
 from tests.calibrate.oracle import CHANNELS, Batches, Chain, ChainOracle, chain, images
 from tests.calibrate.published import PublishedSwitchNorm
 from tests.randomise import randomise_
-from tests.recognise.variants import OfAPass
+from tests.recognise.variants import KeptByBatchNorm, OfAPass, ReferenceSN
 
 # float64 on both sides; the oracle subtracts squares.
 RTOL = 1e-10
@@ -416,6 +416,22 @@ def test_layers_that_only_ask_for_cuda_are_calibrated_on_the_cpu():
         np.testing.assert_array_equal(mean, m)
         np.testing.assert_array_equal(var, v)
     assert type(asking[1]) is AsksForCuda
+
+
+def test_statistics_that_a_batch_norm_keeps_are_calibrated_there():
+    torch.manual_seed(0)
+    plain, kept = with_layer(ReferenceSN(CHANNELS)), with_layer(KeptByBatchNorm(CHANNELS))
+    with torch.no_grad():
+        kept[0].load_state_dict(plain[0].state_dict())
+        for name, value in plain[1].state_dict().items():
+            kept[1].state_dict()[f"bn.{name}" if name.startswith("running") else name].copy_(value)
+    data = Batches(images(), 8)
+    found = calibrate(kept, data)
+    for (mean, var), (m, v) in zip(pairs(found), pairs(calibrate(plain, data)), strict=True):
+        np.testing.assert_array_equal(mean, m)
+        np.testing.assert_array_equal(var, v)
+    written = with_statistics(kept.state_dict(), found.layers)
+    np.testing.assert_allclose(written["1.bn.running_mean"].numpy(), pairs(found)[1][0], rtol=1e-6)
 
 
 class Stubborn(PublishedSwitchNorm):

@@ -99,6 +99,17 @@ class OfAPass(ReferenceSN):
         return self.calib_mean.view(-1, 1), self.calib_var.view(-1, 1)
 
 
+class KeptByBatchNorm(ReferenceSN):
+    """The statistics of the BN branch are a BatchNorm's."""
+
+    def __init__(self, channels: int = C) -> None:
+        super().__init__(channels, statistics=False)
+        self.bn = nn.BatchNorm2d(channels, affine=False)
+
+    def batch(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.bn.running_mean.view(-1, 1), self.bn.running_var.view(-1, 1)
+
+
 class BatchFirst(ReferenceSN):
     """Weights in the order BN, IN, LN."""
 
@@ -343,6 +354,7 @@ ACCEPTED = (
     ReferenceSN,
     KerasLike,
     OfAPass,
+    KeptByBatchNorm,
     BatchFirst,
     WithoutBatch,
     LayerAndBatch,
