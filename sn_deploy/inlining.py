@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from sn_deploy.arguments import whole_number
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.fuse.whole import WholeFile, compare_whole
 from sn_deploy.graph import onnx_process
@@ -128,6 +129,8 @@ def inline_file(
 
 
 def _check_layers(model: ir.Model, layers: Sequence[ir.Node], source: Path, opset: int | None) -> None:
+    if opset is not None:
+        whole_number(opset, "opset")
     if opset is not None and not MIN_OPSET <= opset <= MAX_OPSET:
         raise SnDeployError(
             f"files can't be brought to opset {opset}", where="opset", expected=f"{MIN_OPSET} to {MAX_OPSET}"

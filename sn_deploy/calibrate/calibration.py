@@ -8,6 +8,7 @@ from typing import Final
 import torch
 
 from sn_deploy.calibrate.branches import find_branches
+from sn_deploy.calibrate.data import source_from
 from sn_deploy.calibrate.movement import distance
 from sn_deploy.calibrate.one_pass import Calibration, Pass, calibration_from_pass
 from sn_deploy.calibrate.sweep import sweep
@@ -15,7 +16,6 @@ from sn_deploy.calibrate.tally import BATCH_AVERAGE, POPULATION, STATISTICS, Tal
 from sn_deploy.capture.originals import refusing_calls_of
 from sn_deploy.capture.parametrized import settle_parametrizations_
 from sn_deploy.capture.private_copy import private_copy
-from sn_deploy.check.batch import Source
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.recognise import lift_cuda_checks_
 
@@ -28,7 +28,7 @@ OnBatch = Callable[[int, int], None]
 
 def calibrate(
     model: torch.nn.Module,
-    source: Source,
+    source: object,
     *,
     statistics: str = BATCH_AVERAGE,
     sweeps: int | None = None,
@@ -49,7 +49,10 @@ def calibrate(
 
     Args:
         model: not changed: a copy in evaluation mode is run.
-        source: gives the same batches each time it is iterated.
+        source: samples as training saw them, which give the same batches each time they are gone through: a torch
+            DataLoader or Dataset, an array or tensor, a dict of these by input name, a `DataOptions` or anything else
+            that `sn_deploy.check.check` takes as data, but that items of a list or a function are batches; or a
+            `Source`.
         statistics: BATCH_AVERAGE or POPULATION.
         sweeps: at most so many after the first pass; by default one more than there are branches, which is enough.
         tolerance: sweeps end when none moved a mean by more than this share of a deviation, nor a variance by more
@@ -81,7 +84,7 @@ def calibrate(
 
 def calibrate_part(
     model: torch.nn.Module,
-    source: Source,
+    source: object,
     *,
     statistics: str = BATCH_AVERAGE,
     device: str = "cpu",
@@ -103,13 +106,13 @@ class _Runner:
     def __init__(
         self,
         model: torch.nn.Module,
-        source: Source,
+        source: object,
         device: str,
         keep_unrecognised: bool,
         on_batch: OnBatch | None,
     ) -> None:
         self._original, self._model = model, _copy_on(model, device)
-        self._source, self._keep, self._on_batch = source, keep_unrecognised, on_batch
+        self._source, self._keep, self._on_batch = source_from(model, source), keep_unrecognised, on_batch
         self.branches, self._without_bn = find_branches(self._model)
         self._passes = 0
         if not self.branches:

@@ -54,13 +54,13 @@ def read_parts(paths: Sequence[str | os.PathLike[str]]) -> dict[Path, dict[str, 
 
 
 def merge_parts(
-    documents: Mapping[Path, Mapping[str, Any]], *, command: str, user_metrics: Sequence[str] = ()
+    documents: Mapping[Path, Mapping[str, Any]], *, command: str = "", user_metrics: Sequence[str] = ()
 ) -> CheckResult:
     """The result of the whole.
 
     Args:
         documents: what `read_parts` gave.
-        command: what was typed.
+        command: what was typed; nothing where Python called it.
         user_metrics: of the user's own metrics in the parts, those whose code may be run: a document alone must not
             decide what is run.
 

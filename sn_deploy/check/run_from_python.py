@@ -18,7 +18,7 @@ from sn_deploy.check.backends.open import BackendOptions
 from sn_deploy.check.backends.torch_model import HeldModel
 from sn_deploy.check.batch import Batch
 from sn_deploy.check.data.fit import as_array
-from sn_deploy.check.data.open import DataOptions
+from sn_deploy.check.data.open import data_options
 from sn_deploy.check.job import Bisect, Job, Latency, Watcher, run_job
 from sn_deploy.check.layers.comparison import LayerTolerance
 from sn_deploy.check.limits import EVERY_OUTPUT, Limits
@@ -103,7 +103,7 @@ def check(
             or there is nothing to compare.
     """
     _check_kinds(task, reference_dtype, on_batch)
-    given = data if isinstance(data, DataOptions) else DataOptions(data)
+    given = data_options(data)
     if given.shard != WHOLE:
         raise SnDeployError("parts are made by the command line: sn-deploy check --shard", where="data")
     if model is None and finalize_batch_average is not None:

@@ -194,6 +194,9 @@ def export(
     if finalize_batch_average is not None:
         recognise.finalize_batch_average_(private, finalize_batch_average)
     inputs = bind_inputs(private, example_inputs, input_names).map(lambda tensor: tensor.detach().cpu().clone())
+    if not any(tensor.numel() for tensor in inputs.tensors.values()):
+        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in inputs.tensors.items())
+        raise SnDeployError(f"the example inputs are empty: {shapes}", expected="at least one sample")
     refuse_names_twice(inputs.names, output_names or ())
     axes = resolve_dynamic(inputs, dynamic)
     inputs = widen_dynamic(inputs, axes)

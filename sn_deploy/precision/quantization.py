@@ -26,7 +26,7 @@ from sn_deploy.portable_file import load_portable
 from sn_deploy.precision.files import check_paths, file_bytes
 from sn_deploy.precision.proof import Proof, compare_files, hold_tolerance
 from sn_deploy.precision.run import refuse_too_large, write_emulated
-from sn_deploy.precision.samples import SampleOptions, open_samples
+from sn_deploy.precision.samples import open_samples
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.ort_calibration import METHODS, calibrate
 
@@ -40,8 +40,6 @@ MOST_CHANGED: Final = 0.5
 # The first opset with QuantizeLinear of half types.
 _HALF_OPSET: Final = 19
 _BF16_OPSET: Final = 22
-
-_DEFAULT_SAMPLES: Final = SampleOptions()
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def quantize(
     output: str | os.PathLike[str],
     *,
     precision: str,
-    samples: SampleOptions = _DEFAULT_SAMPLES,
+    samples: object = "random",
     float_type: str = "fp32",
     method: str | None = None,
     keep: Sequence[str] = (),
@@ -95,7 +93,8 @@ def quantize(
     Args:
         model: a float32 file, of `sn_deploy.export` or `sn_deploy.fuse`, or any other.
         precision: ``int8`` or ``fp8`` (E4M3).
-        samples: what ranges are taken from, and what the result is tried on.
+        samples: what ranges are taken from, and what the result is tried on, as `sn_deploy.check.check` takes its data,
+            or a `SampleOptions`.
         float_type: ``fp32`` (ONNX Runtime on the CPU), ``fp16`` or ``bf16`` (TensorRT).
         method: how a range is chosen, one of `METHODS`; ``percentile`` by default for int8 and ``minmax`` for FP8,
             whose numbers are denser near 0.

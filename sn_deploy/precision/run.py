@@ -26,12 +26,10 @@ from sn_deploy.precision.emulate import emulate_half
 from sn_deploy.precision.files import check_paths, file_bytes
 from sn_deploy.precision.proof import TIES, Proof, compare_files, hold_tolerance
 from sn_deploy.precision.ranges import LARGEST, Range, largest_values
-from sn_deploy.precision.samples import SampleOptions, open_samples
+from sn_deploy.precision.samples import open_samples
 from sn_deploy.runtime.ort import OrtSession
 
 DTYPES: Final = {"fp16": "float16", "bf16": "bfloat16"}
-
-_DEFAULT_SAMPLES: Final = SampleOptions()
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def convert_precision(
     keep_convolutions: bool = False,
     keep_io_types: bool = True,
     max_rel_l2: float | None = None,
-    samples: SampleOptions = _DEFAULT_SAMPLES,
+    samples: object = "random",
     check_range: bool = False,
     external_data: bool | None = None,
     on_batch: Callable[[], None] = lambda: None,
@@ -83,7 +81,8 @@ def convert_precision(
         keep_convolutions: also the convolutions in front of the SN layers that ``keep`` names.
         keep_io_types: inputs and outputs of the graph stay float32.
         max_rel_l2: the largest relative L2 difference of an output; by default what the type explains.
-        samples: what the proof runs on; 8 random ones by default.
+        samples: what the proof runs on, as `sn_deploy.check.check` takes its data, or a `SampleOptions`; 8 random ones
+            by default.
         check_range: measure how large every activation gets on these samples in float32, first.
         external_data: whether large tensors go to a file beside it; by default only where they have to.
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from sn_deploy.check.backends.interface import Example, with_examples
 from sn_deploy.check.batch import Source, check_whole_batches
-from sn_deploy.check.data.open import DataOptions, data_kind, open_data
+from sn_deploy.check.data.open import DataOptions, data_kind, data_options, open_data
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import TensorInfo
 
@@ -31,15 +31,19 @@ class SampleOptions:
     batch_size: int | None = None
 
 
-def open_samples(options: SampleOptions, inputs: Sequence[TensorInfo]) -> Source:
+def open_samples(given: object, inputs: Sequence[TensorInfo]) -> Source:
     """The samples in batches.
+
+    Args:
+        given: a `SampleOptions`, a `DataOptions`, or what one takes as data.
 
     Raises:
         SnDeployError: there is no such data, it doesn't fit, or a batch size that the file doesn't take.
     """
+    options = given if isinstance(given, SampleOptions) else SampleOptions(data_options(given))
     known = with_examples(tuple(inputs), options.examples) if options.examples else tuple(inputs)
     fixed = next((info.shape[0] for info in inputs if info.shape and isinstance(info.shape[0], int)), None)
-    size = options.batch_size or fixed or DEFAULT_BATCH
+    size = options.batch_size or options.data.batch_size or fixed or DEFAULT_BATCH
     if fixed is not None and size != fixed:
         raise SnDeployError(
             f"is {size}, and the file fixes the batch to {fixed}", where="--batch-size", mend="leave it out"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from sn_deploy.arguments import of_kind
 from sn_deploy.atomic import atomic_output
 from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.errors import SnDeployError
@@ -88,6 +89,7 @@ def serve_triton(
     model = source_path(model)
     check_is_path(repository, "the repository")
     repository = Path(repository)
+    of_kind(options, ServeOptions, "options")
     payload = read_payload(model, engines, options)
     folder = read_folder(repository, options.name)
     labels = read_labels(options.labels, payload.interface)

@@ -10,9 +10,10 @@ from typing import Final
 
 import onnx_ir as ir
 
+from sn_deploy.arguments import of_kind
 from sn_deploy.check.backends.interface import Example
 from sn_deploy.check.backends.onnx_file import read_facts
-from sn_deploy.check.data.open import DataOptions
+from sn_deploy.check.data.open import data_options
 from sn_deploy.check.metrics.choose import check_label_classes
 from sn_deploy.check.tolerances import TOLERANCES
 from sn_deploy.draft_folder import draft_folder
@@ -44,7 +45,7 @@ def specialise(
     path: str | os.PathLike[str],
     *,
     budget: Budget | None = None,
-    data: DataOptions | None = None,
+    data: object = None,
     examples: Sequence[Example] = (),
     runtime: Runtime | None = None,
     threads: int | None = None,
@@ -64,7 +65,8 @@ def specialise(
         source: a file of `sn_deploy.export` or `sn_deploy.fuse.fuse`.
         path: the file to write; may be ``source``.
         budget: how much may change.
-        data: samples, which should be as those in use. Without a budget random ones do.
+        data: samples, which should be as those in use, in a `DataOptions` or as `sn_deploy.check.check` takes them.
+            Without a budget random ones do.
         examples: sizes of inputs, for axes that the file leaves open.
         runtime: who the file is to be cheap for; by default the native operators where they are built.
         threads: of ONNX Runtime.
@@ -80,6 +82,8 @@ def specialise(
     source = source_path(source)
     check_onnx_output(path)
     path = Path(path)
+    if budget is not None:
+        of_kind(budget, Budget, "budget")
     if not 0 <= max_weight <= 1:
         raise SnDeployError(f"is {max_weight}", where="max_weight", expected="0 to 1")
     before = load(source)
@@ -95,7 +99,8 @@ def specialise(
     with draft_folder(path, of=str(source)) as folder:
         drafts = Drafts(source, folder, _checked_runtime(runtime), threads)
         with drafts.open(source) as running:
-            parts = open_parts(data, running.inputs, examples, split=budget is not None, run=running.run)
+            samples = None if data is None else data_options(data)
+            parts = open_parts(samples, running.inputs, examples, split=budget is not None, run=running.run)
             _check_labels(budget, parts, running.outputs)
             batch = parts.fixed_batch or 1
             outcome = Outcome()

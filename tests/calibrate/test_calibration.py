@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from sn_deploy.calibrate import (
     BATCH_AVERAGE,
@@ -22,6 +23,7 @@ from sn_deploy.calibrate.exact_sums import ExactSums
 from sn_deploy.calibrate.movement import movement
 from sn_deploy.calibrate.show import lines_from_calibration
 from sn_deploy.check.batch import Batch
+from sn_deploy.check.data.open import DataOptions
 from sn_deploy.errors import SnDeployError
 from sn_deploy.nn import SwitchNorm1d, SwitchNorm2d, SwitchNorm3d, finalize_batch_average
 from sn_deploy.recognise import finalize_batch_average_
@@ -567,7 +569,33 @@ def test_no_data_and_wrong_data_are_refused():
     with pytest.raises(
         SnDeployError, match=r"^the data gives a Tensor \(expected objects of sn_deploy.check.batch.Batch"
     ):
-        calibrate(chain(), [torch.from_numpy(images())])  # type: ignore[arg-type]
+        calibrate(chain(), iter([torch.from_numpy(images())]))
+    with pytest.raises(SnDeployError, match=r"^the data has no batch"):
+        calibrate(chain(), [])
+
+
+def test_data_as_check_takes_it():
+    samples = torch.from_numpy(images())
+    labels = torch.arange(len(samples))
+    expected = calibrate(chain(), Batches(images(), 8))
+    ways: dict[str, object] = {
+        "loader": DataLoader(TensorDataset(samples, labels), batch_size=8),
+        "dataset": TensorDataset(samples, labels),
+        "tensor": samples,
+        "tuple": (samples, labels),
+        "dict": {"x": samples, "labels": labels},
+        "list of batches": list(samples.split(8)),
+        "function": lambda: iter(samples.split(8)),
+        "options": DataOptions(images()),
+        "options of a dataset": DataOptions(TensorDataset(samples), batch_size=8),
+    }
+    for name, data in ways.items():
+        found = calibrate(chain(), data)
+        assert (name, found.samples) == (name, expected.samples)
+        for one, other in zip(found.layers, expected.layers, strict=True):
+            assert np.array_equal(one.mean, other.mean), name
+            assert np.array_equal(one.var, other.var), name
+    assert calibrate(nn.DataParallel(chain()), samples, statistics="population").samples == len(samples)
 
 
 def test_no_layer_that_ran_is_refused():

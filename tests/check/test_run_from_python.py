@@ -29,7 +29,7 @@ from sn_deploy.check.result import as_json
 from sn_deploy.check.shard import parse_shard
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.models.digits import WEIGHTS, load_pretrained
-from sn_deploy.precision import quantize
+from sn_deploy.precision import convert_precision, quantize
 from sn_deploy.precision.samples import SampleOptions
 from sn_deploy.runtime.tensors import TensorInfo
 from sn_deploy.runtime.torch import tensor_from_array
@@ -311,12 +311,16 @@ def test_the_other_functions_take_the_same_data(
     loader = DataLoader(TensorDataset(images, labels), batch_size=8)
     np.savez(tmp_path / "digits.npz", x=images.numpy(), labels=labels.numpy())
     made = []
-    for data in (loader, str(tmp_path / "digits.npz")):
-        quantize(file, tmp_path / "int8.onnx", precision="int8", samples=SampleOptions(DataOptions(data)))
+    for samples in (SampleOptions(DataOptions(tmp_path / "digits.npz")), DataOptions(loader), loader, (images, labels)):
+        quantize(file, tmp_path / "int8.onnx", precision="int8", samples=samples)
         made.append((tmp_path / "int8.onnx").read_bytes())
-    assert made[0] == made[1]
-    report = specialise(file, tmp_path / "special.onnx", budget=Budget(rel_l2=0.1), data=DataOptions(loader))
-    assert report.path.is_file()
+    assert len(set(made)) == 1
+    report = convert_precision(file, tmp_path / "fp16.onnx", precision="fp16", samples=images)
+    assert report.proof.samples == SAMPLES
+    special = specialise(file, tmp_path / "special.onnx", budget=Budget(rel_l2=0.1), data=loader)
+    assert special.data["samples"] == SAMPLES
+    with pytest.raises(SnDeployError, match=r"^budget: is a float \(expected a Budget\)$"):
+        specialise(file, tmp_path / "special.onnx", budget=0.1, data=loader)
     source = open_data(DataOptions(loader), [TensorInfo("x", ("N", 1, 8, 8), np.dtype(np.float32))])
     assert calibrate(model, source).samples == SAMPLES
 

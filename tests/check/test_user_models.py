@@ -168,6 +168,11 @@ def test_a_net_is_converted_on_its_own_device() -> None:
         }
 
 
+def test_examples_without_a_sample(images: torch.Tensor, tmp_path: Path) -> None:
+    with pytest.raises(SnDeployError, match=r"the example inputs are empty: image .0, 3, 9, 9. .expected at least"):
+        sn_deploy.export(Net(), images[:0], tmp_path / "net.onnx")
+
+
 def test_exports_in_several_threads(images: torch.Tensor, tmp_path: Path) -> None:
     model = Net()
     with ThreadPoolExecutor(3) as pool:

@@ -63,6 +63,11 @@ class DataOptions:
         of_kind(self.images, ImageOptions, "images")
 
 
+def data_options(given: object) -> DataOptions:
+    """What a function was given as data: options, or the data itself."""
+    return given if isinstance(given, DataOptions) else DataOptions(given)
+
+
 def open_data(options: DataOptions, inputs: Sequence[TensorInfo]) -> Source:
     """The samples for these inputs, in batches.
 
