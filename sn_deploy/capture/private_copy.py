@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils import _pytree as pytree
 
 from sn_deploy.capture.bound_forwards import settle_bound_forwards_
 from sn_deploy.capture.unwrap import check_is_module, inside
@@ -38,7 +37,7 @@ def private_copy(model: torch.nn.Module) -> torch.nn.Module:
     for part in model.modules():
         # What a weight norm made in the last step of training, or a list of features: deepcopy refuses tensors with a
         # graph, and those of a tracer that a hook was given.
-        for value in pytree.tree_leaves([held for name, held in vars(part).items() if name not in _OF_MODULES]):
+        for value in _held_in([held for name, held in vars(part).items() if name not in _OF_MODULES]):
             if isinstance(value, FakeTensor) or (isinstance(value, torch.Tensor) and not value.is_leaf):
                 copies[id(value)] = value.detach().clone()
     try:
@@ -56,6 +55,18 @@ def private_copy(model: torch.nn.Module) -> torch.nn.Module:
             for parameter in part.parameters():
                 parameter.detach_()  # TorchScript's copies hang on to the original's by a graph
     return private
+
+
+def _held_in(container: Any) -> Iterator[Any]:
+    """What lists, tuples and dicts hold, however nested they are, even in themselves."""
+    waiting, seen = [container], set[int]()
+    while waiting:
+        value = waiting.pop()
+        if not isinstance(value, (list, tuple, dict)):
+            yield value
+        elif id(value) not in seen:
+            seen.add(id(value))
+            waiting += value.values() if isinstance(value, dict) else value
 
 
 def _copy_forwards(model: torch.nn.Module, copies: dict[int, Any]) -> None:

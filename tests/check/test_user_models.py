@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +53,8 @@ class KeepsFeatures(Net):
 
     def __init__(self) -> None:
         super().__init__()
-        self.features: dict[str, list[torch.Tensor]] = {"conv": []}
+        self.features: dict[str, Any] = {"conv": []}
+        self.features["itself"] = self.features
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         self.features["conv"].append(self.conv(image))
