@@ -20,7 +20,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from sn_deploy.checkpoint import load_into
 from sn_deploy.recognise import unregister
@@ -253,7 +253,8 @@ def names_for(guide: str) -> dict[str, Any]:
     trained = mynets.resnet50sn()
     load_into(trained, Path("best.pth"))
     images = torch.randn(8, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    own |= {"validation": TensorDataset(images, torch.zeros(8, dtype=torch.int64)), "load_model": lambda: trained}
+    validation = TensorDataset(images, torch.zeros(8, dtype=torch.int64))
+    own |= {"validation": validation, "loader": DataLoader(validation, batch_size=4), "load_model": lambda: trained}
     net = with_batch_norm if guide.endswith("convert.md") else trained
     return {"torch": torch, "model": net, "resnet50sn": mynets.resnet50sn, **own}
 
