@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from torch import nn
 
 import sn_deploy
 from sn_deploy.calibrate import calibrate
+from sn_deploy.capture.private_copy import private_copy
 from sn_deploy.check import DataOptions, check
 from sn_deploy.check.data.open import open_data
 from sn_deploy.errors import SnDeployError
@@ -53,8 +53,7 @@ class KeepsFeatures(Net):
 
     def __init__(self) -> None:
         super().__init__()
-        self.features: dict[str, Any] = {"conv": []}
-        self.features["itself"] = self.features
+        self.features: dict[str, list[torch.Tensor]] = {"conv": []}
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         self.features["conv"].append(self.conv(image))
@@ -95,6 +94,16 @@ def test_a_model_that_keeps_what_its_layers_gave(images: torch.Tensor, tmp_path:
     sn_deploy.export(model, images, tmp_path / "net.onnx", dynamic="batch")
     assert check(tmp_path / "net.onnx", model=model, data=images).passed
     assert all(one is other for one, other in zip(model.features["conv"], held, strict=True))
+
+
+def test_a_model_that_holds_a_dict_in_itself() -> None:
+    """torch can't export it; a copy of it can run."""
+    model = Net()
+    model.registry = {"forwards": [model.conv.forward]}
+    model.registry["itself"] = model.registry
+    copied = private_copy(model)
+    assert copied.registry["itself"] is copied.registry is not model.registry
+    assert copied.registry["forwards"][0].__self__ is copied.conv
 
 
 @contextlib.contextmanager
