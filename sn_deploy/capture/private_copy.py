@@ -45,7 +45,7 @@ def private_copy(model: torch.nn.Module) -> torch.nn.Module:
     except Exception as error:
         raise SnDeployError(
             f"the model can't be copied: {type(error).__name__}: {first_line(error)}",
-            where=type(model).__name__,
+            where=", ".join([type(model).__name__, *_uncopyable(model, copies)]),
             mend="take off what it holds besides tensors and modules, and tensors that carry a graph",
         ) from error
     _copy_forwards(model, copies)
@@ -55,6 +55,20 @@ def private_copy(model: torch.nn.Module) -> torch.nn.Module:
             for parameter in part.parameters():
                 parameter.detach_()  # TorchScript's copies hang on to the original's by a graph
     return private
+
+
+def _uncopyable(model: torch.nn.Module, copies: dict[int, Any]) -> Iterator[str]:
+    """The attribute that can't be copied, where it is one by itself: a file, a lock, a writer of logs."""
+    shared = dict(copies) | {id(part): part for part in model.modules()}
+    for path, part in model.named_modules():
+        for name, value in vars(part).items():
+            if name in _OF_MODULES:
+                continue
+            try:
+                copy.deepcopy(value, dict(shared))
+            except Exception:  # noqa: BLE001 (the user's own classes may raise anything)
+                yield f"attribute {'.'.join(filter(None, (path, name)))!r}"
+                return
 
 
 def _held_in(container: Any) -> Iterator[Any]:

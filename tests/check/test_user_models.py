@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -94,6 +95,13 @@ def test_a_model_that_keeps_what_its_layers_gave(images: torch.Tensor, tmp_path:
     sn_deploy.export(model, images, tmp_path / "net.onnx", dynamic="batch")
     assert check(tmp_path / "net.onnx", model=model, data=images).passed
     assert all(one is other for one, other in zip(model.features["conv"], held, strict=True))
+
+
+def test_what_cannot_be_copied_is_named() -> None:
+    model = nn.Sequential(Net())
+    model[0].lock = threading.Lock()
+    with pytest.raises(SnDeployError, match=r"^Sequential, attribute '0.lock': the model can't be copied: TypeError"):
+        private_copy(model)
 
 
 def test_a_model_that_holds_a_dict_in_itself() -> None:
