@@ -23,7 +23,7 @@ from sn_deploy.engine.inspect import inspect_sidecar
 from sn_deploy.engine.refit import refit
 from sn_deploy.errors import SnDeployError
 from sn_deploy.fuse import fuse
-from sn_deploy.inlining import inline_file
+from sn_deploy.inline import inline
 from sn_deploy.inspection import layers_from_file
 from sn_deploy.inspection.checkpoint_file import layers_from_checkpoint
 from sn_deploy.inspection.onnx_file import layers_from_onnx
@@ -44,7 +44,7 @@ def serve(model: Any, repository: Any) -> object:
 
 READERS: dict[str, Callable[[Any], object]] = {
     "fuse": lambda given: fuse(given, OTHER),
-    "inline_file": lambda given: inline_file(given, OTHER),
+    "inline": lambda given: inline(given, OTHER),
     "optimise": lambda given: optimise(given, OTHER),
     "convert_precision": lambda given: convert_precision(given, OTHER, precision="fp16"),
     "quantize": lambda given: quantize(given, OTHER, precision="int8"),
@@ -68,7 +68,7 @@ READERS: dict[str, Callable[[Any], object]] = {
 # What writes gets a file that is there to read.
 WRITERS: dict[str, Callable[[Path, Any], object]] = {
     "fuse": lambda file, given: fuse(file, given),
-    "inline_file": lambda file, given: inline_file(file, given),
+    "inline": lambda file, given: inline(file, given),
     "optimise": lambda file, given: optimise(file, given),
     "convert_precision": lambda file, given: convert_precision(file, given, precision="fp16"),
     "quantize": lambda file, given: quantize(file, given, precision="int8"),

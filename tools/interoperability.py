@@ -26,7 +26,7 @@ from torch import nn
 
 import sn_deploy
 from sn_deploy.errors import SnDeployError
-from sn_deploy.inlining import inline_file
+from sn_deploy.inline import inline
 from sn_deploy.models.digits import load_pretrained
 from sn_deploy.nn import SwitchNorm2d, SwitchNorm3d
 from sn_deploy.runtime.ort import OrtSession
@@ -93,7 +93,7 @@ def make_files(folder: Path) -> dict[str, tuple[Path, Array, Array]]:
         files[f"{name}, exported"] = (exported, x.numpy(), wanted)
         for what, opset in (("inlined", None), ("inlined, opset 17", 17)):
             path = folder / f"{name}.{opset or 'inlined'}.onnx"
-            inline_file(exported, path, opset=opset)
+            inline(exported, path, opset=opset)
             files[f"{name}, {what}"] = (path, x.numpy(), wanted)
     return files | _with_open_axes(folder, *files["volumes, exported"][1:]) | _specialised(folder)
 
@@ -106,7 +106,7 @@ def _with_open_axes(folder: Path, x: Array, wanted: Array) -> dict[str, tuple[Pa
     files = {}
     for what, opset in (("inlined", None), ("inlined, opset 17", 17)):
         path = folder / f"open.{opset or 'inlined'}.onnx"
-        inline_file(exported, path, opset=opset)
+        inline(exported, path, opset=opset)
         files[f"volumes of any size, {what}"] = (path, x, wanted)
     return files
 

@@ -15,7 +15,7 @@ from sn_deploy.cli.values import inputs_by_name, parse_input
 from sn_deploy.cli.whole_file import by_hand_text, whole_text
 
 if TYPE_CHECKING:
-    from sn_deploy.inlining import InlineReport
+    from sn_deploy.inline import InlineReport
 
 
 @click.command(cls=OutputCommand, name="inline", may_be=("source",))
@@ -60,10 +60,10 @@ def command(
     if not run:
         refuse_idle(("inputs",), "--no-run runs nothing", mend="leave it out, or --no-run")
     specs = [parse_input(text, seed=index) for index, text in enumerate(inputs)]
-    from sn_deploy.inlining import inline_file
+    from sn_deploy.inline import inline
     from sn_deploy.onnx_file import input_names
 
-    report = inline_file(
+    report = inline(
         source,
         output,
         opset=opset,

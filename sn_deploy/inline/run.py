@@ -10,36 +10,27 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
-from sn_deploy.arguments import whole_number
-from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.errors import SnDeployError
 from sn_deploy.fuse.whole import WholeFile, compare_whole
-from sn_deploy.graph import onnx_process
 from sn_deploy.graph.inference import infer_shapes
-from sn_deploy.graph.inline import inline
+from sn_deploy.graph.inline import inline as inline_layers
 from sn_deploy.graph.layers import check_nodes, count_nodes, switch_norm_nodes, write_functions
-from sn_deploy.graph.older_forms import end_conversion, write_older_forms
 from sn_deploy.graph.order import check_order
-from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, save, weight_bytes
-from sn_deploy.graph.spelled_out import spell_out
+from sn_deploy.graph.save import save
+from sn_deploy.inline.opset import brought_to, check_opset
 from sn_deploy.input_file import read_head, source_path
-from sn_deploy.onnx_file import model_of, read_model, read_proto, size_with_data
+from sn_deploy.onnx_file import read_model, read_proto, size_with_data
 from sn_deploy.output_file import check_onnx_output
 from sn_deploy.runtime.stamp import refuse_optimised
-
-# Below it onnx has no way down for arithmetic (Add, Sub, Mul, Div); above nothing has been tried.
-MIN_OPSET: Final = 14
-MAX_OPSET: Final = 24
 
 
 @dataclass(frozen=True)
 class InlineReport:
-    """What `inline_file` did.
+    """What `inline` did.
 
     Attributes:
         path: the file that was written.
@@ -63,7 +54,7 @@ class InlineReport:
     whole: WholeFile
 
 
-def inline_file(
+def inline(
     source: str | os.PathLike[str],
     path: str | os.PathLike[str],
     *,
@@ -102,9 +93,9 @@ def inline_file(
     layers = switch_norm_nodes(model)
     _check_layers(model, layers, source, opset)
     _complete(model, layers, source)
-    inline(model)
+    inline_layers(model)
     if opset is not None and opset != before:
-        model = _converted(model, opset, source)
+        model = brought_to(model, opset, source)
     infer_shapes(model, str(source))
     whole = WholeFile("it wasn't asked for")
 
@@ -130,12 +121,8 @@ def inline_file(
 
 def _check_layers(model: ir.Model, layers: Sequence[ir.Node], source: Path, opset: int | None) -> None:
     if opset is not None:
-        whole_number(opset, "opset")
-    if opset is not None and not MIN_OPSET <= opset <= MAX_OPSET:
-        raise SnDeployError(
-            f"files can't be brought to opset {opset}", where="opset", expected=f"{MIN_OPSET} to {MAX_OPSET}"
-        )
-    if not layers and opset is None:
+        check_opset(opset)
+    elif not layers:
         raise SnDeployError(
             "has no SwitchNorm node, so there is nothing to inline",
             where=str(source),
@@ -151,36 +138,3 @@ def _complete(model: ir.Model, layers: Sequence[ir.Node], source: Path) -> None:
         return
     infer_shapes(model, str(source))
     write_functions(model)
-
-
-def _converted(model: ir.Model, opset: int, source: Path) -> ir.Model:
-    if weight_bytes(model) >= EXTERNAL_DATA_FROM_BYTES:
-        raise SnDeployError(
-            "is too large for onnx's converter, which takes files below 2 GB",
-            where=str(source),
-            mend="leave --opset out",
-        )
-    ir.external_data.load_to_model(model)
-    infer_shapes(model, str(source))
-    write_older_forms(model, opset)
-    spell_out(model, opset)
-    proto = ir.to_proto(model)
-    try:
-        made = onnx.load_from_string(onnx_process.run("convert", proto.SerializeToString(), str(opset)))
-    except (onnx_process.TaskError, onnx_process.EndedError) as error:
-        raise SnDeployError(
-            f"onnx can't bring it to opset {opset}: {_fault(error)[:200]}",
-            where=str(source),
-            mend="give an opset nearer to the file's own",
-        ) from error
-    # What reads the older opset may refuse a newer format; without functions and overloads nothing needs it.
-    oldest: int = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)], ignore_unknown=True)
-    made.ir_version = oldest if opset < model.opset_imports[""] else max(made.ir_version, oldest)
-    converted = model_of(made, source)
-    end_conversion(converted)
-    return converted
-
-
-def _fault(error: Exception) -> str:
-    """What the converter's assertion says, without the place in its sources."""
-    return first_line(error).rpartition("` failed: ")[2]

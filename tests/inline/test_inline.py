@@ -18,7 +18,7 @@ from torch.nn import functional
 import sn_deploy
 from sn_deploy.errors import SnDeployError
 from sn_deploy.fuse import fuse
-from sn_deploy.inlining import MAX_OPSET, MIN_OPSET, inline_file
+from sn_deploy.inline import MAX_OPSET, MIN_OPSET, inline
 from sn_deploy.inspection.onnx_file import layers_from_onnx
 from sn_deploy.nn import SwitchNorm2d
 from sn_deploy.runtime.ort import OrtSession
@@ -74,7 +74,7 @@ def error(net: nn.Module, x: np.ndarray, path: Path) -> float:
 
 @pytest.mark.parametrize("opset", [None, *range(MIN_OPSET, 20), 21, MAX_OPSET])
 def test_standard_operators_of_any_opset(net: nn.Module, x: np.ndarray, path: Path, opset: int | None) -> None:
-    report = inline_file(path, path.with_name("out.onnx"), opset=opset)
+    report = inline(path, path.with_name("out.onnx"), opset=opset)
     made = onnx.load(report.path)
     onnx.checker.check_model(made, full_check=True)
     assert [(entry.domain, entry.version) for entry in made.opset_import] == [("", opset or 20)]
@@ -87,7 +87,7 @@ def test_standard_operators_of_any_opset(net: nn.Module, x: np.ndarray, path: Pa
 
 
 def test_what_reads_an_older_opset_may_read_an_older_format_alone(path: Path) -> None:
-    inline_file(path, path, opset=17)
+    inline(path, path, opset=17)
     assert onnx.load(path).ir_version == 8
 
 
@@ -99,13 +99,13 @@ def test_attributes_that_say_nothing_are_gone(path: Path) -> None:
 
     needless = {"allowzero", "noop_with_empty_axes"}
     assert attributes(path) & needless
-    inline_file(path, path.with_name("out.onnx"))
+    inline(path, path.with_name("out.onnx"))
     assert not attributes(path.with_name("out.onnx")) & needless
 
 
 def test_an_inlined_file_can_be_brought_to_another_opset(net: nn.Module, x: np.ndarray, path: Path) -> None:
-    inline_file(path, path)
-    report = inline_file(path, path, opset=17)
+    inline(path, path)
+    report = inline(path, path, opset=17)
     assert (report.layers, report.opset) == (0, 17)
     assert error(net, x, path) < _REL_L2
 
@@ -114,7 +114,7 @@ def test_functions_that_a_tool_dropped_come_back(net: nn.Module, x: np.ndarray, 
     changed = version_converter.convert_version(onnx.load(path), 18)
     assert not changed.functions
     onnx.save(changed, path)
-    report = inline_file(path, path.with_name("out.onnx"))
+    report = inline(path, path.with_name("out.onnx"))
     assert report.whole.why_not is not None
     assert "can't be run" in report.whole.why_not
     assert error(net, x, report.path) < _REL_L2
@@ -128,7 +128,7 @@ def test_open_axes_need_no_more_than_whole_shapes(net: nn.Module, x: np.ndarray,
     """OpenVINO 2023.3 reads no bounds of `Shape`, TVM and burn take no product of one."""
     given = torch.from_numpy(x)
     sn_deploy.export(net, given, tmp_path / "net.onnx", trust_statistics=True, dynamic=["batch", "spatial"])
-    path = inline_file(tmp_path / "net.onnx", tmp_path / "out.onnx", opset=opset).path
+    path = inline(tmp_path / "net.onnx", tmp_path / "out.onnx", opset=opset).path
     nodes = onnx.load(path).graph.node
     assert not any(node.attribute for node in nodes if node.op_type == "Shape")
     assert not any(node.op_type == "ReduceProd" for node in nodes)
@@ -184,9 +184,7 @@ def test_nodes_beside_overloads_ask_for_theirs_by_name(path: Path, x: np.ndarray
     _specialised(path)
     model = onnx.load(path)
     assert all(node.overload for node in model.graph.node if node.domain)
-    wanted = ReferenceEvaluator(onnx.load(inline_file(path, path.with_name("inlined.onnx")).path)).run(None, {"x": x})[
-        0
-    ]
+    wanted = ReferenceEvaluator(onnx.load(inline(path, path.with_name("inlined.onnx")).path)).run(None, {"x": x})[0]
     _keep_one_function_of_each_name(path, None)  # as onnx-graphsurgeon writes it
     with OrtSession(path, native=False) as session:
         (found,) = session.run({"x": x}).values()
@@ -197,13 +195,11 @@ def test_functions_of_one_name_become_one_again(path: Path, x: np.ndarray) -> No
     """polygraphy leaves them so; ONNX Runtime took the last of a name up to 1.30, and has refused the file since."""
     _specialised(path)
     out = path.with_name("out.onnx")
-    wanted = ReferenceEvaluator(onnx.load(inline_file(path, path.with_name("inlined.onnx")).path)).run(None, {"x": x})[
-        0
-    ]
+    wanted = ReferenceEvaluator(onnx.load(inline(path, path.with_name("inlined.onnx")).path)).run(None, {"x": x})[0]
     _take_overloads_away(path)
     assert len(onnx.load(path).functions) == 3
     assert [layer.name for layer in layers_from_onnx(path)] == ["norm", "second_norm"]
-    for command in (inline_file, fuse):
+    for command in (inline, fuse):
         command(path, out)
         assert len(onnx.load(out).functions) == (command is fuse)
         np.testing.assert_allclose(
@@ -222,7 +218,7 @@ def test_functions_of_one_name_are_told_where_they_do_not_run(path: Path) -> Non
         OrtSession(path, native=False)
 
 
-@pytest.mark.parametrize("command", [inline_file, fuse, lambda source, path: layers_from_onnx(source)])
+@pytest.mark.parametrize("command", [inline, fuse, lambda source, path: layers_from_onnx(source)])
 def test_overloads_that_a_tool_lost_are_told(path: Path, command: Callable[[Path, Path], object]) -> None:
     """The file runs, and its numbers are others: nothing else would tell."""
     _specialised(path)
@@ -233,11 +229,11 @@ def test_overloads_that_a_tool_lost_are_told(path: Path, command: Callable[[Path
 
 
 def test_what_has_nothing_to_inline_is_refused(path: Path) -> None:
-    inline_file(path, path)
+    inline(path, path)
     with pytest.raises(SnDeployError, match=r"has no SwitchNorm node.*--opset brings it to another"):
-        inline_file(path, path.with_name("out.onnx"))
+        inline(path, path.with_name("out.onnx"))
     with pytest.raises(SnDeployError, match="expected 14 to 24"):
-        inline_file(path, path.with_name("out.onnx"), opset=13)
+        inline(path, path.with_name("out.onnx"), opset=13)
     assert not path.with_name("out.onnx").exists()
 
 
@@ -281,9 +277,9 @@ def test_operators_whose_older_form_onnx_does_not_write(
     assert kind in {node.op_type for node in onnx.load(tmp_path / "net.onnx").graph.node}
     if kind == "GridSample" and opset < 16:
         with pytest.raises(SnDeployError, match=r"can't bring it to opset 15.*GridSample"):
-            inline_file(tmp_path / "net.onnx", tmp_path / "out.onnx", opset=opset)
+            inline(tmp_path / "net.onnx", tmp_path / "out.onnx", opset=opset)
         return
-    report = inline_file(tmp_path / "net.onnx", tmp_path / "out.onnx", opset=opset)
+    report = inline(tmp_path / "net.onnx", tmp_path / "out.onnx", opset=opset)
     made = onnx.load(tmp_path / "out.onnx")
     onnx.checker.check_model(made, full_check=True)
     assert [(entry.domain, entry.version) for entry in made.opset_import] == [("", opset)]
@@ -307,7 +303,7 @@ def test_activations_that_an_older_opset_has_not(
     sn_deploy.export(net, torch.from_numpy(x), tmp_path / "net.onnx", **options)
     kind = type(layer).__name__.capitalize()
     assert kind in {node.op_type for node in onnx.load(tmp_path / "net.onnx").graph.node}
-    inline_file(tmp_path / "net.onnx", tmp_path / "out.onnx", opset=17)
+    inline(tmp_path / "net.onnx", tmp_path / "out.onnx", opset=17)
     made = onnx.load(tmp_path / "out.onnx")
     onnx.checker.check_model(made, full_check=True)
     assert kind not in {node.op_type for node in made.graph.node}
@@ -330,4 +326,4 @@ def test_an_opset_without_an_operator_of_the_file_is_told(x: np.ndarray, tmp_pat
     net = nn.Sequential(nn.Conv2d(3, 6, 1), SwitchNorm2d(6), Cropped()).eval()
     sn_deploy.export(net, torch.from_numpy(x), tmp_path / "net.onnx")
     with pytest.raises(SnDeployError, match=r"onnx can't bring it to opset 17: Resize .*nearer to the file's own"):
-        inline_file(tmp_path / "net.onnx", tmp_path / "out.onnx", opset=17)
+        inline(tmp_path / "net.onnx", tmp_path / "out.onnx", opset=17)
