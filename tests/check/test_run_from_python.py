@@ -25,6 +25,7 @@ from sn_deploy.check import Bisect, DataOptions, Latency, LayerTolerance, Limits
 from sn_deploy.check.data.open import open_data
 from sn_deploy.check.digits_data import load_digits_split
 from sn_deploy.check.document import read_document
+from sn_deploy.check.report.html import write_html
 from sn_deploy.check.result import as_json
 from sn_deploy.check.shard import parse_shard
 from sn_deploy.errors import CheckFailedError, SnDeployError
@@ -246,6 +247,8 @@ def test_what_is_printed_and_written(
     result.write_json(tmp_path / "check.json")
     assert read_document(tmp_path / "check.json") == json.loads(json.dumps(as_json(result)))
     result.write_html(tmp_path / "report.html")
+    with pytest.raises(SnDeployError, match=r"is the result itself; call its own: result.write_html"):
+        write_html(result, tmp_path / "again.html")
     page = (tmp_path / "report.html").read_text()
     assert "A program called it from Python" in page
     assert "The command" not in page

@@ -68,7 +68,12 @@ def open_arrays(
 
 
 def held_arrays(
-    data: object, inputs: Sequence[TensorInfo], labels: Labels | None, *, own_labels: bool = True
+    data: object,
+    inputs: Sequence[TensorInfo],
+    labels: Labels | None,
+    *,
+    own_labels: bool = True,
+    limit: int | None = None,
 ) -> ArraySamples:
     """The samples of arrays or tensors in memory.
 
@@ -76,6 +81,7 @@ def held_arrays(
         data: name -> array, as a .npz file has them; the array of the only input; or a tuple of arrays, one for each
             input in order, and perhaps the labels behind them.
         inputs, labels, own_labels: as of `open_arrays`.
+        limit: how many samples will be taken; None for all.
 
     Raises:
         SnDeployError: they are no numbers, or don't fit the inputs or each other.
@@ -89,8 +95,9 @@ def held_arrays(
     arrays = {str(name): as_array(value, f"data, {name}") for name, value in named.items()}
     digest = hashlib.sha256()
     for name, array in sorted(arrays.items()):
-        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        taken = array[:limit] if array.ndim else array  # the rest may be a mapped file of any size
+        digest.update(f"{name} {taken.dtype} {taken.shape}\n".encode())
+        digest.update(np.ascontiguousarray(taken).reshape(-1).view(np.uint8).data)
     description = {"kind": "arrays", "sha256": digest.hexdigest()}
     return _samples(arrays, inputs, labels, own_labels, "data", description, "data")
 

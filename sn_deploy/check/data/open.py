@@ -91,7 +91,7 @@ def open_data(options: DataOptions, inputs: Sequence[TensorInfo]) -> Source:
         )
     labels = read_labels(Path(options.labels)) if options.labels not in (None, "none") else None
     if not isinstance(data, str):
-        held = held_arrays(data, inputs, labels, own_labels=options.labels != "none")
+        held = held_arrays(data, inputs, labels, own_labels=options.labels != "none", limit=options.limit)
         return SampleBatches(held, batch_size, options.limit, options.shard)
     if kind == "random":
         distribution = parse_distribution(data)

@@ -31,6 +31,8 @@ def checked_document(document: Any, *, where: str = "the document") -> dict[str,
     Raises:
         SnDeployError: it has another schema, or something is missing or of another type: said with its place.
     """
+    if hasattr(document, "write_html"):
+        raise SnDeployError("is the result itself", where=where, mend="call its own: result.write_html(path)")
     if not isinstance(document, Mapping) or "schema" not in document:
         raise SnDeployError("is not the document of a check", where=where, expected="a 'schema'", mend=_MEND)
     if document["schema"] != SCHEMA:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,15 @@ def test_a_tuple_of_too_few_or_too_many(samples: Array, parts: int, inputs: list
         SnDeployError, match=rf"data: is a tuple of {parts} arrays \(expected x.*and perhaps the labels"
     ):
         only_batch((samples,) * parts, inputs)
+
+
+def test_what_is_not_taken_is_not_read(samples: Array, tmp_path: Path) -> None:
+    """Of a file of 1 TB, most of it holes, the samples that are taken."""
+    mapped = np.memmap(tmp_path / "large.bin", np.float32, "w+", shape=(12_500_000_000, 1, 4, 5))
+    mapped[:3] = samples
+    described = [open_data(DataOptions(data, limit=3), ONE).describe()["sha256"] for data in (mapped, samples)]
+    assert described[0] == described[1]
+    assert open_data(DataOptions(samples, limit=2), ONE).describe()["sha256"] != described[0]
 
 
 def test_arrays_of_other_libraries(samples: Array) -> None:
