@@ -111,8 +111,7 @@ def data_kind(data: object) -> str:
     """
     data = _text_or_held(data)
     if not isinstance(data, str):
-        together = isinstance(data, tuple) and len(data) > 0 and all(_is_array(part) for part in data)
-        return "arrays" if isinstance(data, Mapping) or _is_array(data) or together else "callable"
+        return "arrays" if isinstance(data, Mapping) or _is_array(data) or _are_arrays(data) else "callable"
     if data == "random" or data.startswith("random:"):
         return "random"
     path = Path(data)
@@ -128,6 +127,16 @@ def data_kind(data: object) -> str:
         "is no data that can be read" if path.exists() else "there is no such file or folder",
         where=f"--data {data}",
         expected="random[:seed=0,…], FILE.npy, FILE.npz, a folder of images or PACKAGE.MODULE:CALLABLE",
+    )
+
+
+def _are_arrays(held: object) -> bool:
+    """A tuple of arrays; labels may be a list."""
+    return (
+        isinstance(held, tuple)
+        and len(held) > 0
+        and _is_array(held[0])
+        and all(_is_array(part) or isinstance(part, list) for part in held)
     )
 
 

@@ -53,6 +53,9 @@ def test_a_tuple_has_the_inputs_in_order_and_perhaps_labels(samples: Array) -> N
     assert (inputs["gain"].shape, found) == ((3, 2), None)
     assert only_batch((samples, gain, labels), TWO)[1] is not None
     assert only_batch((samples,), ONE)[1] is None
+    inputs, found = only_batch((samples, labels.tolist()), ONE)
+    assert found is not None
+    assert found.tolist() == [2, 0, 1]
 
 
 @pytest.mark.parametrize(("parts", "inputs"), [(1, TWO), (3, ONE)])
