@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import sys
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -50,14 +51,7 @@ def calibrate(
     if method not in METHODS:
         raise SnDeployError(f"unknown method {method!r}", where="--method", expected=", ".join(METHODS))
     name, options = METHODS[method]
-    try:
-        library = importlib.import_module("onnxruntime.quantization.calibrate")
-    except ImportError as error:
-        raise SnDeployError(
-            f"onnxruntime.quantization can't be imported: {error}",
-            where="calibration",
-            mend="install it with: pip install 'sn-deploy[ort]'",
-        ) from error
+    library = calibrators()
     try:
         with _quiet():
             calibrator = library.create_calibrator(
@@ -121,3 +115,24 @@ class _Once:
 
 def _largest(limits: Iterable[Any]) -> float:
     return max(float(np.max(np.abs(np.asarray(limit, dtype=np.float64)))) for limit in limits)
+
+
+def calibrators() -> Any:
+    """The module onnxruntime.quantization.calibrate.
+
+    Importing it leaves a folder in sys.path, with modules of such names as models and benchmark, which is taken out.
+
+    Raises:
+        SnDeployError: it can't be imported.
+    """
+    before = list(sys.path)
+    try:
+        return importlib.import_module("onnxruntime.quantization.calibrate")
+    except ImportError as error:
+        raise SnDeployError(
+            f"onnxruntime.quantization can't be imported: {error}",
+            where="calibration",
+            mend="install it with: pip install 'sn-deploy[ort]'",
+        ) from error
+    finally:
+        sys.path[:] = before
