@@ -41,13 +41,13 @@ def command(document: Path, output: Path | None) -> None:
             raise SnDeployError("would be overwritten", where=str(document), mend="name another file with --output")
     check_text_name(page)
     check_writable(page)
+    check_script(script)
     found = read_document(document)
     if not found["command"]:
         with atomic_output(page) as new_page:
             write_html(found, new_page)
         click.echo(f"wrote {page}; no script that repeats it: the check was called from Python")
         return
-    check_script(script)
     with atomic_output(page) as new_page, atomic_output(script, executable=True) as new_script:
         write_html(found, new_page)
         write_reproduce(found, new_script)
