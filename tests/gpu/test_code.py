@@ -21,7 +21,8 @@ def ptx_of(source: Path, folder: Path) -> str:
     if not nvcc.is_file():
         pytest.skip("nvcc was not found: set TENSORRT_TEST_ROOT (make test-tensorrt)")
     output = folder / "kernels.ptx"
-    own = ["-std=c++17", "-arch=sm_90", f"-I{ROOT / 'plugins'}", f"-isystem={cuda / 'include'}"]
+    included = [f"-I{ROOT / 'plugins'}", f"-I{ROOT / 'plugins' / 'include'}", f"-isystem={cuda / 'include'}"]
+    own = ["-std=c++17", "-arch=sm_90", *included]
     subprocess.run([nvcc, *own, "-ptx", source, "-o", output], check=True, timeout=300)
     return output.read_text()
 

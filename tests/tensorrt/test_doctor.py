@@ -27,7 +27,7 @@ def folder(release: Release, tmp_path: Path) -> Path:
     """The libraries of the build, as they are installed."""
     command = ["cmake", "--install", str(release.build), "--prefix", str(tmp_path), "--strip"]
     subprocess.run(command, check=True, capture_output=True)
-    return tmp_path / "sn_deploy" / "plugins"
+    return next(tmp_path.rglob("libsn_deploy_cuda.so")).parent
 
 
 def rows(release: Release, folder: Path) -> dict[str, Any]:
