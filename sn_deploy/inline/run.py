@@ -23,7 +23,7 @@ from sn_deploy.graph.order import check_order
 from sn_deploy.graph.save import save
 from sn_deploy.inline.opset import brought_to, check_opset
 from sn_deploy.input_file import read_head, source_path
-from sn_deploy.onnx_file import read_model, read_proto, size_with_data
+from sn_deploy.onnx_file import model_of, read_proto, size_with_data
 from sn_deploy.output_file import check_onnx_output
 from sn_deploy.runtime.stamp import refuse_optimised
 
@@ -87,7 +87,7 @@ def inline(
     refuse_optimised(source, mend="inline the portable file that it was made of: {source}")
     proto = read_proto(source)
     size = size_with_data(proto, source)
-    model = read_model(source)
+    model = model_of(proto, source)
     check_order(model, str(source))
     before, nodes_before = model.opset_imports.get("", 0), count_nodes(model)
     layers = switch_norm_nodes(model)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -41,13 +41,15 @@ class ModelOptions:
 
     def build(self) -> tuple[Any, LoadReport | None]:
         """The module with its weights, and what was loaded."""
+        from sn_deploy.capture.private_copy import private_copy
         from sn_deploy.capture.user_model import build_model
         from sn_deploy.checkpoint import load_into
 
-        model = build_model(self.reference, self.arguments)
-        if self.checkpoint is None:
-            return model, None
-        return model, load_into(model, self.checkpoint, key=self.key, strict=self.strict)
+        model, report = build_model(self.reference, self.arguments), None
+        if self.checkpoint is not None:
+            report = load_into(model, self.checkpoint, key=self.key, strict=self.strict)
+        # To be divided: a module that was built already is built once for all who ask for it.
+        return model if self.finalize_batch_average is None else private_copy(model), report
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class HeldModel:
 
     module: Any
     finalize_batch_average: int | None = None
-    checkpoint: None = None
+    checkpoint: ClassVar[None] = None
 
     @property
     def reference(self) -> str:
@@ -134,14 +136,12 @@ def load_model(options: ModelOptions | HeldModel) -> tuple[Any, LoadReport | Non
         SnDeployError: what `sn_deploy export` would say about it.
     """
     from sn_deploy.capture.parametrized import settle_parametrizations_
-    from sn_deploy.capture.private_copy import private_copy
     from sn_deploy.recognise import finalize_batch_average_, lift_cuda_checks_
     from sn_deploy.runtime.torch import own_surroundings
 
     with own_surroundings():
         model, report = options.build()
         if options.finalize_batch_average is not None:
-            model = private_copy(model)
             finalize_batch_average_(model, options.finalize_batch_average)
         model = model.cpu().eval()
         settle_parametrizations_(model)

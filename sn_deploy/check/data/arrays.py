@@ -63,8 +63,9 @@ def open_arrays(
     Raises:
         SnDeployError: the file can't be read, or its arrays don't fit the inputs or each other.
     """
+    matched, numbers = _matched(_read(path), inputs, labels, own_labels, f"--data {path}")
     description = {"kind": "arrays", "file": str(path), "sha256": sha256_of_file(path)}
-    return _samples(_read(path), inputs, labels, own_labels, f"--data {path}", description, "file")
+    return ArraySamples(matched, numbers, description | description_of(labels, numbers, "file"))
 
 
 def held_arrays(
@@ -93,13 +94,14 @@ def held_arrays(
     else:
         named = {inputs[0].name if len(inputs) == 1 else "data": data}
     arrays = {str(name): as_array(value, f"data, {name}") for name, value in named.items()}
+    matched, numbers = _matched(dict(arrays), inputs, labels, own_labels, "data")
     digest = hashlib.sha256()
     for name, array in sorted(arrays.items()):
         taken = array[:limit] if array.ndim else array  # the rest may be a mapped file of any size
         digest.update(f"{name} {taken.dtype} {taken.shape}\n".encode())
         digest.update(np.ascontiguousarray(taken).reshape(-1).view(np.uint8).data)
     description = {"kind": "arrays", "sha256": digest.hexdigest()}
-    return _samples(arrays, inputs, labels, own_labels, "data", description, "data")
+    return ArraySamples(matched, numbers, description | description_of(labels, numbers, "data"))
 
 
 def _named_in_order(data: tuple[object, ...], inputs: Sequence[TensorInfo]) -> dict[str, object]:
@@ -113,15 +115,10 @@ def _named_in_order(data: tuple[object, ...], inputs: Sequence[TensorInfo]) -> d
     return dict(zip([*names, "labels"], data, strict=False))
 
 
-def _samples(
-    arrays: dict[str, Array],
-    inputs: Sequence[TensorInfo],
-    labels: Labels | None,
-    own_labels: bool,
-    where: str,
-    description: dict[str, Any],
-    inside_is: str,
-) -> ArraySamples:
+def _matched(
+    arrays: dict[str, Array], inputs: Sequence[TensorInfo], labels: Labels | None, own_labels: bool, where: str
+) -> tuple[dict[str, Array], Array | None]:
+    """Input -> its array, and the labels, all checked. Takes the labels out of ``arrays``."""
     by_name = {info.name: info for info in inputs}
     inside = [arrays.pop(name) for name in LABEL_NAMES if name in arrays and name not in by_name]
     names = match_names(
@@ -140,7 +137,7 @@ def _samples(
     if labels is not None:
         numbers = labels.for_count(samples_of(counted))
     _check_counts(counted if numbers is None else {**counted, "labels": numbers}, where)
-    return ArraySamples(matched, numbers, description | description_of(labels, numbers, inside_is))
+    return matched, numbers
 
 
 def names_in(path: Path) -> list[str]:
