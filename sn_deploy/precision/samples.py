@@ -8,11 +8,10 @@ from typing import Final
 
 from sn_deploy.check.backends.interface import Example, with_examples
 from sn_deploy.check.batch import Source, check_whole_batches
-from sn_deploy.check.data.open import DataOptions, data_kind, data_options, open_data
+from sn_deploy.check.data.open import DEFAULT_BATCH, DataOptions, data_kind, data_options, open_data
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import TensorInfo
 
-DEFAULT_BATCH: Final = 8
 DEFAULT_RANDOM_SAMPLES: Final = 8
 
 

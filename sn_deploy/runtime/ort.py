@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import functools
-import importlib
 import os
 import re
 import shlex
@@ -21,6 +20,7 @@ import numpy as np
 import onnx
 
 from sn_deploy.errors import SnDeployError, SnDeployWarning
+from sn_deploy.imports import imported
 from sn_deploy.input_file import source_path, utf8_path
 from sn_deploy.runtime.native import SWITCH, ort_library
 from sn_deploy.runtime.stamp import Here, misfit, portable_source, read_stamp
@@ -321,14 +321,7 @@ def _instead(
 
 
 def _onnxruntime() -> Any:
-    try:
-        return importlib.import_module("onnxruntime")
-    except ImportError as error:
-        raise SnDeployError(
-            f"onnxruntime can't be imported: {error}",
-            where="ONNX Runtime",
-            mend="install it with: pip install 'sn-deploy[ort]'",
-        ) from error
+    return imported("onnxruntime", called="onnxruntime", where="ONNX Runtime", extra="ort")
 
 
 def _ort_errors(ort: Any) -> tuple[type[Exception], ...]:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.imports import imported
 from sn_deploy.runtime.ort import reason_of
 from sn_deploy.runtime.tensors import Array
 
@@ -127,12 +128,7 @@ def calibrators() -> Any:
     """
     before = list(sys.path)
     try:
-        return importlib.import_module("onnxruntime.quantization.calibrate")
-    except ImportError as error:
-        raise SnDeployError(
-            f"onnxruntime.quantization can't be imported: {error}",
-            where="calibration",
-            mend="install it with: pip install 'sn-deploy[ort]'",
-        ) from error
+        module, called = "onnxruntime.quantization.calibrate", "onnxruntime.quantization"
+        return imported(module, called=called, where="calibration", extra="ort")
     finally:
         sys.path[:] = before

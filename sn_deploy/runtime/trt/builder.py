@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.imports import imported
 from sn_deploy.runtime.trt.library import MESSAGES, logger, need_gpu, tensorrt
 from sn_deploy.runtime.trt.progress import OnProgress, Watch, interrupts, monitor
 from sn_deploy.runtime.trt.timings import load_timings, save_timings
@@ -248,13 +248,5 @@ def _mend(settings: BuildSettings) -> str | None:
 
 
 def _polygraphy() -> Any:
-    try:
-        for part in ("backend.trt", "logger", "exception"):
-            importlib.import_module(f"polygraphy.{part}")
-        return importlib.import_module("polygraphy")
-    except ImportError as error:
-        raise SnDeployError(
-            f"Polygraphy can't be imported: {error}",
-            where="TensorRT",
-            mend="install it with: pip install 'sn-deploy[tensorrt]'",
-        ) from error
+    parts = [f"polygraphy.{part}" for part in ("backend.trt", "logger", "exception")]
+    return imported(*parts, "polygraphy", called="Polygraphy", where="TensorRT", extra="tensorrt")
