@@ -94,7 +94,7 @@ def read_labels(path: Path) -> Labels:
         if path.suffix.lower() == ".npy":
             array = np.load(path, allow_pickle=False)
         else:
-            return _parse(path, path.read_text(encoding="utf-8"))
+            return _parse(path, path.read_text(encoding="utf-8-sig"))
     except DAMAGED_ARRAYS as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise SnDeployError(f"can't be read: {reason}", where=where, expected=_EXPECTED) from error

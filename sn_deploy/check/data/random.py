@@ -76,10 +76,16 @@ class RandomSamples:
         inputs: what to make, with static shapes but for the batch axis.
         distribution: of the numbers.
         count: how many samples there are.
+
+    Raises:
+        SnDeployError: integers that an input's type doesn't hold.
     """
 
     def __init__(self, inputs: Sequence[TensorInfo], distribution: Distribution, count: int) -> None:
         self._inputs, self._distribution, self._count = tuple(inputs), distribution, count
+        for info in self._inputs:
+            if np.issubdtype(info.dtype, np.integer):
+                _check_range(info, distribution)
 
     def __len__(self) -> int:
         return self._count
@@ -97,14 +103,15 @@ class RandomSamples:
         return {info.name: self._column(place, first, last) for place, info in enumerate(self._inputs)}, None
 
     def _column(self, place: int, first: int, last: int) -> Array:
-        if self._inputs[place].shape == ():  # one number for all samples
-            return np.asarray(self._draw(0, place))
-        return np.stack([self._draw(index, place) for index in range(first, last)])
-
-    def _draw(self, sample: int, place: int) -> Array:
-        info, wanted = self._inputs[place], self._distribution
+        info = self._inputs[place]
+        if info.shape == ():  # one number for all samples
+            return np.asarray(self._draw(0, place, []))
         shape = [int(size) for size in (info.shape or ())[1:] if size is not None]
-        check_size(shape, info.name)
+        check_size([last - first, *shape], info.name)
+        return np.stack([self._draw(index, place, shape) for index in range(first, last)])
+
+    def _draw(self, sample: int, place: int, shape: list[int]) -> Array:
+        info, wanted = self._inputs[place], self._distribution
         generator = np.random.default_rng([wanted.seed, sample, place])
         if info.dtype == np.bool_:
             return generator.integers(0, 2, shape).astype(np.bool_)
@@ -121,6 +128,17 @@ class RandomSamples:
         parameters = {key: getattr(wanted, key) for key in ("seed", "distribution", *shown)}
         shapes = {info.name: list((info.shape or ())[1:]) for info in self._inputs}
         return {"kind": "random", **parameters, "shapes": shapes}
+
+
+def _check_range(info: TensorInfo, wanted: Distribution) -> None:
+    held = np.iinfo(info.dtype)
+    smallest, largest = int(held.min), min(int(held.max), np.iinfo(np.int64).max)  # they are drawn as int64
+    if not smallest <= int(wanted.low) <= int(wanted.high) <= largest:
+        raise SnDeployError(
+            f"low={wanted.low:g},high={wanted.high:g} are no integers that input {info} holds",
+            where="--data random",
+            expected=f"{smallest} to {largest}",
+        )
 
 
 def _scaled(values: Array, offset: float, scale: float) -> Array:

@@ -28,5 +28,5 @@ def check_size(shape: Sequence[int], name: str) -> None:
             f"random values of {'×'.join(map(str, shape))} take {needed / _GIB:.3g} GiB",
             where=f"input {name!r}",
             expected=f"at most the {free / _GIB:.1f} GiB of memory that are free",
-            mend="give a smaller one, if the file takes it: --input NAME=1x3x224x224",
+            mend="give a smaller one, if the file takes it: --input NAME=1x3x224x224, or smaller batches",
         )

@@ -116,19 +116,34 @@ class UserBatches:
     def _batches(self) -> Iterator[_Item]:
         """Batches as they are, and single samples stacked."""
         waiting: list[_Item] = []
+        number = -1
         for number, raw in enumerate(self._items()):
             item, is_batch = self._item(raw, f"{self._where}, item {number}")
             if is_batch:
-                yield from _stacked(waiting)
+                yield from self._stacked(waiting, number)
                 waiting = []
                 yield item
                 continue
             self._stacks = True
             waiting.append(item)
             if len(waiting) == self._batch_size:
-                yield from _stacked(waiting)
+                yield from self._stacked(waiting, number + 1)
                 waiting = []
-        yield from _stacked(waiting)
+        yield from self._stacked(waiting, number + 1)
+
+    def _stacked(self, items: Sequence[_Item], end: int) -> Iterator[_Item]:
+        """The samples as one batch, none where there are none; ``end``: the number of the item behind the last."""
+        if not items:
+            return
+        where = f"{self._where}, items {end - len(items)} to {end - 1}"
+        labels = [item.labels for item in items if item.labels is not None]
+        if 0 < len(labels) < len(items):
+            raise SnDeployError("some have labels and some have none", where=where)
+        names = items[0].inputs
+        yield _Item(
+            {name: _joined([item.inputs[name] for item in items], where, f"input {name}") for name in names},
+            _joined(labels, where, "labels") if labels else None,
+        )
 
     def _items(self) -> Iterator[Any]:
         target = self._target
@@ -175,7 +190,7 @@ class UserBatches:
         item = _Item(arrays, labels)
         counted = [array for name, array in arrays.items() if name not in scalars]
         counts = sorted({len(array) if array.ndim else 0 for array in (*counted, *item.arrays()[len(arrays) :])})
-        if len(counts) > 1 or not counts[0]:
+        if len(counts) > 1 or 0 in counts:
             raise SnDeployError(
                 f"inputs and labels have {counts} samples", where=where, expected="as many of each, at least one"
             )
@@ -228,25 +243,23 @@ def _is_text(value: Any) -> bool:
     return all(isinstance(part, (str, bytes, os.PathLike)) for part in parts)
 
 
-def _stacked(items: Sequence[_Item]) -> Iterator[_Item]:
-    if items:
-        labels = [item.labels for item in items if item.labels is not None]
-        yield _Item(
-            {name: _joined([item.inputs[name] for item in items], name) for name in items[0].inputs},
-            np.concatenate(labels) if len(labels) == len(items) else None,
-        )
-
-
-def _joined(arrays: Sequence[Array], name: str) -> Array:
-    if arrays[0].ndim:
-        return np.concatenate(arrays)
-    if any(array != arrays[0] for array in arrays):
+def _joined(arrays: Sequence[Array], where: str, what: str) -> Array:
+    if not arrays[0].ndim:
+        if any(array != arrays[0] for array in arrays):
+            raise SnDeployError(
+                f"{what} has no axis for samples, and isn't the same for all of a batch",
+                where=where,
+                mend="give batches, each with its own, or --batch-size 1",
+            )
+        return arrays[0]
+    shapes = dict.fromkeys(array.shape[1:] for array in arrays)
+    if len(shapes) > 1:
         raise SnDeployError(
-            "has no axis for samples, and isn't the same for all of a batch",
-            where=f"--data, input {name}",
-            mend="give batches, each with its own, or --batch-size 1",
+            f"{what}: samples have the shapes {' and '.join(map(str, list(shapes)[:3]))}, which make no batch",
+            where=where,
+            mend="give batches, each of one size, or --batch-size 1",
         )
-    return arrays[0]
+    return np.concatenate(arrays)
 
 
 def _first(item: _Item, count: int) -> _Item:

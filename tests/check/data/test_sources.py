@@ -75,6 +75,29 @@ def test_random_integers_and_booleans() -> None:
     assert (described["samples"], described["batch_size"], described["shapes"]) == (8, 8, {"ids": [5]})
 
 
+@pytest.mark.parametrize(
+    ("dtype", "text", "expected"),
+    [
+        (np.uint8, "high=256", "0 to 255"),
+        (np.int8, "low=-129", "-128 to 127"),
+        (np.int64, "high=1e30", f"{-(2**63)} to {2**63 - 1}"),
+        (np.uint64, "high=1e19", f"0 to {2**63 - 1}"),
+    ],
+)
+def test_random_integers_that_a_type_does_not_hold(dtype: Any, text: str, expected: str) -> None:
+    # As uint8, 256 would be 0, and nobody would know.
+    with pytest.raises(SnDeployError, match=rf"no integers that input ids: .* holds \(expected {expected}\)"):
+        opened(f"random:{text}", TensorInfo("ids", ("N", 5), np.dtype(dtype)))
+
+
+def test_a_batch_of_random_samples_has_to_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A sample takes 384 bytes with its copy, so does each of a batch.
+    monkeypatch.setattr("sn_deploy.check.data.size.free_memory", lambda: 1000)
+    assert [batch.samples for batch in opened("random", batch_size=2, limit=4)] == [2, 2]
+    with pytest.raises(SnDeployError, match="random values of 3×3×4×4 take"):
+        list(opened("random", batch_size=3, limit=4))
+
+
 @pytest.mark.parametrize(("samples", "batch", "parts"), [(20, 3, 3), (8, 8, 1), (9, 2, 5)])
 def test_shards_take_each_batch_once(samples: int, batch: int, parts: int) -> None:
     whole = [(one.index, one.first, one.samples) for one in opened("random", batch_size=batch, limit=samples)]
@@ -278,6 +301,11 @@ def test_shards_of_the_users_own() -> None:
         ("data = [(np.zeros((2, 3, 4, 4)), np.zeros(3, int))]", r"item 0: inputs and labels have \[2, 3\] samples"),
         ("data = [(np.zeros((2, 3, 4, 4)), 1, 2)]", "item 0: has 3 parts .expected image, and perhaps the labels"),
         ("data = [dict(x=np.zeros((2, 3, 4, 4)), y=np.zeros(2))]", "item 0: inputs are x, y .expected image"),
+        (
+            "def data():\n    for n in (0, 1, 2):\n        x = np.zeros((3, 4, 4), np.float32)\n"
+            "        yield (x, 1) if n == 1 else (x,)",
+            "items 0 to 2: some have labels and some have none",
+        ),
         ("def data(n):\n    return []", "doesn't take these arguments"),
         ("def data():\n    raise OSError('gone')", "failed: OSError: gone"),
     ],
@@ -360,5 +388,37 @@ def test_scalars_of_samples_that_are_stacked_have_to_agree() -> None:
     samples = "data = [dict(gain=np.float32(n // 2), image=np.zeros((3, 4, 4), np.float32)) for n in range(4)]"
     found = list(user_source(samples, GAIN, IMAGE, batch_size=2))
     assert [batch.inputs["gain"].item() for batch in found] == [0, 1]
-    with pytest.raises(SnDeployError, match="input gain: has no axis for samples, and isn't the same for all"):
+    with pytest.raises(SnDeployError, match="items 0 to 2: input gain has no axis for samples, and isn't the same"):
         list(opened("mine.py:data", GAIN, IMAGE, batch_size=3))
+
+
+def test_a_number_alone_is_a_sample_of_a_net_without_arrays() -> None:
+    (batch,) = user_source("data = [np.float32(2)]", GAIN)
+    assert (batch.samples, batch.inputs["gain"].item()) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        (
+            "[np.zeros((2, 3, 4, 5)), np.zeros((3, 4, 5)), np.zeros((3, 4, 6))]",
+            r"items 1 to 2: input image: samples have the shapes \(3, 4, 5\) and \(3, 4, 6\), which make no batch",
+        ),
+        (
+            "[(np.zeros((3, 4, 5)), np.zeros(4, int)), (np.zeros((3, 4, 5)), np.zeros(5, int))]",
+            r"items 0 to 1: labels: samples have the shapes \(4,\) and \(5,\)",
+        ),
+    ],
+)
+def test_samples_of_several_sizes_make_no_batch(items: str, message: str) -> None:
+    wide = TensorInfo("image", ("N", 3, 4, "width"), np.dtype(np.float32))
+    with pytest.raises(SnDeployError, match=message):
+        list(user_source(f"data = {items}", wide, batch_size=2))
+
+
+def test_labels_in_a_file_that_begins_with_a_byte_order_mark() -> None:
+    np.save("x.npy", np.zeros((2, 3, 4, 4), np.float32))
+    Path("labels.txt").write_text("1\n2\n", encoding="utf-8-sig")  # as editors of Windows save it
+    (batch,) = opened("x.npy", labels="labels.txt")
+    assert batch.labels is not None
+    assert batch.labels.tolist() == [1, 2]
