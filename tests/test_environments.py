@@ -251,3 +251,30 @@ def test_a_standard_output_that_is_full(folder: Path) -> None:
     assert re.fullmatch(
         r"error: .*can't be written: No space left.*\n|error: nothing more can be written: No.*\n", said
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (["--help"], 0),
+        (["inspect", "model.onnx", "--json", "-"], 0),
+        (["diff", "--no-run", "model.onnx", "model.onnx", "--json", "found.json"], 0),
+        (["diff", "--no-run", "model.onnx", "other.onnx", "--json", "found.json"], 1),
+    ],
+)
+@pytest.mark.parametrize("unbuffered", [False, True])
+def test_a_reader_that_has_gone_changes_no_exit_code(
+    line: list[str], code: int, unbuffered: bool, folder: Path
+) -> None:
+    other = onnx.load(folder / "model.onnx")
+    other.graph.initializer[-1].CopyFrom(onnx.numpy_helper.from_array(np.ones((16, 4, 8, 8), np.float32), "padding"))
+    onnx.save(other, folder / "other.onnx")
+    command = [sys.executable, *(["-u"] if unbuffered else []), "-m", "sn_deploy", *line]
+    reader, writer = os.pipe()
+    os.close(reader)  # before anything is written
+    try:
+        done = subprocess.run(command, cwd=folder, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert "found.json" not in line or json.loads((folder / "found.json").read_text(encoding="utf-8"))

@@ -15,6 +15,7 @@ import click
 
 import sn_deploy
 from sn_deploy.cli.console import Console
+from sn_deploy.cli.signals import exit_code_of, signals_heeded
 from sn_deploy.cli.streams import discard_output, prepare_streams
 from sn_deploy.errors import SnDeployError, SnDeployWarning, first_line
 
@@ -105,7 +106,9 @@ def _own_warnings_shown() -> Iterator[None]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line; returns when it is done, exits with 1 (a check failed), 2 (wrong usage or input), 130."""
+    """Runs the command line; returns when it is done, exits with 1 (a check failed), 2 (wrong usage or input), or 128
+    and the number of the signal that interrupted it.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     prepare_streams()
     code = _print_what_is_left(_run(arguments))
@@ -117,20 +120,16 @@ def _run(arguments: list[str]) -> int:
     """Runs it and prints what is wrong; gives the exit code."""
     try:
         _check_names(arguments)
-        with _own_warnings_shown():
+        with _own_warnings_shown(), signals_heeded():
             result = cli.main(args=arguments, prog_name="sn-deploy", standalone_mode=False, obj=tuple(arguments))
         # Outside its standalone mode click returns what ctx.exit was given.
         return result if isinstance(result, int) else 0
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
         click.echo("interrupted", err=True)
-        return 130
-    except BrokenPipeError:
-        # `sn-deploy inspect … | head`: the reader has what it wanted.
-        discard_output()
-        return 0
+        return exit_code_of(error)
     except (SnDeployError, OSError, MemoryError, UnicodeEncodeError) as error:
         if "--traceback" in arguments:
             raise
@@ -181,8 +180,6 @@ def _print_what_is_left(code: int) -> int:
         sys.stdout.flush()
     except OSError as error:
         discard_output()
-        if isinstance(error, BrokenPipeError):
-            return code
         _print_error(SnDeployError(f"can't be written: {error.strerror}", where="the standard output"))
         return code or 2
     return code

@@ -1,12 +1,17 @@
-"""The standard streams: all three are there, and take any text, whatever the locale and whoever closed them."""
+"""The standard streams: all three are there, and take any text, whatever the locale and whoever closed them.
+
+So does a pipe whose reader has what it wanted, ``sn-deploy check … --json FILE | head``: the command still writes its
+files, and has its own exit code.
+"""
 
 from __future__ import annotations
 
 import codecs
 import io
 import os
+import stat
 import sys
-from typing import Final
+from typing import Any, Final
 
 _HANDLER: Final = "sn_deploy.escape"
 
@@ -32,14 +37,57 @@ def prepare_streams() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
     codecs.register_error(_HANDLER, _escape)
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_HANDLER)
+            if _is_pipe(stream):
+                setattr(sys, name, _lasting(stream))
 
 
 def discard_output() -> None:
     """Lets what is still to be printed go nowhere: Python would complain again at its exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _to_nowhere(sys.stdout.fileno())
+
+
+class _Pipe(io.FileIO):
+    """Takes what nobody reads any more, too."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            _to_nowhere(self.fileno())
+            return super().write(data)
+
+
+def _is_pipe(stream: io.TextIOWrapper) -> bool:
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+    except (OSError, ValueError):  # it isn't the system's, or is closed
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+def _lasting(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    """The same stream, that its reader's end doesn't end."""
+    stream.flush()
+    raw = _Pipe(stream.fileno(), "wb", closefd=False)
+    # As Python makes its own: unbuffered with its option -u.
+    binary: Any = raw if stream.write_through else io.BufferedWriter(raw)
+    return io.TextIOWrapper(
+        binary,
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+def _to_nowhere(number: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
 
 
 def _escape(error: UnicodeError) -> tuple[str, int]:

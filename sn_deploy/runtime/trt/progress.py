@@ -107,7 +107,7 @@ def interrupts() -> Iterator[Callable[[], bool]]:
 
     Python runs a signal's handler only where it runs Python code, which during a build may be another thread's; the
     pipe is written to by C, at once. Not in the main thread, or under a handler that isn't Python's own, nothing
-    changes.
+    changes. Other signals that somebody makes exceptions of end the process at once: TensorRT must see none.
     """
     usual = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or usual is not signal.default_int_handler:
@@ -128,11 +128,17 @@ def interrupts() -> Iterator[Callable[[], bool]]:
         return pressed.is_set()
 
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    raising = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+    for number in raising:
+        signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, note)
     try:
         yield was_pressed
     finally:
         signal.signal(signal.SIGINT, usual)
+        for number, handler in raising.items():
+            signal.signal(number, handler)
         signal.set_wakeup_fd(before)
         os.close(reader)
         os.close(writer)
