@@ -14,10 +14,11 @@ from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import COPY_AGAIN
 
 _MEMINFO: Final = Path("/proc/meminfo")
-# Limit and use of a container, by the two versions of control groups.
+# Folder of a container's memory, the files in it of its limit and its use, and what names of its statistics begin with:
+# by the two versions of control groups.
 _CONTAINER: Final = (
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.current", ""),
+    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
 )
 _WITHOUT_KNOWLEDGE: Final = 16 << 30  # what an archive may take where the system doesn't tell what is free
 _GIB: Final = 1 << 30
@@ -93,10 +94,12 @@ def free_memory() -> int:
     free = [_WITHOUT_KNOWLEDGE]
     if found := re.search(r"^MemAvailable:\s*(\d+) kB", _read(_MEMINFO), re.M):
         free = [int(found.group(1)) << 10]
-    for limit, used in _CONTAINER:
-        texts = [_read(limit).strip(), _read(used).strip()]
+    for folder, limit, used, prefix in _CONTAINER:
+        texts = [_read(folder / limit).strip(), _read(folder / used).strip()]
         if all(text.isdecimal() for text in texts):
-            free.append(max(int(texts[0]) - int(texts[1]), 0))
+            # Files that were read count as used, until somebody needs the memory: in the end they fill all of it.
+            cached = re.findall(rf"^{prefix}(?:in)?active_file (\d+)$", _read(folder / "memory.stat"), re.M)
+            free.append(max(int(texts[0]) - int(texts[1]) + sum(map(int, cached)), 0))
     return min(free)
 
 

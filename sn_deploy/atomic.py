@@ -19,7 +19,7 @@ def atomic_output(path: str | os.PathLike[str], *, executable: bool = False) -> 
     scripts.
 
     Raises:
-        SnDeployError: the folder is missing or can't be written to, or ``path`` is a folder.
+        SnDeployError: see `check_writable`; or it can't be written after all.
     """
     with atomic_outputs(path, executable=executable) as (temporary,):
         yield temporary
@@ -65,11 +65,19 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     """Refuses, before any work is done, an output path that can't be written.
 
     Raises:
-        SnDeployError: the folder is missing or can't be written to, or ``path`` is a folder.
+        SnDeployError: the folder is missing or can't be written to, or ``path`` is there and no plain file.
     """
     target = Path(path)
     if target.is_dir():
         raise SnDeployError("is a folder", where=str(target), expected="a file name")
+    if target.exists() and not target.is_file():
+        # A file would take its place: root's own /dev/null and /dev/stdout, too.
+        raise SnDeployError(
+            "is a device, a pipe or a socket",
+            where=str(target),
+            expected="a file name",
+            mend="for the standard output give -, where the command takes it",
+        )
     if not target.parent.is_dir():
         raise SnDeployError(
             "can't be written: its folder doesn't exist",

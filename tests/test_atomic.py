@@ -76,6 +76,19 @@ def test_paths_that_cannot_be_written_are_refused_at_once(tmp_path: Path) -> Non
         check_writable(tmp_path)
 
 
+def test_what_is_no_plain_file_is_not_replaced_by_one(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "stdout").symlink_to("pipe")  # as /dev/stdout leads to a pipe
+    for path in (tmp_path / "pipe", tmp_path / "stdout", Path("/dev/null")):
+        with (
+            pytest.raises(SnDeployError, match=rf"{path}: is a device, a pipe or a socket .expected a file name"),
+            atomic_output(path),
+        ):
+            pass
+    assert (tmp_path / "stdout").is_symlink()
+    assert (tmp_path / "pipe").is_fifo()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to any folder")
 def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)

@@ -314,12 +314,15 @@ def test_text_of_numbers_that_are_no_characters(tmp_path: Path) -> None:
 
 
 def test_free_memory_is_that_of_a_container_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    limit, used = tmp_path / "max", tmp_path / "current"
-    monkeypatch.setattr(archive, "_CONTAINER", ((limit, used),))
+    limit, used, statistics = (tmp_path / name for name in ("max", "current", "memory.stat"))
+    monkeypatch.setattr(archive, "_CONTAINER", ((tmp_path, "max", "current", "total_"),))
     of_the_machine = free_memory()
     limit.write_text("3000\n")
     used.write_text("1000\n")
     assert free_memory() == 2000
+    # What was read of files is given back when it is needed; "total_" with what is in groups inside of this one.
+    statistics.write_text("cache 7\ninactive_file 1\nactive_file 2\ntotal_inactive_file 300\ntotal_active_file 400\n")
+    assert free_memory() == 2700
     limit.write_text("max\n")
     assert free_memory() == pytest.approx(of_the_machine, rel=0.5)
 

@@ -43,7 +43,7 @@ class OutputCommand(click.Command):
             for other, value in ctx.params.items():
                 if other == name or (name == "output" and other in self._may_be):
                     continue
-                if any(_same(Path(path), file) for file in _files(value)) or (
+                if any(is_same_file(Path(path), file) for file in _files(value)) or (
                     other in outputs and Path(value) == Path(path)
                 ):
                     raise SnDeployError(
@@ -75,7 +75,8 @@ def _files(value: object) -> Iterator[Path]:
             yield from _files(one)
 
 
-def _same(output: Path, other: Path) -> bool:
+def is_same_file(output: Path, other: Path) -> bool:
+    """Whether to write ``output`` is to write over ``other``, however either is spelt."""
     try:
         return output.is_file() and output.samefile(other)
     except (OSError, ValueError):  # a text that is no file's name

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from sn_deploy.atomic import atomic_output, check_writable
+from sn_deploy.cli.outputs import is_same_file
 from sn_deploy.errors import SnDeployError
 from sn_deploy.output_file import check_text_name
 
@@ -31,24 +32,21 @@ def command(document: Path, output: Path | None) -> None:
     runs it again. Exits with 0 whether that check passed or failed.
     """
     from sn_deploy.check.document import read_document
-    from sn_deploy.check.report.html import write_html
+    from sn_deploy.check.report.html import html_from_document
     from sn_deploy.check.report.reproduce import check_script, script_beside, write_reproduce
 
     page = document.with_suffix(".html") if output is None else output
     script = script_beside(page)
     for path in (page, script):
-        if path.absolute() == document.absolute():
+        if is_same_file(path, document):
             raise SnDeployError("would be overwritten", where=str(document), mend="name another file with --output")
     check_text_name(page)
     check_writable(page)
     check_script(script)
     found = read_document(document)
-    if not found["command"]:
-        with atomic_output(page) as new_page:
-            write_html(found, new_page)
-        click.echo(f"wrote {page}; no script that repeats it: the check was called from Python")
-        return
-    with atomic_output(page) as new_page, atomic_output(script, executable=True) as new_script:
-        write_html(found, new_page)
-        write_reproduce(found, new_script)
-    click.echo(f"wrote {page} and {script}")
+    with atomic_output(page) as new_page:  # there when the script is
+        new_page.write_text(html_from_document(found), encoding="utf-8")
+        if found["command"]:
+            write_reproduce(found, script)
+    no_script = "; no script that repeats it: the check was called from Python"
+    click.echo(f"wrote {page}" + (f" and {script}" if found["command"] else no_script))

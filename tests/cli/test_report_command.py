@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import onnx
@@ -112,7 +115,23 @@ def test_no_file_is_overwritten_by_mistake(capsys: pytest.CaptureFixture[str], w
         code, _, err = run(capsys, "report", *arguments)
         assert code == 2
         assert "would be overwritten" in err or "is the name of a script beside a report" in err
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.json").symlink_to("a.html")
+    for document, page in ((file, tmp_path / "folder" / ".." / "a.html"), (tmp_path / "link.json", file)):
+        code, _, err = run(capsys, "report", document, "-o", page)
+        assert code == 2
+        assert f"{document}: would be overwritten" in err
     assert file.read_bytes() == (written / "check.json").read_bytes()
     code, _, err = run(capsys, "report", file, "-o", tmp_path / "none" / "a.html")
     assert code == 2
     assert "folder doesn't exist" in err
+
+
+def test_a_full_disk_is_told_with_the_name_that_was_given(written: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text("old")
+    # No file may be longer than 8 blocks of 512 or 1024 bytes: a script has room, a page has not.
+    command = shlex.join([sys.executable, "-m", "sn_deploy", "report", str(written / "check.json"), "-o", "a.html"])
+    done = subprocess.run(["sh", "-c", f"ulimit -f 8 && {command}"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "error: a.html: can't be written: File too large"
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.html", "old")]
