@@ -16,7 +16,9 @@ from sn_deploy.calibrate.tally import BATCH_AVERAGE, POPULATION, STATISTICS, Tal
 from sn_deploy.capture.originals import refusing_calls_of
 from sn_deploy.capture.parametrized import settle_parametrizations_
 from sn_deploy.capture.private_copy import private_copy
+from sn_deploy.check.data.open import OPTIONS_IN_PYTHON
 from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.python_words import naming_arguments
 from sn_deploy.recognise import lift_cuda_checks_
 
 # Just above what rounding in float32 activations leaves of a statistic.
@@ -26,6 +28,7 @@ DEFAULT_TOLERANCE: Final = 1e-6
 OnBatch = Callable[[int, int], None]
 
 
+@naming_arguments(OPTIONS_IN_PYTHON, data="source", input="source")
 def calibrate(
     model: torch.nn.Module,
     source: object,
@@ -82,6 +85,7 @@ def calibrate(
     return calibration_from_pass(result, moved, moved[-1] <= tolerance)
 
 
+@naming_arguments(OPTIONS_IN_PYTHON, data="source", input="source")
 def calibrate_part(
     model: torch.nn.Module,
     source: object,

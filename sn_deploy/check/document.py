@@ -14,6 +14,7 @@ from sn_deploy.check.result import SCHEMA, CheckResult, as_json
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.input_file import read_head, source_path
 from sn_deploy.output_file import check_text_name
+from sn_deploy.python_words import naming_arguments
 
 
 def text_from_result(result: CheckResult) -> str:
@@ -32,6 +33,7 @@ def write_document(result: CheckResult, path: Path) -> None:
         temporary.write_text(text_from_result(result), encoding="utf-8")
 
 
+@naming_arguments()
 def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The document in a file that `sn-deploy check --json` wrote.
 

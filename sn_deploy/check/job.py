@@ -66,8 +66,8 @@ class Latency:
 
     def __post_init__(self) -> None:
         for name in ("batches", "concurrency"):
-            object.__setattr__(self, name, whole_numbers(getattr(self, name), f"Latency, {name}"))
-        object.__setattr__(self, "calls", whole_number(self.calls, "Latency, calls"))
+            object.__setattr__(self, name, whole_numbers(getattr(self, name), f"Latency.{name}"))
+        object.__setattr__(self, "calls", whole_number(self.calls, "Latency.calls"))
         object.__setattr__(self, "speedups", tuple(_speedups(self.speedups)))
 
     @property
@@ -93,8 +93,8 @@ class Bisect:
 
     def __post_init__(self) -> None:
         if self.output is not None:
-            check_is_path(self.output, "Bisect, output")
-        object.__setattr__(self, "runs", whole_number(self.runs, "Bisect, runs"))
+            check_is_path(self.output, "Bisect.output")
+        object.__setattr__(self, "runs", whole_number(self.runs, "Bisect.runs"))
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _speedups(given: object) -> Iterator[Speedup]:
     for one in (
         (given,) if isinstance(given, (str, Speedup)) else tuple(given) if isinstance(given, Iterable) else (given,)
     ):
-        yield parse_speedup(one) if isinstance(one, str) else of_kind(one, Speedup, "Latency, speedups")
+        yield parse_speedup(one) if isinstance(one, str) else of_kind(one, Speedup, "Latency.speedups")
 
 
 class Watcher:

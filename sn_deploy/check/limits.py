@@ -12,6 +12,7 @@ from sn_deploy.check.parity import PERCENTS
 from sn_deploy.check.result import Assertion, OutputParity, TaskMetric
 from sn_deploy.check.tolerances import WORST_SAMPLE, coarsest, tolerance_for
 from sn_deploy.errors import SnDeployError
+from sn_deploy.python_words import naming_arguments
 
 EVERY_OUTPUT: Final = "*"
 
@@ -49,18 +50,19 @@ class Limits:
     maxima: Mapping[str, float] = field(default_factory=dict)
     drops: Mapping[str, float] = field(default_factory=dict)
 
+    @naming_arguments()
     def __post_init__(self) -> None:
         for name in ("minima", "maxima", "drops"):
-            object.__setattr__(self, name, _figures(getattr(self, name), f"Limits, {name}"))
-        of_outputs = _dict(self.tolerances, "Limits, tolerances", '{"*": {"rel_l2": 1e-4}}, by output')
+            object.__setattr__(self, name, _figures(getattr(self, name), f"Limits.{name}"))
+        of_outputs = _dict(self.tolerances, "Limits.tolerances", '{"*": {"rel_l2": 1e-4}}, by output')
         checked = {
-            output: _figures(figures, f"Limits, tolerances of {output}") for output, figures in of_outputs.items()
+            output: _figures(figures, f"Limits.tolerances of {output}") for output, figures in of_outputs.items()
         }
         object.__setattr__(self, "tolerances", checked)
         unknown = [name for figures in checked.values() for name in figures if name not in PARITY_LIMITS]
         if unknown:
             raise SnDeployError(
-                f"there is no figure {unknown[0]!r}", where="Limits, tolerances", expected=", ".join(PARITY_LIMITS)
+                f"there is no figure {unknown[0]!r}", where="Limits.tolerances", expected=", ".join(PARITY_LIMITS)
             )
 
     def state(self) -> dict[str, Any]:

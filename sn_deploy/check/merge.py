@@ -18,10 +18,12 @@ from sn_deploy.check.result import BackendInfo, CheckResult
 from sn_deploy.check.shard import first_missing, parse_shard
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.input_file import source_path
+from sn_deploy.python_words import naming_arguments
 
 _RUN_AGAIN: Final = "run this part again"
 
 
+@naming_arguments()
 def read_parts(paths: Sequence[str | os.PathLike[str]]) -> dict[Path, dict[str, Any]]:
     """The documents of all parts of one check, in the order of the parts.
 
@@ -53,6 +55,7 @@ def read_parts(paths: Sequence[str | os.PathLike[str]]) -> dict[Path, dict[str, 
         return _in_order(documents)
 
 
+@naming_arguments(metric="user_metrics")
 def merge_parts(
     documents: Mapping[Path, Mapping[str, Any]], *, command: str = "", user_metrics: Sequence[str] = ()
 ) -> CheckResult:

@@ -18,17 +18,19 @@ from sn_deploy.check.backends.open import BackendOptions
 from sn_deploy.check.backends.torch_model import HeldModel
 from sn_deploy.check.batch import Batch
 from sn_deploy.check.data.fit import as_array
+from sn_deploy.check.data.open import OPTIONS_IN_PYTHON as DATA_OPTIONS
 from sn_deploy.check.data.open import data_options
 from sn_deploy.check.job import Bisect, Job, Latency, Watcher, run_job
 from sn_deploy.check.layers.comparison import LayerTolerance
 from sn_deploy.check.limits import EVERY_OUTPUT, Limits
 from sn_deploy.check.metrics.choose import TASKS, Task
-from sn_deploy.check.python_words import in_arguments, naming_arguments
 from sn_deploy.check.result import CheckResult
 from sn_deploy.check.run import Plan
 from sn_deploy.check.shard import WHOLE
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import source_path
+from sn_deploy.python_words import in_callers_words, naming_arguments
+from sn_deploy.runtime.trt.access import OPTIONS_IN_PYTHON as ACCESS_OPTIONS
 from sn_deploy.runtime.trt.access import Access
 
 if TYPE_CHECKING:
@@ -39,7 +41,29 @@ _NO_LIMITS: Final = Limits()
 _NO_ACCESS: Final = Access()
 
 
-@naming_arguments()
+@naming_arguments(
+    DATA_OPTIONS,
+    ACCESS_OPTIONS,
+    batch_size="batch_size",
+    limit="limit",
+    backend="backends",
+    bisect_output="Bisect.output",
+    bisect_runs="Bisect.runs",
+    calls="Latency.calls",
+    concurrency="Latency.concurrency",
+    input="example_inputs",
+    latency_batch="Latency.batches",
+    layer_tolerance=("layers", "layers=LayerTolerance({}={})"),
+    max="Limits.maxima",
+    max_drop="Limits.drops",
+    memory="Latency.memory",
+    metric="metrics",
+    min="Limits.minima",
+    min_top1_agreement=("Limits.minima", "Limits(minima={{'top1_agreement': {}}})"),
+    min_speedup="Latency.speedups",
+    tolerance=("Limits.tolerances", "Limits(tolerances={{{!r}: {{{!r}: {}}}}})"),
+    triton="served",
+)
 def check(
     *files: str | os.PathLike[str],
     model: TorchModule | None = None,
@@ -135,7 +159,7 @@ def check(
         outcome = run_job(job, _Watcher(on_batch))
     if outcome.cause is not None:
         # The decorator's frame lies between this one and the caller's.
-        warnings.warn(f"why it may have failed: {in_arguments(outcome.cause)}", stacklevel=3)
+        warnings.warn(f"why it may have failed: {in_callers_words(outcome.cause)}", stacklevel=3)
     return outcome.result
 
 

@@ -14,6 +14,7 @@ from sn_deploy.checkpoint.files import read_file
 from sn_deploy.checkpoint.state_dicts import StateDict, select
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import check_is_path
+from sn_deploy.python_words import naming_arguments
 
 _SHOWN = 10  # names listed in a message
 
@@ -37,6 +38,7 @@ class LoadReport:
     loaded: int
 
 
+@naming_arguments()
 def read_checkpoint(
     path: str | os.PathLike[str],
     *,
@@ -62,6 +64,7 @@ def read_checkpoint(
     return read_state_dict(path, key=key, match=match, accept=accept).tensors
 
 
+@naming_arguments()
 def read_state_dict(
     path: str | os.PathLike[str],
     *,
@@ -74,6 +77,7 @@ def read_state_dict(
     return select(read_file(Path(path)), where=str(path), key=key, match=match, accept=accept)
 
 
+@naming_arguments()
 def load_into(
     model: torch.nn.Module, path: str | os.PathLike[str], *, key: str | None = None, strict: bool = True
 ) -> LoadReport:

@@ -22,6 +22,7 @@ from sn_deploy.checkpoint.save import SAFETENSORS_SUFFIX, check_suffix, save_sta
 from sn_deploy.checkpoint.state_dicts import StateDict, select
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import check_is_path, utf8_path
+from sn_deploy.python_words import naming_arguments
 
 
 class Base(Protocol):
@@ -111,6 +112,7 @@ class Checkpoint:
         raise SnDeployError(f"has no tensor of {module!r} beside which to put {name!r}", where=str(self.path))
 
 
+@naming_arguments()
 def read_whole_checkpoint(
     path: str | os.PathLike[str], *, match: Collection[str], key: str | None = None
 ) -> Checkpoint:

@@ -18,6 +18,7 @@ from sn_deploy.cli.console import Console
 from sn_deploy.cli.signals import exit_code_of, signals_heeded
 from sn_deploy.cli.streams import discard_output, prepare_streams
 from sn_deploy.errors import SnDeployError, SnDeployWarning, first_line
+from sn_deploy.python_words import naming_options
 
 # command -> (module with a click command `command`, its line in --help). The line stands here so that `--help`
 # imports no command, and so works without torch, TensorRT or anything else that is heavy.
@@ -120,7 +121,7 @@ def _run(arguments: list[str]) -> int:
     """Runs it and prints what is wrong; gives the exit code."""
     try:
         _check_names(arguments)
-        with _own_warnings_shown(), signals_heeded():
+        with _own_warnings_shown(), signals_heeded(), naming_options():
             result = cli.main(args=arguments, prog_name="sn-deploy", standalone_mode=False, obj=tuple(arguments))
         # Outside its standalone mode click returns what ctx.exit was given.
         return result if isinstance(result, int) else 0

@@ -13,8 +13,10 @@ from sn_deploy.diff.changes import Change, FileDiff, OutputDiff, WeightChange, W
 from sn_deploy.diff.run import compare_outputs
 from sn_deploy.diff.summary import Array, Summary, Weight, content_of, summarise
 from sn_deploy.input_file import source_path
+from sn_deploy.python_words import naming_arguments
 
 
+@naming_arguments()
 def diff(
     before: str | os.PathLike[str],
     after: str | os.PathLike[str],

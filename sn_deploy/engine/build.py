@@ -22,6 +22,7 @@ from sn_deploy.engine.timing_cache import timing_cache_file
 from sn_deploy.engine_file import check_engine_name
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import check_is_path, source_path
+from sn_deploy.python_words import in_callers_words, naming_arguments
 from sn_deploy.runtime.gpu import Gpu, on_gpu
 from sn_deploy.runtime.tensors import TensorInfo
 from sn_deploy.runtime.trt.builder import HARDWARE_COMPATIBILITY, BuildSettings, Source, build_plan
@@ -52,6 +53,7 @@ class BuildReport:
     notes: tuple[str, ...]
 
 
+@naming_arguments(opt=("profiles", "profiles=[{{{!r}: {}}}]"), workspace="workspace_mib", verbose="on_log")
 def build(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str],
@@ -137,6 +139,7 @@ def build(
     notes: list[str] = []
 
     def tell(note: str) -> None:
+        note = in_callers_words(note)
         notes.append(note)
         if on_note is not None:
             on_note(note)

@@ -12,7 +12,8 @@ import numpy as np
 from sn_deploy.engine.layers import LayerRow, layer_rows
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import read_head, source_path
-from sn_deploy.runtime.trt.access import Access
+from sn_deploy.python_words import naming_arguments
+from sn_deploy.runtime.trt.access import OPTIONS_IN_PYTHON, Access
 from sn_deploy.runtime.trt.library import need_gpu, tensorrt
 from sn_deploy.runtime.trt.sidecar import Sidecar, check_hash, read_sidecar, sidecar_path
 
@@ -36,6 +37,7 @@ class Inspection:
     missing: str | None
 
 
+@naming_arguments()
 def inspect_sidecar(path: str | os.PathLike[str], missing: str | None = None) -> Inspection:
     """What can be told without TensorRT and a GPU, and why that is all.
 
@@ -63,6 +65,7 @@ def inspect_sidecar(path: str | os.PathLike[str], missing: str | None = None) ->
     return Inspection(sidecar, rows, None, missing)
 
 
+@naming_arguments(OPTIONS_IN_PYTHON)
 def inspect_engine(path: str | os.PathLike[str], access: Access = _NO_ACCESS) -> Inspection:
     """Loads the engine and runs it on random inputs, at the shapes that its first profile is made fastest for.
 

@@ -15,6 +15,7 @@ from sn_deploy.engine.model_file import read_model_file
 from sn_deploy.engine_file import check_engine_name
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import check_is_path, read_head, refuse_checkpoint, source_path
+from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.trt.library import MESSAGES, OnLog
 from sn_deploy.runtime.trt.sidecar import Sidecar, read_sidecar, sidecar_path, write_engine
 from sn_deploy.runtime.trt.weights import check_weights, structure_sha256, without_sidecar
@@ -33,6 +34,7 @@ class RefitReport:
     sidecar: Sidecar
 
 
+@naming_arguments()
 def refit(
     engine: str | os.PathLike[str],
     model: str | os.PathLike[str],

@@ -28,9 +28,11 @@ from sn_deploy.graph.own_functions import check_functions
 from sn_deploy.graph.save import save
 from sn_deploy.input_file import source_path
 from sn_deploy.output_file import check_onnx_output
+from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.stamp import refuse_optimised
 
 
+@naming_arguments(no_fuse="fuse_relu=False")
 def fuse(
     source: str | os.PathLike[str],
     path: str | os.PathLike[str],

@@ -46,6 +46,7 @@ from sn_deploy.graph.io_types import keep_float32_io
 from sn_deploy.graph.precision import BF16_OPSET, operators_of_newer_opset
 from sn_deploy.graph.save import save
 from sn_deploy.output_file import check_onnx_output
+from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.torch import output_names as output_names_of
 from sn_deploy.runtime.torch import own_surroundings
 from sn_deploy.shape_text import shape_text
@@ -122,6 +123,7 @@ def _alone() -> Iterator[None]:
             torch.set_default_dtype(before)
 
 
+@naming_arguments(input="example_inputs", output_name="output_names")
 @_alone()
 def export(
     model: torch.nn.Module,

@@ -18,6 +18,7 @@ import onnx_ir as ir
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.names import taken_by_nodes, taken_names, unused
+from sn_deploy.python_words import in_callers_words
 
 Array = npt.NDArray[Any]
 
@@ -39,6 +40,7 @@ FORMATS: Final = {
 # Quantized by default: MatMul isn't, since its weights may be on either side.
 QUANTIZED_OPS: Final = ("Conv", "ConvTranspose", "Gemm")
 
+_KEPT: Final = "kept by --keep, --keep-first or --keep-last"
 _NUMPY_OF_SCALES: Final = {
     "fp32": np.dtype(np.float32),
     "fp16": np.dtype(np.float16),
@@ -92,7 +94,7 @@ def quantize_convolutions(
     nodes: list[str] = []
     left: dict[str, str] = {}
     for node in convolutions(model):
-        reason = "kept by --keep, --keep-first or --keep-last" if node in keep else work.why_not(node)
+        reason = in_callers_words(_KEPT) if node in keep else work.why_not(node)
         if reason is not None:
             left[node.name or node.op_type] = reason
             continue

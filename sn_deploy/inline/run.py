@@ -25,6 +25,7 @@ from sn_deploy.inline.opset import brought_to, check_opset
 from sn_deploy.input_file import read_head, source_path
 from sn_deploy.onnx_file import model_of, read_proto, size_with_data
 from sn_deploy.output_file import check_onnx_output
+from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.stamp import refuse_optimised
 
 
@@ -54,6 +55,7 @@ class InlineReport:
     whole: WholeFile
 
 
+@naming_arguments()
 def inline(
     source: str | os.PathLike[str],
     path: str | os.PathLike[str],

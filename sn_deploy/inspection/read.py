@@ -8,8 +8,10 @@ from pathlib import Path
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import begins_as_onnx, read_head, source_path
 from sn_deploy.inspection.layer import LayerWeights
+from sn_deploy.python_words import naming_arguments
 
 
+@naming_arguments()
 def layers_from_file(path: str | os.PathLike[str], *, key: str | None = None) -> list[LayerWeights]:
     """The SN layers of an ONNX file, or of a checkpoint.
 

@@ -20,6 +20,7 @@ from sn_deploy.errors import SnDeployError
 from sn_deploy.nn.base import SwitchNorm
 from sn_deploy.nn.input_ranks import ranks_of_inputs
 from sn_deploy.nn.layers import SwitchNorm1d, SwitchNorm2d, SwitchNorm3d, SwitchNormSequence
+from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.torch import own_surroundings
 
 # Just below the rounding of a float32, 6e-8: what it adds can't be seen in the output. With 1e-7 ResNet-50 was off by
@@ -32,6 +33,7 @@ _BY_RANK: Final = {2: SwitchNorm1d, 3: SwitchNormSequence, 4: SwitchNorm2d, 5: S
 _RANKS: Final = {nn.BatchNorm2d: 4, nn.BatchNorm3d: 5}
 
 
+@naming_arguments()
 @own_surroundings()
 def convert(
     model: nn.Module,

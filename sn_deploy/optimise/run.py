@@ -34,6 +34,7 @@ from sn_deploy.optimise.stand_ins import (
 )
 from sn_deploy.output_file import check_onnx_output
 from sn_deploy.portable_file import load_portable
+from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.native import SWITCH, ort_library
 from sn_deploy.runtime.ort import NCHWC_DOMAIN, block_size, version, write_optimised_graph
 from sn_deploy.runtime.stamp import Stamp, refuse_optimised, sha256_of
@@ -93,6 +94,7 @@ class _Made:
     precision: str  # the coarsest type of the portable graph
 
 
+@naming_arguments(**{"for": "target"})
 def optimise(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str],

@@ -12,6 +12,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
 from sn_deploy.check.batch import Source
+from sn_deploy.check.data.open import OPTIONS_IN_PYTHON
 from sn_deploy.check.report.text import percent
 from sn_deploy.draft_folder import draft_folder
 from sn_deploy.errors import CheckFailedError, SnDeployError
@@ -27,6 +28,7 @@ from sn_deploy.precision.files import check_paths, file_bytes
 from sn_deploy.precision.proof import Proof, compare_files, hold_tolerance
 from sn_deploy.precision.run import refuse_too_large, write_emulated
 from sn_deploy.precision.samples import open_samples
+from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.ort_calibration import METHODS, calibrate
 
@@ -69,6 +71,7 @@ class QuantizeReport:
     layers: int
 
 
+@naming_arguments(OPTIONS_IN_PYTHON, data="samples", input="samples")
 def quantize(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str],
@@ -94,7 +97,7 @@ def quantize(
         model: a float32 file, of `sn_deploy.export` or `sn_deploy.fuse`, or any other.
         precision: ``int8`` or ``fp8`` (E4M3).
         samples: what ranges are taken from, and what the result is tried on, as `sn_deploy.check.check` takes its data,
-            or a `SampleOptions`.
+            in a `DataOptions` or not.
         float_type: ``fp32`` (ONNX Runtime on the CPU), ``fp16`` or ``bf16`` (TensorRT).
         method: how a range is chosen, one of `METHODS`; ``percentile`` by default for int8 and ``minmax`` for FP8,
             whose numbers are denser near 0.

@@ -11,6 +11,7 @@ from typing import Final
 import onnx_ir as ir
 
 from sn_deploy.check.batch import Source
+from sn_deploy.check.data.open import OPTIONS_IN_PYTHON
 from sn_deploy.check.tolerances import TOLERANCES
 from sn_deploy.draft_folder import draft_folder
 from sn_deploy.errors import CheckFailedError, SnDeployError
@@ -27,6 +28,7 @@ from sn_deploy.precision.files import check_paths, file_bytes
 from sn_deploy.precision.proof import TIES, Proof, compare_files, hold_tolerance
 from sn_deploy.precision.ranges import LARGEST, Range, largest_values
 from sn_deploy.precision.samples import open_samples
+from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.ort import OrtSession
 
 DTYPES: Final = {"fp16": "float16", "bf16": "bfloat16"}
@@ -56,6 +58,7 @@ class PrecisionReport:
     layers: int
 
 
+@naming_arguments(OPTIONS_IN_PYTHON, data="samples", input="samples")
 def convert_precision(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str],
@@ -81,8 +84,8 @@ def convert_precision(
         keep_convolutions: also the convolutions in front of the SN layers that ``keep`` names.
         keep_io_types: inputs and outputs of the graph stay float32.
         max_rel_l2: the largest relative L2 difference of an output; by default what the type explains.
-        samples: what the proof runs on, as `sn_deploy.check.check` takes its data, or a `SampleOptions`; 8 random ones
-            by default.
+        samples: what the proof runs on, as `sn_deploy.check.check` takes its data, in a `DataOptions` or not; 8 random
+            ones by default.
         check_range: measure how large every activation gets on these samples in float32, first.
         external_data: whether large tensors go to a file beside it; by default only where they have to.
 

@@ -10,7 +10,7 @@ import re
 import shlex
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal
@@ -22,6 +22,7 @@ import onnx
 from sn_deploy.errors import SnDeployError, SnDeployWarning
 from sn_deploy.imports import imported
 from sn_deploy.input_file import source_path, utf8_path
+from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.native import SWITCH, ort_library
 from sn_deploy.runtime.stamp import Here, misfit, portable_source, read_stamp
 from sn_deploy.runtime.tensors import Array, TensorInfo, check_inputs
@@ -95,6 +96,7 @@ class OrtSession:
             loaded, or an optimised file doesn't belong here and its source isn't beside it.
     """
 
+    @naming_arguments()
     def __init__(
         self,
         model: str | os.PathLike[str] | bytes,
@@ -109,7 +111,7 @@ class OrtSession:
         profile: Path | None = None,
     ) -> None:
         ort = _onnxruntime()
-        self._reopen = functools.partial(
+        self._reopen: Callable[..., OrtSession] = functools.partial(
             OrtSession,
             threads=threads,
             providers=providers,
@@ -171,6 +173,7 @@ class OrtSession:
             raise SnDeployError(f"ONNX Runtime failed: {reason_of(error)}", where=self.name) from error
         return {info.name: result for info, result in zip(self.outputs, results, strict=True)}
 
+    @naming_arguments()
     def _run_values(self, inputs: Mapping[str, Array]) -> list[Array]:
         # The session's own run refuses NumPy arrays of bfloat16, and OrtValue.numpy() gives none.
         # Not ascontiguousarray, which makes a vector of a scalar.
@@ -315,7 +318,7 @@ def _instead(
         f"{path}: made for {stamp.made_for()}, but {why}: {source.name} runs instead; make it anew with: "
         f"{shlex.join(['sn-deploy', 'optimise', source.name, '--for', stamp.target])}",
         SnDeployWarning,
-        stacklevel=3,
+        stacklevel=4,  # past the decorator of its caller
     )
     return source
 

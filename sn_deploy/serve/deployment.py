@@ -10,11 +10,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.python_words import naming_arguments
 from sn_deploy.serve.options import LARGEST, ServeOptions
 
 # NVIDIA publishes one a month, YEAR.MONTH.
 TRITON_IMAGE: Final = "nvcr.io/nvidia/tritonserver:26.06-py3"
 _IMAGE: Final = re.compile(r"[a-z0-9][a-z0-9._/:-]*[a-z0-9]((:[A-Za-z0-9_][A-Za-z0-9_.-]*)|(@sha256:[0-9a-f]{64}))?")
+
+
+# For `naming_arguments`.
+OPTIONS_IN_PYTHON: Final = {
+    "queue_target": "DeployOptions.queue_target_us",
+    **{name: f"DeployOptions.{name}" for name in ("image", "triton_image", "replicas", "max_replicas")},
+}
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,7 @@ class DeployOptions:
     max_replicas: int = 8
     queue_target_us: int = 5_000
 
+    @naming_arguments(OPTIONS_IN_PYTHON)
     def __post_init__(self) -> None:
         for option, image in (("--image", self.image), ("--triton-image", self.triton_image)):
             if image is not None and not _IMAGE.fullmatch(image):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.python_words import naming_arguments
 
 DEVICES: Final = ("auto", "cpu", "gpu")
 # Where tritonserver sees the repository: in a container /models is what everybody uses.
@@ -19,6 +20,20 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _DELAY: Final = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>us|µs|ms|s)?")
 _UNITS_US: Final = {"us": 1, "µs": 1, "ms": 1_000, "s": 1_000_000}
 _LONGEST_DELAY_US: Final = 60_000_000
+
+
+# For `naming_arguments`; but for these, fields have the names of the options.
+OPTIONS_IN_PYTHON: Final = {
+    "input": "ServeOptions.sizes",
+    "max_queue_delay": "ServeOptions.max_queue_delay_us",
+    **{
+        name: f"ServeOptions.{name}"
+        for name in (
+            *("name", "max_batch", "preferred_batch", "instances", "device", "threads", "labels", "serve_versions"),
+            *("warmup", "native", "tensorrt", "server_path"),
+        )
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -57,6 +72,7 @@ class ServeOptions:
     tensorrt: int | None = None
     server_path: str = SERVER_PATH
 
+    @naming_arguments(OPTIONS_IN_PYTHON)
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise SnDeployError(

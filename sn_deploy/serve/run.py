@@ -13,6 +13,8 @@ from sn_deploy.atomic import atomic_output
 from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import check_is_path, source_path
+from sn_deploy.python_words import in_callers_words, naming_arguments
+from sn_deploy.serve.deployment import OPTIONS_IN_PYTHON as DEPLOY_OPTIONS
 from sn_deploy.serve.deployment import DeployOptions, deployment_files, server_command
 from sn_deploy.serve.engines import ANY_FILE, ANY_GPU
 from sn_deploy.serve.labels import labels_file, read_labels
@@ -30,6 +32,7 @@ from sn_deploy.serve.model_config import (
     version_parameters,
     warmup_shapes,
 )
+from sn_deploy.serve.options import OPTIONS_IN_PYTHON as SERVE_OPTIONS
 from sn_deploy.serve.options import ServeOptions
 from sn_deploy.serve.payload import MODEL_FILE, Payload, read_payload
 from sn_deploy.serve.proof import prove_batches
@@ -66,6 +69,7 @@ class ServeReport:
     notes: Sequence[str]
 
 
+@naming_arguments(SERVE_OPTIONS, DEPLOY_OPTIONS, engine="engines")
 def serve_triton(
     model: str | os.PathLike[str],
     repository: str | os.PathLike[str],
@@ -135,7 +139,7 @@ def serve_triton(
         proved=proved,
         files=written,
         command=command,
-        notes=[*payload.notes, *notes, *more],
+        notes=[in_callers_words(note) for note in (*payload.notes, *notes, *more)],
     )
 
 

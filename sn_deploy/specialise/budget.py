@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.python_words import naming_arguments
 
 REL_L2: Final = "rel_l2"
 TOP1: Final = "top1"
@@ -31,6 +32,7 @@ class Budget:
     rel_l2: float | None = None
     top1: float | None = None
 
+    @naming_arguments()
     def __post_init__(self) -> None:
         if self.rel_l2 is None and self.top1 is None:
             raise SnDeployError("limits nothing", where="--budget", expected="rel_l2=1e-3 or top1=0.1%")

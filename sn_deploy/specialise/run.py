@@ -13,7 +13,7 @@ import onnx_ir as ir
 from sn_deploy.arguments import of_kind
 from sn_deploy.check.backends.interface import Example
 from sn_deploy.check.backends.onnx_file import read_facts
-from sn_deploy.check.data.open import data_options
+from sn_deploy.check.data.open import OPTIONS_IN_PYTHON, data_options
 from sn_deploy.check.metrics.choose import check_label_classes
 from sn_deploy.check.tolerances import TOLERANCES
 from sn_deploy.draft_folder import draft_folder
@@ -22,6 +22,7 @@ from sn_deploy.graph.layers import count_nodes
 from sn_deploy.graph.save import save
 from sn_deploy.input_file import source_path
 from sn_deploy.output_file import check_onnx_output
+from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.native import ort_library
 from sn_deploy.runtime.tensors import TensorInfo
 from sn_deploy.specialise.budget import Budget
@@ -40,6 +41,7 @@ from sn_deploy.specialise.search import Progress
 METADATA: Final = "sn_deploy.specialised"
 
 
+@naming_arguments(OPTIONS_IN_PYTHON, input="examples")
 def specialise(
     source: str | os.PathLike[str],
     path: str | os.PathLike[str],

@@ -394,14 +394,14 @@ def with_layer(layer: nn.Module) -> nn.Module:
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        (Grouped(CHANNELS), r"^batch 0, layer '1': differs from Switchable Normalization by .* --keep-unrecognised"),
+        (Grouped(CHANNELS), r"^batch 0, layer '1': differs from Switchable Normalization by .* keep_unrecognised=True"),
         (
             NeedsCuda(CHANNELS),
             r"^batch 0, layer '1': its forward fails .* CUDA .* sn_deploy\.nn load the same checkpoint",
         ),
         (
             OfAPass(CHANNELS),
-            r"^batch 0, layer '1': its evaluation doesn't read running_mean and running_var, .*--keep-unrecognised",
+            r"^batch 0, layer '1': its evaluation doesn't read running_mean and running_var, .*keep_unrecognised=True",
         ),
     ],
 )
@@ -547,7 +547,7 @@ class Unsaved(SwitchNorm2d):
         (chain(), {"statistics": "moving"}, "expected batch-average or population"),
         (chain(), {"sweeps": 2}, "of population statistics alone"),
         (chain(), {"statistics": POPULATION, "sweeps": 0}, "expected 1 or more"),
-        (chain(), {"device": "abacus"}, "--device abacus: the model can't be moved there"),
+        (chain(), {"device": "abacus"}, "device abacus: the model can't be moved there"),
         (nn.Sequential(Unsaved()), {}, "layer '0': running_mean is not part of the model's state dict"),
         ("resnet", {}, "the model is a str"),
     ],

@@ -364,7 +364,7 @@ class CastsItself(Net):
 
 
 def test_a_models_own_autocast_needs_an_opset_that_has_the_type(tmp_path: Path) -> None:
-    with pytest.raises(SnDeployError, match=r"^--opset: opset 20 has no Conv of bfloat16 .*torch.autocast"):
+    with pytest.raises(SnDeployError, match=r"^opset: opset 20 has no Conv of bfloat16 .*torch.autocast"):
         sn_deploy.export(make(CastsItself), X, tmp_path / "net.onnx")
     assert not list(tmp_path.iterdir())
     report = sn_deploy.export(make(CastsItself), X, tmp_path / "net.onnx", opset=22)

@@ -156,7 +156,7 @@ def test_inputs_can_be_given(tmp_path: Path) -> None:
     dynamic = model(shape=("n", 3))
     found = compared(tmp_path, dynamic, dynamic, inputs={"x": np.zeros((7, 3), np.float32)})
     assert found.inputs_run == {"x": "7×3"}
-    with pytest.raises(SnDeployError, match="--input z: is no input of the files"):
+    with pytest.raises(SnDeployError, match="inputs z: is no input of the files"):
         compared(tmp_path, dynamic, dynamic, inputs={"z": np.zeros(3, np.float32)})
 
 

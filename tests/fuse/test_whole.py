@@ -78,7 +78,7 @@ def test_a_meaning_that_conversion_changes_is_refused(tmp_path: Path, monkeypatc
     assert "in.onnx, output t" in str(error)
     assert "the fused graph differs from the file by" in error.what
     assert error.expected == "at most 2.0e-05"
-    assert "--no-run" in str(error.mend)
+    assert "run=False" in str(error.mend)
 
 
 @pytest.mark.parametrize("external", [False, True])

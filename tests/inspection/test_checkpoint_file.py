@@ -152,7 +152,7 @@ def test_the_dict_with_sn_layers_is_found_among_others(tmp_path: Path) -> None:
     other = {"fc.weight": torch.ones(3, 3)}
     state = sn("sn", [0.0] * 3, [0.0] * 3)
     assert len(read({"discriminator": other, "generator": state}, tmp_path)) == 1
-    with pytest.raises(SnDeployError, match=r"fit equally well: 'model'.*'ema'.*--checkpoint-key model"):
+    with pytest.raises(SnDeployError, match=r"fit equally well: 'model'.*'ema'.*with key='model'"):
         read({"model": state, "ema": state, "other": other}, tmp_path)
     assert len(read({"model": state, "ema": state}, tmp_path, key="ema")) == 1
 

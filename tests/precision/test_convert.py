@@ -68,10 +68,10 @@ def test_embeddings_have_a_direction_and_no_class(tmp_path: Path) -> None:
     assert "cosine at least 0.9999" in proof_text(report.proof)
     options: dict[str, Any] = {"precision": "int8", "samples": array_data(tmp_path)}
     assert quantize(source, tmp_path / "int8.onnx", **options).proof.cosine
-    with pytest.raises(SnDeployError, match="--min-top1-agreement: no output is scores"):
+    with pytest.raises(SnDeployError, match="min_top1_agreement: no output is scores"):
         quantize(source, tmp_path / "q.onnx", min_top1_agreement=0.9, **options)
     choice: dict[str, Any] = {"budget": Budget(top1=0.1), "data": DataOptions(str(tmp_path / "x.npy"), batch_size=3)}
-    with pytest.raises(SnDeployError, match=r"--budget top1: the outputs are .*expected one output of scores"):
+    with pytest.raises(SnDeployError, match=r"budget top1: the outputs are .*expected one output of scores"):
         specialise(source, tmp_path / "s.onnx", **choice)
 
 
@@ -109,7 +109,7 @@ def test_weights_beyond_the_range_are_named_and_can_be_kept(tmp_path: Path) -> N
     with pytest.raises(CheckFailedError, match=r"node node_conv_3: weight 'constant_1' has 1 of 432 values") as caught:
         convert_precision(source, output, precision="fp16")
     assert not output.exists()
-    (kept,) = re.findall(r"--keep '([^']+)'", str(caught.value))
+    (kept,) = re.findall(r"keep=\['([^']+)'\]", str(caught.value))
     assert kept == "node_conv_3"
     assert convert_precision(source, tmp_path / "b.onnx", precision="bf16").proof.rel_l2 < 0.06  # the way out, too
 
@@ -154,9 +154,9 @@ def test_a_bound_that_the_type_cannot_reach_is_none(tmp_path: Path, precision: s
     report = convert_precision(source, tmp_path / "half.onnx", precision=precision)
     assert report.proof.rel_l2 < TOLERANCES[DTYPES[precision]].rel_l2
     source = bounded_net(tmp_path / "net.onnx", op_type="Where", bound=-largest)
-    with pytest.raises(CheckFailedError, match=r"has 1 of 1 values beyond .*--keep 'node_where") as caught:
+    with pytest.raises(CheckFailedError, match=r"has 1 of 1 values beyond .*keep=\['node_where") as caught:
         convert_precision(source, tmp_path / "half.onnx", precision=precision)
-    assert ("--precision bf16" in str(caught.value)) == (precision == "fp16")
+    assert ("precision='bf16'" in str(caught.value)) == (precision == "fp16")
 
 
 def test_activations_beyond_the_range_are_named(tmp_path: Path) -> None:
@@ -170,9 +170,9 @@ def test_activations_beyond_the_range_are_named(tmp_path: Path) -> None:
     for node in unnamed.graph.node:
         node.name = ""
     onnx.save(unnamed, tmp_path / "unnamed.onnx")
-    with pytest.raises(CheckFailedError, match=r"node Conv: its output gets to \d+.*--keep 'Conv'"):
+    with pytest.raises(CheckFailedError, match=r"node Conv: its output gets to \d+.*keep=\['Conv'\]"):
         convert_precision(tmp_path / "unnamed.onnx", output, precision="fp16", samples=large, check_range=True)
-    with pytest.raises(CheckFailedError, match=r"not finite where the source's is.*--check-range"):
+    with pytest.raises(CheckFailedError, match=r"not finite where the source's is.*check_range=True"):
         convert_precision(source, output, precision="fp16", samples=large)
     assert not output.exists()
     report = convert_precision(
@@ -281,7 +281,7 @@ def test_files_that_cannot_be_converted(source: Path, tmp_path: Path) -> None:
 
 def test_open_axes_need_a_size(tmp_path: Path) -> None:
     source = residual_net(tmp_path / "net.onnx", extents=("height", "width"))
-    with pytest.raises(SnDeployError, match=r"no fixed size.*--input x="):
+    with pytest.raises(SnDeployError, match=r"no fixed size.*samples=\{\'x\': torch"):
         convert_precision(source, tmp_path / "half.onnx", precision="fp16")
 
 
@@ -300,7 +300,7 @@ def test_a_batch_that_the_file_fixes(tmp_path: Path) -> None:
     assert opened(3, 9, data=arrays) == [3] * 3
     with pytest.raises(SnDeployError, match="--batch-size: is 2, and the file fixes the batch to 3"):
         opened(3, size=2)
-    with pytest.raises(SnDeployError, match=r"16 samples are no whole batches of 3, .*; --limit 15"):
+    with pytest.raises(SnDeployError, match=r"16 samples are no whole batches of 3, .*; DataOptions\(limit=15\)"):
         opened(3, data=arrays)
     with pytest.raises(SnDeployError, match=r"16 samples are no whole batches of 17, .*; give more samples"):
         opened(17, data=arrays)

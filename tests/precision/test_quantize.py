@@ -210,13 +210,13 @@ def test_parts_can_be_left(
 ) -> None:
     names = [node.name for node in onnx.load(source).graph.node if node.op_type == "Conv"]
     if left is None:
-        with pytest.raises(SnDeployError, match="nothing of it can be quantized: kept by --keep"):
+        with pytest.raises(SnDeployError, match="nothing of it can be quantized: kept by keep"):
             quantize(source, tmp_path / "q.onnx", precision="int8", samples=samples, **options)
         return
     report = quantize(source, tmp_path / "q.onnx", precision="int8", samples=samples, **options)
     expected = [names[0]] if left == ["node_conv_3"] else [names[-1]] if len(left) == 1 else [names[0], names[-1]]
     assert list(report.quantized.left) == expected
-    assert set(report.quantized.left.values()) == {"kept by --keep, --keep-first or --keep-last"}
+    assert set(report.quantized.left.values()) == {"kept by keep, keep_first=True or keep_last=True"}
 
 
 @pytest.mark.parametrize("fault", ["scale", "weights", "range"])
@@ -243,7 +243,7 @@ def test_a_wrong_graph_is_not_written(
 
     quantize(source, tmp_path / "right.onnx", precision="int8", samples=samples, max_rel_l2=0.03)
     monkeypatch.setattr(quantization, "quantize_convolutions", spoiled)
-    with pytest.raises(CheckFailedError, match=r"differs by .*--keep-first"):
+    with pytest.raises(CheckFailedError, match=r"differs by .*keep_first=True"):
         quantize(source, tmp_path / "q.onnx", precision="int8", samples=samples, max_rel_l2=0.03)
     assert not (tmp_path / "q.onnx").exists()
 
@@ -308,7 +308,7 @@ def test_the_limit_on_classes_holds(source: Path, samples: SampleOptions, tmp_pa
 def test_a_limit_on_classes_needs_classes(tmp_path: Path) -> None:
     net = Net(3, (8, 8))
     onnx.save(net.model(net.conv("x", 4)), tmp_path / "segmentation.onnx")
-    with pytest.raises(SnDeployError, match=r"--min-top1-agreement: no output is scores, \(samples, classes\)"):
+    with pytest.raises(SnDeployError, match=r"min_top1_agreement: no output is scores, \(samples, classes\)"):
         quantize(tmp_path / "segmentation.onnx", tmp_path / "q.onnx", precision="int8", min_top1_agreement=0.9)
     assert not (tmp_path / "q.onnx").exists()
 
@@ -317,7 +317,7 @@ def test_a_value_beyond_the_float_type_is_refused(tmp_path: Path) -> None:
     """What masks would be infinite, and the difference of two such NaN on other data than the proof's."""
     source = bounded_net(tmp_path / "net.onnx", op_type="Where", bound=-1e9)
     output = tmp_path / "q.onnx"
-    with pytest.raises(CheckFailedError, match=r"node_where.*beyond 65504.*--float-type bf16 or fp32"):
+    with pytest.raises(CheckFailedError, match=r"node_where.*beyond 65504.*float_type='bf16' or fp32"):
         quantize(source, output, precision="int8", float_type="fp16")
     assert not output.exists()
     quantize(source, output, precision="int8", float_type="bf16")

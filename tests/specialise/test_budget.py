@@ -255,5 +255,5 @@ def test_layers_without_ours_to_drop_are_left(tmp_path: Path) -> None:
     net.save(tmp_path / "in.onnx", ["N", 3, 8, 8], ["sn"])
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(32, 3, 8, 8)).astype(np.float32))
     assert not dropped(changed(tmp_path, Budget(rel_l2=0.9)))  # LN has a share of 1
-    with pytest.raises(SnDeployError, match=r"--budget top1: the outputs are .* \(expected one output of scores"):
+    with pytest.raises(SnDeployError, match=r"budget top1: the outputs are .* \(expected one output of scores"):
         changed(tmp_path, Budget(top1=0.1))

@@ -29,6 +29,7 @@ from sn_deploy.draft_folder import draft_folder
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.mixed import HALF_TYPES
 from sn_deploy.graph.save import save
+from sn_deploy.python_words import in_callers_words
 from sn_deploy.runtime.ort import OrtSession
 
 DEFAULT_RUNS: Final = 50
@@ -254,4 +255,5 @@ def _kept_says(trials: _Trials, kept: Sequence[str], found: Found) -> Iterator[s
     if found.minimal:
         yield f"{backend}: none of them can be left out; {trials.runs} files were tried."
     else:
-        yield f"{backend}: after {trials.runs} files no more were tried: fewer may suffice (--bisect-runs)."
+        more = in_callers_words("--bisect-runs")
+        yield f"{backend}: after {trials.runs} files no more were tried: fewer may suffice ({more})."

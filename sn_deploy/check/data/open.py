@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
@@ -20,11 +20,18 @@ from sn_deploy.check.data.user import UserBatches
 from sn_deploy.check.shard import WHOLE, Shard
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import check_is_path
+from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.tensors import TensorInfo
 
 DEFAULT_BATCH: Final = 8
 
 _AS_THE_INPUT: Final = ImageOptions()
+
+# For `naming_arguments` of functions that have no arguments of these names.
+OPTIONS_IN_PYTHON: Final = {
+    **{name: f"DataOptions.{name}" for name in ("batch_size", "limit", "labels", "shard")},
+    **{field.name: f"ImageOptions.{field.name}" for field in fields(ImageOptions)},
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ class DataOptions:
     shard: Shard = WHOLE
     images: ImageOptions = _AS_THE_INPUT
 
+    @naming_arguments()
     def __post_init__(self) -> None:
         for name in ("batch_size", "limit"):
             given = getattr(self, name)

@@ -16,6 +16,7 @@ from sn_deploy.check.layers.tensors import Tapped
 from sn_deploy.check.result import Assertion, BackendInfo, LayerError, LayerReport
 from sn_deploy.check.tolerances import coarsest, tolerance_for
 from sn_deploy.errors import CheckFailedError, SnDeployError
+from sn_deploy.python_words import naming_arguments
 
 # How many times what one float32 rounding of each term may change, a layer may change its output by rounding.
 _ROUNDINGS: Final = 4.0
@@ -41,11 +42,12 @@ class LayerTolerance:
     rel_l2: float | None = None
     own_rel_l2: float | None = None
 
+    @naming_arguments()
     def __post_init__(self) -> None:
         for name in LAYER_LIMITS:
             given = getattr(self, name)
             if given is not None:
-                object.__setattr__(self, name, real_number(given, f"LayerTolerance, {name}"))
+                object.__setattr__(self, name, real_number(given, f"LayerTolerance.{name}"))
 
     def state(self) -> dict[str, Any]:
         """As JSON holds it exactly."""

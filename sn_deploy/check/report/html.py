@@ -21,8 +21,10 @@ from sn_deploy.check.report.sections.task import task_section
 from sn_deploy.check.report.summary import failures, lead_sentences, tiles, title_from_document
 from sn_deploy.check.report.text import moment
 from sn_deploy.output_file import check_text_name
+from sn_deploy.python_words import naming_arguments
 
 
+@naming_arguments()
 def write_html(document: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     """Writes the page.
 

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+# For `naming_arguments` of functions that take an `Access`.
+OPTIONS_IN_PYTHON: Final = {
+    "allow_host_code": "Access.allow_host_code",
+    "plugin_library": "Access.plugin",
+    "lean_runtime": "Access.lean_runtime",
+}
 
 
 @dataclass(frozen=True)

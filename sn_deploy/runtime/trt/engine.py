@@ -17,6 +17,7 @@ from typing import Any
 
 from sn_deploy.errors import SnDeployError, SnDeployWarning
 from sn_deploy.input_file import read_head, source_path
+from sn_deploy.python_words import in_callers_words, naming_arguments
 from sn_deploy.runtime.tensors import Array, TensorInfo
 from sn_deploy.runtime.trt.builder import Shapes
 from sn_deploy.runtime.trt.contexts import make_context
@@ -56,6 +57,7 @@ class Engine:
         SnDeployError: the file can't be read, TensorRT, torch or a GPU is missing, or the engine isn't for them.
     """
 
+    @naming_arguments(plugin_library="plugin")
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -101,7 +103,9 @@ class Engine:
             if weights is not None:
                 self._refit(trt, Path(weights))
         for doubt in (*doubts, *(f"TensorRT warns: {warning}" for warning in warned)):
-            warnings.warn(f"{self.name}: {doubt}", SnDeployWarning, stacklevel=2)
+            warnings.warn(
+                in_callers_words(f"{self.name}: {doubt}"), SnDeployWarning, stacklevel=3
+            )  # past the decorator
         infos = [self._info(trt, self._engine.get_tensor_name(i)) for i in range(self._engine.num_io_tensors)]
         self.inputs = tuple(info for info in infos if self._is_input(trt, info.name))
         self.outputs = tuple(info for info in infos if not self._is_input(trt, info.name))

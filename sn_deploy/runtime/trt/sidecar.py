@@ -179,7 +179,7 @@ def check_fits(sidecar: Sidecar, here: Here, engine: Path) -> list[str]:
             f"was built by TensorRT {sidecar.tensorrt} without its lean runtime, and {here.tensorrt} is installed",
             where=str(engine),
             mend=f"give that version's: --lean-runtime libnvinfer_lean.so.{sidecar.tensorrt.partition('.')[0]} (pip "
-            f"install tensorrt-lean=={sidecar.tensorrt} has it), in Python lean_runtime=…; or {again}",
+            f"install tensorrt-lean=={sidecar.tensorrt} has it); or {again}",
         )
     gpu = _gpu_problem(sidecar, here.gpu)
     if gpu:
@@ -188,7 +188,7 @@ def check_fits(sidecar: Sidecar, here: Here, engine: Path) -> list[str]:
         raise SnDeployError(
             "holds code that would run on this host (TensorRT's lean runtime, or an embedded plugin)",
             where=str(engine),
-            mend="if you built it, or trust who did: --allow-host-code, in Python allow_host_code=True",
+            mend="if you built it, or trust who did: --allow-host-code",
         )
     if sidecar.needs_weights and not here.has_weights:
         put_in = ["sn-deploy", "refit", engine.name, sidecar.onnx["file"], "-o", "NEW.engine"]
