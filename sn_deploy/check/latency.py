@@ -180,10 +180,14 @@ def device_times(backends: Mapping[str, Runner], inputs: Inputs, calls: int = DE
 
 
 def _layer_times(backends: Mapping[str, Runner], batch: int, inputs: Inputs) -> Iterator[LayerTime]:
-    for name, backend in backends.items():
-        if isinstance(backend, TimedByLayer):
-            for index, (layer, layer_ms) in enumerate(backend.layer_times_ms(inputs).items()):
-                yield LayerTime(name, layer, index, batch, layer_ms)
+    told = {name: one.layer_times_ms(inputs) for name, one in backends.items() if isinstance(one, TimedByLayer)}
+    # A runtime may tell some layers only: each has the same place in all backends.
+    longest = max(map(list, told.values()), key=len, default=[])
+    places = {layer: place for place, layer in enumerate(longest)}
+    for name, times_ms in told.items():
+        known = times_ms.keys() <= places.keys()
+        for place, (layer, layer_ms) in enumerate(times_ms.items()):
+            yield LayerTime(name, layer, places[layer] if known else place, batch, layer_ms)
 
 
 def _checked(backends: Mapping[str, Any], inputs: Mapping[int, Any], baseline: str | None, rounds: int) -> str:

@@ -93,7 +93,8 @@ def parse_arguments(pairs: Sequence[str], *, option: str) -> dict[str, Any]:
         literal = {"true": "True", "false": "False", "none": "None", "null": "None"}.get(text.lower(), text)
         try:
             arguments[name] = ast.literal_eval(literal)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            # TypeError: a list as a key; the last two: brackets without end.
             arguments[name] = text
     return arguments
 

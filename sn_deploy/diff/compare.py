@@ -110,7 +110,8 @@ def _graph(changed_ops: Collection[str], other_attributes: Mapping[str, int], we
 
 def _reason(output: OutputDiff) -> str:
     if output.nonfinite:
-        return f"output {output.before!r} has {output.nonfinite} elements that are not finite in one of them"
+        strange = f"{output.nonfinite} elements that are NaN or infinite in one and not the same in the other"
+        return f"output {output.before!r} has {strange}"
     return f"output {output.before!r} differs by {output.rel_l2:.2e} (relative L2; {output.tolerance:.1e} is allowed)"
 
 

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 from sn_deploy.check.data.extents import run_at_extents
 from sn_deploy.check.data.pair import OtherInterfaceError, values_for
 from sn_deploy.check.parity import compare
@@ -16,7 +19,7 @@ from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.inference import check_openable
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.stamp import read_stamp
-from sn_deploy.runtime.tensors import TensorInfo
+from sn_deploy.runtime.tensors import TensorInfo, is_exact
 
 _USUAL_INPUT: Final = "give a usual input: --input [NAME=]FILE.npy, or a size: --input [NAME=]1x3x512x512"
 
@@ -95,10 +98,11 @@ def _output_diff(
         raise OtherInterfaceError(
             f"output {pair[0].name!r} has shape {before.shape} in one and {after.shape} in the other"
         )
-    parity = compare(before, after)
-    if before.size and not parity.elements and not parity.nonfinite_mismatch:
+    both_nan = _nan(before) & _nan(after)  # which nobody can tell apart
+    parity = compare(*(np.where(both_nan, np.zeros((), one.dtype), one) for one in (before, after)))
+    if parity.elements == np.count_nonzero(both_nan) and before.size and not parity.nonfinite_mismatch:
         raise SnDeployError(
-            "is infinite everywhere for this input, in both files, so nothing can be compared",
+            "is infinite or NaN everywhere for this input, in both files, so nothing can be compared",
             where=f"output {pair[0].name!r}",
             mend=_USUAL_INPUT,
         )
@@ -114,3 +118,7 @@ def _output_diff(
         nonfinite=parity.nonfinite_mismatch,
         tolerance=default if tolerance is None else tolerance,
     )
+
+
+def _nan(array: Array) -> npt.NDArray[np.bool_]:
+    return np.zeros(array.shape, np.bool_) if is_exact(array.dtype) else np.asarray(np.isnan(array))

@@ -14,7 +14,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from sn_deploy.onnx_file import read_proto, size_with_data
-from sn_deploy.onnx_sizes import check_sizes
+from sn_deploy.onnx_sizes import byte_count, check_sizes
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -34,9 +34,9 @@ class Weight:
 
     @property
     def size(self) -> int:
-        """Bytes of the values."""
-        each = helper.tensor_dtype_to_np_dtype(self.tensor.data_type).itemsize
-        return int(np.prod(self.tensor.dims, dtype=np.int64)) * each
+        """Bytes of the values, as a file holds them: two of 4 bits in one, say."""
+        packed = byte_count(self.tensor)
+        return sum(map(len, self.tensor.string_data)) if packed is None else packed
 
     def values(self) -> Array:
         """The tensor itself; text as bytes, which need be no characters."""

@@ -100,7 +100,11 @@ def read_engines(texts: Sequence[str], model: Path | None) -> list[ServedEngine]
         engine = _read(text)
         if engine.capability in found:
             raise SnDeployError("there are two engines for one kind of GPU", where=f"--engine {text}")
-        if model is not None and engine.sidecar is not None and engine.sidecar.onnx["sha256"] != sha256_of_file(model):
+        if (
+            model is not None
+            and engine.sidecar is not None
+            and engine.sidecar.onnx.get("sha256") != sha256_of_file(model)
+        ):
             raise SnDeployError(
                 f"was built from {engine.sidecar.onnx['file']} with other content",
                 where=str(engine.path),

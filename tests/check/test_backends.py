@@ -80,6 +80,12 @@ def test_inputs_are_the_first_files_with_every_size_that_is_known() -> None:
     assert sized[0].shape == ("N", 3, 32, 9)
 
 
+def test_an_input_that_one_file_says_is_a_scalar() -> None:
+    for first, second in (((), None), (None, ())):
+        (merged,) = Interface([("one", [TensorInfo("g", first, F32)]), ("two", [TensorInfo("g", second, F32)])]).inputs
+        assert merged.shape == ()
+
+
 @pytest.mark.parametrize(
     "other", [info("image", "N", 3, 9, 9), info("image", "N", 3), info("image", "N", 3, 8, 8, dtype=np.int64)]
 )

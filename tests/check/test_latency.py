@@ -217,6 +217,30 @@ def test_device_and_layer_times_are_asked_of_those_that_can_tell() -> None:
     ]
 
 
+def test_a_layer_has_one_place_where_a_runtime_tells_only_some() -> None:
+    machine = Machine()
+
+    class Told(Runner):
+        def __init__(self, **times_ms: float) -> None:
+            super().__init__(machine, lambda _: 1.0)
+            self.times_ms = times_ms
+
+        def layer_times_ms(self, inputs: Mapping[str, Any]) -> dict[str, float]:
+            return self.times_ms
+
+    backends = {"fused": Told(sn1=4.0, sn3=6.0), "all": Told(sn1=1.0, sn2=2.0, sn3=3.0), "others": Told(a=7.0, sn1=8.0)}
+    report = measured(machine, backends, rounds=2)
+    assert [(row.backend, row.layer, row.index) for row in report.layer_times] == [
+        ("fused", "sn1", 0),
+        ("fused", "sn3", 2),
+        ("all", "sn1", 0),
+        ("all", "sn2", 1),
+        ("all", "sn3", 2),
+        ("others", "a", 0),
+        ("others", "sn1", 1),
+    ]
+
+
 def test_several_batch_sizes_and_memory() -> None:
     machine = Machine()
     backends = runners(machine, a=2.0, b=4.0)

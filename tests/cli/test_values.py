@@ -14,6 +14,7 @@ from sn_deploy.errors import SnDeployError
 
 def test_arguments_are_python_values_where_they_can_be() -> None:
     pairs = ["num_classes=10", "pretrained=false", "layers=[3, 4]", "name=resnet50", "path=a=b", "x=None", "lr=1e-3"]
+    pairs += ["key={[]: 1}", f"deep={'(' * 10_000}"]  # Python has no such values, for reasons of several types
     assert parse_arguments(pairs, option="--model-arg") == {
         "num_classes": 10,
         "pretrained": False,
@@ -22,6 +23,8 @@ def test_arguments_are_python_values_where_they_can_be() -> None:
         "path": "a=b",
         "x": None,
         "lr": 1e-3,
+        "key": "{[]: 1}",
+        "deep": "(" * 10_000,
     }
 
 

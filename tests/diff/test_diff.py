@@ -191,7 +191,29 @@ def test_a_weight_of_another_shape_or_type(tmp_path: Path) -> None:
 
 def test_values_that_are_not_finite_are_a_difference(tmp_path: Path) -> None:
     found = compared(tmp_path, model(), model(float("nan")))
-    assert "not finite in one of them" in found.different[0]
+    assert "NaN or infinite in one and not the same in the other" in found.different[0]
+
+
+def test_numbers_that_are_nan_in_both_are_the_same(tmp_path: Path) -> None:
+    # Log of a number below 0: of random input some are.
+    half = """<ir_version: 8, opset_import: ["": 17]> g (float[4, 8] x) => (float[4, 8] y) { y = Log(x) }"""
+    net_ = onnx.parser.parse_model(half)
+    found = compared(tmp_path, net_, net_)
+    assert not found.different
+    assert found.numerics is not None
+    assert (found.numerics[0].nonfinite, found.numerics[0].rel_l2) == (0, 0)
+    other = onnx.parser.parse_model(half.replace("y = Log(x)", "z = Abs(x) y = Log(z)"))
+    assert "NaN or infinite in one and not the same in the other" in compared(tmp_path, net_, other).different[0]
+    nothing = onnx.parser.parse_model(half.replace("y = Log(x)", "z = Sub(x, x) y = Div(z, z)"))
+    with pytest.raises(SnDeployError, match="infinite or NaN everywhere for this input, in both files"):
+        compared(tmp_path, nothing, nothing)
+
+
+def test_the_size_of_weights_that_are_packed(tmp_path: Path) -> None:
+    without, packed = model(), model()
+    packed.graph.initializer.append(helper.make_tensor("half", TensorProto.INT4, [6], bytes(3), raw=True))
+    packed.graph.initializer.append(helper.make_tensor("text", TensorProto.STRING, [2], [b"ab", b"c"]))
+    assert compared(tmp_path, without, packed, run=False).weights.added == {"half": 3, "text": 3}
 
 
 def test_a_file_that_cannot_run_is_an_error(tmp_path: Path) -> None:
@@ -249,7 +271,7 @@ def test_what_is_infinite_everywhere_is_not_the_same(tmp_path: Path) -> None:
     for net_ in (before, after):
         net_.graph.node.append(helper.make_node("Abs", ["y"], ["positive"]))
         net_.graph.output[0].name = "positive"
-    with pytest.raises(SnDeployError, match="infinite everywhere"):
+    with pytest.raises(SnDeployError, match="infinite or NaN everywhere"):
         compared(tmp_path, before, after)
 
 

@@ -103,6 +103,7 @@ def test_a_kill_between_the_two_leaves_nothing_that_is_loaded(tmp_path: Path, ol
         ({"schema": 2}, "net.engine.json: has schema 2 .expected schema 1.; delete it to load the engine without it"),
         ({"profiles": None}, "has no profiles .expected what build writes."),
         ({"tensorrt": 10}, "tensorrt is wrong"),
+        ({"tensorrt": "newest"}, "tensorrt is wrong"),
         ({"gpu": {"name": "NVIDIA L4"}}, "gpu.compute_capability is wrong"),
         ({"plugin": "auto"}, "plugin is wrong"),
         ({"settings": []}, "settings is wrong"),

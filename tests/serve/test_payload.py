@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ import pytest
 from sn_deploy.errors import SnDeployError
 from sn_deploy.fuse import fuse
 from sn_deploy.runtime.tensors import TensorInfo
+from sn_deploy.runtime.trt.sidecar import write_sidecar
 from sn_deploy.serve.interface import Interface
 from sn_deploy.serve.labels import read_labels
 from sn_deploy.serve.options import ServeOptions
 from sn_deploy.serve.payload import read_payload
 from tests.check.small_net import small_net
+from tests.engine.made_sidecar import made_sidecar
 from tests.test_external_data import external, model_with
 
 _RELU = '<ir_version: 10, opset_import: ["": 20]> g (float[n, 4] x) => (float[n, 4] y) { y = Relu(x) }'
@@ -75,3 +78,13 @@ def test_labels_of_two_outputs_are_two_files(tmp_path: Path) -> None:
     assert read_labels(given, interface) == {"a/b": ["first cat", "first dog"], "c": ["second cat", "second dog"]}
     with pytest.raises(SnDeployError, match="would have one file"):
         read_labels({"a/b": tmp_path / "first", "a_b": tmp_path / "second"}, interface)
+
+
+def test_an_engine_whose_sidecar_does_not_say_what_it_was_built_of(tmp_path: Path) -> None:
+    onnx.save(onnx.parser.parse_model(_RELU), tmp_path / "net.onnx")
+    engine = tmp_path / "net.engine"
+    engine.write_bytes(b"an engine")
+    own = {"sha256": hashlib.sha256(b"an engine").hexdigest()}
+    write_sidecar(made_sidecar(engine=own, onnx={"file": "net.onnx"}), engine)
+    with pytest.raises(SnDeployError, match=r"was built from net\.onnx with other content"):
+        read_payload(tmp_path / "net.onnx", [str(engine)], ServeOptions("net"))

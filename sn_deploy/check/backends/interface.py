@@ -110,7 +110,7 @@ def _merged(info: TensorInfo, other: TensorInfo, where: str) -> TensorInfo:
     if not _compatible(info, other):
         raise SnDeployError(f"input {other}", where=where, expected=str(info))
     if info.shape is None or other.shape is None:
-        return replace(info, shape=info.shape or other.shape)
+        return replace(info, shape=other.shape if info.shape is None else info.shape)
     sizes = tuple(new if isinstance(new, int) else old for old, new in zip(info.shape, other.shape, strict=True))
     return replace(info, shape=sizes)
 

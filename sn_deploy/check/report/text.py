@@ -42,9 +42,10 @@ def percent(value: float | None, digits: int = 2, *, zeros: bool = False) -> str
     if value is None:
         return NONE
     text = f"{100 * value:.{digits}f}"
-    # What isn't all must not be rounded to it.
+    # What isn't all must not be rounded to it, nor what is more.
     if text in (f"{100:.{digits}f}", f"{0:.{digits}f}") and value not in (0, 1):
-        return f"{'over' if value > 0.5 else 'under'} {100 - 10**-digits if value > 0.5 else 10**-digits:.{digits}f}%"
+        bound = 100.0 if value > 1 else 100 - 10.0**-digits if value > 0.5 else 10.0**-digits
+        return f"{'over' if value > 0.5 else 'under'} {bound:.{digits}f}%"
     return f"{text if zeros or '.' not in text else text.rstrip('0').rstrip('.')}%"
 
 

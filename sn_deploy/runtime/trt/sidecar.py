@@ -286,6 +286,8 @@ def _wrong(document: Mapping[str, Any]) -> Iterator[str]:
         if not isinstance(document[name], kind):
             yield name
             return
+    if not document["tensorrt"].partition(".")[0].isdecimal():
+        yield "tensorrt"
     if not 0 <= document["seconds"] < 1e9:  # NaN is neither
         yield "seconds"
     for name, keys in _INSIDE.items():

@@ -72,8 +72,14 @@ def _says(document: Mapping[str, Any]) -> Iterator[str]:
         parities(document), key=lambda pair: float("inf") if pair[1]["rel_l2"] is None else pair[1]["rel_l2"]
     )
     share = used_share(worst)
+    strange = sum(parity["nonfinite_mismatch"] for _, parity in parities(document))
     if worst["rel_l2"] == 0:
-        yield f"All outputs equal those of {reference}, bit for bit."
+        if not any(parity["elements"] for _, parity in parities(document)):
+            yield "There was no finite number to compare."
+        elif strange:
+            yield f"What is finite in both equals {reference}'s."
+        else:
+            yield f"All outputs equal those of {reference}, bit for bit."
     else:
         limit = worst["tolerance"].get("rel_l2")
         beside = f", {share_text(share)} of its limit of {error(limit)}" if share is not None else ""
@@ -82,7 +88,6 @@ def _says(document: Mapping[str, Any]) -> Iterator[str]:
             f"{error(worst['rel_l2'])}{beside}."
         )
         yield _meaning(worst["rel_l2"])
-    strange = sum(parity["nonfinite_mismatch"] for _, parity in parities(document))
     if strange:
         verb = "is" if strange == 1 else "are"
         yield f"{counted(strange, 'number')} that should be finite, or the same infinity, {verb} not."
