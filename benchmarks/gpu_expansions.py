@@ -15,8 +15,8 @@ convolution wrote, and the layer reads again, beside the convolution and the bes
 
 In fp16, channels last, from CUDA graphs, in turns. The convolution and the layer's fastest tactics one behind the
 other, too: the layer finds in the cache what the convolution has just written. Convolutions with a stride are timed as
-if their input had been gathered. The exit code is 1 where a tactic of the trial is wrong, or there is none; without a
-GPU it is 2.
+if their input had been gathered. The exit code is 1 where a tactic of the trial is wrong, or none runs of a depth that
+it has kernels for; without a GPU it is 2.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fused_convolutions import DEPTHS
 from gpu_layers import Layer, OnDevice
 from gpu_tactics import launchers, make_parser, some_sets, stream_of, times_us
-from gpu_timing import Clock, GpuClock, command_line, reason_of
+from gpu_timing import FAILURES, Clock, GpuClock, command_line, ended_if_it_hangs, reason_of
 from interleaved import write_results
 from second_moments import Norm, affine, second_moments, weights_of_samples
 from trial_convolution import Convolution, ConvolutionKernels, ConvolutionTactic
@@ -42,6 +43,7 @@ from sn_deploy.runtime.cuda import Addresses, CudaKernels
 
 CONVOLUTION, FLOOR = "convolution", "convolution and residual"
 MOMENTS, AFFINE, PRODUCT = "second moments", "affine maps", "product of each sample"
+PRODUCTS = (MOMENTS, AFFINE, PRODUCT)
 TACTIC, PAIR, ONE_KERNEL = "tactic: ", "convolution, then ", "one kernel: "
 PAIRS = 3  # of the layer's tactics, the fastest, that are timed behind the convolution
 # Relative L2 to torch's layer behind a convolution that rounds its output to half, as the trial doesn't; and of one
@@ -89,10 +91,11 @@ def time_expansion(
 ) -> dict[str, Any]:
     """µs of each product and tactic, and how far the products' Y is from the layer's, as a relative L2.
 
-    Tactics of the trial that don't run, or are further than `MOST_APART` from the layer, are in "failed".
+    In "failed" are tactics of the trial that don't run, or are further than `MOST_APART` from the layer, and the
+    products by second moments where torch can't do them.
 
     Raises:
-        SnDeployError: something of it doesn't run.
+        SnDeployError: something else of it doesn't run.
     """
     layer = expansion.layer
     tensors = some_sets(layer, batch, clock, "channels last")
@@ -104,13 +107,7 @@ def time_expansion(
     half = {"device": clock.device, "dtype": torch.float16}
     x = [torch.randn(batch, positions, expansion.in_channels, **half).relu_() for _ in range(sets)]
     w = torch.randn(layer.channels, expansion.in_channels, **half) / expansion.in_channels**0.5
-    norm, wide = Norm.of(tensors.module), w.float()
-
-    moments, x_mean = second_moments(x[0]), x[0].float().mean(1)
-    maps = affine(x_mean, moments, positions, wide, norm)
-    own_w = weights_of_samples(w, maps[0])
     flat = [own.view(-1, expansion.in_channels) for own in x]
-    shaped = [own.view(batch, positions, layer.channels) for own in y]
 
     def convolution(index: int) -> None:
         torch.mm(flat[index % sets], w.mT, out=convolved[index % sets])
@@ -122,45 +119,65 @@ def time_expansion(
         else:
             torch.mm(flat[own], w.mT, out=y[own])
 
+    convolution(0)
+    wanted = _wanted(tensors)
+    calls: dict[str, Callable[[int], object]] = {CONVOLUTION: convolution, FLOOR: floor}
+    row: dict[str, Any] = {}
+    failed: dict[str, str] = {}
+    products: dict[str, Callable[[int], object]] = {}
+    try:  # without them, the rest is to be known as well
+        products, of_products = _products(Norm.of(tensors.module), x, w, residual, y)
+        row["relative_l2"] = _relative_l2(of_products, wanted)
+        del of_products
+    except FAILURES as error:
+        failed[PRODUCT] = reason_of(error)
+    tactics = {TACTIC + name: call for name, call in launchers(kernels, tensors, clock).items()}
+    where = f"{batch} x {expansion.name}"
+    of_trial = _one_kernel(trial, tensors, x, w, clock) if trial is not None else {}
+    for name, call in of_trial.items():
+        with ended_if_it_hangs(f"{where}: {ONE_KERNEL}{name}", clock.patience_s):
+            why = _why_wrong(name, call, y[0], wanted)
+        if why is None:
+            tactics[ONE_KERNEL + name] = call
+        else:
+            failed[ONE_KERNEL + name] = why
+    if trial is not None and not of_trial and expansion.in_channels in DEPTHS:
+        failed[ONE_KERNEL + "any"] = f"no tactic has room; CUDA's last error: {trial.last_error()}"
+    us, not_timed = times_us(clock, {**calls, **products, **tactics}, needed=calls, where=where)
+    fastest = sorted((name for name in us if name.startswith(TACTIC)), key=us.__getitem__)[:PAIRS]
+    pairs = {PAIR + name.removeprefix(TACTIC): _one_by_one(convolution, tactics[name]) for name in fastest}
+    of_pairs, pairs_not_timed = times_us(clock, pairs, needed=(), where=where)
+    failed |= not_timed | pairs_not_timed
+    row["us"] = us | of_pairs
+    return {**row, "failed": failed} if failed else row
+
+
+def _products(
+    norm: Norm, x: Sequence[torch.Tensor], w: torch.Tensor, residual: Sequence[torch.Tensor], y: Sequence[torch.Tensor]
+) -> tuple[dict[str, Callable[[int], object]], torch.Tensor]:
+    """What the layer by second moments is made of, and what it gives for the first set, (N, HW, C) in float32."""
+    batch, positions, _ = x[0].shape
+    wide = w.float()
+    moments, x_mean = second_moments(x[0]), x[0].float().mean(1)
+    scale, shift = affine(x_mean, moments, positions, wide, norm)
+    own_w = weights_of_samples(w, scale)
+    shaped = [own.view(batch, positions, -1) for own in y]
+
     def product(index: int) -> None:
-        own = index % sets
+        own = index % len(x)
         if residual:
             torch.baddbmm(residual[own].view(shaped[own].shape), x[own], own_w, out=shaped[own])
         else:
             torch.bmm(x[own], own_w, out=shaped[own])
 
+    product(0)
+    first = shaped[0].float() + shift[:, None, :]
     calls: dict[str, Callable[[int], object]] = {
-        CONVOLUTION: convolution,
-        FLOOR: floor,
-        MOMENTS: lambda index: second_moments(x[index % sets]),
+        MOMENTS: lambda index: second_moments(x[index % len(x)]),
         AFFINE: lambda index: affine(x_mean, moments, positions, wide, norm),
         PRODUCT: product,
     }
-    convolution(0)
-    wanted = _wanted(tensors)
-    product(0)
-    by_products = shaped[0].float() + maps[1][:, None, :]
-    error = _relative_l2(by_products.relu_() if residual else by_products, wanted)
-    tactics = {TACTIC + name: call for name, call in launchers(kernels, tensors, clock).items()}
-    wrong = {}
-    of_trial = _one_kernel(trial, tensors, x, w, clock) if trial is not None else {}
-    for name, call in of_trial.items():
-        why = _why_wrong(name, call, y[0], wanted)
-        if why is None:
-            tactics[ONE_KERNEL + name] = call
-        else:
-            wrong[ONE_KERNEL + name] = why
-    if trial is not None and not of_trial:
-        wrong[ONE_KERNEL + "any"] = f"no tactic has room; CUDA's last error: {trial.last_error()}"
-    where = f"{batch} x {expansion.name}"
-    us, failed = times_us(clock, {**calls, **tactics}, needed=calls, where=where)
-    fastest = sorted((name for name in us if name.startswith(TACTIC)), key=us.__getitem__)[:PAIRS]
-    pairs = {PAIR + name.removeprefix(TACTIC): _one_by_one(convolution, tactics[name]) for name in fastest}
-    of_pairs, failed_pairs = times_us(clock, pairs, needed=(), where=where)
-    us.update(of_pairs)
-    failed.update(failed_pairs)
-    row = {"us": us, "relative_l2": error}
-    return {**row, "failed": {**failed, **wrong}} if failed or wrong else row
+    return calls, first.relu_() if residual else first
 
 
 def _wanted(tensors: OnDevice) -> torch.Tensor:
@@ -233,14 +250,17 @@ def _why_wrong(name: str, call: Callable[[int], object], y: torch.Tensor, wanted
 
 
 def compared(us: dict[str, float]) -> dict[str, float]:
-    """µs of a convolution with its SN layer: as it is, in one kernel, by the products, and without SN."""
+    """µs of a convolution with its SN layer: as it is, in one kernel, by the products, and without SN.
+
+    The second and the third are only there where they were timed.
+    """
     layer = min(value for name, value in us.items() if name.startswith(PAIR))
     one_kernel = [value for name, value in us.items() if name.startswith(ONE_KERNEL)]
     return {
         "as it is": layer,
         **({"one kernel": min(one_kernel)} if one_kernel else {}),
         "the better": min([layer, *one_kernel]),
-        "by products": us[MOMENTS] + us[AFFINE] + us[PRODUCT],
+        **({"by products": sum(us[name] for name in PRODUCTS)} if us.keys() >= set(PRODUCTS) else {}),
         "floor": us[FLOOR],
     }
 
@@ -262,6 +282,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for batch in options.batches:
         rows = {expansion.name: time_expansion(kernels, clock, expansion, batch, trial) for expansion in expansions}
         totals: Counter[str] = Counter()
+        complete = {"as it is", "the better", "by products", "floor"}  # timed for all
         for expansion, count in expansions.items():
             row = rows[expansion.name]
             for name, why in row.get("failed", {}).items():
@@ -269,14 +290,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"batch {batch:3d}  {expansion.name}: {name} failed: {why}", flush=True)
             figures = compared(row["us"])
             totals.update({name: count * value for name, value in figures.items() if name != "one kernel"})
+            complete &= figures.keys()
             parts = "  ".join(f"{name} {value:.1f}" for name, value in figures.items())
-            of_these = ", ".join(f"{name} {row['us'][name]:.1f}" for name in (MOMENTS, AFFINE, PRODUCT))
-            print(
-                f"batch {batch:3d}  {count} x {expansion.name:34s} {parts} µs ({of_these}); relative L2 "
-                f"{row['relative_l2']:.1e}",
-                flush=True,
-            )
-        results["batches"][str(batch)] = {"total_us": {k: round(v, 1) for k, v in totals.items()}, "layers": rows}
+            of_these = ", ".join(f"{name} {row['us'][name]:.1f}" for name in PRODUCTS if name in row["us"])
+            error = f"; relative L2 {row['relative_l2']:.1e}" if "relative_l2" in row else ""
+            print(f"batch {batch:3d}  {count} x {expansion.name:34s} {parts} µs ({of_these}){error}", flush=True)
+        total = {name: round(value, 1) for name, value in totals.items() if name in complete}
+        results["batches"][str(batch)] = {"total_us": total, "layers": rows}
         print(f"batch {batch:3d}  all of them: {results['batches'][str(batch)]['total_us']}", flush=True)
         write_results(results, options.output)
     if wrong:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from gpu_kernels import repeated
 from gpu_layers import Layer, OnDevice, resnet50_layers
-from gpu_timing import Clock, GpuClock, all_made, command_line, in_turns
+from gpu_timing import Clock, GpuClock, Timed, all_made, command_line, ended_if_it_hangs, in_turns
 from interleaved import write_results
 
 from sn_deploy.errors import SnDeployError
@@ -66,15 +66,21 @@ def times_us(
         needed: calls without which the others, of which one is needed too, mean nothing.
         where: for the error.
 
+    A call that never ends is named, and ends the process.
+
     Raises:
         SnDeployError: what is needed doesn't run.
     """
-    timed, failed = all_made(
-        {name: lambda call=call: clock.graph(repeated(call, clock.launches)) for name, call in calls.items()}
-    )
+
+    def make(name: str, call: Callable[[int], object]) -> Timed:
+        with ended_if_it_hangs(f"{where}: {name}", clock.patience_s):
+            return clock.graph(repeated(call, clock.launches))
+
+    timed, failed = all_made({name: lambda name=name, call=call: make(name, call) for name, call in calls.items()})
     if set(needed) & set(failed) or len(timed) <= len(needed):
         raise SnDeployError(next(iter(failed.values()), "there are no tactics"), where=where)
-    times = in_turns(timed, clock.rounds, warmup=1)
+    with ended_if_it_hangs(f"{where}: one of {', '.join(timed)}", clock.patience_s):
+        times = in_turns(timed, clock.rounds, warmup=1)
     return {name: round(float(np.median(values)) / clock.launches, 2) for name, values in times.items()}, failed
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -34,6 +37,7 @@ class Clock(Protocol):
     device: str
     launches: int  # of a tactic in one measurement
     rounds: int  # of measurements of tactics
+    patience_s: float  # with a tactic that doesn't end
 
     def graph(self, work: Work) -> Timed:
         """The work as one CUDA graph: what its kernels take, without the host."""
@@ -51,6 +55,7 @@ class GpuClock:
     device = "cuda"
     launches = 8
     rounds = 3
+    patience_s = 40.0
 
     def graph(self, work: Work) -> Timed:
         """See `Clock`."""
@@ -111,6 +116,7 @@ class RehearsalClock:
     device = "cpu"
     launches = 1  # the host is slow
     rounds = 1
+    patience_s = 600.0
 
     def graph(self, work: Work) -> Timed:
         """See `Clock`."""
@@ -184,6 +190,26 @@ def reason_of(error: BaseException) -> str:
     """Why something was left out, in a line."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:300]
+
+
+@contextlib.contextmanager
+def ended_if_it_hangs(name: str, patience_s: float) -> Iterator[None]:
+    """Ends the process, exit code 1, and says in what, if what is within it takes longer.
+
+    A kernel that never ends can't be waited for, and whoever ends the process from outside doesn't know which it was.
+    """
+
+    def end() -> None:
+        print(f"{name}: still running after {patience_s:g} s: ended", flush=True)
+        os._exit(1)
+
+    timer = threading.Timer(patience_s, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 # What a step of a measurement may fail with, and the rest goes on: CUDA (out of memory), compilers, other libraries.

@@ -141,6 +141,49 @@ def test_expansions_are_timed_and_compared_with_the_layer(monkeypatch: pytest.Mo
     assert list(row["failed"]) == ["one kernel: any"]
 
 
+def test_what_the_trial_or_torch_does_not_have_is_no_end_of_the_expansions(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = library_of("host")
+    if library is None:
+        pytest.skip("the kernels' stand-in on the host was not built (see SN_PLUGIN_BUILD)")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    benchmark, timing = map(importlib.import_module, ("gpu_expansions", "gpu_timing"))
+    trial = benchmark.ConvolutionKernels(library.with_name("libsn_deploy_convolution_host.so"))
+    monkeypatch.setattr(importlib.import_module("trial_convolution"), "_MOST_TACTICS", 1)
+    kernels, clock = benchmark.CudaKernels(library), timing.RehearsalClock()
+    expansions = benchmark.resnet50_expansions(48)
+    # The depth of the last one has no kernels: that is known, and no failure on any GPU.
+    deepest = max(expansions, key=lambda one: one.in_channels)
+    assert deepest.in_channels == 1024
+    row = benchmark.time_expansion(kernels, clock, deepest, 1, trial)
+    assert "failed" not in row
+    assert "one kernel" not in benchmark.compared(row["us"])
+
+    def refuse(*_: object, **__: object) -> None:
+        raise TypeError("bmm() got an unexpected keyword argument 'out_dtype'")  # of an older torch
+
+    monkeypatch.setattr(benchmark, "second_moments", refuse)
+    row = benchmark.time_expansion(kernels, clock, expansions[0], 1, trial)
+    assert row["failed"] == {"product of each sample": "bmm() got an unexpected keyword argument 'out_dtype'"}
+    assert {"as it is", "one kernel", "the better", "floor"} == set(benchmark.compared(row["us"]))
+
+
+def test_a_tactic_that_hangs_is_named() -> None:
+    program = (
+        "import time\n"
+        "from gpu_tactics import times_us\n"
+        "from gpu_timing import RehearsalClock\n"
+        "clock = RehearsalClock()\n"
+        "clock.patience_s = 0.5\n"
+        "calls = {'quick': lambda index: None, 'stuck': lambda index: time.sleep(60)}\n"
+        "times_us(clock, calls, needed=(), where='8 x a layer')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=BENCHMARKS, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.returncode == 1
+    assert done.stdout == "8 x a layer: stuck: still running after 0.5 s: ended\n"
+
+
 def test_a_tactic_of_the_trial_is_held_by_element_and_by_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     benchmark = importlib.import_module("gpu_expansions")
