@@ -8,17 +8,12 @@ import pytest
 import torch
 
 from sn_deploy.graph.op import SWITCH_NORM_ADD_RELU
-from sn_deploy.runtime.cuda import Tactic
 from tests.cases import Case
 from tests.gpu.device import Device, Form, Prepared
-from tests.gpu.test_agreement import chosen_case
+from tests.gpu.test_agreement import QUEUES, chosen_case, tactics_and_queues
 
 SHAPES = [(4, 64, 28, 28), (1, 256, 56, 56), (2, 100, 7, 7), (8, 16, 112, 112)]
 FORMS = [Form(SWITCH_NORM_ADD_RELU), Form(SWITCH_NORM_ADD_RELU, "channels last", padded_to=8)]
-
-
-def tactics_of(device: Device, case: Case, form: Form) -> list[Tactic]:
-    return device.kernels.tactics(device.problem(case, form))
 
 
 def bits(prepared: Prepared) -> bytes:
@@ -30,7 +25,7 @@ def bits(prepared: Prepared) -> bytes:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_a_thousand_runs(gpu: Device, shape: tuple[int, ...], form: Form) -> None:
     case = chosen_case(shape, "float16")
-    for tactic in tactics_of(gpu, case, form):
+    for tactic in tactics_and_queues(gpu, case, form):
         prepared = Prepared(gpu, case, form, tactic)
         prepared.launch()
         first = prepared.y_on_device().clone()
@@ -47,7 +42,7 @@ def test_a_sample_is_the_same_in_any_batch(device: Device) -> None:
     case = chosen_case(shape, "float16")
     alone = Case(case.folded, case.x[:1])
     for form in (dataclasses.replace(form, op_type="SwitchNorm") for form in FORMS):
-        for tactic in tactics_of(device, alone, form):
+        for tactic in tactics_and_queues(device, alone, form):
             whole = device.run(case, form, tactic)
             assert device.run(alone, form, tactic).tobytes() == whole[:1].tobytes(), tactic.name
 
@@ -56,7 +51,7 @@ def test_a_sample_is_the_same_in_any_batch(device: Device) -> None:
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.layout)
 def test_streams_at_the_same_time(gpu: Device, form: Form) -> None:
     case = chosen_case((2, 128, 28, 28), "float16")
-    for tactic in tactics_of(gpu, case, form):
+    for tactic in tactics_and_queues(gpu, case, form):
         streams = [torch.cuda.Stream() for _ in range(8)]
         prepared = [Prepared(gpu, case, form, tactic) for _ in streams]
         expected = gpu.run(case, form, tactic).tobytes()
@@ -74,7 +69,7 @@ def test_streams_at_the_same_time(gpu: Device, form: Form) -> None:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_a_cuda_graph_replays_the_layer(gpu: Device, shape: tuple[int, ...], form: Form) -> None:
     case = chosen_case(shape, "float16")
-    for tactic in tactics_of(gpu, case, form):
+    for tactic in tactics_and_queues(gpu, case, form):
         prepared = Prepared(gpu, case, form, tactic)
         expected = prepared.run().tobytes()
         graph = torch.cuda.CUDAGraph()
@@ -95,12 +90,14 @@ def test_a_cuda_graph_replays_the_layer(gpu: Device, shape: tuple[int, ...], for
         assert bits(prepared) == launched != expected, tactic.name
 
 
+# Of rows that are no whole vectors, and of such as queues take.
 @pytest.mark.gpu
-def test_a_graph_of_many_layers(gpu: Device) -> None:
+@pytest.mark.parametrize("shape", [(2, 96, 30, 30), (2, 96, 28, 28)], ids=str)
+def test_a_graph_of_many_layers(gpu: Device, shape: tuple[int, ...]) -> None:
     # One workspace after the other in one graph, as in an engine: each node must leave it fit for the next.
-    case = chosen_case((2, 96, 30, 30), "float16")
+    case = chosen_case(shape, "float16")
     form = FORMS[0]
-    tactics = tactics_of(gpu, case, form) * 3
+    tactics = tactics_and_queues(gpu, case, form) * 3
     prepared = [Prepared(gpu, case, form, tactic) for tactic in tactics]
     expected = [own.run().tobytes() for own in prepared]
     shared = max(prepared, key=lambda own: own.workspace_bytes)
@@ -118,11 +115,14 @@ def test_a_graph_of_many_layers(gpu: Device) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.layout)
-def test_layers_that_begin_before_the_one_before_them_ends(device: Device, form: Form) -> None:
+@pytest.mark.parametrize("side", [30, 28])
+def test_layers_that_begin_before_the_one_before_them_ends(device: Device, side: int, form: Form) -> None:
     # A launch may begin early. Each layer reads what the one before it wrote, and writes over what that one read; all
     # share a workspace. Waiting for each must give the same bits as waiting for the last.
-    case = chosen_case((2, 96, 30, 30) if device.is_gpu else (2, 16, 6, 6), "float16")
-    layers = [Prepared(device, case, form, tactic) for tactic in tactics_of(device, case, form) * 3]
+    case = chosen_case((2, 96, side, side) if device.is_gpu else (2, 16, 6, 6 if side == 30 else 4), "float16")
+    tactics = tactics_and_queues(device, case, form)
+    assert (QUEUES[0] in tactics) == (side == 28 or form.layout != "linear")
+    layers = [Prepared(device, case, form, tactic) for tactic in tactics * 3]
     first, widest = layers[0], max(layers, key=lambda layer: layer.workspace_bytes)
     begin = first.x_on_device().clone()
     for place, layer in enumerate(layers):

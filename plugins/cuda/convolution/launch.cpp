@@ -1,7 +1,5 @@
 #include "cuda/convolution/launch.h"
 
-#include <vector>
-
 #include "cuda/convolution/device.h"
 
 namespace sn_deploy::cuda {
@@ -20,13 +18,12 @@ Status list(const SnCudaProblem* problem, const SnConvolution* convolution, SnCo
   DeviceLimits limits;
   status = current_limits(&limits);
   if (status != Status::kOk) return status;
-  std::vector<ConvolutionTactic> found(kMostTactics);  // not all of them may have room
+  ConvolutionTactic found[kMostTactics];  // not all of them may have room
   const Convolution how = convolution_of(*convolution);
-  const std::int32_t all =
-      list_convolution_tactics(request, *problem, how, limits, found.data(), static_cast<std::int32_t>(found.size()));
+  const std::int32_t all = list_convolution_tactics(request, *problem, how, limits, found, kMostTactics);
   *count = 0;
   for (std::int32_t i = 0; i < all && *count < capacity; ++i) {
-    const ConvolutionTactic& one = found[static_cast<std::size_t>(i)];
+    const ConvolutionTactic& one = found[i];
     ConvolutionLaunch launch;
     status = plan_convolution(request, *problem, {}, nullptr, how, one, limits, &launch);
     if (status == Status::kOk) status = check_convolution_room(launch);

@@ -5,8 +5,12 @@
 //
 // `quick` takes each epilogue in turn, `smoke` one size alone.
 //
-// Exit code 0 for right results, 1 for wrong ones, 2 where there is no GPU.
+// Exit code 0 for right results, 1 for wrong ones and for a launch that doesn't end, 2 where there is no GPU.
+#include <unistd.h>
+
+#include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <string>
 
 #include "cuda/tests/memory.h"
@@ -20,6 +24,24 @@ constexpr std::int32_t kMostTactics = 32;
 
 // Rounding of Y to its type, and the float32 statistics.
 double tolerance(DataType type) { return type == DataType::kFloat32 ? 2e-6 : type == DataType::kFloat16 ? 6e-4 : 5e-3; }
+
+// A launch that never ends can't be waited for, and whoever ends the program doesn't know which one it was: so the
+// program does both. Longer than a launch takes under compute-sanitizer's slowest tool, the first with all its code.
+constexpr unsigned kPatience = 60;  // seconds
+
+char running[512];  // what is launched, for `tell_and_end`
+
+void say(const char* text) {
+  const ssize_t written = write(STDOUT_FILENO, text, std::strlen(text));
+  static_cast<void>(written);  // there is nobody else to tell
+}
+
+void tell_and_end(int signal) {
+  say(signal == SIGALRM ? "FAILED " : "ended in ");
+  say(running);
+  say(signal == SIGALRM ? ": it doesn't end\n" : "\n");
+  _exit(1);
+}
 
 struct Tally {
   int launches = 0;
@@ -81,8 +103,11 @@ void check_tactic(const Case& c, SnCudaTactic tactic, Tally* tally, bool may_ref
   const OnDevice on_device(sample, c, static_cast<std::size_t>(bytes));
   const SnCudaTensors tensors = on_device.tensors();
   const std::string code = "tactic " + std::to_string(tactic % 256) + " of " + std::to_string(tactic / 256);
+  std::snprintf(running, sizeof running, "%s: %s", c.name().c_str(), code.c_str());
+  alarm(kPatience);
   if (status == 0) status = sn_cuda_launch(&problem, &tensors, tactic, on_device.workspace(), bytes, nullptr);
   const char* failure = device_failure();
+  alarm(0);
   if (status != 0) return fail(c, code.c_str(), status == 16 ? sn_cuda_device_error() : sn_cuda_reason(status), tally);
   if (failure != nullptr) return fail(c, code.c_str(), failure, tally);
   on_device.copy_y_back();
@@ -196,5 +221,7 @@ int main(int count, char** arguments) {
     std::fprintf(stderr, "no GPU: %s\n", reason);
     return 2;
   }
+  std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // into a file, too: what was found is there if it is ended
+  for (const int signal : {SIGALRM, SIGTERM}) std::signal(signal, sn_deploy::cuda::test::tell_and_end);
   return sn_deploy::cuda::test::check_all(count > 1 ? arguments[1] : "");
 }
