@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -56,26 +57,21 @@ class Segmentation:
     def __init__(self, output: str, classes: int, backends: Sequence[str], reference: str, labelled: bool) -> None:
         self.spec = {"kind": "segmentation", "output": output, "classes": classes, "labelled": labelled}
         self._output, self._classes, self._reference = output, classes, reference
-        # Rows are the truth (the reference's classes, or the labels), columns what a backend says, "none" the last.
-        shape = (classes, classes + 1)
-        self._agreement = {name: np.zeros(shape, dtype=np.int64) for name in backends if name != reference}
-        self._accuracy = {name: np.zeros(shape, dtype=np.int64) for name in backends} if labelled else {}
+        self._agreement = {name: _Counts.none(classes) for name in backends if name != reference}
+        self._accuracy = {name: _Counts.none(classes) for name in backends} if labelled else {}
 
     def update(self, batch: Batch, outputs: Outputs) -> None:
         """See `Metric`."""
         predicted = {name: classes_from_scores(arrays[self._output]) for name, arrays in outputs.items()}
         reference = predicted[self._reference]
-        for name, table in self._agreement.items():
-            table += self._confusion(reference, predicted[name], reference < self._classes)
+        defined = reference < self._classes
+        for name, counts in self._agreement.items():
+            counts.add(reference[defined], predicted[name][defined])
         if self._accuracy and batch.labels is not None:
             counted = self._counted(batch.labels, reference.shape, batch.first)
-            for name, table in self._accuracy.items():
-                table += self._confusion(batch.labels, predicted[name], counted)
-
-    def _confusion(self, truth: Array, predicted: IntArray, counted: npt.NDArray[np.bool_]) -> IntArray:
-        width = self._classes + 1
-        places = truth[counted].astype(np.int64) * width + predicted[counted]
-        return np.bincount(places, minlength=self._classes * width).reshape(self._classes, width)
+            truth = batch.labels[counted].astype(np.int64)
+            for name, counts in self._accuracy.items():
+                counts.add(truth, predicted[name][counted])
 
     def _counted(self, labels: Array, shape: tuple[int, ...], first: int) -> npt.NDArray[np.bool_]:
         if labels.shape != shape:
@@ -96,44 +92,65 @@ class Segmentation:
     def state(self) -> dict[str, Any]:
         """See `Metric`."""
         return {
-            kind: {name: _sparse(table) for name, table in tables.items()}
-            for kind, tables in (("agreement", self._agreement), ("accuracy", self._accuracy))
+            kind: {name: _sparse(counts.table) for name, counts in rows.items()}
+            for kind, rows in (("agreement", self._agreement), ("accuracy", self._accuracy))
         }
 
     def merge(self, state: Mapping[str, Any]) -> None:
         """See `Metric`."""
-        for kind, tables in (("agreement", self._agreement), ("accuracy", self._accuracy)):
-            for name, table in tables.items():
+        for kind, rows in (("agreement", self._agreement), ("accuracy", self._accuracy)):
+            for name, counts in rows.items():
                 for place, count in state[kind][name].items():
-                    table.flat[int(place)] += int(count)
+                    counts.table.flat[int(place)] += int(count)
 
     def figures(self) -> list[TaskMetric]:
         """See `Metric`."""
-        rows = [self._share("pixel_agreement", name, table) for name, table in self._agreement.items()]
-        rows += [self._miou("miou_agreement", name, table) for name, table in self._agreement.items()]
+        rows = [self._share("pixel_agreement", name, counts) for name, counts in self._agreement.items()]
+        rows += [self._miou("miou_agreement", name, counts) for name, counts in self._agreement.items()]
         for make, title in ((self._share, "pixel_accuracy"), (self._miou, "miou")):
-            expected = {name: make(title, name, table) for name, table in self._accuracy.items()}
+            expected = {name: make(title, name, counts) for name, counts in self._accuracy.items()}
             rows += [self._with_difference(row, expected[self._reference]) for row in expected.values()]
         return rows
 
-    def _share(self, title: str, name: str, table: IntArray) -> TaskMetric:
+    def _share(self, title: str, name: str, counts: _Counts) -> TaskMetric:
         # No interval: neighbouring pixels are far from independent.
-        pixels = int(table.sum())
-        share = int(np.trace(table)) / pixels if pixels else math.nan
-        return TaskMetric(title, name, share, self._output, count=pixels)
+        truth, _, both = counts.table
+        pixels = int(truth.sum())
+        return TaskMetric(title, name, int(both.sum()) / pixels if pixels else math.nan, self._output, count=pixels)
 
-    def _miou(self, title: str, name: str, table: IntArray) -> TaskMetric:
-        both = np.diagonal(table)
-        either = table.sum(axis=1) + table[:, : self._classes].sum(axis=0) - both
+    def _miou(self, title: str, name: str, counts: _Counts) -> TaskMetric:
+        truth, predicted, both = counts.table
+        either = truth + predicted - both
         present = either > 0
         value = math.fsum(both[present] / either[present]) / int(present.sum()) if present.any() else math.nan
-        return TaskMetric(title, name, value, self._output, count=int(table.sum()))
+        return TaskMetric(title, name, value, self._output, count=int(truth.sum()))
 
     def _with_difference(self, row: TaskMetric, reference: TaskMetric) -> TaskMetric:
         if row.backend == self._reference:
             return row
         return TaskMetric(row.name, row.backend, row.value, row.output, count=row.count,
                           difference=row.value - reference.value)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Pixels of one backend by class: what mIoU is made of. A table of every class with every other grows too large.
+
+    Attributes:
+        table: (3, classes): those of the truth (the reference's class, or the label), of the backend, of both.
+    """
+
+    table: IntArray
+
+    @classmethod
+    def none(cls, classes: int) -> _Counts:
+        return cls(np.zeros((3, classes), dtype=np.int64))
+
+    def add(self, truth: IntArray, predicted: IntArray) -> None:
+        """Takes in pixels, of which a prediction beyond the classes is none."""
+        classes = self.table.shape[1]
+        for row, found in zip(self.table, (truth, predicted, truth[truth == predicted]), strict=True):
+            row += np.bincount(found, minlength=classes)[:classes]
 
 
 def _sparse(table: IntArray) -> dict[str, int]:
