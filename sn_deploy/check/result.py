@@ -393,7 +393,7 @@ class CheckResult:
         printer.text(str(self))
 
     def __str__(self) -> str:
-        """The tables, as `sn-deploy check` prints them."""
+        """The tables, as `sn-deploy check` prints them, and the verdict."""
         from sn_deploy.check.show import text_from_result
 
         return text_from_result(self)

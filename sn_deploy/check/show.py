@@ -33,12 +33,18 @@ def tables_from_result(result: CheckResult) -> Group:
 
 
 def text_from_result(result: CheckResult, *, width: int = 120) -> str:
-    """The same without colours, in lines of ``width`` characters."""
+    """The same without colours, in lines of ``width`` characters, and the verdict as the last one."""
     # A notebook and a terminal would have their own ways of showing it; this is text for both, and for a log.
     console = Console(width=width, no_color=True, highlight=False, force_terminal=False, force_jupyter=False)
     with console.capture() as captured:
         console.print(tables_from_result(result))
-    return captured.get().rstrip("\n")
+    return f"{captured.get().rstrip()}\n{verdict(result)}"
+
+
+def verdict(result: CheckResult) -> str:
+    """One line: whether every limit holds, or how many don't."""
+    failed, limits = len(result.failed), len(result.assertions)
+    return f"failed: {failed} of {limits} limits don't hold" if failed else f"passed: all {limits} limits hold"
 
 
 def data_text(data: Mapping[str, Any], samples: int) -> str:

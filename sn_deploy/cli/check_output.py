@@ -55,7 +55,7 @@ def write_result(
     """
     from sn_deploy.check.document import text_from_result, write_document
     from sn_deploy.check.result import as_json
-    from sn_deploy.check.show import tables_from_result
+    from sn_deploy.check.show import tables_from_result, verdict
 
     console.print(tables_from_result(result))
     if json_output == "-":
@@ -75,4 +75,4 @@ def write_result(
         merge = "sn-deploy merge PARTS… -o FILE"
         console.print(f"part {result.shard}: its limits say little alone; put all parts together with: {merge}")
     elif result.passed:
-        console.print(f"passed: all {len(result.assertions)} limits hold", style="bold green")
+        console.print(verdict(result), style="bold green")

@@ -242,6 +242,9 @@ def test_what_is_printed_and_written(
     assert "Difference from torch" in text
     assert "holds  ort: linear: rel_l2" in text
     assert "\x1b" not in text
+    assert re.fullmatch(r"passed: all \d+ limits hold", text.splitlines()[-1])
+    strict = check(file, model=model, limit=8, limits=Limits(tolerances={"*": {"rel_l2": 1e-12}}))
+    assert str(strict).splitlines()[-1] == f"failed: {len(strict.failed)} of {len(strict.assertions)} limits don't hold"
     assert re.fullmatch(r"<CheckResult: ort.* against torch, 8 samples: every limit holds>", repr(result))
     assert text in pretty(result)
     result.write_json(tmp_path / "check.json")
