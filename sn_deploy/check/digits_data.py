@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sn_deploy.errors import SnDeployError
+from sn_deploy.imports import imported
 
 HELD_OUT_EVERY = 4
 
@@ -30,14 +30,8 @@ def load_digits_split() -> DigitsSplit:
     Raises:
         SnDeployError: scikit-learn is not installed.
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise SnDeployError(
-            f"the handwritten digits come with scikit-learn, which can't be imported: {error}",
-            mend="install it with: pip install 'sn-deploy[demo]'",
-        ) from error
-    digits = load_digits()
+    called = "scikit-learn, which has the handwritten digits,"
+    digits = imported("sklearn.datasets", called=called, where="digits", extra="demo").load_digits()
     images = (digits.images[:, None] / 16).astype(np.float32)  # grey levels 0 to 16
     labels = digits.target.astype(np.int64)
     held_out = held_out_mask(labels)

@@ -302,6 +302,13 @@ def test_what_is_no_document_is_refused_with_its_place(path: str, value: Any, wo
     assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
 
 
+def test_the_layer_that_is_named_has_to_be_there() -> None:
+    document = real_document()
+    document["layers"][0]["culprit"] = "gone"
+    with pytest.raises(SnDeployError, match=r'layers\[0\]\.culprit is "gone" \(expected one of its layers\)'):
+        checked_document(document)
+
+
 def test_a_document_is_filled_up_and_not_changed() -> None:
     document = real_document()
     before = copy.deepcopy(document)

@@ -13,6 +13,7 @@ import numpy as np
 from sn_deploy.check.data.labels import Labels, description_of
 from sn_deploy.check.data.transform import Transform
 from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.imports import imported
 from sn_deploy.runtime.tensors import Array
 
 SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
@@ -40,7 +41,7 @@ class ImageSamples:
     def __init__(
         self, folder: Path, input_name: str, transform: Transform, labels: Labels | str | None, limit: int | None
     ) -> None:
-        _require_pillow()
+        imported("PIL", called="Pillow, which reads images,", where="--data", extra="images")
         self._folder, self._input_name, self._transform = folder, input_name, transform
         names, self._classes = _list(folder)
         self._digest = _digest(folder, names)
@@ -105,17 +106,6 @@ class ImageSamples:
             **self._described,
             **self._transform.describe(),
         }
-
-
-def _require_pillow() -> None:
-    try:
-        import PIL  # noqa: F401
-    except ImportError as error:
-        raise SnDeployError(
-            f"images are read by Pillow, which can't be imported: {error}",
-            where="--data",
-            mend="install it with: pip install 'sn-deploy[images]'",
-        ) from error
 
 
 def _list(folder: Path) -> tuple[list[str], list[str]]:

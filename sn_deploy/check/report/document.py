@@ -44,6 +44,9 @@ def checked_document(document: Any, *, where: str = "the document") -> dict[str,
         )
     try:
         checked = _checked(document, CheckResult, "")
+        for place, report in enumerate(checked["layers"]):
+            culprit, names = report["culprit"], [layer["layer"] for layer in report["layers"]]
+            _demand(culprit in (None, *names), culprit, "one of its layers", f"layers[{place}].culprit")
     except _UnlikeError as error:
         raise SnDeployError(
             f"{error.place or 'it'} is {error.found}", where=where, expected=error.expected, mend=_MEND
