@@ -27,6 +27,32 @@ def test_the_document_is_up_to_date(results: list[dict[str, Any]]) -> None:
     assert text.partition(BEGIN)[2].partition(END)[0].strip() == markdown(results).strip()
 
 
+# A row of README.md's table -> what it is of in the results.
+README_ROWS = {
+    "nodes, torch's own export": "nodes_standard",
+    "nodes, sn-deploy": "nodes",
+    "ONNX Runtime, float32": "ort",
+    "PyTorch's own float32": "torch",
+    "OpenVINO on the inlined file, float32": "openvino",
+    "ONNX Runtime, fp16": "ort_fp16",
+    "PyTorch's own fp16": "torch_fp16",
+    "top-1 agreement of ONNX Runtime with PyTorch in float64": "agreement",
+    "largest change of a logit when its image runs alone and in a batch": "batch_dependence",
+}
+
+
+@pytest.mark.parametrize(("column", "name"), [(1, "ResNet-50 v1"), (2, "ResNet-50 v2")])
+def test_the_readme_has_the_same_figures(results: list[dict[str, Any]], column: int, name: str) -> None:
+    text = (DOCS.parent / "README.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    shown = {row[0]: row[column] for row in rows if row[0] in README_ROWS}
+    assert list(shown) == list(README_ROWS)
+    (result,) = (one for one in results if one["name"] == name)
+    for row, key in README_ROWS.items():
+        value = float(shown[row].removesuffix(" %")) / (100 if shown[row].endswith("%") else 1)
+        assert value == float(f"{result[key]:.1e}") if key not in ("nodes", "nodes_standard") else value == result[key]
+
+
 def test_every_row_has_figures_and_nothing_else_has(results: list[dict[str, Any]]) -> None:
     names = [row.name for row in ROWS]
     assert len(set(names)) == len(names)
