@@ -159,21 +159,7 @@ def name_is_known(name: str, function: Callable[..., Any], *, is_flag: bool) -> 
     return not is_flag or value in ("True", "False") or parameters[argument].default in (True, False)
 
 
-@pytest.mark.parametrize("command", FUNCTIONS)
-def test_the_command_line_names_options(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """What its functions say within it is about options; seen on a wrong value that only the function refuses."""
-    if command not in WRONG_VALUES:
-        pytest.skip("the command itself reads every value that its function would refuse")
-    monkeypatch.chdir(tmp_path)
-    sn_deploy.export(load_pretrained(), torch.zeros(1, 1, 8, 8), "net.onnx")
-    arguments, option = WRONG_VALUES[command]
-    code, _, err = run_folded(capsys, *command.split(), *arguments)
-    assert code == 2
-    assert option in err
-
-
+# command -> arguments of which only its function refuses one, and what it says.
 WRONG_VALUES: Final = {
     "export": (
         ["--model", "sn_deploy.models.digits:load_pretrained", "--input", "1x1x8x8", "--opset", "3", "-o", "a.onnx"],
@@ -189,6 +175,19 @@ WRONG_VALUES: Final = {
     "serve triton": (["net.onnx", "-o", "models", "--name", "a b"], "--name: 'a b' is no name"),
     "check": (["net.onnx", "net.onnx"], "name both, with --backend NAME=KIND:FILE"),
 }
+
+
+@pytest.mark.parametrize("command", WRONG_VALUES)
+def test_the_command_line_names_options(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What its functions say within it is about options."""
+    monkeypatch.chdir(tmp_path)
+    sn_deploy.export(load_pretrained(), torch.zeros(1, 1, 8, 8), "net.onnx")
+    arguments, option = WRONG_VALUES[command]
+    code, _, err = run_folded(capsys, *command.split(), *arguments)
+    assert code == 2
+    assert option in err
 
 
 @pytest.fixture(scope="module")

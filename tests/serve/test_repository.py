@@ -91,7 +91,7 @@ def test_the_native_operators_lie_beside_the_config_which_names_them_where_the_s
     # On a GPU they would take each layer to the CPU and back.
     other = serve(net, tmp_path / "other")
     assert not message(other).model_operations.op_library_filename
-    assert any("--device cpu" in note for note in other.notes)
+    assert any("device='cpu'" in note for note in other.notes)
     without = serve(net, tmp_path / "without", device="cpu", native=False)
     assert (list(without.notes), list(message(without).model_operations.op_library_filename)) == ([], [])
 
@@ -259,10 +259,10 @@ def test_a_model_with_a_fixed_batch_is_served_without_batching(tmp_path: Path) -
     ]
     assert report.why_not_batched == "the first axis of input image is fixed to 2"
     with pytest.raises(
-        SnDeployError, match=r"--max-batch: the model takes no batches .*; export it with --dynamic batch"
+        SnDeployError, match=r"ServeOptions.max_batch: the model takes no batches .*; export it with dynamic='batch'"
     ):
         serve(model, tmp_path / "other", preferred_batch=())
-    with pytest.raises(SnDeployError, match=r"--max-queue-delay: the model takes no batches"):
+    with pytest.raises(SnDeployError, match=r"ServeOptions.max_queue_delay_us: the model takes no batches"):
         serve(model, tmp_path / "other", max_batch=None, preferred_batch=())
 
 
@@ -272,13 +272,13 @@ def test_axes_that_the_file_leaves_open(tmp_path: Path) -> None:
     assert list(message(report).input[0].dims) == [3, -1, -1]
     assert not message(report).model_warmup
     assert report.proved is None
-    assert any("--input" in note for note in report.notes)
+    assert any("ServeOptions.sizes" in note for note in report.notes)
     sized = serve(model, tmp_path / "sized", sizes={"image": (1, 3, 12, 12)})
     assert sized.proved is not None
     assert list(message(sized).model_warmup[0].inputs["image"].dims) == [3, 12, 12]
-    with pytest.raises(SnDeployError, match=r"--input image: 1x4x12x12 \(expected image: float32"):
+    with pytest.raises(SnDeployError, match=r"ServeOptions.sizes image: 1x4x12x12 \(expected image: float32"):
         serve(model, tmp_path / "wrong", sizes={"image": (1, 4, 12, 12)})
-    with pytest.raises(SnDeployError, match=r"--input: there is no input 'pixels' \(expected image\)"):
+    with pytest.raises(SnDeployError, match=r"ServeOptions.sizes: there is no input 'pixels' \(expected image\)"):
         serve(model, tmp_path / "wrong", sizes={"pixels": (1, 3, 12, 12)})
 
 
@@ -510,7 +510,7 @@ def test_the_plugin_goes_with_engines_and_the_command_loads_it(
         (plugins / f"libsn_deploy_trt{major}.so").write_bytes(b"plugin")
     monkeypatch.setattr("sn_deploy.__path__", [str(plugins.parent)])
     (tmp_path / "a.engine").write_bytes(b"engine")
-    with pytest.raises(SnDeployError, match="--tensorrt: there are plugins for TensorRT 10 and 11"):
+    with pytest.raises(SnDeployError, match=r"ServeOptions\.tensorrt: there are plugins for TensorRT 10 and 11"):
         serve(net, tmp_path / "repository", engines=(f"{tmp_path}/a.engine",))
     report = serve(net, tmp_path / "repository", engines=(f"{tmp_path}/a.engine",), tensorrt=11)
     plugin = "/models/net/libsn_deploy_trt11.so"
@@ -569,7 +569,12 @@ def test_what_the_sidecars_of_engines_say_is_kept_to(tmp_path: Path) -> None:
     damaged.write_bytes(b"something else")
     wanting = _engine(tmp_path, "wanting.engine", half)
     for model, engines, options, words in (
-        (engine, (), {"max_batch": 64}, "--max-batch: 64 is more than the engines take (expected at most 32"),
+        (
+            engine,
+            (),
+            {"max_batch": 64},
+            "ServeOptions.max_batch: 64 is more than the engines take (expected at most 32",
+        ),
         (half, (f"sm89={engine}",), {}, "was built on NVIDIA H200 (compute capability 9.0) (expected 8.9)"),
         (half, (f"sm80={ada}", str(ada)), {}, "was built on L4 (compute capability 8.9) (expected 8.0)"),
         (half, (str(ada), str(eleven)), {}, "the engines are of TensorRT 10 and 11"),
@@ -577,12 +582,12 @@ def test_what_the_sidecars_of_engines_say_is_kept_to(tmp_path: Path) -> None:
         (half, (f"sm75={portable}",), {}, "was built on NVIDIA H200 (compute capability 9.0) (expected 7.5)"),
         (half, (f"sm89={same_engine}",), {}, "was built on NVIDIA H200 (compute capability 9.0) (expected 8.9)"),
         (stripped, (), {}, "is without its weights, and Triton puts none in"),
-        (engine, (), {"device": "cpu"}, "--device cpu: engines run on GPUs alone"),
-        (engine, (), {"threads": 4}, "--threads: engines run on GPUs alone"),
+        (engine, (), {"device": "cpu"}, "ServeOptions(device='cpu'): engines run on GPUs alone"),
+        (engine, (), {"threads": 4}, "ServeOptions.threads: engines run on GPUs alone"),
         (other, (str(engine),), {}, "was built from half.onnx with other content"),
         (half, (str(damaged),), {}, "isn't what its sidecar describes"),
         (half, (str(wanting),), {}, "the plugin for TensorRT 10 isn't built here, and the engines need it"),
-        (half, (str(wanting),), {"tensorrt": 11}, "--tensorrt 11: the engines are of TensorRT 10"),
+        (half, (str(wanting),), {"tensorrt": 11}, "ServeOptions(tensorrt=11): the engines are of TensorRT 10"),
         (engine, (str(engine),), {}, "is an engine (expected the ONNX file that the engines were built from)"),
     ):
         with pytest.raises(SnDeployError) as error:
@@ -659,19 +664,25 @@ def test_a_config_that_is_kept_has_to_fit_the_engines(tmp_path: Path) -> None:
 
 
 IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
-    ({"name": "../net"}, "--name: '../net' is no name for a model"),
-    ({"max_batch": -1}, "--max-batch: -1"),
-    ({"max_batch": 4}, "--preferred-batch: 8 is more than 4"),
-    ({"max_batch": 0, "preferred_batch": ()}, "--max-queue-delay: changes nothing with batches of 0 at most"),
-    ({"max_batch": 1, "preferred_batch": ()}, "--max-queue-delay: changes nothing with batches of 1 at most"),
-    ({"instances": 0}, "--instances: 0"),
-    ({"instances": 2**31}, "--instances: 2147483648 (expected 1 or more, up to 2147483647)"),
-    ({"max_batch": 2**31}, "--max-batch: 2147483648"),
-    ({"server_path": "models"}, "--server-path: 'models' is no folder of a server"),
+    ({"name": "../net"}, "ServeOptions.name: '../net' is no name for a model"),
+    ({"max_batch": -1}, "ServeOptions.max_batch: -1"),
+    ({"max_batch": 4}, "ServeOptions.preferred_batch: 8 is more than 4"),
+    (
+        {"max_batch": 0, "preferred_batch": ()},
+        "ServeOptions.max_queue_delay_us: changes nothing with batches of 0 at most",
+    ),
+    (
+        {"max_batch": 1, "preferred_batch": ()},
+        "ServeOptions.max_queue_delay_us: changes nothing with batches of 1 at most",
+    ),
+    ({"instances": 0}, "ServeOptions.instances: 0"),
+    ({"instances": 2**31}, "ServeOptions.instances: 2147483648 (expected 1 or more, up to 2147483647)"),
+    ({"max_batch": 2**31}, "ServeOptions.max_batch: 2147483648"),
+    ({"server_path": "models"}, "ServeOptions.server_path: 'models' is no folder of a server"),
     ({"engines": ("sm90=gone.engine",)}, "gone.engine: there is no such file"),
     ({"engines": ("sm9x=gone.engine",)}, "there is no such file"),
-    ({"engines": ("sm9=gone.engine",)}, "--engine sm9=gone.engine: can't be read"),
-    ({"engines": ("net.onnx",)}, "--engine net.onnx: is no engine"),
+    ({"engines": ("sm9=gone.engine",)}, "engines='sm9=gone.engine': can't be read"),
+    ({"engines": ("net.onnx",)}, "engines net.onnx: is no engine"),
     ({"engines": ("x.engine", "x.engine")}, "there are two engines for one kind of GPU"),
 ]
 
@@ -692,7 +703,7 @@ def test_wrong_options_write_nothing(
 def test_files_that_cant_be_served(net: Path, tmp_path: Path) -> None:
     engine = tmp_path / "net.engine"
     engine.write_bytes(b"engine")
-    with pytest.raises(SnDeployError, match=r"name the ONNX file that it was built from, and --engine"):
+    with pytest.raises(SnDeployError, match=r"name the ONNX file that it was built from, and engines"):
         serve(engine, tmp_path / "repository")
     (tmp_path / "cut.onnx").write_bytes(net.read_bytes()[:-40])
     with pytest.raises(SnDeployError, match="is cut off"):
@@ -780,11 +791,11 @@ def test_no_delays(text: str) -> None:
 
 def test_wrong_images_and_replicas() -> None:
     for options, words in (
-        ({"image": "Has Spaces"}, "--image: 'Has Spaces' is no image"),
+        ({"image": "Has Spaces"}, "DeployOptions.image: 'Has Spaces' is no image"),
         ({"image": 'x"\n'}, "is no image"),
-        ({"replicas": 0}, "--replicas and --max-replicas: 0 to 8"),
+        ({"replicas": 0}, "DeployOptions.replicas and DeployOptions.max_replicas: 0 to 8"),
         ({"replicas": 9}, "9 to 8"),
-        ({"queue_target_us": 0}, "--queue-target: 0us"),
+        ({"queue_target_us": 0}, "DeployOptions.queue_target_us: 0us"),
     ):
         with pytest.raises(SnDeployError) as error:
             DeployOptions(**options)  # type: ignore[arg-type]

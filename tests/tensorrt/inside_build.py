@@ -187,9 +187,11 @@ def test_stripped_weights_are_to_come_back_the_same(model: Path) -> None:
 
 
 def test_stripped_weights_of_functions_are_refused(model: Path) -> None:
-    with pytest.raises(SnDeployError, match="--strip-weights: can't be done for a file with SwitchNorm nodes without"):
+    with pytest.raises(
+        SnDeployError, match="strip_weights=True: can't be done for a file with SwitchNorm nodes without"
+    ):
         build(model, strip_weights=True, plugin="none", plugin_library=None)
-    with pytest.raises(SnDeployError, match="--refit: can't be done for a file with SwitchNorm nodes without"):
+    with pytest.raises(SnDeployError, match="refit=True: can't be done for a file with SwitchNorm nodes without"):
         build(model, refit=True, plugin="none", plugin_library=None)
 
 
@@ -328,7 +330,7 @@ def test_what_tensorrt_warns_of_is_in_the_notes_once(model: Path) -> None:
     Builder.during = staticmethod(lambda: [log("WARNING", f"layer {index}") for index in range(100)])
     notes = [note for note in build(model)[0].notes if note.startswith("TensorRT ")]
     assert notes[:5] == [f"TensorRT warning: layer {index}" for index in range(5)]
-    assert notes[5:] == ["TensorRT warned of 95 more things: --verbose shows all of them"]
+    assert notes[5:] == ["TensorRT warned of 95 more things: on_log shows all of them"]
 
 
 def test_the_log_is_told_in_python_and_no_listener_ends_the_build(model: Path) -> None:
@@ -532,7 +534,7 @@ def test_a_missing_plugin_is_an_error_that_tells_the_cost_of_none(model: Path, m
     monkeypatch.setenv("SN_DEPLOY_NATIVE", "0")
     with pytest.raises(SnDeployError, match="SN_DEPLOY_NATIVE=0 turns it off") as error:
         build(model, plugin_library=None)
-    assert "or build without it, --plugin none: each of the 2 SN layers becomes the" in str(error.value)
+    assert "or build without it, plugin='none': each of the 2 SN layers becomes the" in str(error.value)
 
 
 def test_the_engines_of_the_gpus_tests_are_these(model: Path) -> None:

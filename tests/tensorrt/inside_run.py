@@ -646,8 +646,8 @@ MISFITS: list[tuple[dict[str, Any], str]] = [
     ({"settings": COMPATIBLE, "tensorrt": OTHER}, "which is newer than"),
     (
         {"settings": COMPATIBLE, "tensorrt": f"{MAJOR}.1.0.1"},
-        rf"without its lean runtime, and .* is installed; give that version's: --lean-runtime libnvinfer_lean.so."
-        rf"{MAJOR} \(pip install tensorrt-lean=={MAJOR}.1.0.1 has it\); or build it here",
+        rf"without its lean runtime, and .* is installed; give that version's: lean_runtime='libnvinfer_lean.so."
+        rf"{MAJOR}' \(pip install tensorrt-lean=={MAJOR}.1.0.1 has it\); or build it here",
     ),
     (
         {
@@ -657,9 +657,9 @@ MISFITS: list[tuple[dict[str, Any], str]] = [
         },
         "which is newer than"
         if MAJOR == 10
-        else r"only engines with an embedded plugin \(--plugin embed\), or without",
+        else r"only engines with an embedded plugin \(plugin='embed'\), or without",
     ),
-    ({"settings": {"version_compatible": True}}, r"holds code that would run on this host.*--allow-host-code"),
+    ({"settings": {"version_compatible": True}}, r"holds code that would run on this host.*allow_host_code=True"),
     ({"plugin": {"use": "embedded"}}, "holds code that would run on this host"),
     (
         {"settings": {"strip_weights": True}},
@@ -707,7 +707,7 @@ def test_another_gpu_of_the_same_kind_is_a_warning(tmp_path: Path) -> None:
         pytest.warns(
             SnDeployWarning,
             match="was built on NVIDIA H100, and this is Stand-in: TensorRT supports no other model of GPU than that; "
-            "it is likely to be slower, and may fail or hang.*--hardware-compatibility same-compute-capability",
+            "it is likely to be slower, and may fail or hang.*hardware_compatibility='same-compute-capability'",
         ),
         Engine(path),
     ):
@@ -785,7 +785,7 @@ def test_the_plugin_is_loaded_for_an_engine_that_needs_it(tmp_path: Path) -> Non
         with pytest.raises(
             SnDeployError,
             match=rf"there is no libsn_deploy_trt{MAJOR}\.so.*; the engine was built with libsn_deploy_trt{MAJOR}\.so: "
-            "--plugin-library FILE.so, in Python plugin=…; or build it with",
+            "plugin=FILE.so; or build it with",
         ):
             Engine(path)
     with warnings.catch_warnings():
@@ -857,7 +857,7 @@ def test_stripped_weights_come_from_the_file_that_it_was_built_of(tmp_path: Path
     with pytest.raises(
         SnDeployError,
         match=r"later\.onnx: isn't the file that net\.engine was built of, and that engine "
-        r"takes the weights of no other .expected net.onnx as it was then.; build it with --refit",
+        r"takes the weights of no other .expected net.onnx as it was then.; build it with refit=True",
     ):
         Engine(path, weights=other)  # fmt: skip
     with pytest.raises(SnDeployError, match="and that engine has its weights for good"):
