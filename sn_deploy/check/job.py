@@ -145,6 +145,10 @@ class Watcher:
     def note(self, text: str) -> None:
         """A line for people."""
 
+    def warn(self, text: str) -> None:
+        """The same, of what may not be what was wanted."""
+        self.note(text)
+
     def comparing(self, batches: int | None) -> AbstractContextManager[Callable[[Batch], None]]:
         """While batches are compared; what it gives is called after each. ``batches``: how many, if that is known."""
         return contextlib.nullcontext(lambda batch: None)
@@ -191,7 +195,7 @@ def run_job(job: Job, watcher: Watcher) -> Outcome:
         check_whole_batches(source, backends.fixed_batch)
         plan = replace(job.plan, label_classes=getattr(source, "label_classes", None))
         with watcher.comparing(source.batches) as advance:
-            comparison, first = run_comparison(source, backends, plan, advance)
+            comparison, first = run_comparison(source, backends, plan, advance, watcher.warn)
         cause = _cause(job, comparison, backends, first)
         bisected = _bisect(job.bisect, comparison, backends, source, plan, watcher) if job.bisect is not None else None
         timed = _time(latency, job.backends.threads, backends, first, watcher) if latency is not None else None

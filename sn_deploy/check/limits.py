@@ -129,8 +129,8 @@ class Limits:
                         f"there is no figure {name!r}",
                         where=option,
                         expected=" or ".join(sorted(known)) or "no such option, for this data and these outputs",
-                        mend="accuracies need labels, (N,) of a classification or (N, H, W) of a segmentation; see "
-                        "--task and --metric",
+                        mend="accuracies need labels, (N,) of a classification or (N, H, W) of a segmentation, or "
+                        "one-hot; see --task and --metric",
                     )
 
     def of_metrics(self, metrics: Sequence[TaskMetric]) -> list[Assertion]:

@@ -13,7 +13,7 @@ from sn_deploy.check.comparison import Comparison
 from sn_deploy.check.layers.comparison import LayerTolerance
 from sn_deploy.check.layers.run import LayerRun
 from sn_deploy.check.limits import Limits
-from sn_deploy.check.metrics.choose import choose_metrics
+from sn_deploy.check.metrics.choose import choose_metrics, why_unused
 from sn_deploy.check.metrics.metric import Outputs
 from sn_deploy.check.metrics.user import load_metric
 from sn_deploy.errors import SnDeployError
@@ -39,12 +39,17 @@ class Plan:
 
 
 def run_comparison(
-    source: Source, backends: Backends, plan: Plan, on_batch: Callable[[Batch], None] = lambda batch: None
+    source: Source,
+    backends: Backends,
+    plan: Plan,
+    on_batch: Callable[[Batch], None] = lambda batch: None,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> tuple[Comparison, Batch]:
     """Runs all batches.
 
     Args:
         on_batch: called after each.
+        warn: told what of the data could do nothing.
 
     Returns:
         What was gathered, and the first batch.
@@ -58,7 +63,7 @@ def run_comparison(
         for batch in source:
             outputs = {backend.info.name: backend.run(batch.inputs) for backend in backends.all}
             if comparison is None or first is None:
-                comparison, first = _comparison(batch, outputs, backends, plan, layers), batch
+                comparison, first = _comparison(batch, outputs, backends, plan, layers, warn), batch
             elif (batch.labels is None) != (first.labels is None):
                 raise SnDeployError("some batches have labels and some have none", where="--data")
             comparison.update(batch, outputs)
@@ -70,7 +75,14 @@ def run_comparison(
     return comparison, first
 
 
-def _comparison(batch: Batch, outputs: Outputs, backends: Backends, plan: Plan, layers: LayerRun | None) -> Comparison:
+def _comparison(
+    batch: Batch,
+    outputs: Outputs,
+    backends: Backends,
+    plan: Plan,
+    layers: LayerRun | None,
+    warn: Callable[[str], None],
+) -> Comparison:
     names = [backend.info.name for backend in backends.all]
     # A detector's boxes are (K, 4): no scores of K samples.
     reference = outputs[backends.reference]
@@ -83,6 +95,10 @@ def _comparison(batch: Batch, outputs: Outputs, backends: Backends, plan: Plan, 
         reference=backends.reference,
         label_classes=plan.label_classes,
     )
+    # Names of folders are there whatever the net is; labels that were given are for something.
+    given = plan.task == "auto" and plan.label_classes is None and not plan.user_metrics
+    if given and batch.labels is not None and not any(metric.spec["labelled"] for metric in metrics):
+        warn(why_unused(batch.labels, by_sample))
     metrics += [load_metric(metric, names, backends.reference) for metric in plan.user_metrics]
     infos = [backend.info for backend in backends.all]
     names = list(outputs[backends.reference])

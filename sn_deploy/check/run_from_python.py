@@ -27,7 +27,7 @@ from sn_deploy.check.metrics.choose import TASKS, Task
 from sn_deploy.check.result import CheckResult
 from sn_deploy.check.run import Plan
 from sn_deploy.check.shard import WHOLE
-from sn_deploy.errors import SnDeployError
+from sn_deploy.errors import SnDeployError, SnDeployWarning
 from sn_deploy.input_file import source_path
 from sn_deploy.python_words import in_callers_words, naming_arguments
 from sn_deploy.runtime.trt.access import OPTIONS_IN_PYTHON as ACCESS_OPTIONS
@@ -156,10 +156,12 @@ def check(
         bisect=chosen_options(bisect, Bisect, "bisect"),
     )
     with _threads_as_before(threads):
-        outcome = run_job(job, _Watcher(on_batch))
-    if outcome.cause is not None:
+        watcher = _Watcher(on_batch)
+        outcome = run_job(job, watcher)
+    causes = [] if outcome.cause is None else [f"why it may have failed: {in_callers_words(outcome.cause)}"]
+    for text in (*watcher.warnings, *causes):
         # The decorator's frame lies between this one and the caller's.
-        warnings.warn(f"why it may have failed: {in_callers_words(outcome.cause)}", stacklevel=3)
+        warnings.warn(text, SnDeployWarning, stacklevel=3)
     return outcome.result
 
 
@@ -227,10 +229,15 @@ def _file(given: object) -> Path:
 
 
 class _Watcher(Watcher):
-    """Passes on that a batch is done."""
+    """Passes on that a batch is done, and keeps what there is to warn of."""
 
     def __init__(self, on_batch: Callable[[], None]) -> None:
         self._on_batch = on_batch
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        """See `Watcher`; whoever called is told at the end."""
+        self.warnings.append(in_callers_words(text))
 
     def comparing(self, batches: int | None) -> AbstractContextManager[Callable[[Batch], None]]:
         """See `Watcher`."""

@@ -24,6 +24,10 @@ class CheckProgress(Watcher):
         """See `Watcher`."""
         self._console.print(text)
 
+    def warn(self, text: str) -> None:
+        """See `Watcher`."""
+        self._console.print(f"warning: {text}", style="yellow", soft_wrap=True)
+
     @contextlib.contextmanager
     def comparing(self, batches: int | None) -> Iterator[Callable[[Batch], None]]:
         """See `Watcher`."""

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from sn_deploy.check.batch import Batch
+from sn_deploy.check.metrics.class_numbers import are_class_numbers, class_numbers
 from sn_deploy.check.metrics.classification import leaders, rivals, targets_from_labels
 from sn_deploy.check.metrics.scores import are_scores
 from sn_deploy.check.output_difference import check_shape_and_type, comparable
@@ -202,12 +203,12 @@ class _Classes:
         self._samples += len(before)
         self._changed += int(np.count_nonzero(rivals(after, leading)))
         self._nearly_changed += int(np.count_nonzero(rivals(doubled, leading)))
-        labels = batch.labels
-        of_others = self._label_classes not in (None, before.shape[1])
-        if labels is None or labels.shape != before.shape[:1] or of_others:
+        labels, classes = batch.labels, before.shape[1]
+        of_others = self._label_classes not in (None, classes)
+        if labels is None or not are_class_numbers(labels, 1, classes) or of_others:
             self._labelled = False
             return
-        right = targets_from_labels(labels, before.shape[1], batch.first)
+        right = targets_from_labels(class_numbers(labels, 1, classes), classes, batch.first)
         was_right = rivals(before, right) == 0
         self._right_before += int(np.count_nonzero(was_right))
         self._right += int(np.count_nonzero(rivals(after, right) == 0))

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pytest
 import scipy.stats
 import sklearn.metrics
+import sklearn.preprocessing
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -112,6 +113,44 @@ def test_classification_against_scikit_learn(parts: int) -> None:
     interval = scipy.stats.binomtest(int(right["ort"].sum()), 200).proportion_ci(method="wilson")
     assert (rows["top1_accuracy"].low, rows["top1_accuracy"].high) == pytest.approx((interval.low, interval.high))
     assert "top1_ties" not in rows
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float32, np.bool_])
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("task", ["auto", "classification"])
+def test_one_hot_labels_are_the_numbers_that_they_stand_for(dtype: Any, parts: int, task: str) -> None:
+    outputs, labels = scores(), np.random.default_rng(2).integers(0, 12, 200)
+    one_hot = sklearn.preprocessing.label_binarize(labels, classes=range(12)).astype(dtype)
+    assert gathered(outputs, one_hot, parts=parts, task=task) == gathered(outputs, labels, parts=parts, task=task)
+
+
+def test_a_column_of_labels_is_their_numbers() -> None:
+    outputs, labels = scores(), np.random.default_rng(2).integers(0, 12, 200)
+    assert gathered(outputs, labels[:, None]) == gathered(outputs, labels)
+
+
+def test_one_hot_maps_are_the_numbers_that_they_stand_for() -> None:
+    outputs, labels = maps(), np.random.default_rng(6).integers(0, 4, (9, 6, 5))
+    one_hot = np.eye(4, dtype=np.float32)[labels].transpose(0, 3, 1, 2)
+    assert gathered(outputs, one_hot) == gathered(outputs, labels) == gathered(outputs, labels[:, None])
+
+
+def test_a_label_of_another_kind_than_the_first_is_refused() -> None:
+    one_hot = np.eye(12, dtype=int)[np.arange(200) % 12]
+    one_hot[150] = 0
+    outputs = {name: {"y": value[100:]} for name, value in scores().items()}
+    names = list(outputs)
+    (metric,) = choose_metrics("auto", {"y": outputs["torch"]["y"]}, one_hot[:100], backends=names, reference=names[0])
+    batch = Batch(1, 100, {"x": np.zeros((100, 1))}, one_hot[100:])
+    with pytest.raises(SnDeployError, match=r"the label of sample 150 has no 1 among zeros.*--labels none"):
+        metric.update(batch, outputs)
+
+
+@pytest.mark.parametrize("labels", [np.full((200, 12), 1 / 12), np.ones((200, 12), int), np.zeros((200, 4))])
+def test_labels_that_are_no_classes_are_none(labels: Array) -> None:
+    assert gathered(scores(), labels) == gathered(scores())
+    with pytest.raises(SnDeployError, match=r"labels have shape .*expected \(N,\), or one-hot \(N, classes\)"):
+        gathered(scores(), labels, task="classification")
 
 
 def test_few_classes_have_no_top_5() -> None:

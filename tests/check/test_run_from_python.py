@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +29,7 @@ from sn_deploy.check.document import read_document
 from sn_deploy.check.report.html import write_html
 from sn_deploy.check.result import as_json
 from sn_deploy.check.shard import parse_shard
-from sn_deploy.errors import CheckFailedError, SnDeployError
+from sn_deploy.errors import CheckFailedError, SnDeployError, SnDeployWarning
 from sn_deploy.models.digits import WEIGHTS, load_pretrained
 from sn_deploy.precision import convert_precision, quantize
 from sn_deploy.precision.samples import SampleOptions
@@ -74,6 +75,24 @@ def spoilt(file: Path, path: Path, weight: str) -> Path:
     tensor.CopyFrom(numpy_helper.from_array(value, weight))
     onnx.save(made, path)
     return path
+
+
+def test_labels_that_nothing_is_done_with_are_told(
+    file: Path, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor
+) -> None:
+    one_hot = torch.nn.functional.one_hot(labels, 10)
+    as_numbers = check(file, model=model, data=(images, labels))
+    assert check(file, model=model, data=(images, one_hot)).metrics == as_numbers.metrics
+    boxes = torch.rand(SAMPLES, 4)
+    with pytest.warns(
+        SnDeployWarning, match=r"no accuracies are given: labels \(8, 4\) fit no output .*, or task='none'"
+    ) as told:
+        check(file, model=model, data=(images, boxes))
+    assert {one.filename for one in told} == {__file__}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check(file, model=model, data=(images, boxes), task="none")
+        check(file, model=model, data=(images, boxes), metrics=lambda outputs, labels: np.ones(len(labels)))
 
 
 def test_it_finds_what_the_command_finds(

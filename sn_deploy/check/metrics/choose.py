@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, get_args
 
 import numpy as np
 
+from sn_deploy.check.metrics.class_numbers import are_class_numbers, are_laid_out, class_numbers
 from sn_deploy.check.metrics.classification import Classification
 from sn_deploy.check.metrics.metric import Metric
 from sn_deploy.check.metrics.scores import are_scores, may_be_scores
@@ -20,6 +21,7 @@ TASKS: Final[tuple[Task, ...]] = get_args(Task)
 
 _KINDS: Final[dict[str, Callable[..., Metric]]] = {"classification": Classification, "segmentation": Segmentation}
 _RANKS: Final = {"classification": 2, "segmentation": 4}
+_LABELS: Final = {"classification": "(N,)", "segmentation": "(N, H, W)"}
 _FORMS: Final = {"classification": "(N, classes)", "segmentation": "(N, classes, H, W)"}
 
 
@@ -38,7 +40,7 @@ def choose_metrics(
         task: one of `TASKS`; ``auto`` takes scores (N, classes) for a classification and (N, classes, H, W) for a
             segmentation, unless they have three channels and no labels: that is a picture. Unit vectors are embeddings.
         outputs: the reference's, of one batch; those that have a row for each sample.
-        labels: (N,) for a classification, (N, H, W) for a segmentation.
+        labels: (N,) for a classification, (N, H, W) for a segmentation, or as `class_numbers` makes such of them.
         label_classes: how many classes the labels tell apart, where that is known.
 
     Raises:
@@ -48,15 +50,31 @@ def choose_metrics(
         return []
     made: list[Metric] = []
     for kind in (task,) if task != "auto" else _KINDS:
-        labelled = labels is not None and labels.ndim == _RANKS[kind] - 1
-        fitting = {name: value.shape[1] for name, value in outputs.items() if _fits(value, kind, labelled, task)}
+        rank = _RANKS[kind] - 1
+        fitting = {
+            name: (classes, labels is not None and are_class_numbers(labels, rank, classes))
+            for name, value in outputs.items()
+            if value.ndim == _RANKS[kind]
+            for classes in (value.shape[1],)
+            if _fits(value, kind, labels is not None and are_laid_out(labels, rank, classes), task)
+        }
         if task != "auto":
-            _check_asked_for(kind, outputs, fitting, labels, labelled)
-        for name, classes in fitting.items():
+            _check_asked_for(kind, outputs, fitting, labels)
+        for name, (classes, labelled) in fitting.items():
             if labelled and labels is not None:
-                _check_labels(labels, name, classes, label_classes)
+                _check_labels(class_numbers(labels, rank, classes), name, classes, label_classes)
             made.append(_KINDS[kind](name, classes, backends, reference, labelled))
     return made
+
+
+def why_unused(labels: Array, outputs: Mapping[str, Array]) -> str:
+    """Of labels that `choose_metrics` has found no use for, for people."""
+    shapes = ", ".join(f"{name} {value.shape}" for name, value in outputs.items()) or "none has a row for each sample"
+    forms = " or ".join(f"{_LABELS[kind]}, or one-hot, for scores {_FORMS[kind]}" for kind in _KINDS)
+    return (
+        f"no accuracies are given: labels {labels.shape} fit no output ({shapes}; expected {forms}); give others, or "
+        "--task none"
+    )
 
 
 def metric_from_spec(spec: Mapping[str, Any], backends: Sequence[str], reference: str) -> Metric:
@@ -80,16 +98,16 @@ def _fits(value: Array, kind: str, labelled: bool, task: str) -> bool:
 
 
 def _check_asked_for(
-    kind: str, outputs: Mapping[str, Array], fitting: Mapping[str, int], labels: Array | None, labelled: bool
+    kind: str, outputs: Mapping[str, Array], fitting: Mapping[str, tuple[int, bool]], labels: Array | None
 ) -> None:
     if not fitting:
         found = ", ".join(f"{name} {value.shape}" for name, value in outputs.items())
         raise SnDeployError(f"no output is {_FORMS[kind]}: {found}", where=f"--task {kind}")
-    if labels is not None and not labelled:
+    if labels is not None and not any(labelled for _, labelled in fitting.values()):
         raise SnDeployError(
             f"labels have shape {labels.shape}",
             where=f"--task {kind}",
-            expected="(N,)" if kind == "classification" else "(N, H, W)",
+            expected=f"{_LABELS[kind]}, or one-hot {_FORMS[kind]}",
         )
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from sn_deploy.check.batch import Batch
 from sn_deploy.check.intervals import mcnemar, wilson
+from sn_deploy.check.metrics.class_numbers import class_numbers
 from sn_deploy.check.metrics.metric import Outputs
 from sn_deploy.check.result import TaskMetric
 from sn_deploy.errors import SnDeployError
@@ -104,7 +105,7 @@ class Classification:
     Args:
         output: its name; classes: how many.
         backends: all of them; reference: which the others are compared with.
-        labelled: whether the batches have labels (N,).
+        labelled: whether the batches have labels (N,), or one-hot.
     """
 
     def __init__(self, output: str, classes: int, backends: Sequence[str], reference: str, labelled: bool) -> None:
@@ -122,7 +123,8 @@ class Classification:
         leading = leaders(scores[self._reference])
         labels = None
         if self._labelled and batch.labels is not None:
-            labels = targets_from_labels(batch.labels, self._classes, batch.first)
+            numbers = class_numbers(batch.labels, 1, self._classes, batch.first)
+            labels = targets_from_labels(numbers, self._classes, batch.first)
         for name, row in self._counts.items():
             own = leading if name == self._reference else leaders(scores[name])
             self._ties[name] += int(np.count_nonzero(np.count_nonzero(own, axis=1) > 1))

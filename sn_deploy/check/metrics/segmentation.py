@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sn_deploy.check.batch import Batch
+from sn_deploy.check.metrics.class_numbers import class_numbers
 from sn_deploy.check.metrics.metric import Outputs
 from sn_deploy.check.result import TaskMetric
 from sn_deploy.errors import SnDeployError
@@ -68,8 +69,9 @@ class Segmentation:
         for name, counts in self._agreement.items():
             counts.add(reference[defined], predicted[name][defined])
         if self._accuracy and batch.labels is not None:
-            counted = self._counted(batch.labels, reference.shape, batch.first)
-            truth = batch.labels[counted].astype(np.int64)
+            labels = class_numbers(batch.labels, 3, self._classes, batch.first)
+            counted = self._counted(labels, reference.shape, batch.first)
+            truth = labels[counted].astype(np.int64)
             for name, counts in self._accuracy.items():
                 counts.add(truth, predicted[name][counted])
 

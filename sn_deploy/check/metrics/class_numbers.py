@@ -1,0 +1,52 @@
+"""Labels as numbers of classes, whichever way they are written: numbers, a column of them, or one-hot."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.tensors import Array
+
+
+def class_numbers(labels: Array, rank: int, classes: int, first: int = 0) -> Array:
+    """Labels of ``rank`` axes: (N,) of a classification, (N, H, W) of a segmentation.
+
+    Args:
+        labels: these, or with an axis behind N: of size 1, or of size ``classes`` with one 1 among zeros.
+        first: the number of the first sample, for the error.
+
+    Raises:
+        SnDeployError: they are laid out as one-hot labels, and a sample is none.
+    """
+    if not are_laid_out(labels, rank, classes) or labels.ndim == rank:
+        return labels
+    if labels.shape[1] == 1 < classes:
+        return labels[:, 0]
+    wrong = np.argwhere(~_is_one_hot(labels))
+    if wrong.size:
+        raise SnDeployError(
+            f"the label of sample {first + int(wrong[0][0])} has no 1 among zeros, or more than one",
+            where="labels",
+            expected="one-hot rows, as the first is, or the numbers of the classes",
+            mend="leave them out with --labels none where they are another task's",
+        )
+    numbers: Array = labels.argmax(axis=1)
+    return numbers
+
+
+def are_class_numbers(labels: Array, rank: int, classes: int) -> bool:
+    """Whether `class_numbers` takes them, told from one batch."""
+    if not are_laid_out(labels, rank, classes):
+        return False
+    return labels.ndim == rank or labels.shape[1] == 1 < classes or bool(_is_one_hot(labels).all())
+
+
+def are_laid_out(labels: Array, rank: int, classes: int) -> bool:
+    """Whether their shape is one that `class_numbers` takes."""
+    return labels.ndim == rank or (labels.ndim == rank + 1 and labels.shape[1] in (1, classes))
+
+
+def _is_one_hot(labels: Array) -> Array:
+    """Without the axis of classes: whether all there is 0 but one 1."""
+    found: Array = ((labels == 1).sum(axis=1) == 1) & ((labels == 0) | (labels == 1)).all(axis=1)
+    return found
