@@ -254,6 +254,7 @@ def names_for(guide: str) -> dict[str, Any]:
     load_into(trained, Path("best.pth"))
     images = torch.randn(8, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     validation = TensorDataset(images, torch.zeros(8, dtype=torch.int64))
+    own |= {"my_list": [(f"{at}", 0) for at in range(8)], "my_transform": lambda path: images[int(path)]}
     own |= {"validation": validation, "loader": DataLoader(validation, batch_size=4), "load_model": lambda: trained}
     net = with_batch_norm if guide.endswith("convert.md") else trained
     return {"torch": torch, "model": net, "resnet50sn": mynets.resnet50sn, **own}
@@ -275,9 +276,8 @@ def test_python_of_guides_works(guide: str, reader: Path) -> None:
         assert exit_code("optimise", "resnet50sn.onnx", "--for", "ort-cpu", "-o", "resnet50sn.here.onnx") == 0
     blocks = [code for code in read_document(ROOT / guide).code if code.language == "python"]
     assert blocks
-    names: dict[str, Any] = {}
+    names = names_for(guide)  # in order, as in one session
     for block in blocks:
-        names |= names_for(guide)
         exec(compile("\n" * (block.line - 1) + block.text, guide, "exec"), names)
 
 
