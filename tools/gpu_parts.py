@@ -75,10 +75,13 @@ def find_sanitizer() -> str | None:
     return next((place for place in places if place and Path(place).is_file()), None)
 
 
-# Where the tool can't look into programs, on some virtual machines, that is no fault of the program.
+# Where the tool can't look into programs, on some virtual machines, that is no fault of the program. What it says goes
+# on as it comes: who is ended because the time is up must have said how far it got.
 _SANITIZED = """
-said=$("$@" 2>&1); code=$?
-printf '%s\\n' "$said"
+trap '' TERM
+exec 3>&1
+said=$("$@" 2>&1 | while IFS= read -r line; do printf '%s\\n' "$line"; printf '%s\\n' "$line" >&3; done
+  exit "${PIPESTATUS[0]}"); code=$?
 case $said in *"Device not supported"* | *"terminated before first instrumented API call"*)
   echo "compute-sanitizer can't look into programs here"; exit 2;; esac
 exit $code

@@ -190,6 +190,32 @@ def pytest_part(place: Place, body: str, limit_s: int = 60) -> Part:
 
 
 @pytest.mark.parametrize(
+    ("program", "status", "reason"),
+    [
+        ("echo '12 launches'", "passed", "12 launches"),
+        ("echo 'Race reported'; echo '1 hazard'; exit 9", "failed", "exit code 9: 1 hazard"),
+        ("echo 'Device not supported'; exit 1", "left out", "compute-sanitizer can't look into programs here"),
+        ("echo '3 launches'; sleep 3", "timed out", "after 1 s; 3 launches"),
+    ],
+)
+def test_what_a_sanitizer_says(
+    place: Place, monkeypatch: pytest.MonkeyPatch, program: str, status: str, reason: str
+) -> None:
+    tool = place.output / "sanitizer"
+    tool.write_text(f"#!/bin/sh\n{program}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("SN_COMPUTE_SANITIZER", str(tool))
+    launches = place.build / "cuda/tests/check_launches"
+    launches.parent.mkdir(parents=True)
+    launches.touch()
+    part = next(part for part in PARTS if part.name == "racecheck")
+    part = replace(part, least_s=0, limit_s=1 if status == "timed out" else 30)
+    results, _ = taken(place, FACTS, part)
+    assert (results["racecheck"].status, results["racecheck"].reason) == (status, reason)
+    assert program.split("'")[1] in (place.output / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
     ("limit_s", "budget", "status", "reason"),
     [(6, 100, "timed out", "after 6 s; "), (60, 7, "unfinished", "the time for all parts was up ")],
 )
