@@ -123,12 +123,7 @@ SN_HOST_DEVICE Planes exchange_maps(Team& team, const ConvolutionArguments& a, c
   if (a.sides > 1) {
     layer = exchange_layer(team, norm, exchange, layer, reinterpret_cast<float*>(scratch + kExchangeOffset));
   }
-  const Statistics<float> statistics = statistics_of(norm, layer);
-  for (int c = team.thread(); c < channels; c += team.threads()) {
-    const Affine<float> affine =
-        affine_of(norm, moments_at(merged, c, norm.spatial), statistics, parameters_of(norm, share.first_channel + c));
-    store_line<T>(merged, c, line_of<T>(affine));
-  }
+  make_lines<T>(team, norm, statistics_of(norm, layer), share.first_channel, channels, merged);
   return merged;
 }
 
