@@ -78,12 +78,13 @@ def read_model(path: Path) -> ir.Model:
 
 
 def model_of(proto: onnx.ModelProto, path: Path) -> ir.Model:
-    """The model of what `read_proto` read. Changes ``proto`` as `check_sizes` does.
+    """The model of what `read_proto` read. Changes ``proto`` as `check_sizes` and `load_attributes` do.
 
     Raises:
         SnDeployError: a tensor's size lies, or it breaks the format.
     """
     check_sizes(proto, path)
+    load_attributes(proto, path)
     try:
         model = ir.from_proto(proto)
         ir.external_data.set_base_dir(model.graph, path.parent)
@@ -181,6 +182,20 @@ def load_external_data(tensor: onnx.TensorProto, path: Path) -> None:
         ) from error
     tensor.ClearField("data_location")
     tensor.ClearField("external_data")
+
+
+def load_attributes(proto: onnx.ModelProto, path: Path) -> None:
+    """Brings what nodes hold in another file, as Constant nodes may, into ``proto``: what writes weights anew looks for
+    initializers alone. What is missing stays as it is.
+
+    Raises:
+        SnDeployError: as `load_external_data`.
+    """
+    nodes = [*proto.graph.node, *(node for function in proto.functions for node in function.node)]
+    for tensor in _tensors_of_attributes(attribute for node in nodes for attribute in node.attribute):
+        location = next((entry.value for entry in tensor.external_data if entry.key == "location"), None)
+        if location is not None and (path.parent / location).is_file():
+            load_external_data(tensor, path)
 
 
 def _inside(name: str, path: Path) -> Path:

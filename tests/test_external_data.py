@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,14 @@ from onnx import TensorProto, helper
 
 from sn_deploy import cli
 from sn_deploy.errors import SnDeployError
+from sn_deploy.fuse import fuse
+from sn_deploy.graph.function_body import function_body
+from sn_deploy.inline import inline
 from sn_deploy.onnx_file import external_files, read_model, read_proto
+from sn_deploy.precision import convert_precision
 from sn_deploy.runtime.native import ort_library
+from sn_deploy.runtime.ort import OrtSession
+from sn_deploy.specialise import specialise
 from tests import switch_norm_file
 from tests.specialise.nets import MIXED, Net
 
@@ -169,6 +176,36 @@ def in_a_sparse_tensor(tensor: TensorProto) -> onnx.ModelProto:
     made = in_a_constant(onnx.numpy_helper.from_array(np.array(True), "c"))
     made.graph.sparse_initializer.add(values=tensor, dims=[1024])
     return made
+
+
+@pytest.mark.parametrize("external_data", [None, True])
+@pytest.mark.parametrize("command", ["fuse", "inline", "specialise", "convert-precision"])
+def test_what_a_node_holds_elsewhere_is_in_the_result(
+    command: str, external_data: bool | None, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As onnx writes Constant nodes, with convert_attribute=True; the result lies in another folder."""
+    monkeypatch.chdir(folder.parent)
+    values = np.linspace(-1, 1, 4 * 16 * 16, dtype=np.float32)
+    (folder / "weights.bin").write_bytes(values.tobytes())
+    made = model_with(external("weights.bin", "c"))
+    del made.graph.initializer[-1]
+    made.graph.node.insert(0, helper.make_node("Constant", [], ["c"], value=external("weights.bin", "c")))
+    made.functions.append(function_body(20, [4]))
+    (folder / "net.onnx").write_bytes(made.SerializeToString())
+    commands: dict[str, Callable[..., object]] = {
+        "fuse": fuse,
+        "inline": inline,
+        "specialise": specialise,
+        "convert-precision": partial(convert_precision, precision="fp16"),
+    }
+    out = folder.parent / "out.onnx"
+    commands[command](folder / "net.onnx", out, external_data=external_data)
+    x = {name: np.ones((1, 4, 16, 16), np.float32) for name in ("x", "residual")}
+    results = []
+    for path in (folder / "net.onnx", out):
+        with OrtSession(path, native=False) as session:
+            results.append(session.run({info.name: x[info.name] for info in session.inputs})["z"])
+    np.testing.assert_allclose(results[1], results[0], atol=1e-3)
 
 
 @pytest.mark.parametrize("put", [in_a_constant, in_a_subgraph, in_a_function, in_a_sparse_tensor])

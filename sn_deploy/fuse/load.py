@@ -26,7 +26,7 @@ from sn_deploy.graph.layers import check_nodes
 from sn_deploy.graph.order import check_order
 from sn_deploy.graph.own_functions import is_ours
 from sn_deploy.input_file import COPY_AGAIN
-from sn_deploy.onnx_file import read_proto, size_with_data
+from sn_deploy.onnx_file import load_attributes, read_proto, size_with_data
 from sn_deploy.onnx_sizes import check_sizes
 
 # The first with metadata on nodes; ONNX Runtime reads it from 1.18 on.
@@ -60,9 +60,10 @@ def load(path: Path, *, freeze: bool = False) -> Loaded:
         SnDeployError: no ONNX file, one that can't be brought to a supported opset, or one whose shapes have no end.
     """
     proto = read_proto(path)
-    check_sizes(proto, path)
-    nodes = _count_nodes(proto.graph)
     size = size_with_data(proto, path)
+    check_sizes(proto, path)
+    load_attributes(proto, path)
+    nodes = _count_nodes(proto.graph)
     if freeze or proto.ir_version < _IR_VERSION_OF_FREE_INITIALIZERS:
         _remove_initializers_from_inputs(proto.graph)
     opset = _opset(proto, path)

@@ -19,6 +19,7 @@ from sn_deploy.atomic import atomic_output
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.graph.inference_guard import check_inferable
 from sn_deploy.input_file import utf8_path
+from sn_deploy.onnx_file import tensors_of
 from sn_deploy.output_file import check_onnx_output
 
 # protobuf's limit is 2 GiB for the whole message; the rest of the graph gets what is left above this.
@@ -29,8 +30,9 @@ _SMALLEST_EXTERNAL_BYTES: Final = 16_384
 
 
 def weight_bytes(model: ir.Model) -> int:
-    """Bytes of all initializers of the main graph."""
-    return sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+    """Bytes of all initializers, those of subgraphs included."""
+    values = (value for graph in (model.graph, *model.graph.subgraphs()) for value in graph.initializers.values())
+    return sum(value.const_value.nbytes for value in values if value.const_value is not None)
 
 
 def save(
@@ -91,9 +93,9 @@ def _save_external(model: ir.Model, target: Path, prove: Callable[[Path], None],
             )
         data = target.with_name(f"{target.name}.{_hash(written)}.data")
         proto = onnx.load(draft, load_external_data=False)
-        for tensor in proto.graph.initializer:
+        for tensor in tensors_of(proto):
             for entry in tensor.external_data:
-                if entry.key == "location":
+                if entry.key == "location" and entry.value == draft_data:
                     entry.value = data.name
         written.rename(Path(folder) / data.name)
         draft.write_bytes(proto.SerializeToString())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.reference
 import onnx_ir as ir
 import pytest
 
@@ -49,6 +50,25 @@ def test_external_data_is_found_by_onnx_and_named_by_its_content(tmp_path: Path)
 
     save(model(), tmp_path / "m.onnx")
     assert names(tmp_path) == {"m.onnx"}
+
+
+def test_weights_of_a_branch_lie_beside_the_file_too(tmp_path: Path) -> None:
+    proto = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["": 20]> g (float[5000] x, bool c) => (float[5000] y) {
+        y = If (c) <then_branch = t () => (float[5000] p) { p = Add (x, w) },
+                    else_branch = e () => (float[5000] q) { q = Neg (x) }> }"""
+    )
+    weights = onnx.numpy_helper.from_array(np.full(5000, 3, np.float32), "w")
+    (branch,) = (a.g for a in proto.graph.node[0].attribute if a.name == "then_branch")
+    branch.initializer.append(weights)
+    made = ir.from_proto(proto)
+    assert weight_bytes(made) == 20_000
+    data = save(made, tmp_path / "m.onnx", external_data=True)
+    assert data is not None
+    assert data.stat().st_size == 20_000
+    evaluator = onnx.reference.ReferenceEvaluator(onnx.load(tmp_path / "m.onnx"))
+    (y,) = evaluator.run(None, {"x": np.zeros(5000, np.float32), "c": np.array(True)})
+    np.testing.assert_array_equal(y, 3)
 
 
 def test_only_data_of_our_making_is_removed(tmp_path: Path) -> None:
