@@ -7,7 +7,7 @@ refused: a file that computes something else would be written otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -48,14 +48,14 @@ def converted(proto: onnx.ModelProto, opset: int, path: Path) -> onnx.ModelProto
         raise _refused(reason, opset, path) from error
     made = onnx.load_from_string(content)
     if opset < _RESIZE_WITH_MODES:
-        constants = _constants(made)
-        for node in _nodes(made.graph):
-            if node.op_type == "Resize":
-                _keep_meaning(node, constants, opset, path)
+        for graph, constants in _scopes(made.graph, {}):
+            for node in graph.node:
+                if node.op_type == "Resize" and node.domain in STANDARD_DOMAINS:
+                    _keep_meaning(node, constants, opset, path)
     return made
 
 
-def _keep_meaning(resize: onnx.NodeProto, constants: dict[str, onnx.TensorProto], opset: int, path: Path) -> None:
+def _keep_meaning(resize: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto], opset: int, path: Path) -> None:
     """Says of an Upsample or a Resize of old what it said by its version: the converter leaves out how coordinates are
     transformed, and the default is another. The nearest is the one below or, as ONNX Runtime has it where a size
     shrinks, above."""
@@ -83,28 +83,24 @@ def _drop_unused_value(pad: onnx.NodeProto) -> None:
     pad.attribute.extend(copies)
 
 
-def _constants(proto: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
-    """The constants of all graphs, by name."""
-    found = {}
-    for graph in _graphs(proto.graph):
-        found.update({tensor.name: tensor for tensor in graph.initializer})
-        for node in graph.node:
-            if node.op_type == "Constant":
-                found.update((node.output[0], one.t) for one in node.attribute if one.name == "value")
-    return found
-
-
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """The standard nodes of a graph and its subgraphs."""
-    for each in _graphs(graph):
+    for each, _ in _scopes(graph, {}):
         yield from (node for node in each.node if node.domain in STANDARD_DOMAINS)
 
 
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
+def _scopes(
+    graph: onnx.GraphProto, outer: Mapping[str, onnx.TensorProto]
+) -> Iterator[tuple[onnx.GraphProto, dict[str, onnx.TensorProto]]]:
+    """A graph and its subgraphs, with the constants that each sees, by name: two branches may have one name each."""
+    constants = {**outer, **{tensor.name: tensor for tensor in graph.initializer}}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            constants.update((node.output[0], one.t) for one in node.attribute if one.name == "value")
+    yield graph, constants
     for attribute in (attribute for node in graph.node for attribute in node.attribute):
         for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
-            yield from _graphs(inner)
+            yield from _scopes(inner, constants)
 
 
 def _refused(reason: str, opset: int, path: Path) -> SnDeployError:

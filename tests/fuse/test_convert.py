@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,9 @@ def model_of(opset: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=4)
 
 
-def run(model: onnx.ModelProto) -> list[np.ndarray]:
+def run(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray] = {"x": X}) -> list[np.ndarray]:
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return list(session.run(None, {"x": X}))
+    return list(session.run(None, dict(inputs)))
 
 
 def differing(before: list[np.ndarray], after: list[np.ndarray]) -> list[int]:
@@ -91,6 +92,25 @@ def test_a_meaning_that_is_lost_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_keep_meaning", lambda *arguments: None)
     model = model_of(10)
     assert len(differing(run(model), run(converted(model, 10, Path("in.onnx"))))) >= 5
+
+
+def test_branches_have_constants_of_their_own(tmp_path: Path) -> None:
+    def branch(factor: float) -> onnx.GraphProto:
+        scales = numpy_helper.from_array(np.array([1, 1, factor, factor], np.float32), "scales")
+        nodes = [helper.make_node("Resize", ["x", "scales"], ["sized"], mode="nearest")]
+        nodes.append(helper.make_node("GlobalAveragePool", ["sized"], ["mean"]))
+        value = helper.make_tensor_value_info("mean", TensorProto.FLOAT, None)
+        return helper.make_graph(nodes, "branch", [], [value], [scales])
+
+    choice = helper.make_node("If", ["c"], ["y"], then_branch=branch(0.5), else_branch=branch(2.0))
+    value = helper.make_tensor_value_info
+    inputs = [value("x", TensorProto.FLOAT, SHAPE), value("c", TensorProto.BOOL, [])]
+    graph = helper.make_graph([choice], "g", inputs, [value("y", TensorProto.FLOAT, None)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 10)], ir_version=4)
+    feeds = [{"x": X, "c": np.array(taken)} for taken in (True, False)]
+    before = [each for feed in feeds for each in run(model, feed)]
+    after = converted(model, 10, tmp_path / "in.onnx")
+    assert not differing(before, [each for feed in feeds for each in run(after, feed)])
 
 
 def with_layer(opset: int, *nodes: onnx.NodeProto) -> onnx.ModelProto:
