@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.graph import op
 from sn_deploy.graph.layers import check_nodes
 from sn_deploy.graph.order import check_order
 from sn_deploy.graph.random_nodes import refuse_random
@@ -17,8 +18,8 @@ def load_portable(source: Path) -> ir.Model:
     """The model of an ONNX file; weights outside it are read when they are needed.
 
     Raises:
-        SnDeployError: it is no valid ONNX file, imports no standard operators, has nodes out of order or an SN layer
-            without its inputs, or is random.
+        SnDeployError: it is no valid ONNX file, imports no standard operators, has nodes out of order, an SN layer
+            without its inputs or one inside of a function, or is random.
     """
     model, where = read_model(source), str(source)
     if "" not in model.opset_imports:
@@ -26,4 +27,13 @@ def load_portable(source: Path) -> ir.Model:
     check_order(model, where)
     check_nodes(model, where)
     refuse_random(model, where)
+    for function in model.functions.values():
+        # Functions of ours are written anew, for the layers of the graph alone.
+        if function.domain != op.DOMAIN and any(node.domain == op.DOMAIN for node in function.all_nodes()):
+            raise SnDeployError(
+                f"its function {function.domain}::{function.name} holds an SN layer",
+                where=where,
+                expected="layers in the graph itself",
+                mend="put it in the place of its calls with: sn-deploy fuse",
+            )
     return model

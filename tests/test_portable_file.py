@@ -49,12 +49,26 @@ def save_without_standard_operators(path: Path) -> None:
     onnx.save(made, path)
 
 
+def save_a_layer_in_a_function(path: Path) -> None:
+    """What is made of the file has functions for the layers of its graph alone."""
+    made = small_net()
+    layer = next(node for node in made.graph.node if node.domain == "sn_deploy")
+    inner = onnx.NodeProto()
+    inner.CopyFrom(layer)
+    opsets = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid("sn_deploy", 1)]
+    made.functions.append(onnx.helper.make_function("theirs", "F", layer.input, layer.output, [inner], opsets))
+    layer.CopyFrom(onnx.helper.make_node("F", list(layer.input), list(layer.output), domain="theirs"))
+    made.opset_import.append(onnx.helper.make_opsetid("theirs", 1))
+    onnx.save(made, path)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(
     ("save", "refusal"),
     [
         (save_out_of_order, "its nodes are out of order: Gemm"),
         (save_without_standard_operators, "imports no standard operators"),
+        (save_a_layer_in_a_function, r"its function theirs::F holds an SN layer .*sn-deploy fuse"),
     ],
 )
 def test_every_command_refuses_it(save: Callable[[Path], None], refusal: str, command: str, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 HALF: Final = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 # Attributes that name the type of what is made.
-_TYPES: Final = frozenset({"to", "dtype", "output_dtype"})
+TYPE_ATTRIBUTES: Final = frozenset({"to", "dtype", "output_dtype"})
 
 
 def put_in_float32(model: ir.Model) -> None:
@@ -43,7 +43,7 @@ def _widen_attribute(node: ir.Node, attribute: ir.Attr) -> None:
         return
     if attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype in HALF:
         node.attributes[attribute.name] = ir.AttrTensor(attribute.name, _widened(attribute.as_tensor()))
-    elif attribute.name in _TYPES and attribute.type == ir.AttributeType.INT and attribute.as_int() in HALF:
+    elif attribute.name in TYPE_ATTRIBUTES and attribute.type == ir.AttributeType.INT and attribute.as_int() in HALF:
         node.attributes[attribute.name] = ir.AttrInt64(attribute.name, ir.DataType.FLOAT.value)
 
 

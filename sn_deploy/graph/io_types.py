@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import onnx_ir as ir
 
 from sn_deploy.graph.names import taken_by_nodes, taken_names, unused
@@ -9,8 +11,11 @@ from sn_deploy.graph.names import taken_by_nodes, taken_names, unused
 _HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
-def keep_float32_io(model: ir.Model) -> list[str]:
+def keep_float32_io(model: ir.Model, *, but: Collection[str] = ()) -> list[str]:
     """Casts half-precision inputs and outputs from and to float32 inside the graph. Changes ``model``.
+
+    Args:
+        but: names of those that stay half.
 
     Returns:
         The names of the inputs and outputs that changed their type.
@@ -19,7 +24,7 @@ def keep_float32_io(model: ir.Model) -> list[str]:
     taken = taken_names(model) | taken_by_nodes(model)
     changed = []
     for index, value in enumerate(list(graph.inputs)):
-        if value.dtype not in _HALF or value.name is None:
+        if value.dtype not in _HALF or value.name is None or value.name in but:
             continue
         border = ir.Value(name=value.name, shape=value.shape, type=ir.TensorType(ir.DataType.FLOAT))
         half_dtype, half_name = value.dtype, unused(f"{value.name}_half", taken)
@@ -31,7 +36,7 @@ def keep_float32_io(model: ir.Model) -> list[str]:
         graph.insert_before(graph[0], cast)
         changed.append(border.name or "")
     for index, value in enumerate(list(graph.outputs)):
-        if value.dtype not in _HALF or value.name is None:
+        if value.dtype not in _HALF or value.name is None or value.name in but:
             continue
         name = value.name
         value.name = unused(f"{name}_half", taken)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.graph.in_float32 import TYPE_ATTRIBUTES
 from sn_deploy.graph.names import taken_names, unused
 
 HALF_TYPES = {"float16": ir.DataType.FLOAT16, "bfloat16": ir.DataType.BFLOAT16}
@@ -17,8 +18,6 @@ _NUMPY: dict[ir.DataType, npt.DTypeLike] = {
     ir.DataType.FLOAT16: np.float16,
     ir.DataType.BFLOAT16: ml_dtypes.bfloat16,
 }
-# Attributes that name the type of a node's output.
-_TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")
 
 # Name of a weight -> the float32 numbers that it was rounded from, where somebody knows them.
 Originals = Callable[[str], npt.NDArray[np.float32] | None]
@@ -125,7 +124,7 @@ class _Widening:
 
     def _widen_attributes(self, node: ir.Node) -> None:
         for name, attribute in list(node.attributes.items()):
-            if name in _TYPE_ATTRIBUTES and attribute.type == ir.AttributeType.INT:
+            if name in TYPE_ATTRIBUTES and attribute.type == ir.AttributeType.INT:
                 if attribute.as_int() == int(self._half):
                     node.attributes[name] = ir.AttrInt64(name, int(ir.DataType.FLOAT))
             elif attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype == self._half:

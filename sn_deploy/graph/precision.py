@@ -101,7 +101,7 @@ def convert_precision(
     Args:
         precision: ``fp16`` or ``bf16``.
         keep: nodes that stay in float32; see `sn_deploy.graph.keep`.
-        keep_io_types: inputs and outputs of the graph stay float32; otherwise those of float32 become half.
+        keep_io_types: inputs and outputs of the graph keep their types; otherwise those of float32 become half.
 
     Raises:
         SnDeployError: another precision, nothing in float32, or an opset that has no bfloat16 and can't be raised.
@@ -121,6 +121,7 @@ def convert_precision(
     if operators_of_newer_opset(model, half):
         raise_opset(model, BF16_OPSET, where="--precision bf16")
     _write_types_of_likes(model)
+    half_before = {value.name for value in (*model.graph.inputs, *model.graph.outputs) if value.dtype in _TYPE_NAMES}
     casts_before = sum(node.op_type == "Cast" for node in model.graph)
     walk = _Walk(model, half, frozenset(keep), keep_io_types)
     walk.run()
@@ -130,7 +131,7 @@ def convert_precision(
             f"nothing of it can be put into {precision}: {reason}", where="--precision", expected="a float32 model"
         )
     if keep_io_types:
-        keep_float32_io(model)
+        keep_float32_io(model, but={name for name in half_before if name})
     write_functions(model)
     casts = sum(node.op_type == "Cast" for node in model.graph) - casts_before
     return Conversion(

@@ -135,8 +135,10 @@ def _check_layers(model: ir.Model, layers: Sequence[ir.Node], source: Path, opse
 
 
 def _complete(model: ir.Model, layers: Sequence[ir.Node], source: Path) -> None:
-    """Gives nodes back the functions that tools have dropped: onnx's converter does."""
+    """Gives nodes back the functions that tools have dropped: onnx's converter does. Those that are there stay."""
     if all(node.op_identifier() in model.functions for node in layers):
         return
     infer_shapes(model, str(source))
+    there = dict(model.functions)
     write_functions(model)
+    model.functions.update(there)

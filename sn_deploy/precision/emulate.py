@@ -13,9 +13,10 @@ from typing import Final
 import onnx_ir as ir
 
 from sn_deploy.graph import op
+from sn_deploy.graph.in_float32 import HALF, TYPE_ATTRIBUTES
+from sn_deploy.graph.mixed import can_widen
 from sn_deploy.graph.names import taken_by_nodes, taken_names
 
-_HALF: Final = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 # They move or convert elements, and ONNX Runtime has them in any type.
 _IN_ANY_TYPE: Final = frozenset({"Cast", "Identity", "Reshape", "Shape"})
 
@@ -30,18 +31,20 @@ def emulate_half(model: ir.Model) -> int:
     taken = taken_names(model) | taken_by_nodes(model)  # nodes may have no names to make others of
     names = (name for name in map("emulated_{}".format, itertools.count()) if name not in taken)
     for node in list(graph):
-        if node.domain == op.DOMAIN or node.op_type in _IN_ANY_TYPE:
+        if node.domain == op.DOMAIN or node.op_type in _IN_ANY_TYPE or not can_widen(node):
             continue  # our functions round themselves
         wide = False
         for index, value in enumerate(node.inputs):
-            if value is not None and value.dtype in _HALF:
+            if value is not None and value.dtype in HALF:
                 cast = _cast(value, ir.DataType.FLOAT, next(names))
                 graph.insert_before(node, cast)
                 node.replace_input_with(index, cast.outputs[0])
                 wide = True
-        for value in list(node.outputs):
+        # What reads nothing of the type, or says what it makes, makes it in float32 as well: it rounds by itself.
+        rounds_itself = not wide or bool(TYPE_ATTRIBUTES & node.attributes.keys())
+        for value in list(node.outputs) if not rounds_itself else ():
             half = value.dtype
-            if half in _HALF and half is not None:
+            if half in HALF and half is not None:
                 value.type = ir.TensorType(ir.DataType.FLOAT)
                 cast = _cast(value, half, next(names))
                 rounded = cast.outputs[0]
@@ -50,7 +53,6 @@ def emulate_half(model: ir.Model) -> int:
                 ir.convenience.replace_all_uses_with(value, rounded, replace_graph_outputs=True)
                 cast.replace_input_with(0, value)
                 graph.insert_after(node, cast)
-                wide = True
         count += wide
     return count
 

@@ -169,10 +169,11 @@ def _prepare(graph: ir.Model, precision: str, float_type: str, where: str) -> No
         FORMATS[precision].min_opset,
         {"fp32": 0, "fp16": _HALF_OPSET, "bf16": _BF16_OPSET}[float_type],
     )
+    infer_shapes(graph, where)
     if graph.opset_imports[""] < needed:
         raise_opset(graph, needed, where=f"--precision {precision} --float-type {float_type}")
         write_functions(graph)
-    infer_shapes(graph)
+        infer_shapes(graph, where)
     types = {node.inputs[0].dtype for node in convolutions(graph) if node.inputs[0] is not None}
     if types and ir.DataType.FLOAT not in types:
         found = next(iter(types))

@@ -34,6 +34,13 @@ def test_half_borders_become_float32_and_the_rest_stays() -> None:
     np.testing.assert_array_equal(x2, [[-1, -2]])
 
 
+def test_what_was_half_before_may_stay_so() -> None:
+    text = '<ir_version: 10, opset_import: ["": 20]> g (float16[2] x) => (float16[2] y, float16[2] z) { y, z = F (x) }'
+    model = ir.from_proto(onnx.parser.parse_model(text.replace("F (x)", "Split <num_outputs = 2> (x)")))
+    assert keep_float32_io(model, but={"x", "z"}) == ["y"]
+    assert [value.dtype for value in (*model.graph.inputs, *model.graph.outputs)] == [10, 1, 10]
+
+
 def test_a_float32_graph_is_left_alone() -> None:
     proto = onnx.parser.parse_model(
         '<ir_version: 10, opset_import: ["": 20]> g (float[2] x) => (float[2] y) { y = Neg (x) }'

@@ -172,6 +172,36 @@ def test_new_names_are_free() -> None:
     assert [value.name for value in model.graph.outputs] == ["y", "x_half"]
 
 
+def test_a_name_of_a_branch_is_not_free_either() -> None:
+    text = """<ir_version: 10, opset_import: ["": 20]> g (float[2, 8] x, bool c) => (float[2, 8] y) {
+        a = Neg (x)
+        b = If (c) <then_branch = t () => (float[2, 8] p) { p = Add (a, x_half) },
+                    else_branch = e () => (float[2, 8] q) { q = Exp (a) }>
+        y = Neg (b) }"""
+    proto = onnx.parser.parse_model(text)
+    (branch,) = (a.g for a in proto.graph.node[1].attribute if a.name == "then_branch")
+    branch.initializer.append(onnx.numpy_helper.from_array(np.ones((2, 8), np.float32), "x_half"))
+    model = ir.from_proto(proto)
+    convert_precision(model, "fp16")
+    checked(model)
+    (inner, *_) = model.graph.subgraphs()
+    assert "x_half" in inner.initializers
+    assert "x_half" not in {value.name for node in model.graph for value in node.outputs}
+
+
+def test_half_inputs_and_outputs_of_the_source_stay_half() -> None:
+    text = """<ir_version: 10, opset_import: ["": 20]>
+        g (float[2, 8] x, float16[2, 8] h, float16[2, 8] w) => (float[2, 8] y, float16[2, 8] k) {
+        a = Cast <to = 1> (h)  b = Add (x, a)  v = Cast <to = 1> (w)  y = Mul (b, v)  k = Cast <to = 10> (y) }"""
+    proto = onnx.parser.parse_model(text)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((2, 8), np.float16), "w"))
+    model = ir.from_proto(proto)
+    convert_precision(model, "fp16")
+    checked(model)
+    half = ir.DataType.FLOAT16
+    assert [value.dtype for value in (*model.graph.inputs, *model.graph.outputs)] == [FLOAT, half, half, FLOAT, half]
+
+
 def test_operators_that_take_no_half_are_left_and_named() -> None:
     text = """<ir_version: 10, opset_import: ["": 20]> g (float[2, 8] x) => (float[2, 8] y) {
         a = Neg (x)  b = Hann (a)  y = Neg (b) }"""

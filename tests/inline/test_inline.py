@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from sn_deploy.inspection.onnx_file import layers_from_onnx
 from sn_deploy.nn import SwitchNorm2d
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.specialise import specialise
+from tests import switch_norm_file
 from tests.randomise import randomise_
 
 _REL_L2 = 2e-6  # float32 against float64
@@ -121,6 +123,28 @@ def test_functions_that_a_tool_dropped_come_back(net: nn.Module, x: np.ndarray, 
     # fuse gives them back, too.
     fuse(path, path.with_name("fused.onnx"))
     assert error(net, x, path.with_name("fused.onnx")) < _REL_L2
+
+
+def test_a_function_that_is_there_stays_where_another_is_missing(tmp_path: Path) -> None:
+    """It need not be ours: what it computes has to stay."""
+    doubled = onnx.parser.parse_function(
+        """<domain: "sn_deploy", opset_import: ["": 20]>
+        SwitchNorm <mean_in, mean_ln, var_in, var_ln, ddof> (x, s, b, m, v) => (y) {
+            w = Constant <value_float: float = @mean_in> ()
+            n = Constant <value_float: float = @mean_ln> ()
+            k = Constant <value_float: float = @var_in> ()
+            l = Constant <value_float: float = @var_ln> ()
+            mean = Add (w, n)  var = Add (k, l)  all = Add (mean, var)
+            y = Mul (x, all) }"""
+    )
+    nodes = [switch_norm_file.node("one", "x", "h"), switch_norm_file.node("two", "h", "y", op_type="SwitchNormRelu")]
+    made = switch_norm_file.model(nodes, ("N", 4, 8, 8))
+    made.functions.append(doubled)
+    onnx.save(made, tmp_path / "net.onnx")
+    report = inline(tmp_path / "net.onnx", tmp_path / "out.onnx")
+    assert report.layers == 2
+    kinds = Counter(node.op_type for node in onnx.load(tmp_path / "out.onnx").graph.node)
+    assert kinds["Sqrt"] == 1, "the second layer alone"
 
 
 @pytest.mark.parametrize("opset", [None, 17, 14])

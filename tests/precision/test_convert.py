@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import onnx.parser
+import onnx.reference
 import onnx_ir as ir
 import pytest
 from onnx import numpy_helper
@@ -19,6 +20,7 @@ from sn_deploy.check.data.open import DataOptions
 from sn_deploy.check.tolerances import TOLERANCES
 from sn_deploy.cli.convert_precision import proof_text
 from sn_deploy.errors import CheckFailedError, SnDeployError
+from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.layers import switch_norm_nodes
 from sn_deploy.graph.precision import convert_precision as convert_graph
 from sn_deploy.precision import convert_precision, quantize, run
@@ -240,6 +242,29 @@ def test_emulation_rounds_every_tensor(source: Path, tmp_path: Path, precision: 
     for value in seen.values():
         dtype = np.dtype(np.float16 if precision == "fp16" else ml_dtypes.bfloat16)
         np.testing.assert_array_equal(value, value.astype(dtype).astype(np.float32))
+
+
+def test_what_makes_half_tensors_of_none_makes_them_in_the_emulation_too() -> None:
+    model = ir.from_proto(
+        onnx.parser.parse_model(
+            """<ir_version: 10, opset_import: ["": 20]> g (float16[2, 8] x, bool c) => (float16[2, 8] y) {
+            s = Shape (x)
+            k = ConstantOfShape <value = float[1] {1.5}> (s)
+            e = EyeLike <dtype = 10> (x)
+            b = If (c) <then_branch = t () => (float16[2, 8] p) { p = Add (k, e) },
+                        else_branch = f () => (float16[2, 8] q) { q = Neg (k) }>
+            y = Mul (b, x) }"""
+        )
+    )
+    made = next(node for node in model.graph if node.op_type == "ConstantOfShape")
+    made.attributes["value"] = ir.AttrTensor("value", ir.tensor(np.array([1.5], np.float16)))
+    infer_shapes(model)
+    x = np.random.default_rng(0).normal(size=(2, 8)).astype(np.float16)
+    feeds = {"x": x, "c": np.array(True)}
+    wanted = onnx.reference.ReferenceEvaluator(ir.to_proto(model)).run(None, feeds)
+    assert emulate_half(model) == 2  # EyeLike and Mul
+    onnx.checker.check_model(ir.to_proto(model), full_check=True)
+    np.testing.assert_array_equal(onnx.reference.ReferenceEvaluator(ir.to_proto(model)).run(None, feeds), wanted)
 
 
 def test_external_data(source: Path, tmp_path: Path) -> None:

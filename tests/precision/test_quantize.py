@@ -334,3 +334,14 @@ def test_names_that_the_file_has_are_left_to_it(tmp_path: Path, float_type: str)
     assert set(names) < {node.name for node in made.graph.node}
     named = [node.name for node in made.graph.node if node.name]
     assert len(set(named)) == len(named)
+
+
+def test_a_raised_file_need_not_state_its_shapes(source: Path, samples: SampleOptions, tmp_path: Path) -> None:
+    stripped = onnx.load(source)
+    assert stripped.opset_import[0].version < FORMATS["fp8"].min_opset
+    del stripped.graph.value_info[:]
+    onnx.save(stripped, tmp_path / "stripped.onnx")
+    quantize(tmp_path / "stripped.onnx", tmp_path / "q.onnx", precision="fp8", samples=samples)
+    quantize(source, tmp_path / "stated.onnx", precision="fp8", samples=samples)
+    x = np.random.default_rng(6).normal(size=(2, 3, 8, 8)).astype(np.float32)
+    np.testing.assert_array_equal(run(tmp_path / "q.onnx", x), run(tmp_path / "stated.onnx", x))
