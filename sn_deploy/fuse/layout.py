@@ -24,8 +24,9 @@ def undoes(second: list[int], first: list[int]) -> bool:
 
 
 def settle(transpose: ir.Node) -> None:
-    """Moves a Transpose behind the ReLUs that alone read it, and lets its inverses have what it was made from."""
-    while (relu := _only_reader(transpose.outputs[0])) is not None and relu.op_type == "Relu" and is_standard(relu):
+    """Moves a Transpose behind the ReLUs of its graph that alone read it, and lets its inverses have what it was made
+    from."""
+    while (relu := _only_reader(transpose)) is not None and relu.op_type == "Relu" and is_standard(relu):
         _swap(transpose, relu)
     given, made = transpose.inputs[0], transpose.outputs[0]
     order = order_of(transpose)
@@ -45,9 +46,12 @@ def _stand_in(given: ir.Value, result: ir.Value) -> None:
     ir.convenience.replace_all_uses_with(result, given, replace_graph_outputs=True)
 
 
-def _only_reader(value: ir.Value) -> ir.Node | None:
+def _only_reader(node: ir.Node) -> ir.Node | None:
+    """What alone reads the output of a node, in the same graph."""
+    value = node.outputs[0]
     readers = [use.node for use in value.uses()]
-    return readers[0] if len(readers) == 1 and not value.is_graph_output() else None
+    alone = len(readers) == 1 and not value.is_graph_output() and readers[0].graph is node.graph
+    return readers[0] if alone else None
 
 
 def _swap(transpose: ir.Node, relu: ir.Node) -> None:

@@ -13,7 +13,7 @@ import onnx_ir.passes.common as common_passes
 from sn_deploy.fuse.layout import order_of, settle, undoes
 from sn_deploy.fuse.read import ReadLayer
 from sn_deploy.graph import op
-from sn_deploy.graph.names import unused
+from sn_deploy.graph.names import taken_names, unused
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,8 @@ def _constant(array: np.ndarray) -> ir.Value:
 
 def _names(model: ir.Model, placed: Sequence[_Placed]) -> set[str]:
     """The names that are taken: all but those of what was placed, unless they are a graph's outputs."""
-    new = {node for each in placed for node in (each.node, each.before, each.after)}
-    made = [value for node in model.graph.all_nodes() for value in node.outputs]
-    named = [value for value in made if value.producer() not in new or value.is_graph_output()]
-    named += [*model.graph.inputs, *model.graph.initializers.values()]
-    return {value.name or "" for value in named}
+    nodes = [node for each in placed for node in (each.node, each.before, each.after) if node is not None]
+    return taken_names(model) - {node.outputs[0].name for node in nodes if not node.outputs[0].is_graph_output()}
 
 
 def _name(model: ir.Model, placed: _Placed, taken: set[str]) -> None:

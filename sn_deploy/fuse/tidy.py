@@ -23,6 +23,7 @@ from sn_deploy.fuse.axes import is_unknown, name_axes
 from sn_deploy.fuse.facts import is_standard
 from sn_deploy.fuse.sizes import shape_output
 from sn_deploy.graph.inference import infer_shapes
+from sn_deploy.graph.names import taken_names
 from sn_deploy.graph.weights import new_weight
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -107,6 +108,7 @@ class _Known:
         self.arrays: dict[ir.Value, Array] = {}
         self.computed: list[ir.Value] = []
         self._sizes: dict[ir.Value, _Sizes] = {}
+        self._taken = taken_names(model)
 
     def follow(self, node: ir.Node) -> None:
         """Takes note of what the node makes; a Reshape gets its sizes."""
@@ -136,14 +138,15 @@ class _Known:
 
     def write(self) -> None:
         """Puts constants in the place of what was computed, where something else reads it."""
-        computed = set(self.computed)
+        replaced = {value for value in self.computed if not value.is_graph_output()}
         for value in self.computed:
-            uses = [use for use in value.uses() if use.node.outputs[0] not in computed]
+            uses = [use for use in value.uses() if use.node.outputs[0] not in replaced]
             producer = value.producer()
-            if not uses or producer is None or value.is_graph_output():
+            if not uses or producer is None or value not in replaced:
                 continue
-            name, value.name = value.name, None
-            weight = new_weight(producer.graph, self.arrays[value], str(name))
+            name, value.name = str(value.name), None
+            self._taken.discard(name)
+            weight = new_weight(producer.graph, self.arrays[value], name, self._taken)
             for use in uses:
                 use.node.replace_input_with(use.idx, weight)
 
@@ -220,7 +223,8 @@ class _Known:
         ]
         if numbers.count(-1) > 1 or (-1 in numbers and 0 in numbers and not copies):
             return
-        weight = new_weight(node.graph, np.asarray(numbers, dtype=np.int64), f"{node.outputs[0].name}.sizes")
+        array = np.asarray(numbers, dtype=np.int64)
+        weight = new_weight(node.graph, array, f"{node.outputs[0].name}.sizes", self._taken)
         node.replace_input_with(1, weight)
         if literal and copies:
             del node.attributes["allowzero"]

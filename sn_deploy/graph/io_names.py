@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 import onnx_ir as ir
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.graph.names import taken_names
 
 
 def given_names(argument: str, names: object) -> tuple[str, ...] | None:
@@ -54,8 +55,7 @@ def name_outputs(model: ir.Model, names: Sequence[str | None]) -> None:
     outputs = list(model.graph.outputs)
     if len(outputs) != len(names):
         return
-    taken = {value.name for value in model.graph.inputs} | set(model.graph.initializers)
-    taken |= {value.name for node in model.graph.all_nodes() for value in node.outputs}
+    taken = taken_names(model)
     for value, name in zip(outputs, names, strict=True):
         if name is None or name in taken or value.is_graph_input() or value.is_initializer():
             continue

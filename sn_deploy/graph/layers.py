@@ -15,6 +15,7 @@ from sn_deploy.errors import SnDeployError
 from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.graph import op
 from sn_deploy.graph.function_body import function_body
+from sn_deploy.graph.names import taken_names
 from sn_deploy.graph.overloads import ALL, GENERAL, check_overload
 
 
@@ -147,8 +148,7 @@ def _drop_exporter_metadata(model: ir.Model) -> None:
 def _name_layers(model: ir.Model) -> None:
     """Names each node, and the tensor that it writes, after its layer; a layer called again gets ``#2`` and so on."""
     calls: Counter[str] = Counter()
-    taken = {value.name for node in model.graph.all_nodes() for value in node.outputs}
-    taken.update(value.name for value in (*model.graph.inputs, *model.graph.initializers.values()))
+    taken = taken_names(model)
     for node in switch_norm_nodes(model):
         layer = node.metadata_props.get(op.METADATA_LAYER) or op.SWITCH_NORM
         calls[layer] += 1

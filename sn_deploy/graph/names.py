@@ -7,9 +7,10 @@ import onnx_ir as ir
 
 def taken_names(model: ir.Model) -> set[str]:
     """The names of all values: inputs, weights, and what nodes make, in subgraphs too."""
-    made = [value for node in model.graph.all_nodes() for value in node.outputs]
-    named = (*model.graph.inputs, *model.graph.initializers.values(), *made)
-    return {value.name for value in named if value.name}
+    graphs = (model.graph, *model.graph.subgraphs())
+    given = [value for graph in graphs for value in (*graph.inputs, *graph.initializers.values())]
+    made = [value for graph in graphs for node in graph for value in node.outputs]
+    return {value.name for value in (*given, *made) if value.name}
 
 
 def taken_by_nodes(model: ir.Model) -> set[str]:

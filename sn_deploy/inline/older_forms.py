@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 import onnx_ir as ir
 
+from sn_deploy.graph.names import taken_names
 from sn_deploy.graph.weights import new_weight
 
 _MEANWHILE: Final = "sn_deploy.older"
@@ -23,11 +24,12 @@ _GRID_MODES: Final = {"linear": "bilinear", "bilinear": "bilinear", "nearest": "
 
 @dataclass(frozen=True)
 class _Form:
-    """An operator of opset ``first``, another from ``since`` on; ``write`` makes a node the older one, if it can."""
+    """An operator of opset ``first``, another from ``since`` on; ``write`` makes a node the older one, if it can: given
+    the names that are taken."""
 
     first: int
     since: int
-    write: Callable[[ir.Node], bool]
+    write: Callable[[ir.Node, set[str]], bool]
 
 
 def write_older_forms(model: ir.Model, opset: int) -> None:
@@ -37,10 +39,10 @@ def write_older_forms(model: ir.Model, opset: int) -> None:
         model: its shapes inferred; changed.
         opset: what it is to be brought to.
     """
-    before = model.opset_imports.get("", 0)
+    before, taken = model.opset_imports.get("", 0), taken_names(model)
     for node in model.graph.all_nodes():
         form = _FORMS.get(node.op_type) if node.domain == "" else None
-        if form is not None and before >= form.since > opset >= form.first and form.write(node):
+        if form is not None and before >= form.since > opset >= form.first and form.write(node, taken):
             node.domain = _MEANWHILE
             model.opset_imports[_MEANWHILE] = 1
 
@@ -53,18 +55,18 @@ def end_conversion(model: ir.Model) -> None:
     model.opset_imports.pop(_MEANWHILE, None)
 
 
-def _shape(node: ir.Node) -> bool:
+def _shape(node: ir.Node, _: set[str]) -> bool:
     """Without bounds it is the same; `sn_deploy.graph.shape_parts` takes them away where it can."""
     return not {"start", "end"} & node.attributes.keys()
 
 
-def _pad(node: ir.Node) -> bool:
+def _pad(node: ir.Node, _: set[str]) -> bool:
     """Without axes it is the same, but for the mode `wrap`."""
     axes = node.inputs[3] if len(node.inputs) > 3 else None
     return axes is None and _text(node, "mode", "constant") in _PADS
 
 
-def _split(node: ir.Node) -> bool:
+def _split(node: ir.Node, taken: set[str]) -> bool:
     """A number of parts is told by the outputs if the parts are equal, and else by their sizes."""
     if "num_outputs" not in node.attributes:
         return True
@@ -78,16 +80,15 @@ def _split(node: ir.Node) -> bool:
         last = size - part * (parts - 1)
         if last <= 0:
             return False
-        sizes = new_weight(
-            node.graph, np.array([part] * (parts - 1) + [last], np.int64), f"{node.name or 'Split'}.sizes"
-        )
+        numbers = np.array([part] * (parts - 1) + [last], np.int64)
+        sizes = new_weight(node.graph, numbers, f"{node.name or 'Split'}.sizes", taken)
         node.resize_inputs(2)
         node.replace_input_with(1, sizes)
     node.attributes.pop("num_outputs")
     return True
 
 
-def _grid_sample(node: ir.Node) -> bool:
+def _grid_sample(node: ir.Node, _: set[str]) -> bool:
     """Of images alone, and with other words for the modes."""
     given, mode = node.inputs[0], _GRID_MODES.get(_text(node, "mode", "linear"))
     if given is None or given.shape is None or len(given.shape) != 4 or mode is None:

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import onnx_ir as ir
 
+from sn_deploy.graph.names import taken_names
 from sn_deploy.graph.weights import new_weight
 
 _HALVES: Final = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
@@ -16,8 +17,8 @@ _HALVES: Final = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 class _Writer:
     """Makes the nodes that stand for one."""
 
-    def __init__(self, node: ir.Node, dtype: ir.DataType) -> None:
-        self._node, self._dtype = node, dtype
+    def __init__(self, node: ir.Node, dtype: ir.DataType, taken: set[str]) -> None:
+        self._node, self._dtype, self._taken = node, dtype, taken
         self.made: list[ir.Node] = []
 
     def __call__(self, kind: str, *inputs: ir.Value) -> ir.Value:
@@ -38,7 +39,7 @@ class _Writer:
 
     def number(self, value: float) -> ir.Value:
         name = f"{self._node.name or self._node.op_type}.constant"
-        return new_weight(self._node.graph, np.array(value, self._dtype.numpy()), name)
+        return new_weight(self._node.graph, np.array(value, self._dtype.numpy()), name, self._taken)
 
 
 def spell_out(model: ir.Model, opset: int) -> None:
@@ -48,6 +49,7 @@ def spell_out(model: ir.Model, opset: int) -> None:
         model: its shapes inferred.
         opset: what it is to be brought to.
     """
+    taken = taken_names(model)
     for node in list(model.graph.all_nodes()):
         since, write = _SPELLED.get(node.op_type, (0, None))
         x = node.inputs[0] if node.inputs else None
@@ -55,7 +57,7 @@ def spell_out(model: ir.Model, opset: int) -> None:
             continue
         # In half precision the constants would be others, and so would sums in it.
         inside = ir.DataType.FLOAT if x.dtype in _HALVES else x.dtype
-        writer = _Writer(node, inside)
+        writer = _Writer(node, inside, taken)
         result = writer.cast(write(writer, node, writer.cast(x)), x.dtype)
         assert isinstance(node.graph, ir.Graph)
         ir.convenience.replace_nodes_and_values(node.graph, node, [node], writer.made, node.outputs, [result])

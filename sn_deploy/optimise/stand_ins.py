@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from sn_deploy.graph import op
+from sn_deploy.graph.names import taken_names
 from sn_deploy.optimise.layers import Layer
 from sn_deploy.runtime.ort import NCHWC_DOMAIN
 
@@ -114,9 +115,7 @@ class _Constants:
     """Puts the parameters back, for which ONNX Runtime had no use and which it has dropped; each once in a graph."""
 
     def __init__(self, model: ir.Model) -> None:
-        graphs = (model.graph, *model.graph.subgraphs())
-        self._names = {value.name for graph in graphs for value in (*graph.inputs, *graph.initializers.values())}
-        self._names |= {value.name for node in model.graph.all_nodes() for value in node.outputs}
+        self._names = taken_names(model)
         self._put: dict[tuple[ir.Graph, bytes], ir.Value] = {}
 
     def put(self, graph: ir.Graph, name: str, tensor: ir.TensorProtocol) -> ir.Value:

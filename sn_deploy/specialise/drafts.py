@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.graph import op
+from sn_deploy.graph.names import taken_names
 from sn_deploy.graph.weights import new_weight
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.tensors import Array
@@ -44,10 +45,10 @@ class Drafts:
     def changed(self, changes: Changes) -> ir.Model:
         """The file with other constants, every node what it was."""
         model = load(self.source)
-        layers, _ = layers_of(model)
+        layers, taken = layers_of(model)[0], taken_names(model)
         for layer in layers:
             if layer.name in changes:
-                put_constants(layer.node, changes[layer.name])
+                put_constants(layer.node, changes[layer.name], taken)
         return model
 
     def specialised(self, changes: Changes) -> tuple[ir.Model, list[tuple[Layer, Choice]]]:
@@ -79,11 +80,11 @@ class Drafts:
             return session.layer_times_ms(inputs)
 
 
-def put_constants(node: ir.Node, folded: FoldedSwitchNorm) -> None:
-    """Lets a SwitchNorm node compute what ``folded`` does. Changes the node."""
+def put_constants(node: ir.Node, folded: FoldedSwitchNorm, taken: set[str]) -> None:
+    """Lets a SwitchNorm node compute what ``folded`` does. Changes the node; ``taken`` as in `new_weight`."""
     for name, array in op.parameters_from_folded(folded).items():
         index = 1 + op.PARAMETERS.index(name)
-        node.replace_input_with(index, new_weight(node.graph, array, f"{folded.name}.{name}"))
+        node.replace_input_with(index, new_weight(node.graph, array, f"{folded.name}.{name}", taken))
     for name in op.FLOAT_ATTRIBUTES:
         node.attributes[name] = ir.AttrFloat32(name, float(getattr(folded, name)))
     node.overload = ""

@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from sn_deploy.check.batch import Batch
 from sn_deploy.folded import FoldedSwitchNorm
+from sn_deploy.graph.names import taken_names
 from sn_deploy.graph.weights import new_weight
 from sn_deploy.specialise.layers import Layer
 from sn_deploy.specialise.samples import Run
@@ -43,25 +44,25 @@ def add_statistics(model: ir.Model, layers: Sequence[Layer]) -> None:
     Args:
         layers: of the main graph.
     """
-    graph = model.graph
+    graph, taken = model.graph, taken_names(model)
     for place, layer in enumerate(layers):
         x = layer.node.inputs[0]
         axes = [1] if layer.rank == 2 else list(range(2, layer.rank))
         x32 = _append(graph, ir.node("Cast", [x], {"to": int(ir.DataType.FLOAT)}))
-        mean = _append(graph, _mean(model, x32, axes, keep=True))
+        mean = _append(graph, _mean(model, x32, axes, taken, keep=True))
         d = _append(graph, ir.node("Sub", [x32, mean]))
         squares = _append(graph, ir.node("Mul", [d, d]))
         for kind, value in (("mean", x32), ("var", squares)):
-            output = _append(graph, _mean(model, value, axes, keep=layer.rank == 2))
+            output = _append(graph, _mean(model, value, axes, taken, keep=layer.rank == 2))
             output.name, output.type = f"{_PREFIX}.{place}.{kind}", ir.TensorType(ir.DataType.FLOAT)
             output.shape = ir.Shape([None, None])
             graph.outputs.append(output)
 
 
-def _mean(model: ir.Model, value: ir.Value, axes: list[int], *, keep: bool) -> ir.Node:
+def _mean(model: ir.Model, value: ir.Value, axes: list[int], taken: set[str], *, keep: bool) -> ir.Node:
     if model.opset_imports[""] < 18:
         return ir.node("ReduceMean", [value], {"axes": axes, "keepdims": int(keep)})
-    positions = new_weight(model.graph, np.array(axes, np.int64), f"{_PREFIX}.axes")
+    positions = new_weight(model.graph, np.array(axes, np.int64), f"{_PREFIX}.axes", taken)
     return ir.node("ReduceMean", [value, positions], {"keepdims": int(keep)})
 
 

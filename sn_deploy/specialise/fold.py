@@ -48,8 +48,11 @@ def why_not_foldable(layer: Layer) -> str | None:
     return _why_no_weights(producer, layer)
 
 
-def fold(layer: Layer) -> ir.Value:
+def fold(layer: Layer, taken: set[str]) -> ir.Value:
     """Folds the layer into its producer, which `why_not_foldable` has nothing against. Changes the graph.
+
+    Args:
+        taken: see `sn_deploy.graph.weights.new_weight`.
 
     Returns:
         The producer's output, which is the layer's now, before what is fused with it.
@@ -62,7 +65,8 @@ def fold(layer: Layer) -> ir.Value:
     for index, (array, name) in enumerate(((weight, "weight"), (bias, "bias")), start=1):
         if index == len(producer.inputs):
             producer.resize_inputs(index + 1)
-        producer.replace_input_with(index, new_weight(producer.graph, array, f"{layer.name}.folded_{name}"))
+        folded = new_weight(producer.graph, array, f"{layer.name}.folded_{name}", taken)
+        producer.replace_input_with(index, folded)
     if producer.op_type == "Gemm" and "beta" in producer.attributes:
         del producer.attributes["beta"]  # in the bias now
     return x

@@ -10,6 +10,7 @@ import onnx_ir.passes.common as common_passes
 
 from sn_deploy.graph import op
 from sn_deploy.graph.layers import write_functions
+from sn_deploy.graph.names import taken_names
 from sn_deploy.graph.weights import new_weight
 from sn_deploy.specialise.fold import fold
 from sn_deploy.specialise.forms import Choice, Form
@@ -22,19 +23,20 @@ def replace(model: ir.Model, choices: Sequence[tuple[Layer, Choice]]) -> None:
     Raises:
         SnDeployError: a node whose X has no known rank, or an opset without a function body.
     """
+    taken = taken_names(model)
     for layer, choice in choices:
         layer.node.overload = layer.overload
         if choice.form is Form.FOLDED:
-            _put_in_place(layer, fold(layer), [])
+            _put_in_place(layer, fold(layer, taken), [])
         elif choice.form is Form.INSTANCE_NORM:
-            _put_instance_norm(layer)
+            _put_instance_norm(layer, taken)
     common_passes.RemoveUnusedNodesPass()(model)
     write_functions(model)
     if not any(node.domain == op.DOMAIN for node in model.graph.all_nodes()):
         model.opset_imports.pop(op.DOMAIN, None)
 
 
-def _put_instance_norm(layer: Layer) -> None:
+def _put_instance_norm(layer: Layer, taken: set[str]) -> None:
     """y = (x - mean)/sqrt(var·k + eps)·scale + bias, var being biased and k = HW/(HW - ddof), is
     InstanceNormalization with eps/k and scale/sqrt(k)."""
     folded, positions = layer.folded, layer.positions
@@ -45,8 +47,8 @@ def _put_instance_norm(layer: Layer) -> None:
         "InstanceNormalization",
         [
             layer.node.inputs[0],
-            new_weight(layer.node.graph, scale.astype(np.float32), f"{layer.name}.scale"),
-            new_weight(layer.node.graph, folded.bias.astype(np.float32), f"{layer.name}.bias"),
+            new_weight(layer.node.graph, scale.astype(np.float32), f"{layer.name}.scale", taken),
+            new_weight(layer.node.graph, folded.bias.astype(np.float32), f"{layer.name}.bias", taken),
         ],
         {"epsilon": float(folded.var_offset[0] / k)},
         name=layer.name,

@@ -156,6 +156,27 @@ def test_a_layer_inside_a_branch_with_weights_outside(tmp_path: Path) -> None:
     np.testing.assert_allclose(after[out], before[out], rtol=1e-5, atol=1e-5)
 
 
+def test_a_result_of_channels_last_that_a_branch_alone_reads(tmp_path: Path) -> None:
+    g, layer = Graph(), Layer(ddof=0)
+    mean, var = statistics(g, "x", layer)
+    y = g("Transpose", affine(g, divided(g, "x", mean, var, layer.eps), layer), perm=[0, 2, 3, 1])
+    other = g("Transpose", "x", perm=[0, 2, 3, 1])
+    value = helper.make_tensor_value_info("out", TensorProto.FLOAT, None)
+    branches = {
+        name: helper.make_graph([helper.make_node("Relu", [given], ["out"])], name, [], [value])
+        for name, given in (("then_branch", y), ("else_branch", other))
+    }
+    model = g.model(y, out_shape=[SHAPE[axis] for axis in (0, 2, 3, 1)])
+    model.graph.node.append(helper.make_node("If", ["c"], ["chosen"], **branches))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("chosen", TensorProto.FLOAT, None))
+    model.graph.input.append(helper.make_tensor_value_info("c", TensorProto.BOOL, []))
+    report = fuse(written(tmp_path, model), tmp_path / "out.onnx")
+    assert len(report.layers) == 1
+    for taken in (True, False):
+        before, after = (run(tmp_path / name, x=x(), c=np.array(taken)) for name in ("in.onnx", "out.onnx"))
+        np.testing.assert_allclose(after["chosen"], before["chosen"], rtol=1e-5, atol=1e-5)
+
+
 def test_a_layer_written_as_a_function(tmp_path: Path) -> None:
     g = Graph()
     y = published(g, "x", Layer(), SHAPE)

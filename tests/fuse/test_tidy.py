@@ -159,6 +159,28 @@ def test_what_callers_may_change_and_what_is_an_output_stay(tmp_path: Path) -> N
     assert_same(tmp_path, before, after, (2, 6, 5, 4))
 
 
+def test_what_an_output_is_computed_from_may_be_read_elsewhere(tmp_path: Path) -> None:
+    text = """g (float[2, 6, 5, 4] x) => (float[a, b] y, int64[2] twice)
+        <int64[2] some = {1, 39}, int64[2] more = {1, 1}, int64[2] two = {2, 2}> {
+            sizes = Add(some, more)
+            twice = Mul(sizes, two)
+            y = Reshape(x, sizes)
+        }"""
+    before, after = tidied(text.replace("{1, 39}", "{5, 39}"))
+    assert ops(after) == ["Mul", "Reshape"]
+    assert_same(tmp_path, before, after, (2, 6, 5, 4))
+
+
+def test_a_name_that_the_graph_has_is_left_to_it(tmp_path: Path) -> None:
+    model = parser.parse_model(f"{HEAD}\n{FLATTENED}")
+    model.graph.node.append(onnx.helper.make_node("Neg", ["y"], ["y.sizes"]))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("y.sizes", onnx.TensorProto.FLOAT, ("a", "b")))
+    after = ir.from_proto(model)
+    tidy(after)
+    onnx.checker.check_model(ir.to_proto(after), full_check=True)
+    assert_same(tmp_path, model, ir.to_proto(after), (3, 6, 5, 4))
+
+
 def test_weights_and_float_arithmetic_stay_as_they_are(tmp_path: Path) -> None:
     text = """g (float[2, 3] x) => (float[2, 3] y) {
             k = Mul(a, b)

@@ -51,6 +51,20 @@ def test_the_same_without_bounds(body: str) -> None:
         np.testing.assert_array_equal(found, wanted)
 
 
+def test_a_product_of_no_axes_is_none() -> None:
+    before = net("s = Shape <start = 1> (x)  r = ReduceProd <noop_with_empty_axes = 1> (s)")
+    x = {"x": np.zeros((2, 3, 5, 7), np.float32)}
+    for model in (before, rewritten(before)):
+        assert ReferenceEvaluator(model).run(None, x)[0].tolist() == [3, 5, 7]
+
+
+def test_names_that_the_graph_has_are_left_to_it() -> None:
+    before = net("r = Shape <start = 1> (x)  r_shape = Neg (x)  r_part = Abs (r_shape)")
+    after = rewritten(before)
+    onnx.checker.check_model(after)
+    assert not any(node.attributes for node in ir.from_proto(after).graph if node.op_type == "Shape")
+
+
 @pytest.mark.parametrize(
     ("body", "x"),
     [
