@@ -12,6 +12,7 @@ from rich.text import Text
 
 from sn_deploy.check.layers.words import sentences
 from sn_deploy.check.limits import number
+from sn_deploy.check.metrics.classification import TIES
 from sn_deploy.check.report.text import percent
 from sn_deploy.check.result import (
     BackendInfo,
@@ -145,7 +146,8 @@ def _metrics(metrics: Sequence[TaskMetric], backends: Sequence[str]) -> Table:
         table.add_column(Text(name), justify="right")
     rows: dict[tuple[str | None, str], dict[str, TaskMetric]] = {}
     for metric in metrics:
-        rows.setdefault((metric.output, metric.name), {})[metric.backend] = metric
+        if metric.name != TIES or metric.value:
+            rows.setdefault((metric.output, metric.name), {})[metric.backend] = metric
     outputs = {output for output, _ in rows if output is not None}
     for (output, title), row in rows.items():
         heading = f"{output}: {title}" if len(outputs) > 1 and output else title

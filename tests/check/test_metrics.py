@@ -112,7 +112,15 @@ def test_classification_against_scikit_learn(parts: int) -> None:
     assert rows["top1_accuracy"].difference == pytest.approx((only_ort - only_torch) / 200)
     interval = scipy.stats.binomtest(int(right["ort"].sum()), 200).proportion_ci(method="wilson")
     assert (rows["top1_accuracy"].low, rows["top1_accuracy"].high) == pytest.approx((interval.low, interval.high))
-    assert "top1_ties" not in rows
+    assert rows["top1_ties"].value == 0
+
+
+def test_a_limit_of_ties_holds_where_there_are_none() -> None:
+    limits, one = Limits(maxima={"top1_ties": 0}), np.eye(3)
+    for other, passed in ((one, True), (np.ones((3, 3)), False)):
+        figures = gathered({"torch": one, "ort": other})
+        limits.check_metrics(figures)
+        assert {assertion.backend: assertion.passed for assertion in limits.of_metrics(figures)}["ort"] is passed
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.float32, np.bool_])
@@ -195,7 +203,7 @@ def test_a_tie_that_the_reference_does_not_have_is_no_agreement() -> None:
     assert top1_agreement([[NAN, 1.0]], [[NAN, 1.0]]) == 0
     tied = np.array([[3.0, 3.0, 1.0], [3.0, 1.0, 1.0], [2.0, 2.0, 2.0], [NAN, 2.0, 2.0]])
     rows = gathered({"torch": np.eye(3)[[0, 0, 0, 0]], "ort": tied})
-    assert [(row.backend, row.value) for row in rows if row.name == "top1_ties"] == [("ort", 0.5)]
+    assert [(row.backend, row.value) for row in rows if row.name == "top1_ties"] == [("torch", 0.0), ("ort", 0.5)]
 
 
 def test_half_precision_scores() -> None:

@@ -24,6 +24,9 @@ from sn_deploy.runtime.tensors import Array
 # The k of top-1 and top-5; of a k that isn't below the number of classes nothing can be said.
 TOP: Final = (1, 5)
 
+# How many samples have several classes on top.
+TIES: Final = "top1_ties"
+
 Mask = npt.NDArray[np.bool_]
 Float64Array = npt.NDArray[np.float64]
 
@@ -159,9 +162,8 @@ class Classification:
             for k in self._ks:
                 rows += [self._accuracy(name, k) for name in self._counts]
         return rows + [
-            TaskMetric("top1_ties", name, ties / self._samples, self._output, count=self._samples)
+            TaskMetric(TIES, name, ties / self._samples, self._output, count=self._samples)
             for name, ties in self._ties.items()
-            if ties
         ]
 
     def _agreement(self, name: str, k: int) -> TaskMetric:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from sn_deploy.check.metrics.classification import TIES
 from sn_deploy.check.report.page import Cell, Column, Section, Table
 from sn_deploy.check.report.text import number, percent
 
@@ -13,7 +14,7 @@ _TITLES: Final = {
     "top5_agreement": "Top-5 agreement",
     "top1_accuracy": "Top-1 accuracy",
     "top5_accuracy": "Top-5 accuracy",
-    "top1_ties": "Ties for the first place",
+    TIES: "Ties for the first place",
     "pixel_agreement": "Pixel agreement",
     "pixel_accuracy": "Pixel accuracy",
     "miou": "Mean IoU",
@@ -24,7 +25,7 @@ _SURPRISING: Final = 0.05
 
 def task_section(document: Mapping[str, Any]) -> Section | None:
     """A row for each figure of each backend."""
-    metrics = document["metrics"]
+    metrics = [metric for metric in document["metrics"] if metric["name"] != TIES or metric["value"]]
     if not metrics:
         return None
     several = len({metric["output"] for metric in metrics if metric["output"]}) > 1
