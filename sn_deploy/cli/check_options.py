@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from sn_deploy.check.data.transform import CHANNEL_ORDERS, INTERPOLATIONS
 from sn_deploy.check.layers.comparison import LAYER_LIMITS, LayerTolerance
 from sn_deploy.check.limits import EVERY_OUTPUT, PARITY_LIMITS, Limits
 from sn_deploy.cli.effect import refuse_idle
@@ -65,10 +66,8 @@ IMAGES: Final = (
     click.option("--crop", metavar="SIZE", help="Images: the middle, SIZE or HEIGHTxWIDTH, or none."),
     click.option("--mean", metavar="M,M,M", help="Images: of pixels in 0 to 1; default: ImageNet's."),
     click.option("--std", metavar="S,S,S", help="Images: the same."),
-    click.option("--channel-order", type=click.Choice(["rgb", "bgr"]), default="rgb", show_default=True),
-    click.option(
-        "--interpolation", type=click.Choice(["bilinear", "bicubic", "nearest"]), default="bilinear", show_default=True
-    ),
+    click.option("--channel-order", type=click.Choice(CHANNEL_ORDERS), default="rgb", show_default=True),
+    click.option("--interpolation", type=click.Choice(INTERPOLATIONS), default=INTERPOLATIONS[0], show_default=True),
 )
 
 # Where samples come from; every command that takes any says it alike.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from sn_deploy.arguments import real_number
 from sn_deploy.check.data.fit import is_float
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import Array, TensorInfo
@@ -32,17 +34,36 @@ class ImageOptions:
     """What the user says about images; None where the input itself decides.
 
     Attributes:
-        resize: of the short side, ``HxW`` for both, or ``none``; crop: of the middle, the same.
-        mean, std: of each channel, of pixels in 0 to 1, separated by commas.
+        resize: of the short side, ``HxW`` for both, or ``none``; crop: of the middle, the same. A number and a pair of
+            them, ``256`` and ``(224, 320)``, become such text.
+        mean, std: of each channel, of pixels in 0 to 1, separated by commas; numbers become such text.
         channel_order: ``rgb`` or ``bgr``; interpolation: one of `INTERPOLATIONS`.
+
+    Raises:
+        SnDeployError: one of them is of another kind, or none of those.
     """
 
-    resize: str | None = None
-    crop: str | None = None
-    mean: str | None = None
-    std: str | None = None
+    resize: str | int | Sequence[int] | None = None
+    crop: str | int | Sequence[int] | None = None
+    mean: str | float | Sequence[float] | None = None
+    std: str | float | Sequence[float] | None = None
     channel_order: str = "rgb"
     interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        for name, between in (("resize", "x"), ("crop", "x"), ("mean", ","), ("std", ",")):
+            object.__setattr__(self, name, _as_text(getattr(self, name), between, f"ImageOptions, {name}"))
+        for name, known in (("channel_order", CHANNEL_ORDERS), ("interpolation", INTERPOLATIONS)):
+            given = getattr(self, name)
+            if given not in known:
+                raise SnDeployError(f"is {given!r}", where=f"ImageOptions, {name}", expected=" or ".join(known))
+
+
+def _as_text(given: object, between: str, where: str) -> str | None:
+    if given is None or isinstance(given, str):
+        return given
+    parts = given if isinstance(given, Iterable) else (given,)
+    return between.join(f"{real_number(part, where):.17g}" for part in parts)
 
 
 @dataclass(frozen=True)
@@ -140,6 +161,8 @@ def transform_for(info: TensorInfo, options: ImageOptions) -> Transform:
     elif resize is None:
         resize = (round(max(crop) / _CENTRE),) if crop else ()
     _check_sizes(info, resize or (), crop, size)
+    if channels == 1 and options.channel_order == "bgr":
+        raise SnDeployError(f"input {info} has one channel", where="--channel-order bgr", mend="leave it out")
     mean, std = _normalisation(info, options, channels)
     return Transform(
         resize or (), crop, mean, std, channels, channels_last, options.channel_order, options.interpolation, info.dtype
@@ -185,8 +208,8 @@ def _check_sizes(
         )
 
 
-def _sizes(text: str | None, option: str, *, square: bool) -> tuple[int, ...] | None:
-    if text is None:
+def _sizes(text: object, option: str, *, square: bool) -> tuple[int, ...] | None:
+    if not isinstance(text, str):
         return None
     if text == "none":
         return ()
@@ -211,8 +234,8 @@ def _normalisation(
     return mean, std
 
 
-def _numbers(text: str | None, option: str, channels: int) -> tuple[float, ...] | None:
-    if text is None:
+def _numbers(text: object, option: str, channels: int) -> tuple[float, ...] | None:
+    if not isinstance(text, str):
         return None
     try:
         numbers = tuple(float(number) for number in text.split(","))

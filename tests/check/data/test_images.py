@@ -125,6 +125,28 @@ def test_the_short_side_is_resized_and_the_middle_taken(tmp_path: Path) -> None:
     np.testing.assert_allclose(batch.inputs["image"][0], expected, rtol=1e-6)
 
 
+def test_options_in_python_may_be_numbers() -> None:
+    numbers = ImageOptions(resize=320, crop=(224, 320), mean=(0.485, 0.1, 0), std=np.float64(0.3))
+    made = transform_for(image_input(3, 224, 320), numbers)
+    assert (made.resize, made.crop, made.mean, made.std) == ((320,), (224, 320), (0.485, 0.1, 0.0), (0.3, 0.3, 0.3))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"channel_order": "BGR"},
+            "ImageOptions, channel_order: is 'BGR' .expected rgb or bgr",
+        ),
+        ({"interpolation": "lanczos"}, "ImageOptions, interpolation: is 'lanczos' .expected bilinear or bicubic"),
+        ({"mean": ("a", "b", "c")}, "ImageOptions, mean: is 'a' .expected a number"),
+    ],
+)
+def test_options_that_are_none(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SnDeployError, match=message):
+        ImageOptions(**options)
+
+
 def steps(info: TensorInfo, **options: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     transform = transform_for(info, ImageOptions(**options))
     return transform.resize, transform.crop
@@ -162,6 +184,7 @@ def test_sizes_follow_the_input(shape: tuple[int | str, ...], options: dict[str,
         (SMALL, {"std": "1,0,1"}, "--std: is not above 0"),
         (SMALL, {"std": "a"}, "--std: can't read 'a'"),
         (image_input(3, 8, 8, dtype=np.uint8), {"mean": "0"}, "takes pixels as they are"),
+        (image_input(1, 8, 8), {"channel_order": "bgr"}, r"--channel-order bgr: input image: .* has one channel"),
         (image_input(5), {}, r"input image: float32 \(N, 5\): takes no images"),
         (image_input(4, 8, 8), {}, "with 1 or 3 channels"),
     ],
