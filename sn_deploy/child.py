@@ -62,7 +62,9 @@ def call(function: str, *arguments: str, content: bytes = b"", timeout_s: float 
     """
     if not sys.executable:
         raise OSError("Python doesn't know its own program")
-    command = [sys.executable, "-c", _CHILD, json.dumps(sys.path), function, *arguments]
+    # Python passes over what else programs put there, such as a Path.
+    path = json.dumps([place for place in sys.path if isinstance(place, str)])
+    command = [sys.executable, "-c", _CHILD, path, function, *arguments]
     done = subprocess.run(command, input=content, capture_output=True, timeout=timeout_s, check=False)
     return Ended(done.returncode, done.stdout, done.stderr)
 

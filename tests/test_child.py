@@ -37,6 +37,11 @@ def test_what_it_says_comes_back() -> None:
     assert (ended.how, ended.last_words) == ("exit code 0", "")
 
 
+def test_a_path_in_the_search_path_that_is_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [tmp_path, *sys.path])  # as many a program does, in vain
+    assert child.call(f"{__name__}:say", "a").returncode == 0
+
+
 def test_it_sees_the_modules_that_this_process_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "only_here.py").write_text("def f(): raise SystemExit(3)")
     assert child.call("only_here:f").how == "exit code 1"
