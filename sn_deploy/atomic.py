@@ -48,7 +48,7 @@ def atomic_outputs(*paths: str | os.PathLike[str], executable: bool = False) -> 
         yield tuple(temporaries)
         for temporary in temporaries:
             # mkstemp gives 0600; a user expects what the umask gives any other file.
-            temporary.chmod((0o777 if executable else 0o666) & ~_umask())
+            temporary.chmod((0o777 if executable else 0o666) & ~umask())
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
         for target, temporary in zip(targets, temporaries, strict=True):
@@ -90,7 +90,8 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         )
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The bits that new files and folders don't get."""
     # The only portable way to read it; nothing here runs while other threads create files by it.
     value = os.umask(0)
     os.umask(value)

@@ -13,7 +13,6 @@ from typing import Any, Final, Literal
 
 import sn_deploy
 from sn_deploy.atomic import check_writable
-from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.engine.given import ShapeRange, given_profiles, whole_number
 from sn_deploy.engine.heard import Heard
 from sn_deploy.engine.model_file import ModelFile, inlined, read_model_file, without_functions
@@ -21,6 +20,7 @@ from sn_deploy.engine.profiles import KINDS, Resolved, resolve_profiles
 from sn_deploy.engine.timing_cache import timing_cache_file
 from sn_deploy.engine_file import check_engine_name
 from sn_deploy.errors import SnDeployError
+from sn_deploy.hashing import sha256_of_file
 from sn_deploy.input_file import check_is_path, source_path
 from sn_deploy.python_words import in_callers_words, naming_arguments
 from sn_deploy.runtime.gpu import Gpu, on_gpu

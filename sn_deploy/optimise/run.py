@@ -19,6 +19,7 @@ from sn_deploy.graph.epilogue import fuse_epilogues
 from sn_deploy.graph.inference import check_openable, infer_shapes
 from sn_deploy.graph.layers import count_nodes, needed_nodes
 from sn_deploy.graph.save import save
+from sn_deploy.hashing import sha256_of_file
 from sn_deploy.input_file import read_head, source_path
 from sn_deploy.optimise.layers import Layer, layers_of
 from sn_deploy.optimise.processor import describe_processor
@@ -37,7 +38,7 @@ from sn_deploy.portable_file import load_portable
 from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.native import SWITCH, ort_library
 from sn_deploy.runtime.ort import NCHWC_DOMAIN, block_size, version, write_optimised_graph
-from sn_deploy.runtime.stamp import Stamp, refuse_optimised, sha256_of
+from sn_deploy.runtime.stamp import Stamp, refuse_optimised
 from sn_deploy.runtime.tensors import Array
 
 # What a file can be optimised for.
@@ -130,7 +131,7 @@ def optimise(
         raise SnDeployError(f"unknown target {target!r}", where="--for", expected=", ".join(TARGETS))
     _check_paths(source, path)
     block = _check_machine()
-    stamp = Stamp(target, version(), block, describe_processor(), source.name, sha256_of(source))
+    stamp = Stamp(target, version(), block, describe_processor(), source.name, sha256_of_file(source))
     # Weights stay in files of this folder until they are written, however large they are.
     with draft_folder(path, of=str(source)) as folder:
         made = _on_blocks(source, block, folder)

@@ -7,7 +7,6 @@ that it costs nothing where a file has no stamp.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import shlex
@@ -20,6 +19,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.hashing import sha256_of_file
 
 # Prefix of the keys in metadata_props; what follows are the fields of `Stamp`.
 _PREFIX: Final = "sn_deploy.optimised."
@@ -169,7 +169,7 @@ def portable_source(path: Path | None, stamp: Stamp, why: str) -> Path:
         problem = f"where its portable source {name} is, a model in memory can't tell"
     elif not source.is_file():
         problem = f"its portable source {name} isn't beside it"
-    elif sha256_of(source) != stamp.source_sha256:
+    elif sha256_of_file(source) != stamp.source_sha256:
         problem = f"the {name} beside it is not the file that it was made of"
     else:
         return source
@@ -179,15 +179,6 @@ def portable_source(path: Path | None, stamp: Stamp, why: str) -> Path:
         where="the model in memory" if path is None else str(path),
         mend=f"make it anew here: {shlex.join(['sn-deploy', 'optimise', name, '--for', stamp.target, '-o', output])}",
     )
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _metadata(file: BinaryIO) -> Iterator[tuple[str, str]]:

@@ -12,9 +12,9 @@ import ml_dtypes
 import numpy as np
 
 from sn_deploy.check.backends.spec import is_engine
-from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.engine_file import SUFFIXES_TEXT
 from sn_deploy.errors import SnDeployError
+from sn_deploy.hashing import sha256_of_file
 from sn_deploy.input_file import read_head
 from sn_deploy.runtime.tensors import TensorInfo
 from sn_deploy.runtime.triton import DATATYPES

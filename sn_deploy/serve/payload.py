@@ -10,9 +10,9 @@ from typing import Final
 
 from sn_deploy.check.backends.onnx_file import read_facts
 from sn_deploy.check.backends.spec import is_engine
-from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.errors import SnDeployError
 from sn_deploy.fuse.count import unfused_layers
+from sn_deploy.hashing import sha256_of_file
 from sn_deploy.runtime.native import find_library
 from sn_deploy.serve.engines import ServedEngine, files_by_gpu, interface_from_engine, read_engines
 from sn_deploy.serve.interface import Interface, interface_from_onnx

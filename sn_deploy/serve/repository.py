@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sn_deploy.atomic import atomic_output
-from sn_deploy.check.hashing import sha256_of_file
+from sn_deploy.atomic import atomic_output, umask
 from sn_deploy.errors import SnDeployError
+from sn_deploy.hashing import sha256_of_file
 
 CONFIG: Final = "config.pbtxt"
 
@@ -134,7 +134,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _publish(staged: Path, target: Path) -> None:
-    staged.chmod(0o777 & ~_umask())
+    staged.chmod(0o777 & ~umask())
     try:
         staged.rename(target)
     except OSError as error:
@@ -168,10 +168,3 @@ def _check_writable(repository: Path, path: Path) -> None:
         raise SnDeployError(
             "can't be written: no permission in its folder", where=str(place), mend="choose another output folder"
         )
-
-
-def _umask() -> int:
-    # The only portable way to read it.
-    value = os.umask(0)
-    os.umask(value)
-    return value

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from sn_deploy.arguments import of_kind
 from sn_deploy.atomic import atomic_output
-from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.errors import SnDeployError
+from sn_deploy.hashing import sha256_of_file
 from sn_deploy.input_file import check_is_path, source_path
 from sn_deploy.python_words import in_callers_words, naming_arguments
 from sn_deploy.serve.deployment import OPTIONS_IN_PYTHON as DEPLOY_OPTIONS

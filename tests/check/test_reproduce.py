@@ -12,10 +12,10 @@ from typing import Any
 import onnx
 import pytest
 
-from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.check.report.reproduce import quoted_command, requirements, script_from_document, write_reproduce
 from sn_deploy.cli import main
 from sn_deploy.errors import SnDeployError
+from sn_deploy.hashing import sha256_of_file
 from tests.check.small_net import small_net
 
 

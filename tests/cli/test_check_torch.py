@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 import sn_deploy
-from sn_deploy.check.hashing import sha256_of_file
+from sn_deploy.hashing import sha256_of_file
 from sn_deploy.models.digits import WEIGHTS, load_pretrained
 from sn_deploy.runtime.torch import tensor_from_array
 from tests.cli.command import exit_code

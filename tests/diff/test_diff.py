@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from sn_deploy.diff import FileDiff, diff
 from sn_deploy.errors import SnDeployError, SnDeployWarning
 from sn_deploy.fuse import fuse
-from sn_deploy.runtime.stamp import Stamp, sha256_of
+from sn_deploy.hashing import sha256_of_file
+from sn_deploy.runtime.stamp import Stamp
 from tests.fuse.test_files import net
 
 
@@ -225,7 +226,7 @@ def test_a_file_whose_stand_in_would_run_is_not_compared(tmp_path: Path) -> None
     # It says that it is the other one, optimised elsewhere: OrtSession then runs that one.
     onnx.save(model(), tmp_path / "a.onnx")
     other = model(weight=-7)
-    stamp = Stamp("ort-cpu", "0.1", 8, "another", "a.onnx", sha256_of(tmp_path / "a.onnx"))
+    stamp = Stamp("ort-cpu", "0.1", 8, "another", "a.onnx", sha256_of_file(tmp_path / "a.onnx"))
     helper.set_model_props(other, stamp.as_metadata())
     onnx.save(other, tmp_path / "b.onnx")
     with (

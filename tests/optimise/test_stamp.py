@@ -13,10 +13,11 @@ import onnx
 import pytest
 
 from sn_deploy.errors import SnDeployError, SnDeployWarning
+from sn_deploy.hashing import sha256_of_file
 from sn_deploy.optimise import optimise
 from sn_deploy.runtime.native import SWITCH
 from sn_deploy.runtime.ort import OrtSession
-from sn_deploy.runtime.stamp import Here, Stamp, misfit, read_stamp, sha256_of, stamp_from_metadata
+from sn_deploy.runtime.stamp import Here, Stamp, misfit, read_stamp, stamp_from_metadata
 from tests.optimise.nets import plain_chain
 
 X = np.random.default_rng(0).normal(size=(2, 3, 16, 16)).astype(np.float32)
@@ -57,7 +58,7 @@ def test_the_file_says_what_it_was_made_for(made: Path, block: int) -> None:
     assert stamp is not None
     assert stamp == read_stamp((made / "here.onnx").read_bytes())
     assert (stamp.target, stamp.block_size, stamp.source) == ("ort-cpu", block, "net.onnx")
-    assert stamp.source_sha256 == sha256_of(made / "net.onnx")
+    assert stamp.source_sha256 == sha256_of_file(made / "net.onnx")
     assert stamp.processor.startswith(("x86_64: ", "aarch64: "))
     assert read_stamp(made / "net.onnx") is None
 

@@ -11,10 +11,10 @@ from typing import Final
 import onnx
 
 from sn_deploy.check.backends.read_values import read_values
-from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.check.tolerances import TOLERANCES
 from sn_deploy.graph import op
 from sn_deploy.graph.inference import check_openable
+from sn_deploy.hashing import sha256_of_file
 from sn_deploy.onnx_file import external_files, read_proto
 from sn_deploy.runtime.stamp import read_stamp
 

@@ -23,9 +23,9 @@ from sn_deploy.check.backends.spec import (
     parse_backend,
 )
 from sn_deploy.check.backends.torch_model import HeldModel, ModelOptions
-from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.check.result import BackendInfo
 from sn_deploy.errors import SnDeployError
+from sn_deploy.hashing import sha256_of_file
 from sn_deploy.runtime.native import ort_library
 from sn_deploy.runtime.tensors import TensorInfo
 from sn_deploy.runtime.trt.access import Access

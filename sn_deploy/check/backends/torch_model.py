@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from sn_deploy.check.data.fit import is_float
-from sn_deploy.check.hashing import sha256_of_file
 from sn_deploy.check.tolerances import TOLERANCES, coarsest
 from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.hashing import sha256_of_file
 from sn_deploy.runtime.tensors import Array, TensorInfo
 
 if TYPE_CHECKING:

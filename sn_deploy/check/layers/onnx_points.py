@@ -57,13 +57,11 @@ class LayerInFile:
     Attributes:
         x: what it reads.
         points: form of `sn_deploy.check.layers.tensors.FORMS` -> where it is.
-        decomposed: whether it is written in standard operators.
     """
 
     layer: TappedLayer
     x: TensorRef
     points: dict[str, Point]
-    decomposed: bool
 
     @property
     def tensors(self) -> Iterator[TensorRef]:
@@ -143,7 +141,7 @@ def _named_nodes(model: ir.Model) -> Iterator[tuple[ir.Node, str]]:
 
 
 def _from_decomposed(read: _Read, name: str) -> LayerInFile:
-    return LayerInFile(TappedLayer(name, read.folded, False), read.x, {op.SWITCH_NORM: Point(read.y)}, True)
+    return LayerInFile(TappedLayer(name, read.folded, False), read.x, {op.SWITCH_NORM: Point(read.y)})
 
 
 def _from_node(node: ir.Node, name: str) -> LayerInFile:
@@ -157,7 +155,7 @@ def _from_node(node: ir.Node, name: str) -> LayerInFile:
     has_residual = node.op_type == op.SWITCH_NORM_ADD_RELU
     residual = reference(node.inputs[1 + len(op.PARAMETERS)]) if has_residual else None
     points = {node.op_type: Point(reference(node.outputs[0]), residual)}
-    return LayerInFile(TappedLayer(name, folded, True), reference(node.inputs[0]), points, False)
+    return LayerInFile(TappedLayer(name, folded, True), reference(node.inputs[0]), points)
 
 
 def _behind(node: ir.Node, renamed: Mapping[ir.Value, str]) -> dict[str, Point]:

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Final
 
 import onnx
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.hashing import sha256_of_file
 from sn_deploy.onnx_file import external_files, load_external_data, read_proto, tensors_of
 from sn_deploy.runtime.trt.replaceable import replaceable
 from sn_deploy.runtime.trt.sidecar import Sidecar, sidecar_path
-
-_CHUNK: Final = 1 << 20
 
 
 def structure_sha256(path: Path) -> str:
@@ -61,8 +59,8 @@ def check_weights(sidecar: Sidecar, engine: Path, weights: Path) -> None:
         SnDeployError: its weights can't be replaced, or only by the same, or the file differs in more than weights.
     """
     proto = read_proto(weights)
-    found = {name: _sha256(file) for name, file in external_files(proto, weights).items()}
-    if _sha256(weights) == sidecar.onnx.get("sha256") and found == sidecar.onnx.get("data_sha256"):
+    found = {name: sha256_of_file(file) for name, file in external_files(proto, weights).items()}
+    if sha256_of_file(weights) == sidecar.onnx.get("sha256") and found == sidecar.onnx.get("data_sha256"):
         return
     source = str(sidecar.onnx["file"])
     if not sidecar.settings.get("refit"):
@@ -92,11 +90,3 @@ def without_sidecar(engine: Path, *, in_memory: bool = False) -> SnDeployError:
         expected=f"{sidecar_path(engine).name} beside it, as build writes it",
         mend="give the file's path in the place of its bytes" if in_memory else None,
     )
-
-
-def _sha256(path: Path) -> str:
-    digest: Any = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return str(digest.hexdigest())
