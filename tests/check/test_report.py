@@ -244,6 +244,14 @@ def test_points_stand_where_their_ratios_are() -> None:
         assert x - x[1] == pytest.approx(step * np.log2(ratios), abs=0.02)
 
 
+@pytest.mark.parametrize(("figure", "value"), [("ratio", 0.0), ("ratio_high", 1e308), ("median_ms", 0.0)])
+def test_figures_that_no_clock_gives_are_left_out(figure: str, value: float) -> None:
+    # A picture of a ratio of 1e308 would have had a mark at each 50.
+    document = real_document()
+    document["latency"]["results"][1][figure] = value
+    html_from_document(document)
+
+
 @pytest.mark.parametrize(
     "style",
     [

@@ -159,20 +159,22 @@ def _ratio_axis(axes: Axes, rows: Rows) -> None:
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     axes.axvline(1, color=MUTED, linewidth=1)
-    steps = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
-    wanted = next((step for step in steps if (high - low) / step <= 8), 50)
-    ticks: list[float] = [float(tick) for tick in np.arange(1, high, wanted)]
-    ticks += [float(tick) for tick in np.arange(1, low, -wanted) if tick > 1e-9]
-    if high / low > 6:
-        first, last = int(np.ceil(np.log2(low))), int(np.floor(np.log2(high)))
-        # At most seven, as many as a phone has room for; 1 is among them.
-        step = max(1, -(-(last - first + 1) // 7))
-        ticks = [2.0**power for power in range(first, last + 1) if power % step == 0]
-    axes.xaxis.set_major_locator(FixedLocator(sorted(set(ticks))))
+    axes.xaxis.set_major_locator(FixedLocator(_ratio_ticks(low, high)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
+
+
+def _ratio_ticks(low: float, high: float) -> list[float]:
+    """From below 1 to above it; 1 is among them."""
+    if high / low > 6:
+        first, last = int(np.ceil(np.log2(low))), int(np.floor(np.log2(high)))
+        # At most seven, as many as a phone has room for.
+        every = max(1, -(-(last - first + 1) // 7))
+        return [2.0**power for power in range(first, last + 1) if power % every == 0]
+    step = next(step for step in (0.02, 0.05, 0.1, 0.2, 0.5, 1) if (high - low) / step <= 8)
+    return sorted({float(tick) for tick in (*np.arange(1, high, step), *np.arange(1, low, -step)) if tick > 1e-9})
 
 
 def throughput_picture(rows: Rows, places: Mapping[str, int], says: str) -> Picture:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from sn_deploy.check.report.page import Cell, Column, Section, Table
 from sn_deploy.check.report.pictures.canvas import Picture
@@ -12,6 +12,10 @@ from sn_deploy.check.report.pictures.layer_time import layer_time_picture
 from sn_deploy.check.report.text import counted, listed, milliseconds, number, percent
 
 Row = Mapping[str, Any]
+
+
+# A time in ms, a ratio of two or samples in a second; whoever edits a document may write any number.
+_LEAST: Final = 1e-12
 
 
 def latency_section(document: Mapping[str, Any], places: Mapping[str, int]) -> Section | None:
@@ -29,13 +33,14 @@ def latency_section(document: Mapping[str, Any], places: Mapping[str, int]) -> S
 
 
 def timed_rows(document: Mapping[str, Any]) -> list[Row]:
-    """The rows whose figures are finite: a row without them has nothing to draw or to say."""
+    """The rows whose figures are such as a clock gives: of others there is nothing to draw or to say."""
     report = document["latency"]
     needed = ("median_ms", "p90_ms", "p99_ms", "ratio", "ratio_low", "ratio_high", "throughput")
     return [
         row | {"times_ms": [time for time in row["times_ms"] if time is not None]}
         for row in (report["results"] if report else [])
-        if all(row[name] is not None for name in needed) and any(time is not None for time in row["times_ms"])
+        if all(row[name] is not None and _LEAST < row[name] < 1 / _LEAST for name in needed)
+        and any(time is not None for time in row["times_ms"])
     ]
 
 
