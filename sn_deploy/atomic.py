@@ -55,7 +55,10 @@ def atomic_outputs(*paths: str | os.PathLike[str], executable: bool = False) -> 
             where = str(target)
             temporary.replace(target)
     except OSError as error:
-        raise SnDeployError(f"can't be written: {error.strerror or error}", where=where) from error
+        reason = error.strerror or str(error)
+        if isinstance(error.filename, str) and Path(error.filename) not in (*targets, *temporaries):
+            raise SnDeployError(reason, where=error.filename) from error  # what was read meanwhile, say
+        raise SnDeployError(f"can't be written: {reason}", where=where) from error
     finally:
         for temporary in temporaries:
             temporary.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -74,6 +75,20 @@ def test_paths_that_cannot_be_written_are_refused_at_once(tmp_path: Path) -> Non
         check_writable(tmp_path / "nowhere" / "model.onnx")
     with pytest.raises(SnDeployError, match="is a folder"):
         check_writable(tmp_path)
+
+
+def test_what_cannot_be_read_on_the_way_is_named_itself(tmp_path: Path) -> None:
+    with (
+        pytest.raises(SnDeployError, match=r"weights\.bin: No such file or directory"),
+        atomic_output(tmp_path / "model.onnx") as temporary,
+    ):
+        shutil.copyfile(tmp_path / "weights.bin", temporary)
+    with (
+        pytest.raises(SnDeployError, match=r"model\.onnx: can't be written: No such file or directory"),
+        atomic_output(tmp_path / "model.onnx") as temporary,
+    ):
+        temporary.unlink()
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_no_plain_file_is_not_replaced_by_one(tmp_path: Path) -> None:
