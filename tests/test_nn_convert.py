@@ -249,6 +249,7 @@ class Own(nn.BatchNorm2d):
         (nn.Sequential(nn.LazyBatchNorm2d()), {}, "layer '0': is lazy"),
         (nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False)), {}, "layer '0': has no running statistics"),
         (nn.Sequential(nn.Conv2d(3, 3, 1), nn.InstanceNorm2d(3)), {}, "there is no BatchNorm layer to convert"),
+        (convert(nn.Sequential(nn.BatchNorm2d(3))), {}, "it has 1 SN layers: it may have been converted before"),
         (nn.Sequential(nn.BatchNorm2d(3)), {"keep": ["bn"]}, "there is no BatchNorm layer 'bn'"),
         (nn.Sequential(nn.Conv2d(3, 3, 1)), {"keep": ["bn"]}, "expected none: the model has no such layer"),
         (nn.Sequential(nn.BatchNorm2d(3)), {"other_share": 0}, "other_share is 0"),

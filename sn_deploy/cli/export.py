@@ -221,7 +221,8 @@ def _forms_text(report: ExportReport) -> str:
 
 def _nodes_text(report: ExportReport) -> str:
     counts = ", ".join(f"{count} {op_type}" for op_type, count in list(report.op_counts.items())[:6])
-    before = f"torch's own export: {report.nodes_standard}" if report.nodes_standard is not None else "before: unknown"
+    standard = "not possible" if report.nodes_standard is None else report.nodes_standard
+    before = f"torch's own export: {standard}"
     return f"{report.nodes} ({counts}{', …' if len(report.op_counts) > 6 else ''}); {before}"
 
 

@@ -80,7 +80,12 @@ def convert(
         raise SnDeployError(f"there is no BatchNorm layer {unknown[0]!r}", where="keep", expected=names)
     chosen = {name: module for name, module in found.items() if name not in keep}
     if not chosen:
-        raise SnDeployError("there is no BatchNorm layer to convert", where=type(model).__name__)
+        there = sum(isinstance(module, SwitchNorm) for module in model.modules())
+        raise SnDeployError(
+            "there is no BatchNorm layer to convert",
+            where=type(model).__name__,
+            mend=f"it has {there} SN layers: it may have been converted before" if there else None,
+        )
     ranks = ranks_of_inputs(model, chosen, example_inputs) if example_inputs is not None else {}
     parameters: dict[int, nn.Parameter] = {}
     new = {

@@ -143,7 +143,7 @@ def test_what_torch_cannot_capture_of_a_layer_alone_is_not_printed(
     """torch's exporter takes no layer that branches on its weights, and prints its graph; nobody asked it to."""
     assert export(project, "--input", "1x3x9x9", model="SSN") == 0
     printed = capfd.readouterr()
-    assert "before: unknown" in " ".join(printed.out.split())
+    assert "torch's own export: not possible" in " ".join(printed.out.split())
     assert printed.err == ""
 
 
