@@ -27,9 +27,15 @@ def ptx_of(source: Path, folder: Path) -> str:
     return output.read_text()
 
 
+# Inside of a kernel a brace ends its line in our own assembler, too.
+KERNEL = re.compile(r"\.entry (\w+)\(.*?\n\{\n(.*?)\n\}\n(?!\t// end inline asm)", re.DOTALL)
+
+
 def bodies_of(code: str) -> dict[str, str]:
-    """Name of each kernel -> its instructions."""
-    return dict(re.findall(r"\.entry (\w+)\(.*?\n\{\n(.*?)\n\}\n", code, re.DOTALL))
+    """Name of each kernel -> its instructions, all of them."""
+    bodies = dict(KERNEL.findall(code))
+    assert all(body.count("{") == body.count("}") and re.search(r"\bret;\s*$", body) for body in bodies.values())
+    return bodies
 
 
 def check_waits(bodies: dict[str, str]) -> None:
@@ -61,11 +67,30 @@ def test_kernels_order_what_they_tell_each_other(code: str) -> None:
     for body in queues.values():
         assert "red.release.gpu.global.add.u32" in body  # of an item, and of a merge
         assert "ld.acquire.gpu.global.u32" in body
-        assert not re.search(r"\bred\.(?!release)", body)
+        assert not re.search(r"(?<!\.)\bred\.(?!release)", body)  # but of a block's barrier
         assert "ld.global.cg.f32" in body  # moments of other blocks
         assert not re.search(r"ld\.global\.nc", body)
         assert "trap;" in body  # a wait in vain ends
     check_waits(bodies)
+
+
+def cluster_barriers_of(body: str) -> str:
+    """The barriers of clusters and the fences in front of them, in order: f, a for an arrival, and w for a wait."""
+    found = re.findall(r"(fence\.release\.sync_restrict|barrier\.cluster\.\w+)", body)
+    return "".join(name.rpartition(".")[2][0] if "barrier" in name else "f" for name in found)
+
+
+# What is told is there behind a fence, arrival and wait; what was read may be overwritten behind an arrival and wait.
+TELLS, READ = "faw", "aw"
+
+
+def test_the_blocks_of_a_cluster_meet(code: str) -> None:
+    """Twice for slices that are read where they lie, which may be cut either way. On the host no fence is missed."""
+    fused = {name: body for name, body in bodies_of(code).items() if "fused_kernel" in name}
+    assert len(fused) == 30  # three epilogues, two layouts; three forms, two of them of single elements, too
+    for name, body in fused.items():
+        is_read = "4FormE0E" in name
+        assert cluster_barriers_of(body) == TELLS * (2 if is_read else 1) + READ, name
 
 
 def test_the_trial_of_a_convolution_multiplies_by_tensor_cores(tmp_path: Path) -> None:
@@ -73,6 +98,7 @@ def test_the_trial_of_a_convolution_multiplies_by_tensor_cores(tmp_path: Path) -
     assert len(bodies) == 40  # two epilogues, four depths, five tiles
     check_waits(bodies)
     for body in bodies.values():
+        assert cluster_barriers_of(body) == TELLS * 2 + READ  # of positions, of channels
         assert "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32" in body
         assert "cp.async.wait_all" in body
         assert "st.global.v4" in body
