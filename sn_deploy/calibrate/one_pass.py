@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from sn_deploy.calibrate.exact_sums import Float64Array
 from sn_deploy.calibrate.tally import Identity, Tally, Traits
+from sn_deploy.check.report.text import counted
 from sn_deploy.errors import SnDeployError
+from sn_deploy.printed import Printed
+
+if TYPE_CHECKING:
+    from sn_deploy.console import Console
 
 
 @dataclass
@@ -71,8 +77,8 @@ class LayerStatistics:
         return self.identity.layer
 
 
-@dataclass(frozen=True, eq=False)
-class Calibration:
+@dataclass(frozen=True, eq=False, repr=False)
+class Calibration(Printed):
     """New statistics of a model.
 
     Attributes:
@@ -99,6 +105,14 @@ class Calibration:
     def samples(self) -> int:
         """How many samples the data had."""
         return sum(self.batches)
+
+    def _line(self) -> str:
+        return f"{self.statistics} of {counted(len(self.layers), 'layer')} over {counted(self.samples, 'sample')}"
+
+    def _print(self, console: Console) -> None:
+        from sn_deploy.calibrate.show import print_calibration
+
+        print_calibration(console, self)
 
 
 def calibration_from_pass(whole: Pass, moved: Iterable[float] = (), converged: bool | None = None) -> Calibration:

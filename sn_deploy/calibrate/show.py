@@ -16,6 +16,7 @@ from sn_deploy.calibrate.movement import Movement, movement
 from sn_deploy.calibrate.one_pass import Calibration, LayerStatistics
 from sn_deploy.calibrate.state import statistics_of
 from sn_deploy.check.report.text import counted
+from sn_deploy.console import Console
 
 SCHEMA: Final = 1
 
@@ -67,6 +68,17 @@ def _pair(middle: float, extreme: str) -> str:
 
 def _note(change: Change) -> str:
     return change.moved.suspicion or ""
+
+
+def print_calibration(console: Console, calibration: Calibration) -> None:
+    """What the new statistics are of; how far they are from the old ones, `table_from_changes` tells."""
+    batches = counted(len(calibration.batches), "batch")
+    console.print(
+        f"{calibration.statistics} of {counted(len(calibration.layers), 'layer')} over "
+        f"{counted(calibration.samples, 'sample')} in {batches}"
+    )
+    for line in lines_from_calibration(calibration):
+        console.print(line)
 
 
 def lines_from_calibration(calibration: Calibration) -> list[str]:

@@ -12,9 +12,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sn_deploy.errors import CheckFailedError
+from sn_deploy.printed import Printed
+
+if TYPE_CHECKING:
+    from sn_deploy.console import Console
 
 SCHEMA: Final = 1
 
@@ -294,8 +298,8 @@ class Assertion:
     passed: bool
 
 
-@dataclass(frozen=True)
-class CheckResult:
+@dataclass(frozen=True, repr=False)
+class CheckResult(Printed):
     """Everything that one check found.
 
     Attributes:
@@ -381,22 +385,17 @@ class CheckResult:
 
         write_html(as_json(self), path)
 
-    def __repr__(self) -> str:
-        """What came of it, in a line: the whole fills pages."""
+    def _line(self) -> str:
         others = ", ".join(backend.name for backend in self.backends if backend.name != self.reference)
         failed, limits = len(self.failed), len(self.assertions)
         verdict = f"{failed} of {limits} limits don't hold" if failed else "every limit holds"
-        return f"<CheckResult: {others} against {self.reference}, {self.samples} samples: {verdict}>"
+        return f"{others} against {self.reference}, {self.samples} samples: {verdict}"
 
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """In a notebook: the tables."""
-        printer.text(str(self))
+    def _print(self, console: Console) -> None:
+        from sn_deploy.check.show import tables_from_result, verdict
 
-    def __str__(self) -> str:
-        """The tables, as `sn-deploy check` prints them, and the verdict."""
-        from sn_deploy.check.show import text_from_result
-
-        return text_from_result(self)
+        console.print(tables_from_result(self))
+        console.print(verdict(self))
 
 
 def as_json(result: CheckResult) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -31,15 +31,6 @@ _PERCENT: Final = ("agreement", "accuracy", "miou", "ties")
 def tables_from_result(result: CheckResult) -> Group:
     """All that was found, for people; the assertions at the end."""
     return Group(*_parts(result))
-
-
-def text_from_result(result: CheckResult, *, width: int = 120) -> str:
-    """The same without colours, in lines of ``width`` characters, and the verdict as the last one."""
-    # A notebook and a terminal would have their own ways of showing it; this is text for both, and for a log.
-    console = Console(width=width, no_color=True, highlight=False, force_terminal=False, force_jupyter=False)
-    with console.capture() as captured:
-        console.print(tables_from_result(result))
-    return f"{captured.get().rstrip()}\n{verdict(result)}"
 
 
 def verdict(result: CheckResult) -> str:

@@ -14,9 +14,9 @@ from typing import Any, Final
 import click
 
 import sn_deploy
-from sn_deploy.cli.console import Console
 from sn_deploy.cli.signals import exit_code_of, signals_heeded
 from sn_deploy.cli.streams import discard_output, prepare_streams
+from sn_deploy.console import Console
 from sn_deploy.errors import SnDeployError, SnDeployWarning, first_line
 from sn_deploy.python_words import naming_options
 

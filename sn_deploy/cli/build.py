@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.progress import TaskID, TextColumn, TimeElapsedColumn
 
-from sn_deploy.cli.console import Console, output_console
 from sn_deploy.cli.log import print_log
 from sn_deploy.cli.progress import progress_bar
+from sn_deploy.console import output_console
 
 if TYPE_CHECKING:
-    from sn_deploy.engine.build import BuildReport
     from sn_deploy.runtime.trt.progress import OnProgress, Phase
 
 
@@ -83,6 +82,7 @@ def command(
     from sn_deploy.cli.shape_options import given_shapes
     from sn_deploy.engine.build import build
     from sn_deploy.engine.model_file import read_model_file
+    from sn_deploy.engine.show import print_build
 
     profiles: list[Any] = []
     if smallest or best or largest:
@@ -101,18 +101,7 @@ def command(
             on_log=print_log if verbose else None,
             **options,
         )
-    print_report(console, report)
-
-
-def print_report(console: Console, report: BuildReport) -> None:
-    """What was built."""
-    from sn_deploy.engine.layers import layer_rows
-    from sn_deploy.engine.show import layers_summary, summary_table
-
-    console.print(summary_table(report.sidecar))
-    if report.sidecar.layers is not None:
-        console.print(layers_summary(layer_rows(report.sidecar.layers)))
-    console.print(f"wrote {report.path} and {report.sidecar_path.name}")
+    print_build(console, report)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sn_deploy.atomic import check_writable
-from sn_deploy.cli.console import Console, output_console
+from sn_deploy.console import Console, output_console
 
 if TYPE_CHECKING:
     from sn_deploy.check.result import CheckResult

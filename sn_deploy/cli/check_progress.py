@@ -10,8 +10,8 @@ from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 from sn_deploy.check.batch import Batch
 from sn_deploy.check.bisect.run import OnRun
 from sn_deploy.check.job import Watcher
-from sn_deploy.cli.console import Console
 from sn_deploy.cli.progress import progress_bar
+from sn_deploy.console import Console
 
 
 class CheckProgress(Watcher):

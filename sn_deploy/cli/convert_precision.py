@@ -9,23 +9,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sn_deploy.atomic import check_writable
-from sn_deploy.check.report.text import counted, percent
 from sn_deploy.cli.check_options import add_options
-from sn_deploy.cli.console import Console, output_console
 from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.sample_options import SAMPLES, samples_from_options
-from sn_deploy.cli.summary import Summary, opsets, sizes
 from sn_deploy.cli.values import Number
+from sn_deploy.console import output_console
 
 if TYPE_CHECKING:
     from sn_deploy.precision import PrecisionReport
     from sn_deploy.precision.proof import Proof
 
 # Of nodes with reasons, and of weights; a file may have hundreds.
-_MOST_LINES = 8
-_MOST_NAMES = 4
 
 
 @click.command(cls=OutputCommand, name="convert-precision", may_be=("model",))
@@ -74,6 +70,7 @@ def command(model: Path, output: Path, json_output: str | None, **given: Any) ->
         refuse_idle(("keep_convolutions",), "no layer is kept", mend="name the SN layers, too: --keep NAME")
     samples = samples_from_options(given)
     from sn_deploy.precision import convert_precision
+    from sn_deploy.precision.show import print_conversion
 
     report = convert_precision(
         model,
@@ -91,55 +88,7 @@ def command(model: Path, output: Path, json_output: str | None, **given: Any) ->
         write_json(json_from_report(report), json_output)
         if json_output == STANDARD_OUTPUT:
             return
-    print_report(output_console(), report, given["data"])
-
-
-def print_report(console: Console, report: PrecisionReport, data: str) -> None:
-    """The summary of a conversion."""
-    conversion = report.conversion
-    summary = Summary()
-    summary.add_file(report.path, report.data_path, sizes(report.bytes, report.bytes_before))
-    opset = opsets(conversion.opset, conversion.opset_before)
-    summary.add("graph", f"{opset}; {conversion.casts} casts between the two types")
-    summary.add("nodes", f"{len(conversion.converted)} in {report.precision}, {len(conversion.kept)} kept in float32")
-    summary.add_first("float32", [f"{node}: {reason}" for node, reason in conversion.left.items()], _MOST_LINES)
-    vanished = [weight for weight in conversion.rounded if weight.vanished]
-    if vanished:
-        count, total = sum(weight.vanished for weight in vanished), sum(weight.elements for weight in vanished)
-        # An epsilon, say, without which something is divided by 0.
-        gone = [f"{weight.name} (read by {weight.node})" for weight in vanished if weight.vanished == weight.elements]
-        wholly = f"; nothing is left of {', '.join(gone[:_MOST_NAMES])}" if gone else ""
-        wholly += f" and {len(gone) - _MOST_NAMES} more" if len(gone) > _MOST_NAMES else ""
-        text = f"{count} of {total} values in {counted(len(vanished), 'weight')} are too small, and become 0{wholly}"
-        summary.add("rounded", text)
-    if report.ranges:
-        first = report.ranges[0]
-        summary.add("range", f"no activation is beyond {first.largest:.3g} on this data ({first.node})")
-    if not report.layers:
-        summary.add("note", no_layers_text(report.precision))
-    summary.add("proof", f"{proof_text(report.proof)} on {report.proof.samples} samples of {data}")
-    summary.print(console)
-
-
-def no_layers_text(precision: str) -> str:
-    """Of a file without SwitchNorm nodes: that SN in standard operators isn't spared."""
-    return (
-        f"no SwitchNorm node; SN layers in standard operators take their statistics in {precision}, too: "
-        "make them nodes first, with sn-deploy fuse"
-    )
-
-
-def proof_text(proof: Proof) -> str:
-    """The figures of each output."""
-    parts = []
-    for name, parity in proof.outputs.items():
-        share = proof.top1_agreement.get(name)
-        agreement = f", the same class for {percent(share, zeros=True)}" if share is not None else ""
-        if name in proof.cosine:
-            agreement = f", cosine at least {proof.cosine[name]:.9f}"
-        parts.append(f"{name}: relative L2 {parity.rel_l2:.1e}{agreement}")
-    parts += [f"{name}: {percent(changed)} of it changed" for name, changed in proof.changed.items()]
-    return "; ".join(parts)
+    print_conversion(output_console(), report, given["data"])
 
 
 def json_from_report(report: PrecisionReport) -> dict[str, Any]:

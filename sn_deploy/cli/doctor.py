@@ -9,7 +9,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from sn_deploy.cli.console import output_console
+from sn_deploy.console import output_console
 from sn_deploy.doctor.diagnose import diagnose
 from sn_deploy.doctor.finding import Finding
 from sn_deploy.errors import CheckFailedError

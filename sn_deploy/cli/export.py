@@ -10,21 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sn_deploy.cli.console import Console, output_console
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.specialise import draft_beside
-from sn_deploy.cli.specialise import print_report as print_specialised
-from sn_deploy.cli.summary import Summary, sizes
 from sn_deploy.cli.values import InputSpec, parse_arguments, parse_input
+from sn_deploy.console import Console, output_console
 from sn_deploy.errors import SnDeployError
-from sn_deploy.graph.op import SWITCH_NORM, SWITCH_NORM_ADD_RELU, SWITCH_NORM_RELU
 
 if TYPE_CHECKING:
     from sn_deploy.checkpoint import LoadReport
-    from sn_deploy.graph.export import ExportReport
-
-_MOST_APART_SHOWN = 5
 
 
 @click.command(cls=OutputCommand, name="export")
@@ -113,6 +107,7 @@ def command(
     from sn_deploy.capture.user_model import build_model
     from sn_deploy.checkpoint import load_into
     from sn_deploy.graph.export import export
+    from sn_deploy.graph.show import print_report
 
     model = build_model(reference, arguments)
     console = output_console()
@@ -150,6 +145,8 @@ def command(
             report = replace(report, path=output, data_path=specialised.data_path)
     print_report(console, report)
     if specialised is not None:
+        from sn_deploy.specialise.show import print_report as print_specialised
+
         print_specialised(console, specialised)
 
 
@@ -184,51 +181,3 @@ def _example_inputs(specs: list[InputSpec]) -> dict[str, Any]:
                 raise SnDeployError("is given twice", where=f"--input {spec.name}")
             inputs[spec.name] = tensor_from_array(spec.value)
     return inputs
-
-
-def print_report(console: Console, report: ExportReport) -> None:
-    """The summary of an export."""
-    summary = Summary()
-    summary.add_file(report.path, report.data_path, sizes(report.file_bytes))
-    summary.add("inputs", "  ".join(f"{name}: {text}" for name, text in report.inputs.items()))
-    summary.add("outputs", "  ".join(f"{name}: {text}" for name, text in report.outputs.items()))
-    summary.add("graph", f"opset {report.opset}, {report.precision}, {_layers_text(report)}")
-    if report.forms:
-        summary.add("operators", _forms_text(report))
-    apart = [f"{name}: {reason}" for name, reason in report.apart.items()]
-    summary.add_first("not fused", apart, _MOST_APART_SHOWN)
-    summary.add("nodes", _nodes_text(report))
-    summary.add("folded", _folded_text(report))
-    for name, reason in report.kept.items():
-        summary.add("kept", f"{name}: {reason}")
-    if report.unused:
-        summary.add("unused", f"layers that don't run on these inputs: {', '.join(report.unused)}")
-    summary.print(console)
-
-
-def _layers_text(report: ExportReport) -> str:
-    calls = sum(layer.calls for layer in report.layers)
-    text = f"{len(report.layers)} SN layer{'' if len(report.layers) == 1 else 's'}"
-    return f"{text} called {calls} times" if calls != len(report.layers) else text
-
-
-def _forms_text(report: ExportReport) -> str:
-    names = {SWITCH_NORM_RELU: "with ReLU", SWITCH_NORM_ADD_RELU: "with residual and ReLU"}
-    fused = ", ".join(f"{report.forms[form]} {name}" for form, name in names.items() if form in report.forms)
-    text = f"{sum(report.forms.values())} {SWITCH_NORM}{f': {fused}' if fused else ''}"
-    return text + ("; inlined" if report.inlined else "; each form with a local function")
-
-
-def _nodes_text(report: ExportReport) -> str:
-    counts = ", ".join(f"{count} {op_type}" for op_type, count in list(report.op_counts.items())[:6])
-    standard = "not possible" if report.nodes_standard is None else report.nodes_standard
-    before = f"torch's own export: {standard}"
-    return f"{report.nodes} ({counts}{', …' if len(report.op_counts) > 6 else ''}); {before}"
-
-
-def _folded_text(report: ExportReport) -> str:
-    with_bn = [layer for layer in report.layers if layer.folded.mean_bn or layer.folded.var_bn]
-    biased = sum(layer.folded.ddof == 0 for layer in report.layers)
-    layers = f"{len(report.layers)} layer{'' if len(report.layers) == 1 else 's'}"
-    text = f"softmax weights and epsilon of {layers}, the BN statistics of {len(with_bn)}"
-    return text + (f"; {biased} with a biased variance" if biased else "")

@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sn_deploy.atomic import check_writable
-from sn_deploy.cli.console import Console, output_console
 from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.specialise import draft_beside
 from sn_deploy.cli.specialise import json_from_report as json_from_specialised
-from sn_deploy.cli.specialise import print_report as print_specialised
-from sn_deploy.cli.summary import Summary, opsets, sizes
 from sn_deploy.cli.values import InputSpec, inputs_by_name, parse_input
-from sn_deploy.cli.whole_file import by_hand_text, whole_text
+from sn_deploy.console import output_console
 from sn_deploy.output_file import check_onnx_output
 
 if TYPE_CHECKING:
@@ -127,9 +124,13 @@ def command(
         write_json(plain, json_output)
         if json_output == STANDARD_OUTPUT:
             return
+    from sn_deploy.fuse.show import print_report
+
     console = output_console()
     print_report(console, report, source)
     if specialised is not None:
+        from sn_deploy.specialise.show import print_report as print_specialised
+
         print_specialised(console, specialised)
 
 
@@ -156,41 +157,6 @@ def _fuse(
         inputs=inputs_by_name(specs, lambda: input_names(source)),
         run=run,
     )
-
-
-def print_report(console: Console, report: FuseReport, source: Path) -> None:
-    """The summary, and every near miss."""
-    summary = Summary()
-    summary.add_file(report.path, report.data_path, sizes(report.bytes, report.bytes_before))
-    opset = opsets(report.opset, report.opset_before)
-    summary.add("graph", f"{opset}, {report.nodes} nodes, was {report.nodes_before}")
-    summary.add("layers", _layers_text(report))
-    summary.add("forms", ", ".join(f"{count} {form}" for form, count in report.forms.items()))
-    if report.layers:
-        worst = max(report.layers, key=lambda layer: layer.mismatch)
-        text = f"each layer agrees with the nodes it replaced in float64, to {worst.mismatch:.1e} ({worst.node})"
-        summary.add("proof", text)
-    summary.add("whole file", whole_text(report.whole))
-    for name, why in report.whole.left_out.items():
-        summary.add("left out", f"output {name}: {why}")
-    for node, reason in report.apart.items():
-        summary.add("apart", f"{node}: the ReLU stays, {reason}")
-    summary.print(console)
-    if report.whole.why_not is not None:  # a line of its own, which a terminal doesn't fold where it is pasted
-        console.print(by_hand_text(report.whole, report.path, source), style="yellow", soft_wrap=True)
-    for miss in report.near_misses:
-        console.print(f"near miss: {miss.node}: {miss.reason}", style="yellow", soft_wrap=True)
-
-
-def _layers_text(report: FuseReport) -> str:
-    if not report.layers:
-        return f"none to fuse: its {report.present} SN layers are SwitchNorm nodes already"
-    replaced = sum(layer.replaced for layer in report.layers)
-    text = f"{len(report.layers)} SN layers found, {replaced} nodes became {len(report.layers)}"
-    if report.present:
-        text += f"; {report.present} more were SwitchNorm nodes already"
-    last = sum(layer.channels_last for layer in report.layers)
-    return text + (f"; {last} with their channels last" if last else "")
 
 
 def json_from_report(report: FuseReport) -> dict[str, Any]:

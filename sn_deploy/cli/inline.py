@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sn_deploy.cli.console import Console, output_console
 from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.outputs import OutputCommand
-from sn_deploy.cli.summary import Summary, opsets, sizes
 from sn_deploy.cli.values import inputs_by_name, parse_input
-from sn_deploy.cli.whole_file import by_hand_text, whole_text
+from sn_deploy.console import output_console
 
 if TYPE_CHECKING:
-    from sn_deploy.inline import InlineReport
+    pass
 
 
 @click.command(cls=OutputCommand, name="inline", may_be=("source",))
@@ -61,6 +59,7 @@ def command(
         refuse_idle(("inputs",), "--no-run runs nothing", mend="leave it out, or --no-run")
     specs = [parse_input(text, seed=index) for index, text in enumerate(inputs)]
     from sn_deploy.inline import inline
+    from sn_deploy.inline.show import print_report
     from sn_deploy.onnx_file import input_names
 
     report = inline(
@@ -72,18 +71,3 @@ def command(
         run=run,
     )
     print_report(output_console(), report, source)
-
-
-def print_report(console: Console, report: InlineReport, source: Path) -> None:
-    """The summary."""
-    summary = Summary()
-    summary.add_file(report.path, report.data_path, sizes(report.bytes, report.bytes_before))
-    opset = opsets(report.opset, report.opset_before)
-    summary.add("graph", f"{opset}, {report.nodes} nodes, was {report.nodes_before}")
-    summary.add("layers", f"{report.layers} SwitchNorm nodes became standard operators" if report.layers else "none")
-    summary.add("whole file", whole_text(report.whole))
-    for name, why in report.whole.left_out.items():
-        summary.add("left out", f"output {name}: {why}")
-    summary.print(console)
-    if report.whole.why_not is not None:  # a line of its own, which a terminal doesn't fold where it is pasted
-        console.print(by_hand_text(report.whole, report.path, source), style="yellow", soft_wrap=True)

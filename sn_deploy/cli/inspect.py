@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from sn_deploy.atomic import check_writable
-from sn_deploy.cli.console import output_console
 from sn_deploy.cli.effect import given_options, refuse_idle
 from sn_deploy.cli.engine_options import ENGINE_PARAMETERS, access_from_options, engine_options
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
+from sn_deploy.console import output_console
 from sn_deploy.engine_file import is_engine_name
 
 

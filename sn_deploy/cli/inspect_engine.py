@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from sn_deploy.cli.console import Console, output_console
 from sn_deploy.cli.json_output import write_json
+from sn_deploy.console import Console, output_console
 from sn_deploy.engine.inspect import Inspection, inspect_engine, inspect_sidecar
 from sn_deploy.engine.profiles import text
 from sn_deploy.engine.show import json_from_engine, layer_table, layers_summary, summary_table

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sn_deploy.cli.console import Console, output_console
 from sn_deploy.cli.outputs import OutputCommand
-from sn_deploy.cli.summary import Summary
 from sn_deploy.cli.values import inputs_by_name, parse_input
+from sn_deploy.console import output_console
 
 if TYPE_CHECKING:
-    from sn_deploy.optimise import OptimiseReport
+    pass
 
 # Layers that aren't on blocks, with their reasons; a file may have hundreds.
-_MOST_LAYERS = 8
 
 
 @click.command(cls=OutputCommand, name="optimise", may_be=("model",))
@@ -46,28 +44,8 @@ def command(model: Path, output: Path, target: str, inputs: tuple[str, ...], ext
     specs = [parse_input(text, seed=index) for index, text in enumerate(inputs)]
     from sn_deploy.onnx_file import input_names
     from sn_deploy.optimise import optimise
+    from sn_deploy.optimise.show import print_report
 
     given = inputs_by_name(specs, lambda: input_names(model))
     report = optimise(model, output, target=target, inputs=given, external_data=external_data)
     print_report(output_console(), report)
-
-
-def print_report(console: Console, report: OptimiseReport) -> None:
-    """The summary of an optimisation."""
-    stamp = report.stamp
-    kept = [layer for layer in report.layers if layer.why_not is not None]
-    summary = Summary()
-    summary.add_file(report.path, report.data_path)
-    summary.add("made for", stamp.made_for())
-    summary.add(
-        "SN layers",
-        f"{len(report.layers) - len(kept)} of {len(report.layers)} on blocks of {stamp.block_size} channels",
-    )
-    summary.add_first("as before", [f"{layer.name}: {layer.why_not}" for layer in kept], _MOST_LAYERS)
-    summary.add("nodes", f"{report.nodes_before} before, {report.nodes_after} now, {report.reorders} of them reorders")
-    shapes = ", ".join(f"{name} {'×'.join(map(str, shape)) or 'scalar'}" for name, shape in report.proof.shapes.items())
-    larger = "" if report.proof.why_larger is None else f" ({report.proof.why_larger})"
-    summary.add("tried on", f"{shapes}: relative L2 difference {report.proof.rel_l2:.1e} from {stamp.source}{larger}")
-    summary.print(console)
-    if not report.source_beside:
-        console.print(f"{stamp.source} isn't beside it: copy it there, or the file runs nowhere else.", style="yellow")

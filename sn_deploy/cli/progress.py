@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 
-from sn_deploy.cli.console import Console
+from sn_deploy.console import Console
 
 
 @contextlib.contextmanager

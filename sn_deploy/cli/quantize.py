@@ -9,14 +9,13 @@ import click
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.cli.check_options import add_options
-from sn_deploy.cli.console import Console, output_console
-from sn_deploy.cli.convert_precision import json_from_proof, no_layers_text, proof_text
+from sn_deploy.cli.convert_precision import json_from_proof
 from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.sample_options import SAMPLES, samples_from_options
-from sn_deploy.cli.summary import Summary, opsets, sizes
 from sn_deploy.cli.values import Number
+from sn_deploy.console import output_console
 
 if TYPE_CHECKING:
     from sn_deploy.precision import QuantizeReport
@@ -83,6 +82,7 @@ def command(model: Path, output: Path, json_output: str | None, **given: Any) ->
     options = dict(given)
     samples = samples_from_options(options)
     from sn_deploy.precision import quantize
+    from sn_deploy.precision.show import print_quantization
 
     names = ("precision", "float_type", "method", "keep", "keep_first", "keep_last", "keep_io_types")
     more = ("max_rel_l2", "min_top1_agreement", "external_data")
@@ -91,27 +91,7 @@ def command(model: Path, output: Path, json_output: str | None, **given: Any) ->
         write_json(json_from_report(report), json_output)
         if json_output == STANDARD_OUTPUT:
             return
-    print_report(output_console(), report, options["data"])
-
-
-def print_report(console: Console, report: QuantizeReport, data: str) -> None:
-    """The summary of a quantization."""
-    quantized = report.quantized
-    summary = Summary()
-    summary.add_file(report.path, report.data_path, sizes(report.bytes, report.bytes_before))
-    summary.add("graph", opsets(report.opset, report.opset_before))
-    count = len(quantized.nodes) + len(quantized.left)
-    summary.add("quantized", f"{len(quantized.nodes)} of {count} convolutions and classifiers, {report.precision}")
-    summary.add_first("as before", [f"{node}: {reason}" for node, reason in quantized.left.items()], _MOST_LINES)
-    if report.layers:
-        summary.add("the rest", f"{report.float_type}; parameters and statistics of SN layers float32")
-    elif report.float_type == "fp32":
-        summary.add("the rest", "fp32")
-    else:
-        summary.add("the rest", f"{report.float_type}; {no_layers_text(report.float_type)}")
-    summary.add("ranges", f"{report.method} of {report.proof.samples} samples of {data}")
-    summary.add("proof", f"{proof_text(report.proof)} on the same samples")
-    summary.print(console)
+    print_quantization(output_console(), report, options["data"])
 
 
 def json_from_report(report: QuantizeReport) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from sn_deploy.cli.console import output_console
 from sn_deploy.cli.engine_options import engine_options
 from sn_deploy.cli.log import print_log
+from sn_deploy.console import output_console
 
 
 @click.command(name="refit")
@@ -30,9 +30,7 @@ def command(engine: Path, model: Path, output: Path, verbose: bool, **access: An
     shares to IN, LN and BN: these are fixed in an engine. It needs the GPU that the engine is for.
     """
     from sn_deploy.engine.refit import refit
-    from sn_deploy.engine.show import summary_table
+    from sn_deploy.engine.show import print_refit
 
     report = refit(engine, model, output, on_log=print_log if verbose else None, **access)
-    console = output_console()
-    console.print(summary_table(report.sidecar))
-    console.print(f"wrote {report.path} and {report.sidecar_path.name}")
+    print_refit(output_console(), report)

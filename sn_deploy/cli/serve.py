@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sn_deploy.cli.console import Console
 from sn_deploy.cli.effect import refuse_idle
-from sn_deploy.cli.summary import Summary
 from sn_deploy.cli.values import inputs_by_name, parse_size
+from sn_deploy.console import Console
 from sn_deploy.errors import SnDeployError
 
 if TYPE_CHECKING:
-    from sn_deploy.serve import ServeReport
+    pass
 
 
 @click.group(name="serve")
@@ -110,6 +109,8 @@ def triton(model: Path, output: Path, **given: Any) -> None:
         queue_target_us=parse_delay(given["queue_target"], "--queue-target"),
     )
     report = serve_triton(model, output, options, deploy, engines=given["engines"], config=given["config"])
+    from sn_deploy.serve.show import print_report
+
     print_report(Console(markup=False, highlight=False, soft_wrap=True), report)
 
 
@@ -140,23 +141,3 @@ def _sizes(texts: tuple[str, ...], model: Path) -> dict[str, tuple[int, ...]]:
 
     given = inputs_by_name([parse_size(text) for text in texts], lambda: input_names(model))
     return {name: size.shape for name, size in given.items()}
-
-
-def print_report(console: Console, report: ServeReport) -> None:
-    """The summary."""
-    summary = Summary()
-    summary.add("model", f"{report.folder}, version {report.version}")
-    batches = f"up to {report.max_batch} samples" if report.max_batch else "none"
-    if not report.max_batch and report.why_not_batched:
-        batches += f": {report.why_not_batched}"
-    summary.add("batches", batches)
-    if report.proved is not None:
-        summary.add("tried", report.proved)
-    for index, file in enumerate(report.files):
-        summary.add("" if index else "deploy", str(file))
-    summary.print(console)
-    for note in report.notes:
-        console.print(f"note: {note}", style="yellow")
-    from sn_deploy.serve.deployment import shell_command
-
-    console.print(f"\nserve it with:\n  {shell_command(report.command)}")

@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
-from rich.table import Table
 
 from sn_deploy.atomic import check_writable
-from sn_deploy.check.report.text import percent
 from sn_deploy.cli.check_options import DATA, IMAGE_PARAMETERS, add_options, images_from_options
-from sn_deploy.cli.console import Console, output_console
 from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
-from sn_deploy.cli.summary import Summary
 from sn_deploy.cli.values import Number, parse_sizes
+from sn_deploy.console import output_console
 from sn_deploy.draft_folder import draft_folder
 from sn_deploy.output_file import check_onnx_output
 
@@ -26,11 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from sn_deploy.check.data.open import DataOptions
-    from sn_deploy.specialise import LayerChange, SpecialiseReport
-    from sn_deploy.specialise.samples import Error
+    from sn_deploy.specialise import SpecialiseReport
     from sn_deploy.specialise.search import Progress
-
-_BRANCHES = {"in": "IN", "ln": "LN"}
 
 
 @click.command(cls=OutputCommand, name="specialise", may_be=("source",))
@@ -102,6 +96,7 @@ def command(context: click.Context, /, **given: Any) -> None:
     from sn_deploy.specialise import specialise
     from sn_deploy.specialise.budget import parse_budget
     from sn_deploy.specialise.forms import Runtime
+    from sn_deploy.specialise.show import print_report
 
     budget = parse_budget(given["budgets"]) if given["budgets"] else None
     examples = parse_sizes(given["inputs"])
@@ -147,62 +142,6 @@ def _data_options(context: click.Context, given: Mapping[str, Any]) -> DataOptio
         return None
     images = images_from_options(given)
     return DataOptions(given["data"], given["batch_size"] or 8, given["limit"], given["labels"], images=images)
-
-
-def print_report(console: Console, report: SpecialiseReport) -> None:
-    """A table of the layers, and the proof."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("layer", overflow="fold")
-    table.add_column("dropped")
-    table.add_column("rel L2 of that alone", justify="right")
-    table.add_column("is now", overflow="fold")
-    table.add_column("ms before", justify="right")
-    table.add_column("ms after", justify="right")
-    for layer in report.layers:
-        dropped = " ".join(_BRANCHES[branch] for branch in layer.dropped) or "–"
-        error = "" if layer.error is None else f"{layer.error:.1e}"
-        table.add_row(layer.name, dropped, error, _form_text(layer), _ms(layer.before_ms), _ms(layer.after_ms))
-    console.print(table)
-    summary = Summary()
-    nodes = f"{report.nodes} nodes, was {report.nodes_before}"
-    summary.add_file(report.path, report.data_path, f", for {report.runtime}: {nodes}")
-    interval = f"{report.time_low:.3f} to {report.time_high:.3f}"
-    if all(layer.form == "kept" for layer in report.layers):
-        summary.add("changed", f"no layer: {_why_nothing(report)}")
-    else:
-        summary.add("time", f"{report.time_ratio:.3f} of what it was ({interval}), batch {report.batch}")
-    summary.add(
-        "forms",
-        f"the same as SwitchNorm to {report.exact_rel_l2:.1e} (relative L2, at most {report.exact_tolerance:.0e})",
-    )
-    if report.budget is not None:
-        if report.chosen_on is not None:
-            summary.add("chosen on", _error_text(report.chosen_on))
-        summary.add("held out", f"{_error_text(report.held_out)}; allowed: {report.budget}")
-    summary.print(console)
-
-
-def _why_nothing(report: SpecialiseReport) -> str:
-    if report.budget is None:
-        return "none has a weight of 0 that would make it cheaper; sn-deploy specialise --budget lets some error in"
-    return f"what would save time costs more than the budget allows ({report.budget})"
-
-
-def _form_text(layer: LayerChange) -> str:
-    return layer.form if layer.reason is None else f"{layer.form}: {layer.reason}"
-
-
-def _ms(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
-
-
-def _error_text(error: Error) -> str:
-    text = f"{error.samples} samples: rel_l2 {error.rel_l2:.2g}"
-    if error.changed is not None:
-        text += f", {percent(error.changed, zeros=True)} have another class on top"
-    if error.accuracy is not None and error.accuracy_before is not None:
-        text += f", accuracy {percent(error.accuracy, zeros=True)}, was {percent(error.accuracy_before, zeros=True)}"
-    return text
 
 
 def json_from_report(report: SpecialiseReport) -> dict[str, Any]:

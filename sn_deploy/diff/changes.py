@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sn_deploy.printed import Printed
+
+if TYPE_CHECKING:
+    from sn_deploy.console import Console
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,8 @@ class OutputDiff:
         return self.nonfinite == 0 and self.rel_l2 <= self.tolerance
 
 
-@dataclass(frozen=True)
-class FileDiff:
+@dataclass(frozen=True, repr=False)
+class FileDiff(Printed):
     """The differences of two files.
 
     Attributes:
@@ -96,3 +102,11 @@ class FileDiff:
     inputs_run: Mapping[str, str]
     different: tuple[str, ...]
     why_larger: str | None = None
+
+    def _line(self) -> str:
+        return "; ".join(self.different) or "the same, as far as can be seen"
+
+    def _print(self, console: Console) -> None:
+        from sn_deploy.diff.show import print_diff
+
+        print_diff(console, self)

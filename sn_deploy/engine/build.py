@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import sn_deploy
 from sn_deploy.atomic import check_writable
@@ -22,6 +22,7 @@ from sn_deploy.engine_file import check_engine_name
 from sn_deploy.errors import SnDeployError
 from sn_deploy.hashing import sha256_of_file
 from sn_deploy.input_file import check_is_path, source_path
+from sn_deploy.printed import Printed
 from sn_deploy.python_words import in_callers_words, naming_arguments
 from sn_deploy.runtime.gpu import Gpu, on_gpu
 from sn_deploy.runtime.tensors import TensorInfo
@@ -33,13 +34,16 @@ from sn_deploy.runtime.trt.progress import OnProgress
 from sn_deploy.runtime.trt.sidecar import EMBEDDED, LOADED, NO_PLUGIN, Sidecar, sidecar_path, write_engine
 from sn_deploy.runtime.trt.weights import structure_sha256
 
+if TYPE_CHECKING:
+    from sn_deploy.console import Console
+
 PluginUse = Literal["auto", "embed", "none"]
 _MOST_MIB: Final = 1 << 32  # more than any GPU has; TensorRT takes bytes in 64 bits
 PLUGIN_USES: Final[tuple[PluginUse, ...]] = ("auto", "embed", "none")
 
 
-@dataclass(frozen=True)
-class BuildReport:
+@dataclass(frozen=True, repr=False)
+class BuildReport(Printed):
     """What was built.
 
     Attributes:
@@ -51,6 +55,14 @@ class BuildReport:
     sidecar_path: Path
     sidecar: Sidecar
     notes: tuple[str, ...]
+
+    def _line(self) -> str:
+        return f"{self.path}"
+
+    def _print(self, console: Console) -> None:
+        from sn_deploy.engine.show import print_build
+
+        print_build(console, self)
 
 
 @naming_arguments(opt=("profiles", "profiles=[{{{!r}: {}}}]"), workspace="workspace_mib", verbose="on_log")

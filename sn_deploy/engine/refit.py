@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sn_deploy
 from sn_deploy.atomic import check_writable
@@ -15,14 +16,18 @@ from sn_deploy.engine.model_file import read_model_file
 from sn_deploy.engine_file import check_engine_name
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import check_is_path, read_head, refuse_checkpoint, source_path
+from sn_deploy.printed import Printed
 from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.trt.library import MESSAGES, OnLog
 from sn_deploy.runtime.trt.sidecar import Sidecar, read_sidecar, sidecar_path, write_engine
 from sn_deploy.runtime.trt.weights import check_weights, structure_sha256, without_sidecar
 
+if TYPE_CHECKING:
+    from sn_deploy.console import Console
 
-@dataclass(frozen=True)
-class RefitReport:
+
+@dataclass(frozen=True, repr=False)
+class RefitReport(Printed):
     """What was written.
 
     Attributes:
@@ -32,6 +37,14 @@ class RefitReport:
     path: Path
     sidecar_path: Path
     sidecar: Sidecar
+
+    def _line(self) -> str:
+        return f"{self.path}"
+
+    def _print(self, console: Console) -> None:
+        from sn_deploy.engine.show import print_refit
+
+        print_refit(console, self)
 
 
 @naming_arguments()

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.table import Table
 from rich.text import Text
 
+from sn_deploy.console import Console
 from sn_deploy.engine.inspect import Inspection
-from sn_deploy.engine.layers import LayerRow, layer_counts
+from sn_deploy.engine.layers import LayerRow, layer_counts, layer_rows
 from sn_deploy.engine.profiles import text
 from sn_deploy.runtime.trt.sidecar import EMBEDDED, LOADED, Sidecar
+
+if TYPE_CHECKING:
+    from sn_deploy.engine.build import BuildReport
+    from sn_deploy.engine.refit import RefitReport
 
 FLAG: Final = "next to an SN plugin"
 _PLUGIN_TEXTS: Final = {
@@ -115,3 +120,17 @@ def _axes(shape: Sequence[Any] | None) -> str:
 def _range(three: Mapping[str, Sequence[int]]) -> str:
     low, best, high = (text(three.get(kind, ())) for kind in ("min", "opt", "max"))
     return best if low == high else f"{low} to {high}, fastest at {best}"
+
+
+def print_build(console: Console, report: BuildReport) -> None:
+    """What was built."""
+    console.print(summary_table(report.sidecar))
+    if report.sidecar.layers is not None:
+        console.print(layers_summary(layer_rows(report.sidecar.layers)))
+    console.print(f"wrote {report.path} and {report.sidecar_path.name}")
+
+
+def print_refit(console: Console, report: RefitReport) -> None:
+    """What got its weights."""
+    console.print(summary_table(report.sidecar))
+    console.print(f"wrote {report.path} and {report.sidecar_path.name}")

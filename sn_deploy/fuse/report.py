@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from sn_deploy.check.report.text import counted
 from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.fuse.whole import WholeFile
+from sn_deploy.printed import Printed
+
+if TYPE_CHECKING:
+    from sn_deploy.console import Console
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,8 @@ class NearMiss:
     reason: str
 
 
-@dataclass(frozen=True)
-class FuseReport:
+@dataclass(frozen=True, repr=False)
+class FuseReport(Printed):
     """What `fuse` found and wrote.
 
     Attributes:
@@ -76,3 +82,12 @@ class FuseReport:
     bytes_before: int
     bytes: int
     whole: WholeFile
+
+    def _line(self) -> str:
+        found = counted(len(self.layers), "SN layer")
+        return f"{self.path}, {found} found, {counted(self.nodes, 'node')}, was {self.nodes_before}"
+
+    def _print(self, console: Console) -> None:
+        from sn_deploy.fuse.show import print_report
+
+        print_report(console, self)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
@@ -46,10 +47,14 @@ from sn_deploy.graph.io_types import keep_float32_io
 from sn_deploy.graph.precision import BF16_OPSET, operators_of_newer_opset
 from sn_deploy.graph.save import save
 from sn_deploy.output_file import check_onnx_output
+from sn_deploy.printed import Printed
 from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.torch import output_names as output_names_of
 from sn_deploy.runtime.torch import own_surroundings
 from sn_deploy.shape_text import shape_text
+
+if TYPE_CHECKING:
+    from sn_deploy.console import Console
 
 DEFAULT_OPSET = 20
 _LOCK = threading.RLock()
@@ -64,8 +69,8 @@ class ExportedLayer:
     calls: int
 
 
-@dataclass(frozen=True)
-class ExportReport:
+@dataclass(frozen=True, repr=False)
+class ExportReport(Printed):
     """What `export` did.
 
     Attributes:
@@ -105,6 +110,15 @@ class ExportReport:
         None where torch can't export a layer (one that wants CUDA, say).
         """
         return self.standard()
+
+    def _line(self) -> str:
+        return f"{self.path}, SN layers: {len(self.layers)}, nodes: {self.nodes}, {self.precision}"
+
+    def _print(self, console: Console) -> None:
+        from sn_deploy.graph.show import print_report
+
+        # To look at a report should take no time.
+        print_report(console, self, standard="nodes_standard" in vars(self))
 
 
 @contextlib.contextmanager

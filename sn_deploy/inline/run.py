@@ -10,10 +10,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
 
+from sn_deploy.check.report.text import counted
 from sn_deploy.errors import SnDeployError
 from sn_deploy.fuse.whole import WholeFile, compare_whole
 from sn_deploy.graph.inference import infer_shapes
@@ -25,12 +27,16 @@ from sn_deploy.inline.opset import brought_to, check_opset
 from sn_deploy.input_file import read_head, source_path
 from sn_deploy.onnx_file import model_of, read_proto, size_with_data
 from sn_deploy.output_file import check_onnx_output
+from sn_deploy.printed import Printed
 from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.stamp import refuse_optimised
 
+if TYPE_CHECKING:
+    from sn_deploy.console import Console
 
-@dataclass(frozen=True)
-class InlineReport:
+
+@dataclass(frozen=True, repr=False)
+class InlineReport(Printed):
     """What `inline` did.
 
     Attributes:
@@ -53,6 +59,14 @@ class InlineReport:
     bytes_before: int
     bytes: int
     whole: WholeFile
+
+    def _line(self) -> str:
+        return f"{self.path}, {counted(self.layers, 'SwitchNorm node')} in standard operators, opset {self.opset}"
+
+    def _print(self, console: Console) -> None:
+        from sn_deploy.inline.show import print_report
+
+        print_report(console, self)
 
 
 @naming_arguments()

@@ -6,13 +6,14 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
 import sn_deploy
 from sn_deploy.check.model_type import coarsest_type
+from sn_deploy.check.report.text import counted
 from sn_deploy.draft_folder import draft_folder
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.epilogue import fuse_epilogues
@@ -35,11 +36,15 @@ from sn_deploy.optimise.stand_ins import (
 )
 from sn_deploy.output_file import check_onnx_output
 from sn_deploy.portable_file import load_portable
+from sn_deploy.printed import Printed
 from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.native import SWITCH, ort_library
 from sn_deploy.runtime.ort import NCHWC_DOMAIN, block_size, version, write_optimised_graph
 from sn_deploy.runtime.stamp import Stamp, refuse_optimised
 from sn_deploy.runtime.tensors import Array
+
+if TYPE_CHECKING:
+    from sn_deploy.console import Console
 
 # What a file can be optimised for.
 TARGETS: Final = ("ort-cpu",)
@@ -56,8 +61,8 @@ class LayerOutcome:
     why_not: str | None
 
 
-@dataclass(frozen=True)
-class OptimiseReport:
+@dataclass(frozen=True, repr=False)
+class OptimiseReport(Printed):
     """What `optimise` did.
 
     Attributes:
@@ -82,6 +87,15 @@ class OptimiseReport:
     def source_beside(self) -> bool:
         """Whether the portable file is where it is looked for when the optimised one doesn't belong to a machine."""
         return self.path.with_name(self.stamp.source).is_file()
+
+    def _line(self) -> str:
+        on_blocks = sum(layer.why_not is None for layer in self.layers)
+        return f"{self.path}, {on_blocks} of {counted(len(self.layers), 'SN layer')} on blocks"
+
+    def _print(self, console: Console) -> None:
+        from sn_deploy.optimise.show import print_report
+
+        print_report(console, self)
 
 
 @dataclass(frozen=True)

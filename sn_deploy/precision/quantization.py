@@ -6,14 +6,14 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
 from sn_deploy.check.batch import Source
 from sn_deploy.check.data.open import OPTIONS_IN_PYTHON
-from sn_deploy.check.report.text import percent
+from sn_deploy.check.report.text import counted, percent
 from sn_deploy.draft_folder import draft_folder
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.graph import keep as keeping
@@ -28,9 +28,13 @@ from sn_deploy.precision.files import check_paths, file_bytes
 from sn_deploy.precision.proof import Proof, compare_files, hold_tolerance
 from sn_deploy.precision.run import refuse_too_large, write_emulated
 from sn_deploy.precision.samples import open_samples
+from sn_deploy.printed import Printed
 from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.ort_calibration import METHODS, calibrate
+
+if TYPE_CHECKING:
+    from sn_deploy.console import Console
 
 FLOAT_TYPES: Final = ("fp32", "fp16", "bf16")
 
@@ -44,8 +48,8 @@ _HALF_OPSET: Final = 19
 _BF16_OPSET: Final = 22
 
 
-@dataclass(frozen=True)
-class QuantizeReport:
+@dataclass(frozen=True, repr=False)
+class QuantizeReport(Printed):
     """What `quantize` did.
 
     Attributes:
@@ -69,6 +73,15 @@ class QuantizeReport:
     bytes: int
     bytes_before: int
     layers: int
+
+    def _line(self) -> str:
+        nodes = counted(len(self.quantized.nodes), "node")
+        return f"{self.path}, {nodes} in {self.precision}, relative L2 {self.proof.rel_l2:.1e} from its source"
+
+    def _print(self, console: Console) -> None:
+        from sn_deploy.precision.show import print_quantization
+
+        print_quantization(console, self)
 
 
 @naming_arguments(OPTIONS_IN_PYTHON, data="samples", input="samples")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import onnx_ir as ir
 
@@ -28,14 +28,18 @@ from sn_deploy.precision.files import check_paths, file_bytes
 from sn_deploy.precision.proof import TIES, Proof, compare_files, hold_tolerance
 from sn_deploy.precision.ranges import LARGEST, Range, largest_values
 from sn_deploy.precision.samples import open_samples
+from sn_deploy.printed import Printed
 from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.ort import OrtSession
+
+if TYPE_CHECKING:
+    from sn_deploy.console import Console
 
 DTYPES: Final = {"fp16": "float16", "bf16": "bfloat16"}
 
 
-@dataclass(frozen=True)
-class PrecisionReport:
+@dataclass(frozen=True, repr=False)
+class PrecisionReport(Printed):
     """What `convert_precision` did.
 
     Attributes:
@@ -56,6 +60,14 @@ class PrecisionReport:
     bytes: int
     bytes_before: int
     layers: int
+
+    def _line(self) -> str:
+        return f"{self.path}, {self.precision}, relative L2 {self.proof.rel_l2:.1e} from its source"
+
+    def _print(self, console: Console) -> None:
+        from sn_deploy.precision.show import print_conversion
+
+        print_conversion(console, self)
 
 
 @naming_arguments(OPTIONS_IN_PYTHON, data="samples", input="samples")

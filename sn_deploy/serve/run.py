@@ -6,13 +6,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sn_deploy.arguments import of_kind
 from sn_deploy.atomic import atomic_output
 from sn_deploy.errors import SnDeployError
 from sn_deploy.hashing import sha256_of_file
 from sn_deploy.input_file import check_is_path, source_path
+from sn_deploy.printed import Printed
 from sn_deploy.python_words import in_callers_words, naming_arguments
 from sn_deploy.serve.deployment import OPTIONS_IN_PYTHON as DEPLOY_OPTIONS
 from sn_deploy.serve.deployment import DeployOptions, deployment_files, server_command
@@ -38,13 +39,16 @@ from sn_deploy.serve.payload import MODEL_FILE, Payload, read_payload
 from sn_deploy.serve.proof import prove_batches
 from sn_deploy.serve.repository import CONFIG, ModelFolder, add_version, read_folder, read_text
 
+if TYPE_CHECKING:
+    from sn_deploy.console import Console
+
 KEEP: Final = "keep"
 REPLACE: Final = "replace"
 _NOT_KEPT: Final = "mend it, or --config replace"
 
 
-@dataclass(frozen=True)
-class ServeReport:
+@dataclass(frozen=True, repr=False)
+class ServeReport(Printed):
     """What was written.
 
     Attributes:
@@ -67,6 +71,14 @@ class ServeReport:
     files: Sequence[Path]
     command: Sequence[str]
     notes: Sequence[str]
+
+    def _line(self) -> str:
+        return f"{self.folder}, version {self.version}"
+
+    def _print(self, console: Console) -> None:
+        from sn_deploy.serve.show import print_report
+
+        print_report(console, self)
 
 
 @naming_arguments(SERVE_OPTIONS, DEPLOY_OPTIONS, engine="engines")

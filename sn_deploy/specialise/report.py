@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from sn_deploy.check.report.text import counted
+from sn_deploy.printed import Printed
 from sn_deploy.specialise.budget import Budget
 from sn_deploy.specialise.samples import Error
+
+if TYPE_CHECKING:
+    from sn_deploy.console import Console
 
 
 @dataclass(frozen=True)
@@ -32,8 +38,8 @@ class LayerChange:
     after_ms: float | None
 
 
-@dataclass(frozen=True)
-class SpecialiseReport:
+@dataclass(frozen=True, repr=False)
+class SpecialiseReport(Printed):
     """What was written, and the proof.
 
     Attributes:
@@ -67,3 +73,12 @@ class SpecialiseReport:
     batch: int
     nodes_before: int
     nodes: int
+
+    def _line(self) -> str:
+        changed = sum(layer.form != "kept" for layer in self.layers)
+        return f"{self.path}, {changed} of {counted(len(self.layers), 'SN layer')} changed"
+
+    def _print(self, console: Console) -> None:
+        from sn_deploy.specialise.show import print_report
+
+        print_report(console, self)

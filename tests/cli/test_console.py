@@ -10,7 +10,7 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
-from sn_deploy.cli.console import Console, shown
+from sn_deploy.console import Console, shown
 from tests import switch_norm_file
 from tests.cli.command import run
 

@@ -13,9 +13,9 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from sn_deploy.cli.console import output_console
-from sn_deploy.cli.fuse import print_report
+from sn_deploy.console import output_console
 from sn_deploy.fuse import fuse
+from sn_deploy.fuse.show import print_report
 from sn_deploy.runtime.stamp import Stamp
 from tests.cli.command import exit_code
 from tests.fuse.test_files import net

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from sn_deploy.cli.summary import sizes
+from sn_deploy.summary import sizes
 from tests.cli.command import run
 from tests.switch_norm_file import model, node
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from sn_deploy.cli.console import Console
+from sn_deploy.console import Console
 
 
 class Summary:

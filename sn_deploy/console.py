@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import rich.console
@@ -46,6 +46,16 @@ def output_console(*, to_stderr: bool = False) -> Console:
     """For what a command found, on the standard output or the error output; text is shown as it is."""
     terminal = (sys.stderr if to_stderr else sys.stdout).isatty()
     return Console(width=None if terminal else _WIDTH_OF_A_PIPE, stderr=to_stderr, highlight=False, markup=False)
+
+
+def printed_text(print_it: Callable[[Console], None], *, width: int = 120) -> str:
+    """What is printed, without colours, in lines of ``width`` characters: for a notebook and a log alike."""
+    console = Console(
+        width=width, no_color=True, highlight=False, markup=False, force_terminal=False, force_jupyter=False
+    )
+    with console.capture() as captured:
+        print_it(console)
+    return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())
 
 
 def shown(text: str) -> str:

@@ -1,0 +1,29 @@
+"""What `inline` did, as lines for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sn_deploy.console import Console
+from sn_deploy.fuse.show_whole import by_hand_text, whole_text
+from sn_deploy.summary import Summary, opsets, sizes
+
+if TYPE_CHECKING:
+    from sn_deploy.inline.run import InlineReport
+
+
+def print_report(console: Console, report: InlineReport, source: Path | None = None) -> None:
+    """The summary; with the source, how to compare by hand what couldn't be run."""
+    summary = Summary()
+    summary.add_file(report.path, report.data_path, sizes(report.bytes, report.bytes_before))
+    opset = opsets(report.opset, report.opset_before)
+    summary.add("graph", f"{opset}, {report.nodes} nodes, was {report.nodes_before}")
+    summary.add("layers", f"{report.layers} SwitchNorm nodes became standard operators" if report.layers else "none")
+    summary.add("whole file", whole_text(report.whole))
+    for name, why in report.whole.left_out.items():
+        summary.add("left out", f"output {name}: {why}")
+    summary.print(console)
+    if report.whole.why_not is not None and source is not None:
+        # A line of its own, which a terminal doesn't fold where it is pasted.
+        console.print(by_hand_text(report.whole, report.path, source), style="yellow", soft_wrap=True)

@@ -1,0 +1,91 @@
+"""A conversion or quantization as lines for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sn_deploy.check.report.text import counted, percent
+from sn_deploy.console import Console
+from sn_deploy.summary import Summary, opsets, sizes
+
+if TYPE_CHECKING:
+    from sn_deploy.precision.proof import Proof
+    from sn_deploy.precision.quantization import QuantizeReport
+    from sn_deploy.precision.run import PrecisionReport
+
+
+_MOST_LINES = 8
+_MOST_NAMES = 4
+
+
+def print_conversion(console: Console, report: PrecisionReport, data: str = "") -> None:
+    """The summary of a conversion."""
+    conversion = report.conversion
+    summary = Summary()
+    summary.add_file(report.path, report.data_path, sizes(report.bytes, report.bytes_before))
+    opset = opsets(conversion.opset, conversion.opset_before)
+    summary.add("graph", f"{opset}; {conversion.casts} casts between the two types")
+    summary.add("nodes", f"{len(conversion.converted)} in {report.precision}, {len(conversion.kept)} kept in float32")
+    summary.add_first("float32", [f"{node}: {reason}" for node, reason in conversion.left.items()], _MOST_LINES)
+    vanished = [weight for weight in conversion.rounded if weight.vanished]
+    if vanished:
+        count, total = sum(weight.vanished for weight in vanished), sum(weight.elements for weight in vanished)
+        # An epsilon, say, without which something is divided by 0.
+        gone = [f"{weight.name} (read by {weight.node})" for weight in vanished if weight.vanished == weight.elements]
+        wholly = f"; nothing is left of {', '.join(gone[:_MOST_NAMES])}" if gone else ""
+        wholly += f" and {len(gone) - _MOST_NAMES} more" if len(gone) > _MOST_NAMES else ""
+        text = f"{count} of {total} values in {counted(len(vanished), 'weight')} are too small, and become 0{wholly}"
+        summary.add("rounded", text)
+    if report.ranges:
+        first = report.ranges[0]
+        summary.add("range", f"no activation is beyond {first.largest:.3g} on this data ({first.node})")
+    if not report.layers:
+        summary.add("note", _no_layers_text(report.precision))
+    summary.add("proof", f"{_proof_text(report.proof)} on {_samples_text(report.proof, data)}")
+    summary.print(console)
+
+
+def print_quantization(console: Console, report: QuantizeReport, data: str = "") -> None:
+    """The summary of a quantization."""
+    quantized = report.quantized
+    summary = Summary()
+    summary.add_file(report.path, report.data_path, sizes(report.bytes, report.bytes_before))
+    summary.add("graph", opsets(report.opset, report.opset_before))
+    count = len(quantized.nodes) + len(quantized.left)
+    summary.add("quantized", f"{len(quantized.nodes)} of {count} convolutions and classifiers, {report.precision}")
+    summary.add_first("as before", [f"{node}: {reason}" for node, reason in quantized.left.items()], _MOST_LINES)
+    if report.layers:
+        summary.add("the rest", f"{report.float_type}; parameters and statistics of SN layers float32")
+    elif report.float_type == "fp32":
+        summary.add("the rest", "fp32")
+    else:
+        summary.add("the rest", f"{report.float_type}; {_no_layers_text(report.float_type)}")
+    summary.add("ranges", f"{report.method} of {_samples_text(report.proof, data)}")
+    summary.add("proof", f"{_proof_text(report.proof)} on the same samples")
+    summary.print(console)
+
+
+def _no_layers_text(precision: str) -> str:
+    """Of a file without SwitchNorm nodes: that SN in standard operators isn't spared."""
+    return (
+        f"no SwitchNorm node; SN layers in standard operators take their statistics in {precision}, too: "
+        "make them nodes first, with sn-deploy fuse"
+    )
+
+
+def _proof_text(proof: Proof) -> str:
+    """The figures of each output."""
+    parts = []
+    for name, parity in proof.outputs.items():
+        share = proof.top1_agreement.get(name)
+        agreement = f", the same class for {percent(share, zeros=True)}" if share is not None else ""
+        if name in proof.cosine:
+            agreement = f", cosine at least {proof.cosine[name]:.9f}"
+        parts.append(f"{name}: relative L2 {parity.rel_l2:.1e}{agreement}")
+    parts += [f"{name}: {percent(changed)} of it changed" for name, changed in proof.changed.items()]
+    return "; ".join(parts)
+
+
+def _samples_text(proof: Proof, data: str) -> str:
+    """How many, and of what: as it was typed, where it was."""
+    return f"{counted(proof.samples, 'sample')} of {data or proof.data.get('kind', 'the data')}"

@@ -1,0 +1,123 @@
+"""Reports of the Python functions: a line where they are looked at, the command's own lines where they are printed."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import sn_deploy
+from sn_deploy.calibrate import calibrate
+from sn_deploy.check import check
+from sn_deploy.diff import diff
+from sn_deploy.fuse import fuse
+from sn_deploy.inline import inline
+from sn_deploy.models.digits import load_pretrained
+from sn_deploy.optimise import optimise
+from sn_deploy.precision import convert_precision, quantize
+from sn_deploy.printed import Printed
+from sn_deploy.specialise import specialise
+from tests.cli.command import run
+
+# Command -> its arguments behind FILE -o OUTPUT, and the function; timings of the two differ.
+CASES: dict[str, tuple[list[str], Callable[[Path, Path], Any]]] = {
+    "fuse": ([], lambda source, path: fuse(source, path)),
+    "inline": ([], lambda source, path: inline(source, path)),
+    "convert-precision": (
+        ["--precision", "fp16"],
+        lambda source, path: convert_precision(source, path, precision="fp16"),
+    ),
+    "quantize": (["--precision", "int8"], lambda source, path: quantize(source, path, precision="int8")),
+    "optimise": (["--for", "ort-cpu"], lambda source, path: optimise(source, path)),
+    "specialise": ([], lambda source, path: specialise(source, path)),
+}
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("net") / "net.onnx"
+    sn_deploy.export(load_pretrained(), torch.zeros(1, 1, 8, 8), path, dynamic="batch")
+    return path
+
+
+def words(text: str) -> list[str]:
+    """Without times and the file's name."""
+    return [word for word in text.split() if ".onnx" not in word and not word.replace(".", "").isdigit()]
+
+
+@pytest.mark.parametrize("command", CASES)
+def test_what_is_printed_is_what_the_command_prints(
+    command: str, net: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options, call = CASES[command]
+    code, out, _ = run(capsys, command, net, "-o", tmp_path / "command.onnx", *options)
+    assert code == 0
+    report = call(net, tmp_path / "function.onnx")
+    assert words(str(report)) == words(out)
+    assert len(str(report).splitlines()) > 1
+    assert_is_short(report)
+
+
+def assert_is_short(report: Any) -> None:
+    assert isinstance(report, Printed)
+    text = repr(report)
+    assert text.startswith(f"<{type(report).__name__}: ")
+    assert "\n" not in text
+    assert len(text) < 250
+    shown: list[str] = []
+    printer = type("Printer", (), {"text": staticmethod(shown.append)})
+    report._repr_pretty_(printer, False)
+    assert shown == [str(report)]
+    assert str(copy.copy(report)) == str(report)
+
+
+def test_an_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    report = sn_deploy.export(load_pretrained(), torch.zeros(1, 1, 8, 8), tmp_path / "a.onnx", dynamic="batch")
+    assert_is_short(report)
+    before = str(report)
+    assert "torch's own export" not in before  # which would take seconds, for a look
+    assert "nodes_standard" not in vars(report)
+    code, out, _ = run(
+        capsys, "export", "--model", "sn_deploy.models.digits:load_pretrained", "--input", "1x1x8x8",
+        "--dynamic", "batch", "-o", tmp_path / "b.onnx",
+    )  # fmt: skip
+    assert code == 0
+    assert report.nodes_standard == 145
+    assert words(str(report)) == words(out)[-len(words(str(report))) :]
+
+
+def test_a_difference(net: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other.onnx"
+    convert_precision(net, other, precision="fp16")
+    found = diff(net, other)
+    assert found.different
+    assert_is_short(found)
+    code, out, _ = run(capsys, "diff", net, other)
+    assert code == 1
+    assert words(str(found)) == words(out.replace("--all", "in weights"))
+
+
+def test_statistics_and_results(net: Path) -> None:
+    model, samples = load_pretrained(), torch.rand(20, 1, 8, 8)
+    calibration = calibrate(model, samples)
+    assert_is_short(calibration)
+    assert str(calibration).splitlines() == [
+        "batch-average of 2 layers over 20 samples in 3 batches",
+        "sn2, sn4: no BN branch, nothing to calibrate",
+    ]
+    result = check(net, model=model, data=samples)
+    assert_is_short(result)
+    again = pickle.loads(pickle.dumps(result))  # noqa: S301 (our own)
+    assert str(again) == str(result)
+
+
+def test_control_characters_of_names_are_shown(tmp_path: Path) -> None:
+    path = tmp_path / "a\x1b[2Jb.onnx"
+    report = sn_deploy.export(load_pretrained(), torch.zeros(1, 1, 8, 8), path)
+    assert "\x1b" not in str(report)
+    assert "\\x1b[2J" in str(report)
