@@ -104,9 +104,13 @@ def add_version(
                 _write_shared(staged, config, shared, texts)
                 _publish(staged, folder.path)
             else:
-                # First what all versions need: a version that is there is loaded at once where Triton polls.
-                _write_shared(folder.path, config, shared, texts)
-                _publish(staged / str(version), folder.path / str(version))
+                with _alone(folder.path):
+                    # The config says what is in this version: it must not be written over another one's.
+                    if (folder.path / str(version)).exists():
+                        raise _taken(folder.path / str(version))
+                    # First what all versions need: a version that is there is loaded at once where Triton polls.
+                    _write_shared(folder.path, config, shared, texts)
+                    _publish(staged / str(version), folder.path / str(version))
     except OSError as error:
         raise SnDeployError(f"can't be written: {error.strerror or error}", where=str(folder.path)) from error
     return version
@@ -139,10 +143,26 @@ def _publish(staged: Path, target: Path) -> None:
         staged.rename(target)
     except OSError as error:
         if target.exists():
-            raise SnDeployError(
-                "somebody else added it meanwhile", where=str(target), mend="run the command again"
-            ) from error
+            raise _taken(target) from error
         raise
+
+
+def _taken(target: Path) -> SnDeployError:
+    return SnDeployError("somebody else added it meanwhile", where=str(target), mend="run the command again")
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Within it other calls for the folder wait. When the process ends, the system lets them go on."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(ImportError, OSError):  # not on every system, or file system
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from sn_deploy.serve.interface import interface_from_onnx
 from sn_deploy.serve.labels import labels_file
 from sn_deploy.serve.model_config import check_config, config_from_text, text_from_config
 from sn_deploy.serve.options import parse_delay
+from sn_deploy.serve.repository import _alone
 from tests.check.small_net import CLASSES, SIZE, small_net, write_net
 from tests.engine.made_sidecar import made_sidecar
 from tests.serve.conftest import need
@@ -758,11 +760,29 @@ def test_two_at_once_dont_take_one_version(net: Path, tmp_path: Path, monkeypatc
         own(source, target)
         (repository / "net" / "2").mkdir(exist_ok=True)
         (repository / "net" / "2" / "model.onnx").write_bytes(b"theirs")
+        (repository / "net" / "config.pbtxt").write_bytes(b"says what theirs is")
 
     monkeypatch.setattr("sn_deploy.serve.repository._copy", somebody_else)
     with pytest.raises(SnDeployError, match="somebody else added it meanwhile; run the command again"):
         serve(net, repository)
     assert (repository / "net" / "2" / "model.onnx").read_bytes() == b"theirs"
+    assert (repository / "net" / "config.pbtxt").read_bytes() == b"says what theirs is"
+
+
+def test_one_writes_into_a_models_folder_at_a_time(tmp_path: Path) -> None:
+    order = []
+
+    def second() -> None:
+        with _alone(tmp_path):
+            order.append("second")
+
+    with _alone(tmp_path):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        waiting.join(0.5)
+        order.append("first")
+    waiting.join(10)
+    assert order == ["first", "second"]
 
 
 def test_a_config_is_held_against_the_model(net: Path, tmp_path: Path) -> None:
