@@ -198,6 +198,16 @@ def rows_shown(guide: str) -> dict[str, list[str]]:
     return found
 
 
+def headings_shown(guide: str) -> list[str]:
+    """Of the tables that a guide shows apart from a command, each first line; not of `make demo` or two columns."""
+    lines = [line for code in read_document(ROOT / guide).code if code.language == "text" for line in _lines(code.text)]
+    return [line for line in lines if re.match(r"(?:backend|layer) (?!mean:)(?:\S+ ){3}", line)]
+
+
+def _lines(text: str) -> list[str]:
+    return [" ".join(line.split()) for line in text.splitlines()]
+
+
 GUIDES = {
     "README.md": 3,
     "docs/guides/calibrate.md": 11,
@@ -205,6 +215,7 @@ GUIDES = {
     "docs/guides/diff.md": 1,
     "docs/guides/export.md": 1,
     "docs/guides/fuse.md": 1,
+    "docs/guides/interoperability.md": 1,
     "docs/guides/optimise.md": 1,
     "docs/guides/precision.md": 3,
     "docs/guides/report.md": 2,
@@ -218,6 +229,7 @@ def test_commands_of_guides_work(guide: str, reader: Path, capsys: pytest.Captur
     if guide.endswith("fuse.md"):
         shutil.copy("decomposed.onnx", "resnet50sn.onnx")
     count = 0
+    lines: set[str] = set()
     for words in typed(guide):
         count += 1
         shown = rows.pop(" ".join(["sn-deploy", *words]), [])
@@ -227,11 +239,13 @@ def test_commands_of_guides_work(guide: str, reader: Path, capsys: pytest.Captur
         expanded = [name for word in words for name in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
         assert exit_code(*expanded) == 0, " ".join(expanded)
         printed = capsys.readouterr().out
+        lines.update(_lines(printed))
         assert [row for row in shown if row not in SELDOM and not re.search(rf"^{row}  ", printed, re.MULTILINE)] == []
         written = [words[at + 1] for at, word in enumerate(words) if word in ("-o", "--json", "--html")]
         assert all(Path(name).is_file() for name in written), written
     assert count == GUIDES[guide]
     assert not any(rows.values()), "of no command that was run"
+    assert [line for line in headings_shown(guide) if not any(one.startswith(line) for one in lines)] == []
 
 
 def names_for(guide: str) -> dict[str, Any]:
