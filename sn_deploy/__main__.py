@@ -1,5 +1,5 @@
 """``python -m sn_deploy``: the same as ``sn-deploy``."""
 
-from sn_deploy.cli import main
+from sn_deploy.cli import program
 
-main()
+program()

@@ -7,6 +7,7 @@ import difflib
 import errno
 import importlib
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from typing import Any, Final
@@ -63,6 +64,9 @@ _OTHER_SPELLINGS: Final = {
 }
 
 
+_OUR_FAULT: Final = 70  # sysexits.h: an internal software error
+
+
 class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(_COMMANDS)
@@ -86,7 +90,7 @@ class _LazyGroup(click.Group):
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(sn_deploy.__version__, prog_name="sn-deploy")
 @click.option("--traceback", is_flag=True, help="Show Python's traceback with an error (for bug reports).")
-def cli(traceback: bool) -> None:
+def cli(traceback: bool) -> None:  # read by `_run`
     """Take trained PyTorch models with Switchable Normalization to ONNX Runtime and TensorRT."""
 
 
@@ -104,6 +108,16 @@ def _own_warnings_shown() -> Iterator[None]:
         warnings.simplefilter("always", SnDeployWarning)
         usual, warnings.showwarning = warnings.showwarning, show
         yield
+
+
+def program() -> None:
+    """What ``sn-deploy`` starts: `main`, and 70 for a fault of ours. Python's own 1 would say that a check failed."""
+    try:
+        main()
+    except Exception as error:  # noqa: BLE001 (nothing is above it)
+        traceback.print_exception(error)
+        _print_error(SnDeployError("sn-deploy itself is at fault", mend="please report it, with the traceback above"))
+        sys.exit(_OUR_FAULT)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -132,11 +146,11 @@ def _run(arguments: list[str]) -> int:
         click.echo("interrupted", err=True)
         return exit_code_of(error)
     except (SnDeployError, OSError, MemoryError, UnicodeEncodeError) as error:
-        if "--traceback" in arguments:
-            raise
         known = error if isinstance(error, SnDeployError) else _in_our_words(error)
         if known is None:
             raise
+        if "--traceback" in arguments:
+            traceback.print_exception(error)
         _print_error(known)
         return known.exit_code
 

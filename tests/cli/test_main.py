@@ -51,10 +51,28 @@ def test_errors_are_one_line_with_their_code(
     assert text in capsys.readouterr().err
 
 
-def test_a_traceback_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli.cli, "get_command", lambda ctx, name: raising(SnDeployError("differs")))
-    with pytest.raises(SnDeployError, match="differs"):
-        cli.main(["--traceback", "planted"])
+@pytest.mark.parametrize(("error", "code"), [(SnDeployError("differs"), 2), (CheckFailedError("differs"), 1)])
+def test_a_traceback_on_request(
+    error: SnDeployError, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli.cli, "get_command", lambda ctx, name: raising(error))
+    assert code_of("--traceback", "planted") == code
+    said = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in said
+    assert said.endswith("error: differs\n")
+
+
+def test_a_fault_of_ours_is_no_failed_check(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli.cli, "get_command", lambda ctx, name: raising(ZeroDivisionError("oh")))
+    monkeypatch.setattr(sys, "argv", ["sn-deploy", "planted"])
+    with pytest.raises(SystemExit) as ended:
+        cli.program()
+    assert ended.value.code == 70
+    said = capsys.readouterr().err
+    assert "ZeroDivisionError: oh" in said
+    assert said.endswith("error: sn-deploy itself is at fault; please report it, with the traceback above\n")
 
 
 def test_an_exit_code_of_click_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
