@@ -21,7 +21,6 @@ from sn_deploy.check.shard import first_missing
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import read_head
 
-SUFFIX: Final = ".npz"
 _SCHEMA: Final = 1
 _HEADER: Final = "sn_deploy.calibrate.part"
 _SUMS: Final = ("means", "variances", "squares")

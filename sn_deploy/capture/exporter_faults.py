@@ -6,7 +6,8 @@ from typing import Final
 
 import onnx_ir as ir
 
-_HALF: Final = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+from sn_deploy.graph.in_float32 import HALF
+
 _WITH_WEIGHTS: Final = ("Conv", "ConvTranspose", "Gemm")
 
 
@@ -36,7 +37,7 @@ def _drop_if_idle(node: ir.Node) -> None:
 def _settle_weights(node: ir.Node) -> None:
     """A batch norm that is folded into a convolution of bfloat16 leaves weights of float32 beside its input."""
     x = node.inputs[0]
-    if x is None or x.dtype is None or x.dtype not in _HALF:
+    if x is None or x.dtype is None or x.dtype not in HALF:
         return
     for value in node.inputs[1:]:
         if value is not None and value.is_initializer() and value.dtype == ir.DataType.FLOAT:

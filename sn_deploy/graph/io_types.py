@@ -6,9 +6,8 @@ from collections.abc import Collection
 
 import onnx_ir as ir
 
+from sn_deploy.graph.in_float32 import HALF
 from sn_deploy.graph.names import taken_by_nodes, taken_names, unused
-
-_HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 def keep_float32_io(model: ir.Model, *, but: Collection[str] = ()) -> list[str]:
@@ -24,7 +23,7 @@ def keep_float32_io(model: ir.Model, *, but: Collection[str] = ()) -> list[str]:
     taken = taken_names(model) | taken_by_nodes(model)
     changed = []
     for index, value in enumerate(list(graph.inputs)):
-        if value.dtype not in _HALF or value.name is None or value.name in but:
+        if value.dtype not in HALF or value.name is None or value.name in but:
             continue
         border = ir.Value(name=value.name, shape=value.shape, type=ir.TensorType(ir.DataType.FLOAT))
         half_dtype, half_name = value.dtype, unused(f"{value.name}_half", taken)
@@ -36,7 +35,7 @@ def keep_float32_io(model: ir.Model, *, but: Collection[str] = ()) -> list[str]:
         graph.insert_before(graph[0], cast)
         changed.append(border.name or "")
     for index, value in enumerate(list(graph.outputs)):
-        if value.dtype not in _HALF or value.name is None or value.name in but:
+        if value.dtype not in HALF or value.name is None or value.name in but:
             continue
         name = value.name
         value.name = unused(f"{name}_half", taken)

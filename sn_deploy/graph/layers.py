@@ -86,6 +86,17 @@ def _check_function(model: ir.Model, node: ir.Node, where: str) -> None:
             )
 
 
+def constant_parameters(node: ir.Node) -> dict[str, ir.TensorProtocol] | None:
+    """The parameters of a node of our operators, or of their blocked forms; None where one of them is no constant."""
+    tensors = {}
+    for name, value in zip(op.PARAMETERS, node.inputs[1:], strict=False):
+        tensor = None if value is None or value.is_graph_input() else ir.convenience.get_const_tensor(value)
+        if tensor is None:
+            return None
+        tensors[name] = tensor
+    return tensors if len(tensors) == len(op.PARAMETERS) else None
+
+
 def folded_from_node(node: ir.Node, name: str) -> FoldedSwitchNorm:
     """The meaning of a node of our operators, or of their blocked forms.
 
@@ -93,25 +104,36 @@ def folded_from_node(node: ir.Node, name: str) -> FoldedSwitchNorm:
         name: of the layer.
 
     Raises:
-        SnDeployError: one of its parameters isn't constant, or it breaks the operator's contract.
+        SnDeployError: its parameters aren't constant, or it breaks the operator's contract.
     """
-    values: dict[str, Any] = {}
-    for parameter, value in zip(op.PARAMETERS, node.inputs[1 : 1 + len(op.PARAMETERS)], strict=True):
-        tensor = None if value is None or value.is_graph_input() else ir.convenience.get_const_tensor(value)
-        if tensor is None:
-            raise SnDeployError(f"its {parameter} is no constant", where=name)
-        values[parameter] = np.asarray(tensor.numpy(), dtype=np.float64)
-    missing = [key for key in (*op.FLOAT_ATTRIBUTES, "ddof") if key not in node.attributes]
-    if missing:
-        raise SnDeployError(f"attribute {missing[0]} is missing", where=name)
-    values |= {key: node.attributes[key].as_float() for key in op.FLOAT_ATTRIBUTES}
+    tensors = constant_parameters(node)
+    if tensors is None:
+        raise SnDeployError("its parameters are no constants", where=f"node {name}")
+    weights = {key: _number(node, name, key, ir.AttributeType.FLOAT) for key in op.FLOAT_ATTRIBUTES}
+    arrays: dict[str, Any] = {key: np.asarray(tensor.numpy(), dtype=np.float64) for key, tensor in tensors.items()}
     return FoldedSwitchNorm(
         name=name,
-        **values,
-        mean_bn=1.0 - values["mean_in"] - values["mean_ln"],
-        var_bn=1.0 - values["var_in"] - values["var_ln"],
-        ddof=node.attributes["ddof"].as_int(),
+        **arrays | weights,
+        mean_bn=_share_of_bn(node, op.METADATA_MEAN_BN, 1.0 - weights["mean_in"] - weights["mean_ln"]),
+        var_bn=_share_of_bn(node, op.METADATA_VAR_BN, 1.0 - weights["var_in"] - weights["var_ln"]),
+        ddof=int(_number(node, name, "ddof", ir.AttributeType.INT)),
     )
+
+
+def _number(node: ir.Node, name: str, key: str, kind: ir.AttributeType) -> float:
+    attribute = node.attributes.get(key)
+    if attribute is None or attribute.type != kind:
+        met = "is missing" if attribute is None else f"is of type {attribute.type.name}"
+        raise SnDeployError(f"attribute {key} {met}", where=f"node {name}", mend="export the file again")
+    return float(attribute.value)
+
+
+def _share_of_bn(node: ir.Node, key: str, default: float) -> float:
+    """As the node's metadata has it, if it does."""
+    try:
+        return float(node.metadata_props[key])
+    except (KeyError, ValueError):
+        return default
 
 
 def count_nodes(model: ir.Model) -> int:

@@ -420,7 +420,7 @@ def _variable(formals: Sequence[onnx.defs.OpSchema.FormalParameter], index: int)
 def _captured(node: ir.Node) -> list[tuple[ir.Value, list[tuple[ir.Node, int]]]]:
     """Values of the graph around it that the node's subgraphs read, and where."""
     found: dict[ir.Value, list[tuple[ir.Node, int]]] = {}
-    inner = {each for graph in _subgraphs(node) for each in graph.all_nodes()}
+    inner = [each for graph in _subgraphs(node) for each in graph.all_nodes()]
     own = {value for each in inner for value in each.outputs}
     own |= {value for graph in _subgraphs(node) for value in (*graph.inputs, *graph.initializers.values())}
     for each in inner:

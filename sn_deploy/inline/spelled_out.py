@@ -8,10 +8,9 @@ from typing import Final
 import numpy as np
 import onnx_ir as ir
 
+from sn_deploy.graph.in_float32 import HALF
 from sn_deploy.graph.names import taken_names
 from sn_deploy.graph.weights import new_weight
-
-_HALVES: Final = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 class _Writer:
@@ -56,7 +55,7 @@ def spell_out(model: ir.Model, opset: int) -> None:
         if node.domain or write is None or opset >= since or x is None or x.dtype is None:
             continue
         # In half precision the constants would be others, and so would sums in it.
-        inside = ir.DataType.FLOAT if x.dtype in _HALVES else x.dtype
+        inside = ir.DataType.FLOAT if x.dtype in HALF else x.dtype
         writer = _Writer(node, inside, taken)
         result = writer.cast(write(writer, node, writer.cast(x)), x.dtype)
         assert isinstance(node.graph, ir.Graph)

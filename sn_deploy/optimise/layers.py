@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from sn_deploy.graph import op
-from sn_deploy.graph.layers import switch_norm_nodes
+from sn_deploy.graph.layers import constant_parameters, switch_norm_nodes
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +72,7 @@ def _axes(x: ir.Value | None, tag: str) -> tuple[int | str, ...] | None:
 
 
 def _parameters(node: ir.Node) -> tuple[ir.TensorProtocol, ...] | None:
-    tensors = []
-    for value in node.inputs[1 : 1 + len(op.PARAMETERS)]:
-        tensor = None if value is None or value.is_graph_input() else ir.convenience.get_const_tensor(value)
-        if tensor is None:
-            return None
-        tensors.append(tensor)
+    tensors = (constant_parameters(node) or {}).values()
     return tuple(tensors) if len({tuple(tensor.shape) for tensor in tensors}) == 1 else None
 
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from sn_deploy.errors import SnDeployError
 from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.graph import op
-from sn_deploy.graph.layers import switch_norm_nodes
+from sn_deploy.graph.layers import constant_parameters, folded_from_node, switch_norm_nodes
 from sn_deploy.graph.overloads import overload_from_weights
 
 
@@ -64,59 +63,14 @@ def layers_of(model: ir.Model) -> tuple[list[Layer], dict[str, str]]:
     for node in switch_norm_nodes(model):
         name = node.name or str(node.outputs[0].name)
         x = node.inputs[0] if node.inputs else None
-        parameters = _parameters(node)
         if name in taken:
             unfit[name] = "another node has its name"
-        elif parameters is None:
+        elif constant_parameters(node) is None:
             unfit[name] = "its parameters are no constants"
         elif x is None or x.shape is None:
             unfit[name] = "the rank of its input isn't known"
         else:
             axes = tuple(dim if isinstance(dim, int) else dim.value for dim in x.shape)
-            layers.append(Layer(node, name, _folded(node, name, parameters), axes))
+            layers.append(Layer(node, name, folded_from_node(node, name), axes))
         taken.add(name)
     return layers, unfit
-
-
-def _parameters(node: ir.Node) -> dict[str, np.ndarray] | None:
-    arrays = {}
-    for name, value in zip(op.PARAMETERS, node.inputs[1:], strict=False):
-        tensor = None if value is None or value.is_graph_input() else ir.convenience.get_const_tensor(value)
-        if tensor is None:
-            return None
-        arrays[name] = tensor.numpy()
-    return arrays if len(arrays) == len(op.PARAMETERS) else None
-
-
-def _folded(node: ir.Node, name: str, parameters: dict[str, np.ndarray]) -> FoldedSwitchNorm:
-    weights = {key: _number(node, name, key, ir.AttributeType.FLOAT) for key in op.FLOAT_ATTRIBUTES}
-    constants = {key: np.asarray(value, np.float64) for key, value in parameters.items()}
-    return FoldedSwitchNorm(
-        name=name,
-        scale=constants["scale"],
-        bias=constants["bias"],
-        mean_offset=constants["mean_offset"],
-        var_offset=constants["var_offset"],
-        mean_in=weights["mean_in"],
-        mean_ln=weights["mean_ln"],
-        mean_bn=_metadata(node, op.METADATA_MEAN_BN, 1 - weights["mean_in"] - weights["mean_ln"]),
-        var_in=weights["var_in"],
-        var_ln=weights["var_ln"],
-        var_bn=_metadata(node, op.METADATA_VAR_BN, 1 - weights["var_in"] - weights["var_ln"]),
-        ddof=int(_number(node, name, "ddof", ir.AttributeType.INT)),
-    )
-
-
-def _number(node: ir.Node, name: str, key: str, kind: ir.AttributeType) -> float:
-    attribute = node.attributes.get(key)
-    if attribute is None or attribute.type != kind:
-        met = "is missing" if attribute is None else f"is of type {attribute.type.name}"
-        raise SnDeployError(f"attribute {key} {met}", where=f"node {name}", mend="export the file again")
-    return float(attribute.value)
-
-
-def _metadata(node: ir.Node, key: str, default: float) -> float:
-    try:
-        return float(node.metadata_props[key])
-    except (KeyError, ValueError):
-        return default
