@@ -21,11 +21,13 @@ from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.input_file import COPY_AGAIN, read_head, refuse_checkpoint
 from sn_deploy.onnx_sizes import byte_count, check_sizes
 
+_STANDARD_DOMAIN: Final = "ai.onnx"
 _EXPECTED: Final = "a plain file in its folder, or below"
 
 
 def read_proto(path: Path, *, data_may_be_missing: bool = False) -> onnx.ModelProto:
-    """The file as it is, without its external data, which is looked for and not opened.
+    """The file as it is, but for the name of the standard operators' domain, which is ``""`` and never ``ai.onnx``; and
+    without its external data, which is looked for and not opened.
 
     Args:
         path: of the file.
@@ -46,6 +48,7 @@ def read_proto(path: Path, *, data_may_be_missing: bool = False) -> onnx.ModelPr
         raise SnDeployError("is no ONNX file", where=str(path), expected="an ONNX model")
     if (bad := _first_that_is_no_text(proto)) is not None:
         raise SnDeployError(f"holds a name that is no UTF-8: {bad!r:.80}", where=str(path), mend=COPY_AGAIN)
+    _settle_domain(proto)
     missing = sorted(name for name, file in external_files(proto, path).items() if not file.is_file())
     if missing and not data_may_be_missing:
         raise SnDeployError(
@@ -94,6 +97,27 @@ def model_of(proto: onnx.ModelProto, path: Path) -> ir.Model:
             f"is no valid ONNX model ({first_line(error)[:160]})", where=str(path), mend=COPY_AGAIN
         ) from error
     return model
+
+
+def _settle_domain(proto: onnx.ModelProto) -> None:
+    """Calls the domain of the standard operators ``""`` throughout: ``ai.onnx`` is its name, too, and libraries look
+    for one of the two."""
+    for imports in (proto.opset_import, *(function.opset_import for function in proto.functions)):
+        if all(entry.domain for entry in imports):
+            for entry in imports:
+                entry.domain = "" if entry.domain == _STANDARD_DOMAIN else entry.domain
+    _settle_nodes(proto.graph.node)
+    for function in proto.functions:
+        _settle_nodes(function.node)
+
+
+def _settle_nodes(nodes: Iterable[onnx.NodeProto]) -> None:
+    for node in nodes:
+        if node.domain == _STANDARD_DOMAIN:
+            node.domain = ""
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                _settle_nodes(graph.node)
 
 
 def _first_that_is_no_text(message: Message) -> bytes | None:

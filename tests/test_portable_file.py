@@ -6,12 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import onnx
+import onnx.printer
 import pytest
 import torch
 
 import sn_deploy
 from sn_deploy.errors import SnDeployError
+from sn_deploy.fuse import fuse
+from sn_deploy.inline import inline
 from sn_deploy.nn import SwitchNorm2d
+from sn_deploy.onnx_file import read_proto
 from sn_deploy.optimise.run import optimise
 from sn_deploy.portable_file import load_portable
 from sn_deploy.precision import convert_precision, quantize
@@ -83,3 +87,31 @@ def test_every_command_refuses_it(save: Callable[[Path], None], refusal: str, co
 def test_what_is_sound_is_loaded(tmp_path: Path) -> None:
     onnx.save(small_net(), tmp_path / "in.onnx")
     assert load_portable(tmp_path / "in.onnx").graph.name == small_net().graph.name
+
+
+def test_the_other_name_of_the_standard_domain(tmp_path: Path) -> None:
+    made = small_net()
+    branch = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["b"], domain="ai.onnx")], "b", [], [])
+    made.graph.node.insert(0, onnx.helper.make_node("If", ["x"], [], then_branch=branch, else_branch=branch))
+    plain = onnx.ModelProto()
+    plain.CopyFrom(made)
+    for attribute in plain.graph.node[0].attribute:
+        attribute.g.node[0].domain = ""
+    for entry in (*made.opset_import, *(entry for function in made.functions for entry in function.opset_import)):
+        entry.domain = entry.domain or "ai.onnx"
+    for node in (*made.graph.node, *(node for function in made.functions for node in function.node)):
+        node.domain = node.domain or "ai.onnx"
+    onnx.save(made, tmp_path / "in.onnx")
+    assert onnx.printer.to_text(read_proto(tmp_path / "in.onnx")) == onnx.printer.to_text(plain)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "fuse", "inline"])
+def test_a_file_with_that_name_is_taken(command: str, tmp_path: Path) -> None:
+    if command == "optimise" and (ort_library() is None or block_size() is None):
+        pytest.skip("nothing can be optimised on this machine")
+    made = small_net()
+    for entry in made.opset_import:
+        entry.domain = entry.domain or "ai.onnx"
+    onnx.save(made, tmp_path / "in.onnx")
+    {**COMMANDS, "fuse": fuse, "inline": inline}[command](tmp_path / "in.onnx", tmp_path / "out.onnx")
+    onnx.checker.check_model(onnx.load(tmp_path / "out.onnx"))

@@ -135,6 +135,8 @@ def quantize(
     kept = keeping.named_nodes(graph, keep, with_convolutions=True)
     candidates = [node for node in convolutions(graph) if node not in kept]
     kept |= set(candidates[:1] if keep_first else []) | set(candidates[-1:] if keep_last else [])
+    if not any(node not in kept for node in convolutions(graph)):
+        quantize_convolutions(graph, precision, {}, keep=kept)  # which says why there is nothing to calibrate for
     with OrtSession(source, native=False) as session:
         batches = open_samples(samples, session.inputs)
     with draft_folder(path, of=str(source)) as folder:

@@ -19,10 +19,12 @@ from sn_deploy.check.data.open import DataOptions
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.graph import op
 from sn_deploy.graph.quantize import FORMATS, quantize_convolutions
+from sn_deploy.inline import inline
 from sn_deploy.precision import quantization, quantize
 from sn_deploy.precision.samples import SampleOptions
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.specialise import specialise
+from tests import switch_norm_file
 from tests.optimise.nets import Net
 from tests.precision.nets import bounded_net, parallel_net, residual_net
 
@@ -285,6 +287,15 @@ def test_what_cannot_be_quantized(source: Path, samples: SampleOptions, tmp_path
     with pytest.raises(SnDeployError, match=r"half\.onnx: its convolutions compute in float16.*give the float32 file"):
         quantize(tmp_path / "half.onnx", output, precision="int8", samples=samples)
     assert not output.exists()
+
+
+def test_where_nothing_can_be_quantized_nothing_is_calibrated(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(SnDeployError, match=r"nothing of it can be quantized: kept by"):
+        quantize(source, tmp_path / "q.onnx", precision="int8", keep=["Conv"])
+    onnx.save(switch_norm_file.model([switch_norm_file.node("sn", "x", "y")]), tmp_path / "layer.onnx")
+    inline(tmp_path / "layer.onnx", tmp_path / "layer.onnx")
+    with pytest.raises(SnDeployError, match=r"nothing of it can be quantized: it has no Conv"):
+        quantize(tmp_path / "layer.onnx", tmp_path / "q.onnx", precision="int8")
 
 
 def test_a_quantized_file_is_neither_quantized_nor_specialised_again(
