@@ -22,8 +22,9 @@ def match_names(
 ) -> dict[str, str]:
     """Each wanted name with the one of ``found`` that it stands for.
 
-    Names that are the same belong together. What is left goes by position if it is one on each side, if the order is
-    known to be the same (``ordered``), or if there is only one order in which all ``fits``.
+    Names that are the same belong together, and so do ``batch_image`` and ``image``, where all that is left can be told
+    apart like that: one parameter of a model holds several inputs. Else what is left goes by position if it is one on
+    each side, if the order is known to be the same (``ordered``), or if there is only one order in which all ``fits``.
 
     Args:
         where: what ``found`` comes from, for errors.
@@ -44,7 +45,8 @@ def match_names(
         )
     if not rest_wanted:
         return matched
-    orders = _orders(rest_wanted, rest_found, fits, ordered)
+    by_end = _by_end(rest_wanted, rest_found)
+    orders = [by_end] if by_end is not None else _orders(rest_wanted, rest_found, fits, ordered)
     if len(orders) != 1:
         reason = "can be matched in several ways" if orders else "don't fit in any order"
         raise SnDeployError(
@@ -55,6 +57,16 @@ def match_names(
         )
     both = {**matched, **dict(zip(rest_wanted, orders[0], strict=True))}
     return {name: both[name] for name in wanted}
+
+
+def _by_end(wanted: list[str], found: list[str]) -> tuple[str, ...] | None:
+    """For each wanted name the one that it ends with; None where that isn't one each."""
+    if len(wanted) == 1:
+        return None
+    ends = [[other for other in found if name.endswith(f"_{other}")] for name in wanted]
+    if any(len(others) != 1 for others in ends) or len({others[0] for others in ends}) != len(found):
+        return None
+    return tuple(others[0] for others in ends)
 
 
 def _orders(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -168,15 +170,67 @@ def test_float64_by_default(images: torch.Tensor, tmp_path: Path) -> None:
     assert (tmp_path / "net.onnx").read_bytes() == (tmp_path / "plain.onnx").read_bytes()
 
 
-def test_a_list_of_inputs_says_how_to_be_checked(images: torch.Tensor, tmp_path: Path) -> None:
-    class OfList(Net):
-        def forward(self, images: list[torch.Tensor]) -> torch.Tensor:
-            return super().forward(images[0]) + images[1].mean()
+class OfList(Net):
+    def forward(self, images: list[torch.Tensor]) -> torch.Tensor:
+        return super().forward(images[0]) + images[1].mean()
 
-    model = OfList().eval()
-    sn_deploy.export(model, ([images, images],), tmp_path / "net.onnx", dynamic="batch")
-    with pytest.raises(SnDeployError, match=r"takes forward\(images.*wrap the model in a module"):
-        check(tmp_path / "net.onnx", model=model, data={"images_0": images, "images_1": images})
+
+class OfDict(Net):
+    def forward(self, batch: dict[str, torch.Tensor], gain: torch.Tensor) -> torch.Tensor:
+        return super().forward(batch["image"] - batch["mean_image"]) * gain
+
+
+class OfOne(Net):
+    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return super().forward(batch["image"])
+
+
+class OfKeywords(Net):
+    def forward(self, **batch: torch.Tensor) -> torch.Tensor:
+        return super().forward(batch["image"])
+
+
+@pytest.mark.parametrize(
+    ("model", "example", "data"),
+    [
+        (OfList, lambda x: ([x, x],), lambda x: {"images_0": x, "images_1": x}),
+        (
+            OfDict,
+            lambda x: ({"image": x, "mean_image": x}, torch.ones(len(x), 1, 1, 1)),
+            lambda x: {"image": x, "mean_image": 0.1 * x, "gain": torch.ones(len(x), 1, 1, 1)},
+        ),
+        (OfOne, lambda x: ({"image": x},), lambda x: x),
+        (OfOne, lambda x: ({"image": x},), lambda x: {"image": x}),
+        (OfKeywords, lambda x: {"image": x}, lambda x: x),
+    ],
+)
+def test_a_parameter_that_holds_several_inputs(
+    model: type[Net], example: Callable[..., Any], data: Callable[..., Any], images: torch.Tensor, tmp_path: Path
+) -> None:
+    sn_deploy.export(model(), example(images), tmp_path / "net.onnx", dynamic="batch")
+    result = check(tmp_path / "net.onnx", model=model(), data=data(images), layers=True, backends=())
+    assert result.passed, result.failed
+    assert result.samples == len(images)
+    assert all(report.layers for report in result.layers)
+
+
+def test_another_name_for_a_parameter_is_no_part_of_it(images: torch.Tensor, tmp_path: Path) -> None:
+    sn_deploy.export(Net(), images, tmp_path / "net.onnx", dynamic="batch", input_names=["image_0"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert check(tmp_path / "net.onnx", model=Net(), data=images).passed
+
+
+def test_both_ways_of_a_parameter_are_told_where_neither_works(images: torch.Tensor, tmp_path: Path) -> None:
+    class OfAnother(Net):
+        def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            return super().forward(batch["picture"])
+
+    sn_deploy.export(OfOne(), ({"image": images},), tmp_path / "net.onnx", dynamic="batch")
+    with pytest.raises(
+        SnDeployError, match=r"fails on batch_image: .*; and where .* a dict or a list: KeyError: 'picture'"
+    ):
+        check(tmp_path / "net.onnx", model=OfAnother(), data=images)
 
 
 def test_a_net_is_converted_on_its_own_device() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from sn_deploy.check.backends.nested_inputs import called_nested, nested_places
 from sn_deploy.check.data.fit import is_float
 from sn_deploy.check.tolerances import TOLERANCES, coarsest
 from sn_deploy.errors import SnDeployError, first_line
@@ -102,9 +103,9 @@ class TorchRunner:
         input_names = [info.name for info in inputs]
         own = np.dtype(str(input_type(model)).removeprefix("torch."))
         self.inputs = tuple(TensorInfo(i.name, None, own if is_float(i.dtype) else i.dtype) for i in inputs)
-        keywords = _keywords(model, input_names)
         self.model = model
-        self._model = TorchModel(_called_by_name(model, keywords) if keywords else model, input_names)
+        self._model, *otherwise = [TorchModel(way, input_names) for way in _ways(model, input_names)]
+        self._otherwise = next(iter(otherwise), None)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The model's tensors, in the order in which torch flattens its output.
@@ -117,6 +118,8 @@ class TorchRunner:
         except SnDeployError:
             raise
         except Exception as error:
+            if self._otherwise is not None:
+                return self._run_otherwise(inputs, error)
             from sn_deploy.capture.half_inside import half_inside
 
             half = half_inside(self.model, (), lambda: self._model.run(inputs))
@@ -124,6 +127,22 @@ class TorchRunner:
                 raise
             what = f"the model fails: {half[0]}: {type(error).__name__}: {first_line(error)}"
             raise SnDeployError(what, mend=half[1]) from error
+
+    def _run_otherwise(self, inputs: Mapping[str, Array], nested_error: Exception) -> dict[str, Array]:
+        """Of a model that takes no nested inputs: its parameters have other names, as it is called from now on."""
+        assert self._otherwise is not None
+        self._model, self._otherwise = self._otherwise, None
+        try:
+            return self.run(inputs)
+        except SnDeployError:
+            raise
+        except Exception as error:
+            names = ", ".join(info.name for info in self.inputs)
+            raise SnDeployError(
+                f"the model fails on {names}: {type(error).__name__}: {first_line(error)}; and where a parameter holds "
+                f"it in a dict or a list: {type(nested_error).__name__}: {first_line(nested_error)}",
+                where=f"--model, {type(self.model).__name__}",
+            ) from error
 
     def close(self) -> None:
         """Nothing to free: Python does it."""
@@ -226,6 +245,25 @@ def required_inputs(model: Any, named: Collection[str] = ()) -> list[TensorInfo]
         if (one.kind in positional and one.default is one.empty) or (one.kind in given and one.name in named)
     ]
     return [TensorInfo(name, None, np.dtype(np.float32)) for name in names]
+
+
+def _ways(model: Any, input_names: Sequence[str]) -> list[Callable[..., Any]]:
+    """What may call the model on its inputs in order, the likeliest first.
+
+    A name with a parameter's in front is a part of what that holds, or another name for it: the model has to tell.
+
+    Raises:
+        SnDeployError: its forward doesn't take these.
+    """
+    places = nested_places(model, input_names)
+    nested = [] if places is None else [called_nested(model, places)]
+    try:
+        keywords = _keywords(model, input_names)
+    except SnDeployError:
+        if not nested:
+            raise
+        return nested
+    return [_called_by_name(model, keywords)] if keywords else [*nested, model]
 
 
 def _keywords(model: Any, input_names: Sequence[str]) -> list[str] | None:
