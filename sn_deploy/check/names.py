@@ -60,13 +60,11 @@ def match_names(
 
 
 def _by_end(wanted: list[str], found: list[str]) -> tuple[str, ...] | None:
-    """For each wanted name the one that it ends with; None where that isn't one each."""
+    """For each wanted name the longest that it ends with; None where these aren't all."""
     if len(wanted) == 1:
         return None
-    ends = [[other for other in found if name.endswith(f"_{other}")] for name in wanted]
-    if any(len(others) != 1 for others in ends) or len({others[0] for others in ends}) != len(found):
-        return None
-    return tuple(others[0] for others in ends)
+    ends = tuple(max((one for one in found if name.endswith(f"_{one}")), key=len, default="") for name in wanted)
+    return ends if "" not in ends and len(set(ends)) == len(found) else None
 
 
 def _orders(
