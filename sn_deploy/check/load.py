@@ -23,7 +23,7 @@ from sn_deploy.runtime.tensors import Array
 Inputs = Mapping[str, Array]
 
 # Kinds of backends that may be called from several threads at once.
-_CONCURRENT: Final = ("ort", "ort-native", "ort-cuda", "ort-cuda-native", "torch", "triton")
+_CONCURRENT: Final = ("ort", "ort-native", "ort-rounded", "ort-cuda", "ort-cuda-native", "torch", "triton")
 _WARMUP_CALLS: Final = 2
 _MAX_SECONDS: Final = 30.0
 

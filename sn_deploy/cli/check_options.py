@@ -26,7 +26,7 @@ BACKENDS: Final = (
         "named",
         multiple=True,
         metavar="NAME=KIND:FILE",
-        help="One more: ort, ort-native, ort-cuda, ort-cuda-native, trt or trt-no-graph; repeatable.",
+        help="One more: ort, ort-native, ort-rounded, ort-cuda, ort-cuda-native, trt or trt-no-graph; repeatable.",
     ),
     *ENGINES,
     click.option(

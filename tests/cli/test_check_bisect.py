@@ -22,12 +22,20 @@ MINE = """
 import torch
 from sn_deploy.models.digits import load_pretrained
 
+def enlarge(convolution, norm, times):
+    with torch.no_grad():
+        convolution.weight *= times
+        norm.running_mean *= times
+        norm.running_var *= times**2
+
 def large():
     model = load_pretrained()
-    with torch.no_grad():
-        model.conv3.weight *= 3e5
-        model.sn3.running_mean *= 3e5
-        model.sn3.running_var *= 9e10
+    enlarge(model.conv3, model.sn3, 3e5)
+    return model
+
+def large_first():
+    model = load_pretrained()
+    enlarge(model.conv1, model.sn1, 6e4)  # the weights stay within float16
     return model
 """
 
@@ -44,6 +52,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     exec(MINE, namespace)
     model = namespace["large"]()  # type: ignore[operator]
     sn_deploy.export(model, torch.zeros(1, 1, 8, 8), folder / "fp16.onnx", dynamic="batch", precision="fp16")
+    first = namespace["large_first"]()  # type: ignore[operator]
+    for precision in ("fp16", "bf16"):
+        path = folder / f"first_{precision}.onnx"
+        sn_deploy.export(first, torch.zeros(1, 1, 8, 8), path, dynamic="batch", precision=precision)
     write_net(folder / "right.onnx")
     write_net(folder / "small.onnx", dtype="float16")
     return folder
@@ -90,6 +102,40 @@ def test_the_layer_is_found_and_the_mixed_file_passes(folder: Path, capsys: pyte
     weight = next(one for one in mixed.graph.initializer if one.name == "conv3.weight/float32")
     assert np.isfinite(numpy_helper.to_array(weight)).all()
     assert [node.op_type for node in mixed.graph.node].count("Cast") == 2
+
+
+ROUNDED = ("--backend", "rounded=ort-rounded:first_fp16.onnx")
+PASSES_THERE = "on a CPU ONNX Runtime computes much of float16 in float32, so what overflows on a GPU passes there"
+
+
+def test_what_passes_on_a_cpu_and_overflows_on_a_gpu_is_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Between a convolution and a pool ONNX Runtime takes the layer into float32, the native operator's node too."""
+    arguments = ("--model", "mine:large_first", *DATA)
+    assert check("first_fp16.onnx", *arguments) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"first_fp16.onnx: {PASSES_THERE}; add --backend rounded=ort-rounded:first_fp16.onnx" in printed
+    assert check("first_fp16.onnx", *arguments, *ROUNDED, "--layers", "--bisect-output", "mixed.onnx") == 1
+    assert PASSES_THERE not in " ".join(capsys.readouterr().out.split())
+    whole = document()
+    assert {one["backend"] for one in whole["assertions"] if not one["passed"]} >= {"rounded"}
+    assert "rounded" in {one["backend"] for one in whole["layers"]}
+    assert (whole["bisect"]["backend"], whole["bisect"]["kept"]) == ("rounded", ["sn1"])
+    assert (
+        check("--backend", "rounded=ort-rounded:mixed.onnx", "--model", "mine:large_first", "--data", "digits.npz") == 0
+    )
+
+
+def test_bfloat16_runs_on_a_cpu_with_its_roundings(folder: Path) -> None:
+    bf16 = ("--backend", "rounded=ort-rounded:first_bf16.onnx", "--model", "mine:large_first", *DATA)
+    assert check(*bf16) == 0
+    (parity,) = document()["parity"]["rounded"]
+    # bfloat16 has 8 bits: some 2^-9 a rounding, of which a net has a few.
+    assert 2**-10 < parity["rel_l2"] < 2**-5
+
+
+def test_float32_has_nothing_to_round(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("--backend", "rounded=ort-rounded:right.onnx", "--backend", "right=ort:right.onnx") == 2
+    assert "right.onnx is in float32: there is nothing to round" in " ".join(capsys.readouterr().err.split())
 
 
 def test_limits_that_half_precision_does_not_meet(folder: Path) -> None:

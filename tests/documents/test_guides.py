@@ -211,7 +211,7 @@ def _lines(text: str) -> list[str]:
 GUIDES = {
     "README.md": 3,
     "docs/guides/calibrate.md": 11,
-    "docs/guides/check.md": 9,
+    "docs/guides/check.md": 10,
     "docs/guides/diff.md": 1,
     "docs/guides/export.md": 1,
     "docs/guides/fuse.md": 1,

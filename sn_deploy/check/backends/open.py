@@ -109,7 +109,21 @@ def open_backends(options: BackendOptions) -> Backends:
         name = one.info.name
         made.append(AdaptedBackend(one.info, one.runner, one.reopen, interface.names[name], outputs[name]))
     reference = _reference(options, [backend.info.name for backend in made])
-    return Backends(made, reference, inputs, torch.notes() if torch is not None else ())
+    notes = [*(torch.notes() if torch is not None else ()), *_half_on_cpu(specs, facts)]
+    return Backends(made, reference, inputs, notes)
+
+
+def _half_on_cpu(specs: Sequence[FileBackend], facts: _Facts) -> list[str]:
+    """What is to be said of files in float16 that run on the CPU alone."""
+    kinds: dict[Path, set[str]] = {}
+    for spec in specs:
+        kinds.setdefault(spec.file, set()).add(spec.kind)
+    return [
+        f"{file}: on a CPU ONNX Runtime computes much of float16 in float32, so what overflows on a GPU passes there; "
+        f"add --backend rounded=ort-rounded:{file}, which rounds as a GPU does"
+        for file, run in kinds.items()
+        if run <= {"ort", "ort-native"} and facts[file].precision == "float16"
+    ]
 
 
 def _specs(options: BackendOptions, facts: _Facts) -> list[FileBackend]:
@@ -199,6 +213,25 @@ def _open_ort(spec: FileBackend, threads: int | None, facts: _Facts) -> _Opened:
     return _Opened(session, info, reopen)
 
 
+def _open_rounded(spec: FileBackend, threads: int | None, facts: _Facts) -> _Opened:
+    from sn_deploy.check.backends.rounded import RoundedSession
+    from sn_deploy.runtime.ort import version
+
+    known = facts[spec.file]
+    if known.precision in ("float32", "float64") or not known.portable:
+        raise SnDeployError(
+            f"{spec.file} is in {known.precision}: there is nothing to round",
+            where=f"--backend {spec.name}=ort-rounded",
+            expected="a file in float16 or bfloat16",
+        )
+    settings: dict[str, Any] = {"precision": known.precision, "threads": threads, "provider": "CPU"}
+    if known.data_sha256:
+        settings["data_sha256"] = known.data_sha256
+    reopen = partial(RoundedSession, spec.file, threads=threads)
+    info = BackendInfo(spec.name, spec.kind, str(spec.file), known.sha256, {"onnxruntime": version()}, settings)
+    return _Opened(reopen(), info, reopen)
+
+
 def _native_library(spec: FileBackend, providers: Sequence[str], known: OnnxFacts) -> Path:
     library = ort_library(providers)
     if library is None or (providers and "cuda" not in library.name):
@@ -225,6 +258,7 @@ _Opener = Callable[[FileBackend, int | None, _Facts], _Opened]
 _OPENERS: Final[dict[str, _Opener]] = {
     "ort": _open_ort,
     "ort-native": _open_ort,
+    "ort-rounded": _open_rounded,
     "ort-cuda": _open_ort,
     "ort-cuda-native": _open_ort,
     "trt": _open_trt,

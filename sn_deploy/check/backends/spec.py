@@ -20,6 +20,7 @@ TORCH64: Final = "torch64"
 KINDS: Final = {
     "ort": "ONNX Runtime on the CPU, by the function body inside the file",
     "ort-native": "the same, by the native operator",
+    "ort-rounded": "as ort, a file in half precision with every rounding that a GPU does",
     "ort-cuda": "ONNX Runtime on a GPU, by the function body inside the file",
     "ort-cuda-native": "the same, by the native operator",
     "trt": "TensorRT on a GPU, launched as CUDA graphs",
