@@ -105,6 +105,14 @@ def test_elsewhere_than_on_linux_nothing_is_built_and_that_is_said(project: Proj
     assert not (project.folder / "installed").exists()
 
 
+def test_without_a_cpp_compiler_the_setting_is_named_with_which_it_needs_none(project: Project) -> None:
+    none = {"CXX": "/nowhere/c++"}
+    refused(project.configure(environment=none, SN_WITH_ORT="ON"), "SN_WITH_ORT is on, but no C++17 compiler was found")
+    answer = project.configure(environment=none)
+    assert answer.fine
+    assert "no native library is built" in answer.said
+
+
 def test_without_a_compiler_the_parts_are_left_out(project: Project) -> None:
     answer = project.configure()
     assert answer.fine, answer.said
