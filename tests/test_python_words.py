@@ -50,9 +50,9 @@ class Failing(os.PathLike[str]):
     def __fspath__(self) -> str:
         raise SnDeployError(self._text, where=self._text, expected=self._text, mend=self._text)
 
-    def values(self) -> Any:
-        """Of one in the place of documents."""
-        self.__fspath__()
+    def __iter__(self) -> Any:
+        """Of one in the place of parts."""
+        return iter(self.__fspath__())
 
 
 OTHER: Final = Path("other.onnx")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,11 +14,12 @@ from sn_deploy.check.document import read_document
 from sn_deploy.check.layers.comparison import LayerComparison, LayerTolerance
 from sn_deploy.check.limits import Limits
 from sn_deploy.check.metrics.choose import metric_from_spec
-from sn_deploy.check.result import BackendInfo, CheckResult
+from sn_deploy.check.result import BackendInfo, CheckResult, as_json
 from sn_deploy.check.shard import first_missing, parse_shard
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.input_file import source_path
 from sn_deploy.python_words import naming_arguments
+from sn_deploy.user_code import name_of
 
 _RUN_AGAIN: Final = "run this part again"
 
@@ -43,45 +44,79 @@ def read_parts(paths: Sequence[str | os.PathLike[str]]) -> dict[Path, dict[str, 
             where=str(other),
             mend="put parts of a calibration together with: sn-deploy calibrate --merge PARTS --checkpoint … -o FILE",
         )
-    documents = {path: read_document(path) for path in files}
+    return _checked({path: read_document(path) for path in files})
+
+
+def _checked(documents: Mapping[Path, dict[str, Any]]) -> dict[Path, dict[str, Any]]:
+    """In the order of the parts, all of them being there, of one check."""
     for path, document in documents.items():
         part = document["partial"]
         if document["shard"] is None or part is None:
             raise SnDeployError("is a whole result, not a part", where=str(path), expected="one of --shard PART/PARTS")
         if not isinstance(part, dict) or not {"specification", "state"} <= part.keys():
             raise SnDeployError("is damaged", where=str(path), mend=_RUN_AGAIN)
-    with _damage_told(files):
+    with _damage_told(list(documents)):
         _check_alike(documents)
         return _in_order(documents)
 
 
-@naming_arguments(metric="user_metrics")
+@naming_arguments(metric="user_metrics", shard="shard")
 def merge_parts(
-    documents: Mapping[Path, Mapping[str, Any]], *, command: str = "", user_metrics: Sequence[str] = ()
+    parts: Mapping[Path, Mapping[str, Any]] | Sequence[CheckResult],
+    *,
+    command: str = "",
+    user_metrics: Sequence[str | Callable[..., Any]] = (),
 ) -> CheckResult:
-    """The result of the whole.
+    """The result of the whole, bit for bit that of one run.
 
     Args:
-        documents: what `read_parts` gave.
+        parts: what `read_parts` gave of files, or the results of ``check(…, shard="1/4")`` to ``"4/4"``, in any order.
         command: what was typed; nothing where Python called it.
         user_metrics: of the user's own metrics in the parts, those whose code may be run: a document alone must not
-            decide what is run.
+            decide what is run. A function or class itself, or ``PACKAGE.MODULE:CALLABLE``.
 
     Raises:
-        SnDeployError: a damaged part, or a user's metric that isn't among ``user_metrics``.
+        SnDeployError: a damaged part, one that is missing or of another check, or a user's metric that isn't among
+            ``user_metrics``.
     """
+    if not isinstance(parts, Iterable) or isinstance(parts, str):
+        raise SnDeployError(
+            f"is a {type(parts).__name__}",
+            where="parts",
+            expected="the CheckResults of all parts, or what read_parts gave",
+        )
+    documents: Mapping[Path, Mapping[str, Any]] = {}
+    if parts:
+        documents = parts if isinstance(parts, Mapping) else _checked(_documents(parts))
+    if not documents:
+        raise SnDeployError("there are no parts", where="merge", expected="all parts of one check")
     first = next(iter(documents.values()))
+    metrics = {one if isinstance(one, str) else name_of(one): one for one in user_metrics}
     with _damage_told(list(documents)):
-        _check_user_metrics(first["partial"]["specification"], user_metrics)
+        _check_user_metrics(first["partial"]["specification"], list(metrics))
     comparison = None
     for path, document in documents.items():
         with _damage_told([path]):
-            comparison = comparison or _empty(first)
+            comparison = comparison or _empty(first, metrics)
             comparison.merge(document["partial"]["state"])
-    if comparison is None:
-        raise SnDeployError("there are no parts", where="merge", expected="all parts of one check")
+    assert comparison is not None
     with _damage_told(list(documents)):
         return _whole(comparison, documents, command)
+
+
+def _documents(results: Sequence[CheckResult]) -> dict[Path, dict[str, Any]]:
+    """Of results in memory, under what errors call them."""
+    documents = {}
+    for index, result in enumerate(results):
+        if not isinstance(result, CheckResult):
+            raise SnDeployError(
+                f"is a {type(result).__name__}",
+                where=f"parts[{index}]",
+                expected="a CheckResult of a part",
+                mend="read files of parts with read_parts",
+            )
+        documents[Path(f"parts[{index}]")] = as_json(result)
+    return documents
 
 
 def _whole(comparison: Comparison, documents: Mapping[Path, Mapping[str, Any]], command: str) -> CheckResult:
@@ -125,11 +160,11 @@ def _backend_from(row: Mapping[str, Any]) -> BackendInfo:
     return info
 
 
-def _empty(document: Mapping[str, Any]) -> Comparison:
+def _empty(document: Mapping[str, Any], user_metrics: Mapping[str, str | Callable[..., Any]]) -> Comparison:
     specification = document["partial"]["specification"]
     backends = [_backend_from(row) for row in document["backends"]]
     names, reference = [info.name for info in backends], specification["reference"]
-    metrics = [metric_from_spec(spec, names, reference) for spec in specification["metrics"]]
+    metrics = [metric_from_spec(spec, names, reference, user_metrics) for spec in specification["metrics"]]
     layers = None
     if specification["layers"] is not None:
         layers = LayerComparison(backends, reference, LayerTolerance.from_state(specification["layers"]))

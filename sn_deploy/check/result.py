@@ -389,7 +389,8 @@ class CheckResult(Printed):
         others = ", ".join(backend.name for backend in self.backends if backend.name != self.reference)
         failed, limits = len(self.failed), len(self.assertions)
         verdict = f"{failed} of {limits} limits don't hold" if failed else "every limit holds"
-        return f"{others} against {self.reference}, {self.samples} samples: {verdict}"
+        part = "" if self.shard is None else f"part {self.shard}, "
+        return f"{part}{others} against {self.reference}, {self.samples} samples: {verdict}"
 
     def _print(self, console: Console) -> None:
         from sn_deploy.check.show import tables_from_result, verdict

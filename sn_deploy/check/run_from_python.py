@@ -26,7 +26,7 @@ from sn_deploy.check.limits import EVERY_OUTPUT, Limits
 from sn_deploy.check.metrics.choose import TASKS, Task
 from sn_deploy.check.result import CheckResult
 from sn_deploy.check.run import Plan
-from sn_deploy.check.shard import WHOLE
+from sn_deploy.check.shard import Shard, parse_shard
 from sn_deploy.errors import SnDeployError, SnDeployWarning
 from sn_deploy.input_file import source_path
 from sn_deploy.python_words import in_callers_words, naming_arguments
@@ -46,6 +46,7 @@ _NO_ACCESS: Final = Access()
     ACCESS_OPTIONS,
     batch_size="batch_size",
     limit="limit",
+    shard="shard",
     backend="backends",
     bisect_output="Bisect.output",
     bisect_runs="Bisect.runs",
@@ -85,6 +86,7 @@ def check(
     reference_dtype: Literal["float64"] | None = None,
     threads: int | None = None,
     finalize_batch_average: int | None = None,
+    shard: str | Shard | None = None,
     on_batch: Callable[[], None] = lambda: None,
 ) -> CheckResult:
     """Runs the same samples through a trained model and the files that were made of it, and compares all outputs.
@@ -120,6 +122,8 @@ def check(
         reference_dtype: ``float64`` for one more backend, the model in float64, as the reference.
         threads: within an operator; by default each runtime's own choice. PyTorch has its own number afterwards.
         finalize_batch_average: the number of batches whose sums the running statistics are, see `sn_deploy.export`.
+        shard: ``2/8`` for the second of eight parts of the batches, to be put together with the others by
+            `sn_deploy.check.merge.merge_parts`; limits say little of a part alone.
         on_batch: called after each batch is compared.
 
     Raises:
@@ -128,8 +132,6 @@ def check(
     """
     _check_kinds(task, reference_dtype, on_batch)
     given = data_options(data)
-    if given.shard != WHOLE:
-        raise SnDeployError("parts are made by the command line: sn-deploy check --shard", where="data")
     if model is None and finalize_batch_average is not None:
         raise SnDeployError("no model is given", where="finalize_batch_average", mend="give it: model=…")
     job = Job(
@@ -144,7 +146,7 @@ def check(
             access=of_kind(access, Access, "access"),
             served=several_texts(served, "served", "grpc://HOST:PORT/MODEL"),
         ),
-        given if limit is None else replace(given, limit=limit),
+        replace(given, limit=given.limit if limit is None else limit, shard=_shard(shard, given.shard)),
         Plan(
             _limits(limits, max_rel_l2),
             task,
@@ -174,6 +176,12 @@ def _check_kinds(task: object, reference_dtype: object, on_batch: object) -> Non
         raise SnDeployError(
             f"is a {type(on_batch).__name__}", where="on_batch", expected="a function without arguments"
         )
+
+
+def _shard(given: object, of_data: Shard) -> Shard:
+    if given is None:
+        return of_data
+    return parse_shard(given, where="shard") if isinstance(given, str) else of_kind(given, Shard, "shard")
 
 
 def _limits(given: object, max_rel_l2: object) -> Limits:

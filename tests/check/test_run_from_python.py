@@ -26,8 +26,9 @@ from sn_deploy.check import Bisect, DataOptions, Latency, LayerTolerance, Limits
 from sn_deploy.check.data.open import open_data
 from sn_deploy.check.digits_data import load_digits_split
 from sn_deploy.check.document import read_document
+from sn_deploy.check.merge import merge_parts, read_parts
 from sn_deploy.check.report.html import write_html
-from sn_deploy.check.result import as_json
+from sn_deploy.check.result import CheckResult, as_json
 from sn_deploy.check.shard import parse_shard
 from sn_deploy.errors import CheckFailedError, SnDeployError, SnDeployWarning
 from sn_deploy.models.digits import WEIGHTS, load_pretrained
@@ -75,6 +76,57 @@ def spoilt(file: Path, path: Path, weight: str) -> Path:
     tensor.CopyFrom(numpy_helper.from_array(value, weight))
     onnx.save(made, path)
     return path
+
+
+def first_is_largest(outputs: dict[str, Any], labels: Any) -> Any:
+    """A metric of the program's own."""
+    return next(iter(outputs.values())).argmax(axis=1) == labels
+
+
+def test_parts_give_the_whole_to_the_bit(
+    file: Path, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, tmp_path: Path
+) -> None:
+    def part(number: int | None) -> CheckResult:
+        shard = {2: parse_shard("2/3"), None: None}.get(number, f"{number}/3")
+        metrics: Any = [first_is_largest, "tests.check.test_run_from_python:first_is_largest"]
+        return check(file, model=model, data=(images, labels), layers=True, metrics=metrics, shard=shard)
+
+    parts, whole = [part(3), part(1), part(2)], part(None)
+    assert [one.shard for one in parts] == ["3/3", "1/3", "2/3"]
+    assert [one.samples for one in parts] == [8, 16, 16]
+    assert repr(parts[0]).startswith("<CheckResult: part 3/3, ort")
+    allowed = [first_is_largest, "tests.check.test_run_from_python:first_is_largest"]
+    merged = merge_parts(parts, user_metrics=allowed)
+    assert without_the_call(merged) == without_the_call(whole)
+    assert sum(row.name == "first_is_largest" for row in merged.metrics) == 6
+    for one in parts:
+        one.write_json(tmp_path / f"{str(one.shard)[0]}.json")
+    assert as_json(merge_parts(read_parts(sorted(tmp_path.iterdir())), user_metrics=allowed)) == as_json(merged) | {
+        "created": as_json(merge_parts(parts, user_metrics=allowed))["created"]
+    }
+
+
+def without_the_call(result: CheckResult) -> dict[str, Any]:
+    return {key: value for key, value in as_json(result).items() if key not in {"created", "seconds"}}
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (lambda one, whole: [one], r"1 of 2 parts missing: 2/2; run them, with shard=…"),
+        (lambda one, whole: [one, one], r"parts\[1\]: is part 1/2, as parts\[0\] is"),
+        (lambda one, whole: [whole], r"parts\[0\]: is a whole result, not a part"),
+        (lambda one, whole: ["part1.json"], r"parts\[0\]: is a str .expected a CheckResult of a part.; read files"),
+        (lambda one, whole: [], "there are no parts"),
+        (lambda one, whole: one, "parts: is a CheckResult .expected the CheckResults of all parts"),
+    ],
+)
+def test_what_is_no_set_of_parts(
+    parts: Callable[..., Any], message: str, file: Path, model: torch.nn.Module, images: torch.Tensor
+) -> None:
+    one, whole = check(file, model=model, data=images, shard="1/2"), check(file, model=model, data=images)
+    with pytest.raises(SnDeployError, match=message):
+        merge_parts(parts(one, whole))
 
 
 def test_labels_that_nothing_is_done_with_are_told(
@@ -316,10 +368,10 @@ def test_the_likely_cause_is_a_warning(tmp_path: Path) -> None:
         ),
         (lambda file, model: check(file, model=model, data=[]), "gives no samples"),
         (lambda file, model: check(file, model=model, data={"x": ["a"]}), "data, x: is a list .expected an array"),
-        (
-            lambda file, model: check(file, model=model, data=DataOptions(shard=parse_shard("1/2"))),
-            "parts are made by the command line",
-        ),
+        (lambda file, model: check(file, model=model, shard="3/2"), "shard: can't be read: '3/2'"),
+        (lambda file, model: check(file, model=model, shard=2), "shard: is a int .expected a Shard"),
+        (lambda file, model: DataOptions(shard="1/2"), r"DataOptions.shard: is a str"),
+        (lambda file, model: check(file, model=model, shard="1/2", latency=True), "^latency and .*can't be part"),
         (lambda file, model: check(file, finalize_batch_average=3), "finalize_batch_average: no model is given"),
     ],
 )

@@ -69,6 +69,7 @@ class DataOptions:
             mend = 'give labels in memory with the samples: {"x": samples, "labels": labels}'
             check_is_path(self.labels, "labels", mend=mend)
         of_kind(self.images, ImageOptions, "images")
+        of_kind(self.shard, Shard, "DataOptions.shard")
 
 
 def data_options(given: object) -> DataOptions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
@@ -77,15 +78,23 @@ def why_unused(labels: Array, outputs: Mapping[str, Array]) -> str:
     )
 
 
-def metric_from_spec(spec: Mapping[str, Any], backends: Sequence[str], reference: str) -> Metric:
+def metric_from_spec(
+    spec: Mapping[str, Any],
+    backends: Sequence[str],
+    reference: str,
+    user_metrics: Mapping[str, str | Callable[..., Any]] = MappingProxyType({}),
+) -> Metric:
     """An empty metric like the one with that ``spec``.
+
+    Args:
+        user_metrics: those of the user's own that are in memory, by the name that they have in a ``spec``.
 
     Raises:
         KeyError: it is no such thing.
         SnDeployError: the user's own can't be made.
     """
     if spec["kind"] == "user":
-        return load_metric(spec["callable"], backends, reference)
+        return load_metric(user_metrics.get(spec["callable"], spec["callable"]), backends, reference)
     return _KINDS[spec["kind"]](spec["output"], spec["classes"], backends, reference, spec["labelled"])
 
 
