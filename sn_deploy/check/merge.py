@@ -79,7 +79,7 @@ def merge_parts(
         SnDeployError: a damaged part, one that is missing or of another check, or a user's metric that isn't among
             ``user_metrics``.
     """
-    if not isinstance(parts, Iterable) or isinstance(parts, str):
+    if not isinstance(parts, Iterable):
         raise SnDeployError(
             f"is a {type(parts).__name__}",
             where="parts",
