@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 
 from sn_deploy.check.machine import Load
-from sn_deploy.check.rounds import Rounds, Times, Warmup, is_stable
+from sn_deploy.check.report.text import counted
+from sn_deploy.check.rounds import FEWEST_ROUNDS, Rounds, Times, Warmup, is_stable
 
 # The baseline's calls from the 10th to the 90th percentile, relative to its median. Below it, on an idle machine, stays
 # a net that takes a millisecond or more.
@@ -32,6 +33,11 @@ def timing_warnings(rounds: Rounds, baseline: str, batch: int, *, on_device: boo
             "the first calls that count may be slower than the rest: allow a longer warm-up"
         )
     times_ms = rounds.times_ms[baseline]
+    if len(times_ms) < FEWEST_ROUNDS:
+        yield (
+            f"{at}{counted(len(times_ms), 'call')} of each is little, so the intervals of the ratios are too narrow: "
+            f"time {FEWEST_ROUNDS} or more"
+        )
     spread = spread_of(times_ms)
     if spread > LARGEST_SPREAD:
         lock = "; lock the GPU's clocks with nvidia-smi --lock-gpu-clocks" if on_device else ""

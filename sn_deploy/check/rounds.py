@@ -20,6 +20,11 @@ Clock = Callable[[], int]
 _MEDIAN_ERROR: Final = 1.2533 * 1.4826
 
 
+# Of fewer the median's interval holds the truth less often than it says: of independent times in 91 % at 20, of fewer
+# than 6 it can't be told at all.
+FEWEST_ROUNDS: Final = 20
+
+
 @dataclass(frozen=True)
 class Warmup:
     """When the calls that don't count are over.
@@ -83,7 +88,7 @@ def take_turns(
     calls: Mapping[str, Callable[[], object]],
     *,
     rounds: int = 100,
-    min_rounds: int = 20,
+    min_rounds: int = FEWEST_ROUNDS,
     max_seconds: float | None = None,
     warmup: Warmup | int = Warmup(),
     seed: int = 0,

@@ -304,6 +304,14 @@ def test_a_quiet_machine_gives_no_warning() -> None:
     assert measured(machine, runners(machine, a=5.0, b=7.0)).warnings == []
 
 
+def test_too_few_calls_for_an_interval_are_told() -> None:
+    machine = Machine(noise=0.02)
+    for rounds, said in ((1, "batch 1: 1 call of each is little"), (19, "batch 1: 19 calls of each is little")):
+        (warning,) = measured(machine, runners(machine, a=5.0, b=7.0), rounds=rounds).warnings
+        assert warning.startswith(said)
+    assert measured(machine, runners(machine, a=5.0, b=7.0), rounds=20).warnings == []
+
+
 def test_calls_that_are_mostly_pythons_own_are_told() -> None:
     machine = Machine()
     (warning,) = measured(machine, runners(machine, a=5.0, tiny=0.004)).warnings
