@@ -6,6 +6,9 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from sn_deploy.cli.signals import signals_heeded
 from sn_deploy.runtime.trt.progress import interrupts
@@ -43,8 +46,10 @@ def test_a_draft_is_removed_and_the_exit_code_is_the_signals(tmp_path: Path) -> 
     assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == {"net.py"}
 
 
-def test_who_ignores_a_signal_still_does() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+@pytest.mark.parametrize("ctrl_c", [signal.default_int_handler, signal.SIG_IGN])  # a shell's & ignores it
+def test_who_ignores_a_signal_still_does(ctrl_c: Any) -> None:
+    before = {signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_IGN)}  # as nohup does
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, ctrl_c)
     try:
         with signals_heeded():
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
@@ -54,4 +59,5 @@ def test_who_ignores_a_signal_still_does() -> None:
             assert callable(signal.getsignal(signal.SIGTERM))
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     finally:
-        signal.signal(signal.SIGHUP, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

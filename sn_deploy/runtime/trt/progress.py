@@ -109,36 +109,45 @@ def interrupts() -> Iterator[Callable[[], bool]]:
     pipe is written to by C, at once. Not in the main thread, or under a handler that isn't Python's own, nothing
     changes. Other signals that somebody makes exceptions of end the process at once: TensorRT must see none.
     """
-    usual = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or usual is not signal.default_int_handler:
-        yield lambda: False
-        return
-    reader, writer = os.pipe()
-    pressed = threading.Event()
-    for end in (reader, writer):
-        os.set_blocking(end, False)
+    with _ending_at_once():
+        usual = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is not threading.main_thread() or usual is not signal.default_int_handler:
+            yield lambda: False
+            return
+        reader, writer = os.pipe()
+        pressed = threading.Event()
+        for end in (reader, writer):
+            os.set_blocking(end, False)
 
-    def note(number: int, frame: FrameType | None) -> None:
-        pressed.set()
+        def note(number: int, frame: FrameType | None) -> None:
+            pressed.set()
 
-    def was_pressed() -> bool:
-        with contextlib.suppress(BlockingIOError):
-            if signal.SIGINT in os.read(reader, 64):
-                pressed.set()
-        return pressed.is_set()
+        def was_pressed() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                if signal.SIGINT in os.read(reader, 64):
+                    pressed.set()
+            return pressed.is_set()
 
-    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGINT, note)
+        try:
+            yield was_pressed
+        finally:
+            signal.signal(signal.SIGINT, usual)
+            signal.set_wakeup_fd(before)
+            os.close(reader)
+            os.close(writer)
+
+
+@contextlib.contextmanager
+def _ending_at_once() -> Iterator[None]:
+    in_main = threading.current_thread() is threading.main_thread()
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if in_main and hasattr(signal, name)]
     raising = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
     for number in raising:
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, note)
     try:
-        yield was_pressed
+        yield
     finally:
-        signal.signal(signal.SIGINT, usual)
         for number, handler in raising.items():
             signal.signal(number, handler)
-        signal.set_wakeup_fd(before)
-        os.close(reader)
-        os.close(writer)
