@@ -20,7 +20,7 @@ from sn_deploy.errors import first_line
 from sn_deploy.folded import Float64Array
 from sn_deploy.fuse.facts import STANDARD_DOMAINS
 from sn_deploy.fuse.growth import most_made
-from sn_deploy.fuse.region import Region
+from sn_deploy.fuse.region import FLOATS, Region
 from sn_deploy.fuse.sizes import shape_output
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -31,8 +31,6 @@ _MOST_HELD: Final = 1 << 25
 # The same for each number of a large input: no node makes more than two for one, and few are held at a time.
 _MOST_MADE_EACH: Final = 2
 _MOST_HELD_EACH: Final = 16
-
-_FLOATS: Final = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 
 
 class EvaluationError(Exception):
@@ -150,7 +148,7 @@ class RegionFunction:
 
 def _attribute(node: ir.Node, attribute: ir.Attr) -> onnx.AttributeProto:
     """The attribute with floating point types widened to float64."""
-    if node.op_type == "Cast" and attribute.name == "to" and attribute.as_int() in _FLOATS:
+    if node.op_type == "Cast" and attribute.name == "to" and attribute.as_int() in FLOATS:
         return helper.make_attribute("to", int(TensorProto.DOUBLE))
     if node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
         return helper.make_attribute("value", _tensor(np.asarray(attribute.value, dtype=np.float32)))

@@ -13,6 +13,7 @@ from sn_deploy.fuse.inputs import SETTINGS
 from sn_deploy.fuse.names import layer_name
 from sn_deploy.fuse.read import OrdinaryError, ReadLayer, read_layer
 from sn_deploy.fuse.region import Region, mixes_statistics, regions, roots
+from sn_deploy.fuse.replace import the_same
 from sn_deploy.fuse.report import NearMiss
 from sn_deploy.fuse.sizes import Sizes
 from sn_deploy.fuse.solve import NotSwitchNormError
@@ -63,17 +64,20 @@ def _graphs(model: ir.Model, graph: ir.Graph, outer: GraphFacts | None) -> Itera
 
 def _find(graph: _Graph, found: Found) -> None:
     taken: set[ir.Node] = set()
+    inside: set[ir.Value] = set()
     missed: set[ir.Value] = set()
     for root in roots(graph.graph, graph.facts):
         if root in taken:
             continue
-        candidates = [region for region in regions(root, graph.facts) if mixes_statistics(region, graph.facts)]
+        candidates = [region for region in regions(root, graph.facts, inside) if mixes_statistics(region, graph.facts)]
         if not candidates:
             continue
         layer, region = _first_layer(candidates, graph, len(found.layers))
         if isinstance(layer, ReadLayer):
             found.layers.append((layer, region))
             taken.update(region.nodes)
+            inside.update(region.results[: region.results.index(layer.result)])
+            inside.difference_update(the_same(layer.result))
         elif layer is not None and region.results[0] not in missed:
             missed.add(region.results[0])
             found.near_misses.append(NearMiss(_where(region), layer.reason))

@@ -42,11 +42,15 @@ def free_shape(declared: Sequence[int | None], setting: int) -> tuple[int, ...]:
 
 
 def solve_inputs(
-    shape: tuple[int, ...], setting: int, scales: Sequence[float] = SOLVE_SCALES
+    shape: tuple[int, ...], setting: int, scales: Sequence[float] = SOLVE_SCALES, samples: int | None = None
 ) -> Iterator[Float64Array]:
-    """Inputs of ``shape``: for the first setting, together at least one sample for each of ``scales``, else one."""
+    """Inputs of ``shape``: for the first setting, together at least one sample for each of ``scales``, else one.
+
+    Args:
+        samples: how many there are in one input; by default its first axis counts them.
+    """
     rng = np.random.default_rng(setting)
-    runs = -(-len(scales) // max(shape[0], 1)) if setting == 0 else 1
+    runs = -(-len(scales) // max(shape[0] if samples is None else samples, 1)) if setting == 0 else 1
     for each in np.resize(np.array(scales), (runs, shape[0])):
         yield structured(rng, shape, each)
 

@@ -154,14 +154,28 @@ def _settings_that_run(
                 raise NotSwitchNormError(f"its input is {shape}, which is empty or too large to be tried", -1)
         try:
             return settings, [
-                function(x, setting.foreign)
-                for turn, setting in enumerate(settings)
-                for x in solve_inputs(setting.shape, turn)
+                run for turn, each in enumerate(settings) for run in _runs(region, function, each, turn, SOLVE_SCALES)
             ]
         except EvaluationError as error:
             failed = failed or error
     assert failed is not None
     raise failed
+
+
+def _runs(
+    region: Region, function: RegionFunction, setting: Setting, turn: int, scales: Sequence[float]
+) -> Iterator[_Run]:
+    """What the region makes of `solve_inputs`, with as many samples as these are to be, however its input is laid out:
+    a view of (N·T, C, H, W) as (N, C, T, H, W), say, has fewer of them."""
+    inputs = solve_inputs(setting.shape, turn, scales)
+    first = function(next(inputs), setting.foreign)
+    samples = min(first[source].shape[0] for source in region.sources if first[source].ndim)
+    if samples < setting.shape[0]:
+        inputs = solve_inputs(setting.shape, turn, scales, samples)
+    else:
+        yield first
+    for x in inputs:
+        yield function(x, setting.foreign)
 
 
 def _declared(region: Region) -> Iterator[list[int | None]]:
@@ -271,9 +285,7 @@ def _far_lines(
 ) -> Lines:
     if rank_2:
         return _rolled_lines(reading, region, function, settings[:1], FAR_SCALES)
-    first = settings[0]
-    far = [function(x, first.foreign) for x in solve_inputs(first.shape, 0, FAR_SCALES)]
-    return _lines(reading, region, far)
+    return _lines(reading, region, list(_runs(region, function, settings[0], 0, FAR_SCALES)))
 
 
 def _rolled_lines(
@@ -364,7 +376,7 @@ def _depends_on_batch(region: Region, function: RegionFunction, settings: Sequen
             )
             other[0] = first[0]
             alone, beside = (function(x, setting.foreign)[region.results[0]] for x in (first, other))
-            if alone.shape == beside.shape and alone.ndim:
+            if alone.shape == beside.shape and alone.shape[:1] == setting.shape[:1]:
                 return not np.allclose(alone[0], beside[0], rtol=1e-6, atol=0, equal_nan=True)
     return False
 

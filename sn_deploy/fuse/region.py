@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,6 +50,10 @@ _TRANSPARENT: Final = (
 )
 
 
+# Between them casts do nothing but round.
+FLOATS: Final = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
+
+
 @dataclass(frozen=True, eq=False)
 class Region:
     """A part of a graph with one way in and one way out.
@@ -77,12 +81,16 @@ def roots(graph: ir.Graph, facts: GraphFacts) -> list[ir.Node]:
     return [node for node in graph if _is_root(node) and facts.data_inputs(node)]
 
 
-def regions(root: ir.Node, facts: GraphFacts) -> Iterator[Region]:
-    """The parts of the graph that could be the layer of this root, the smallest first; none where nothing closes."""
+def regions(root: ir.Node, facts: GraphFacts, inside: Collection[ir.Value] = ()) -> Iterator[Region]:
+    """The parts of the graph that could be the layer of this root, the smallest first; none where nothing closes.
+
+    Args:
+        inside: values that go with layers that were found before, and so are no X of this one.
+    """
     for meeting in _meetings(root, facts):
         found = list(_cores(meeting, root, facts))
         for core in found:
-            sources = (core, *_layouts_above(core, facts))
+            sources = (core, *itertools.takewhile(lambda value: value not in inside, _layouts_above(core, facts)))
             results = (meeting, *_steps_below(meeting, sources, facts))
             nodes, foreign = _nodes_between(sources[-1], results[-1], facts)
             radicand = root.inputs[0]
@@ -294,7 +302,10 @@ def _steps_below(meeting: ir.Value, sources: tuple[ir.Value, ...], facts: GraphF
 
 
 def _lays_out(node: ir.Node) -> bool:
-    return is_standard(node) and node.op_type in _LAYOUT
+    if not is_standard(node) or node.op_type not in _LAYOUT:
+        return False
+    # Of what is made integers and floating point again the layer sees no numbers that tell anything.
+    return node.op_type != "Cast" or ("to" in node.attributes and node.attributes["to"].as_int() in FLOATS)
 
 
 def _scales(node: ir.Node) -> bool:

@@ -43,7 +43,7 @@ def replace(model: ir.Model, layers: Sequence[ReadLayer]) -> list[ir.Node]:
         unique = name if calls[name] == 1 else f"{name}#{calls[name]}"
         placed.append(_place(layer, now.get(layer.source, layer.source), unique))
         # The next layer may read the value before casts of it to its own type, of which the result is the last.
-        now |= dict.fromkeys(_the_same(layer.result), placed[-1].result)
+        now |= dict.fromkeys(the_same(layer.result), placed[-1].result)
     for each in placed:
         if each.after is not None:
             settle(each.after)
@@ -55,7 +55,7 @@ def replace(model: ir.Model, layers: Sequence[ReadLayer]) -> list[ir.Node]:
     return [each.node for each in placed]
 
 
-def _the_same(value: ir.Value) -> Iterator[ir.Value]:
+def the_same(value: ir.Value) -> Iterator[ir.Value]:
     """The value, and what it is another name of: through Identity, and Cast to the type that it has."""
     same: ir.Value | None = value
     while same is not None:

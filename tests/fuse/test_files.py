@@ -156,6 +156,20 @@ def test_a_layer_inside_a_branch_with_weights_outside(tmp_path: Path) -> None:
     np.testing.assert_allclose(after[out], before[out], rtol=1e-5, atol=1e-5)
 
 
+def test_a_layer_of_the_result_of_one_of_another_layout(tmp_path: Path) -> None:
+    g, layer = Graph(), Layer(ddof=0)
+    mean, var = statistics(g, "x", layer)
+    d = g("Transpose", g("Sub", "x", mean), perm=[0, 2, 3, 1])
+    root = g("Transpose", g("Sqrt", g("Add", var, g.constant(layer.eps))), perm=[0, 2, 3, 1])
+    first = g("Transpose", affine(g, g("Div", d, root), layer, last=True), perm=[0, 3, 1, 2])
+    second = published(g, first, Layer(seed=2, affine=False), SHAPE)
+    report = fuse(written(tmp_path, g.model(second)), tmp_path / "out.onnx")
+    assert op_types(tmp_path / "out.onnx") == ["SwitchNorm", "SwitchNorm"]
+    assert len(report.layers) == 2
+    (before,), (after,) = (run(tmp_path / name, x=x()).values() for name in ("in.onnx", "out.onnx"))
+    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
+
+
 def test_a_result_of_channels_last_that_a_branch_alone_reads(tmp_path: Path) -> None:
     g, layer = Graph(), Layer(ddof=0)
     mean, var = statistics(g, "x", layer)

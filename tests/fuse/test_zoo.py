@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from sn_deploy.errors import CheckFailedError
 from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.fuse import FuseReport
 from sn_deploy.runtime.ort import OrtSession
-from tests.fuse.graphs import Graph, Layer, affine, divided, statistics
+from tests.fuse.graphs import SHAPE, Graph, Layer, affine, divided, statistics
 from tests.fuse.unseen import fuse
 from tests.fuse.zoo import DECOYS, DEVIANTS, TRUE
 from tests.tolerances import TOLERANCES
@@ -83,6 +84,34 @@ def test_layouts_that_surround_a_layer_go(tmp_path: Path) -> None:
         ops = [node.op_type for node in onnx.load(tmp_path / "out.onnx").graph.node]
         assert "Transpose" not in ops
     assert ops == ["SwitchNormRelu"]
+
+
+def clip_of_frames(g: Graph) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+    """One clip: video nets fold its frames into the batch for 2D convolutions, and view it with time for the layer."""
+    clip = g("Reshape", g("Abs", "x"), g.constant(np.array([1, 8, 6, 5, 4], np.int64)))
+    return g("Transpose", clip, perm=[0, 2, 1, 3, 4]), (8, 6, 5, 4), (1, 6, 8, 5, 4)
+
+
+def whole_numbers(g: Graph) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+    """Rounded down: the layer's input is what comes of the casts, and not what goes in."""
+    integers = g("Cast", "x", to=onnx.TensorProto.INT32)
+    return g("Cast", integers, to=onnx.TensorProto.FLOAT), SHAPE, SHAPE
+
+
+@pytest.mark.parametrize("make", [clip_of_frames, whole_numbers])
+def test_layers_behind_what_lays_their_input_out(
+    make: Callable[[Graph], tuple[str, tuple[int, ...], tuple[int, ...]]], tmp_path: Path
+) -> None:
+    g, layer = Graph(), Layer(ddof=0, seed=1)
+    x, shape, out_shape = make(g)
+    mean, var = statistics(g, x, layer, len(out_shape))
+    y = affine(g, divided(g, x, mean, var, layer.eps), layer, len(out_shape))
+    report = fused(g.model(y, shape, out_shape), tmp_path)
+    (found,) = report.layers
+    assert_constants(found.folded, layer.folded, 1e-6)
+    given = 3 * np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    before, after = run(tmp_path / "in.onnx", given), run(tmp_path / "out.onnx", given)
+    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("opset", [13, 18])
