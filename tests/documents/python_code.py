@@ -69,10 +69,10 @@ def _modules_within(dotted: str) -> list[str]:
 
 
 def _faults_of(document: Document, code: Code, reader: _Reader, source: str) -> Iterator[str]:
-    """Lets the reader read; an ellipsis stands for statements, or for a value."""
+    """Lets the reader read; an ellipsis stands for statements, or for a value or an argument."""
     place = document.path.name
     try:
-        tree = ast.parse(re.sub(r"^…$|(?<==)…", "...", source, flags=re.MULTILINE))
+        tree = ast.parse(re.sub(r"^…$|(?<=[=(])…", "...", source, flags=re.MULTILINE))
     except SyntaxError as error:
         yield f"{place}:{code.line + (error.lineno or 1) - 1}: {error.msg}: {error.text and error.text.strip()}"
         return
