@@ -7,7 +7,7 @@ BIN := .venv/bin
 
 # One stamp per set of extras: installs again, and builds the native library, only when what goes into that changes. The
 # libraries are those of the lock file, each held against its hash.
-NATIVE_SOURCES := $(shell find plugins -type f -not -path '*/tests/*')
+NATIVE_SOURCES := $(shell find plugins -type f -not -path '*/tests/*' -not -name '*.md')
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 

@@ -19,7 +19,10 @@ from tests.documents.markdown import Code, Document, read_document
 ROOT = Path(__file__).parents[2]
 CHANGELOG = ROOT / "CHANGELOG.md"  # tells of what is gone, too
 DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "SECURITY.md", "benchmarks/README.md")),
+    *(
+        ROOT / name
+        for name in ("README.md", "SECURITY.md", *(f"{one}/README.md" for one in ("benchmarks", "examples", "plugins")))
+    ),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 
