@@ -9,6 +9,11 @@
 
 #define SN_DEVICE __device__ __forceinline__
 
+// Whether ptxas knows a fence for shared memory alone, as it does from PTX ISA 8.6 on.
+#if !defined(SN_HAS_SHARED_FENCE)
+#define SN_HAS_SHARED_FENCE (__CUDACC_VER_MAJOR__ * 100 + __CUDACC_VER_MINOR__ >= 1208)
+#endif
+
 namespace sn_deploy::cuda {
 
 class DeviceTeam {
@@ -66,9 +71,11 @@ class DeviceTeam {
   // What this thread stored in its block's shared memory before is seen by the cluster's blocks behind `cluster_wait`;
   // nothing else: the barrier's own release waits for all of the GPU's memory.
   SN_DEVICE void cluster_arrive() const {
-#if __CUDA_ARCH__ >= 900
+#if __CUDA_ARCH__ >= 900 && SN_HAS_SHARED_FENCE
     asm volatile("fence.release.sync_restrict::shared::cta.cluster;" ::: "memory");
     asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+#elif __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 #else
     __trap();
 #endif
