@@ -93,14 +93,25 @@ def test_the_blocks_of_a_cluster_meet(code: str) -> None:
         assert cluster_barriers_of(body) == TELLS * (2 if is_read else 1) + READ, name
 
 
+MEETING = """
+#include "cuda/kernels/device_team.h"
+__global__ void meeting() {
+  sn_deploy::cuda::DeviceTeam team;
+  team.cluster_arrive();
+  team.cluster_wait();
+}
+"""
+
+
 def test_an_older_ptxas_gets_no_fence_that_it_does_not_know(tmp_path: Path) -> None:
     """Of CUDA 12.4, say, which CMake takes where the GPUs are named: the barrier's own release takes longer."""
-    bodies = bodies_of(ptx_of(ROOT / "plugins/cuda/kernels/float16.cu", tmp_path, "-DSN_HAS_SHARED_FENCE=0"))
-    fused = [body for name, body in bodies.items() if "fused_kernel" in name]
-    for body in fused:
-        assert "sync_restrict" not in body
-        assert body.count("barrier.cluster.arrive.release.aligned;") == body.count("barrier.cluster.wait") - 1
-        assert body.count("barrier.cluster.arrive.relaxed.aligned;") == 1  # of what was read
+    source = tmp_path / "meeting.cu"
+    source.write_text(MEETING)
+    (usual,) = bodies_of(ptx_of(source, tmp_path)).values()
+    assert cluster_barriers_of(usual) == TELLS
+    (older,) = bodies_of(ptx_of(source, tmp_path, "-DSN_HAS_SHARED_FENCE=0")).values()
+    assert cluster_barriers_of(older) == "aw"
+    assert "barrier.cluster.arrive.release.aligned;" in older
 
 
 def test_the_trial_of_a_convolution_multiplies_by_tensor_cores(tmp_path: Path) -> None:
