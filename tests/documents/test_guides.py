@@ -215,6 +215,7 @@ GUIDES = {
     "docs/guides/diff.md": 1,
     "docs/guides/export.md": 1,
     "docs/guides/fuse.md": 1,
+    "docs/guides/inspect.md": 2,
     "docs/guides/interoperability.md": 1,
     "docs/guides/optimise.md": 1,
     "docs/guides/precision.md": 3,
