@@ -19,6 +19,7 @@ from sn_deploy.capture.watch import watching
 from sn_deploy.check.batch import Batch
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.runtime.torch import own_surroundings, tensor_from_array
+from sn_deploy.turns import running_a_model
 
 OnBatch = Callable[[int], None]
 
@@ -127,7 +128,7 @@ def _run(model: torch.nn.Module, batch: Batch) -> None:
 
     def call() -> None:
         assert inputs is not None
-        with torch.no_grad(), own_surroundings(device.type):
+        with running_a_model(), torch.no_grad(), own_surroundings(device.type):
             inputs.call(model)
 
     try:

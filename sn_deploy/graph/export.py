@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,12 +51,12 @@ from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.torch import output_names as output_names_of
 from sn_deploy.runtime.torch import own_surroundings
 from sn_deploy.shape_text import shape_text
+from sn_deploy.turns import exporting
 
 if TYPE_CHECKING:
     from sn_deploy.console import Console
 
 DEFAULT_OPSET = 20
-_LOCK = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -123,12 +122,12 @@ class ExportReport(Printed):
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """One export at a time: torch.export keeps what it is about in variables of its modules, for all threads.
+    """One export at a time, and no model beside it: torch.export keeps what it is about in variables of its modules.
 
     With float32 as the type of new tensors: in that of a program that has set float64, those that a model makes would
     not be of the type of its weights, which are float32 in the file.
     """
-    with _LOCK, own_surroundings():
+    with exporting(), own_surroundings():
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
         try:
@@ -167,6 +166,9 @@ def export(
 
     The file's outputs are the tensors that the model gives, in the order in which torch flattens what they are in;
     dataclasses and mappings are gone through field by field, numbers and text are left out.
+
+    It may be called from any thread: exports, checks and calibrations of others wait for their turn. Models that the
+    program itself runs meanwhile round otherwise, as torch.export turns oneDNN off for all threads while it traces.
 
     Args:
         model: the trained model, any device, training or evaluation mode.

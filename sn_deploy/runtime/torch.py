@@ -12,6 +12,7 @@ import numpy as np
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import Array
+from sn_deploy.turns import running_a_model
 
 if TYPE_CHECKING:
     import torch
@@ -159,7 +160,7 @@ class TorchModel:
         """
         import torch
 
-        with torch.inference_mode(), own_surroundings():
+        with running_a_model(), torch.inference_mode(), own_surroundings():
             # Copies: a model may write to its inputs, and the caller, other backends among them, has the arrays.
             result = self._model(*(tensor_from_array(inputs[name].copy()) for name in self._input_names))
         leaves = output_tensors(result, "the PyTorch model")

@@ -255,3 +255,20 @@ def test_exports_in_several_threads(images: torch.Tensor, tmp_path: Path) -> Non
         reports = list(pool.map(lambda path: sn_deploy.export(model, images, path), paths))
     assert [report.nodes for report in reports] == [2] * 6
     assert len({path.read_bytes() for path in paths}) == 1
+
+
+def test_figures_beside_exports_in_another_thread_are_the_same(images: torch.Tensor, tmp_path: Path) -> None:
+    """torch.export turns oneDNN off for the whole process while it traces, and other kernels round otherwise."""
+    model = nn.Sequential(Net(), nn.Conv2d(4, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3))
+    sn_deploy.export(model, images, tmp_path / "net.onnx", dynamic="batch")
+
+    def figures() -> tuple[object, list[list[float]]]:
+        statistics = calibrate(model, images).layers[0]
+        return check(tmp_path / "net.onnx", model=model, data=images).parity, [[*statistics.mean], [*statistics.var]]
+
+    alone = figures()
+    with ThreadPoolExecutor(1) as pool:
+        exports = [pool.submit(sn_deploy.export, model, images, tmp_path / f"{index}.onnx") for index in range(4)]
+        while not exports[-1].done():
+            assert figures() == alone
+    assert {export.result().nodes for export in exports} == {5}
