@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from sn_deploy.errors import SnDeployError
+from sn_deploy.errors import SnDeployError, first_line
 
 
 def imported(*modules: str, called: str, where: str, extra: str) -> Any:
@@ -21,9 +21,9 @@ def imported(*modules: str, called: str, where: str, extra: str) -> Any:
     """
     try:
         return [importlib.import_module(module) for module in modules][-1]
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # the latter of tritonclient, where it is there without the protocol
         raise SnDeployError(
-            f"{called} can't be imported: {error}",
+            f"{called} can't be imported: {first_line(error)}",
             where=where,
             mend=f"install it with: pip install 'sn-deploy[{extra}]'",
         ) from error

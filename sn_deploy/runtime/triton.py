@@ -14,6 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.imports import imported
 from sn_deploy.runtime.tensors import Array, TensorInfo, check_inputs
 
 # Triton's names of tensor types; in config.pbtxt they have TYPE_ in front.
@@ -249,11 +250,4 @@ def _client_module(protocol: str) -> Any:
 
 
 def _import(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except (ImportError, RuntimeError) as error:  # the latter where it was installed without the protocol
-        raise SnDeployError(
-            f"{module} can't be imported: {first_line(error)}",
-            where="Triton",
-            mend="install it with: pip install 'sn-deploy[triton]'",
-        ) from error
+    return imported(module, called=module, where="Triton", extra="triton")
