@@ -180,6 +180,35 @@ def test_the_library_exports_its_two_names_alone(built: Path) -> None:
     assert {line.split()[-1] for line in text.splitlines()} == {"RegisterCustomOps", "sn_ort_register"}
 
 
+def cpp_headers(installed: Installed) -> Path:
+    headers = Path(os.environ.get("ORT_CXX_INCLUDE_DIR", installed.headers)).resolve()
+    if not (headers / "onnxruntime_cxx_api.h").exists():
+        pytest.skip(f"no onnxruntime_cxx_api.h in {headers}: set ORT_CXX_INCLUDE_DIR")
+    return headers
+
+
+@pytest.mark.parametrize("installed", ["cmake"], indirect=True)
+def test_what_the_guide_prints_links_and_runs(installed: Installed, tmp_path: Path) -> None:
+    settings = {
+        **installed.settings(),
+        "onnxruntime_DIR": write_runtime(tmp_path / "onnxruntime", cpp_headers(installed)),
+    }
+    guide = (ROOT / "docs" / "guides" / "native.md").read_text()
+    (cmake,), (cpp,) = (
+        re.findall(rf"^```{kind}\n(.*?)^```", guide, re.DOTALL | re.MULTILINE) for kind in ("cmake", "cpp")
+    )
+    includes, _, body = cpp.partition("\n\n")
+    (tmp_path / "main.cpp").write_text(f"{includes}\nint main() {{\n{body}}}\n")
+    begin = "cmake_minimum_required(VERSION 3.16)\nproject(app LANGUAGES CXX)\nset(CMAKE_CXX_STANDARD 17)\n"
+    (tmp_path / "CMakeLists.txt").write_text(
+        begin + cmake.replace("target_link", "add_executable(app main.cpp)\ntarget_link")
+    )
+    configure(tmp_path, tmp_path / "build", **settings)
+    said(["cmake", "--build", tmp_path / "build"])
+    # In a folder without the guide's file the program gets as far as that.
+    assert "resnet50sn.onnx" in said([tmp_path / "build" / "app"], fine=False)
+
+
 @pytest.mark.parametrize("installed", ["cmake"], indirect=True)
 def test_the_cpp_example_says_what_the_digits_are(installed: Installed, tmp_path: Path) -> None:
     from torch import from_numpy
@@ -187,10 +216,10 @@ def test_the_cpp_example_says_what_the_digits_are(installed: Installed, tmp_path
     from sn_deploy.check.digits_data import load_digits_split
     from sn_deploy.models.digits import load_pretrained
 
-    headers = Path(os.environ.get("ORT_CXX_INCLUDE_DIR", installed.headers)).resolve()
-    if not (headers / "onnxruntime_cxx_api.h").exists():
-        pytest.skip(f"no onnxruntime_cxx_api.h in {headers}: set ORT_CXX_INCLUDE_DIR")
-    settings = {**installed.settings(), "onnxruntime_DIR": write_runtime(tmp_path / "onnxruntime", headers)}
+    settings = {
+        **installed.settings(),
+        "onnxruntime_DIR": write_runtime(tmp_path / "onnxruntime", cpp_headers(installed)),
+    }
     configure(ROOT / "examples" / "cpp", tmp_path / "build", **settings)
     said(["cmake", "--build", tmp_path / "build"])
     split = load_digits_split()
