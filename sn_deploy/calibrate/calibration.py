@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, Literal
 
 import torch
 
@@ -33,7 +33,7 @@ def calibrate(
     model: torch.nn.Module,
     source: object,
     *,
-    statistics: str = BATCH_AVERAGE,
+    statistics: Literal["batch-average", "population"] = BATCH_AVERAGE,
     sweeps: int | None = None,
     tolerance: float = DEFAULT_TOLERANCE,
     device: str = "cpu",
@@ -90,7 +90,7 @@ def calibrate_part(
     model: torch.nn.Module,
     source: object,
     *,
-    statistics: str = BATCH_AVERAGE,
+    statistics: Literal["batch-average", "population"] = BATCH_AVERAGE,
     device: str = "cpu",
     keep_unrecognised: bool = False,
     on_batch: OnBatch | None = None,

@@ -6,18 +6,17 @@ import contextlib
 import importlib.util
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sn_deploy.arguments import chosen_options, of_kind, real_number, several_texts, whole_number
-from sn_deploy.check.backends.interface import Example
+from sn_deploy.check.backends.interface import examples_from
 from sn_deploy.check.backends.open import BackendOptions
 from sn_deploy.check.backends.torch_model import HeldModel
 from sn_deploy.check.batch import Batch
-from sn_deploy.check.data.fit import as_array
 from sn_deploy.check.data.open import OPTIONS_IN_PYTHON as DATA_OPTIONS
 from sn_deploy.check.data.open import data_options
 from sn_deploy.check.job import Bisect, Job, Latency, Watcher, run_job
@@ -142,7 +141,7 @@ def check(
             reference=reference,
             reference_dtype=reference_dtype,
             threads=None if threads is None else whole_number(threads, "threads"),
-            examples=_examples(example_inputs),
+            examples=examples_from(example_inputs),
             access=of_kind(access, Access, "access"),
             served=several_texts(served, "served", "grpc://HOST:PORT/MODEL"),
         ),
@@ -250,15 +249,3 @@ class _Watcher(Watcher):
     def comparing(self, batches: int | None) -> AbstractContextManager[Callable[[Batch], None]]:
         """See `Watcher`."""
         return contextlib.nullcontext(lambda batch: self._on_batch())
-
-
-def _examples(given: ExampleInputs | None) -> list[Example]:
-    """In order where they have no names."""
-    if given is None:
-        return []
-    if isinstance(given, Mapping):
-        named: list[tuple[str | None, object]] = list(given.items())
-    else:
-        named = [(None, value) for value in (given if isinstance(given, (tuple, list)) else (given,))]
-    arrays = [(name, as_array(value, f"example_inputs, {name or at}")) for at, (name, value) in enumerate(named)]
-    return [Example(name, array.shape, array.dtype) for name, array in arrays]

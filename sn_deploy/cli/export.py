@@ -69,7 +69,7 @@ def command(
     inputs: tuple[str, ...],
     dynamic: tuple[str, ...],
     opset: int | None,
-    precision: str,
+    precision: Any,
     keep_io_types: bool,
     inline: bool,
     fuse: bool,
@@ -141,7 +141,7 @@ def command(
             from sn_deploy.specialise import specialise
 
             examples = [Example(spec.name, spec.value.shape, spec.value.dtype) for spec in specs]
-            specialised = specialise(path, output, examples=examples, external_data=external_data)
+            specialised = specialise(path, output, example_inputs=examples, external_data=external_data)
             report = replace(report, path=output, data_path=specialised.data_path)
     print_report(console, report)
     if specialised is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     "Default: random input of the graph's own shapes.",
 )
 @click.option("--external-data/--no-external-data", default=None, help="Weights in a file beside it; default: >2 GB.")
-def command(model: Path, output: Path, target: str, inputs: tuple[str, ...], external_data: bool | None) -> None:
+def command(model: Path, output: Path, target: Any, inputs: tuple[str, ...], external_data: bool | None) -> None:
     """Make a portable ONNX file faster on this machine.
 
     \b

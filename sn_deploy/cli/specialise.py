@@ -112,7 +112,7 @@ def command(context: click.Context, /, **given: Any) -> None:
             given["output"],
             budget=budget,
             data=_data_options(context, given),
-            examples=examples,
+            example_inputs=examples,
             runtime=None if given["runtime"] is None else Runtime(given["runtime"]),
             threads=given["threads"],
             max_weight=given["max_weight"],

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 
+from sn_deploy.check.data.fit import as_arrays
 from sn_deploy.check.data.pair import OtherInterfaceError
 from sn_deploy.diff.changes import Change, FileDiff, OutputDiff, WeightChange, WeightsDiff
 from sn_deploy.diff.run import compare_outputs
-from sn_deploy.diff.summary import Array, Summary, Weight, content_of, summarise
+from sn_deploy.diff.summary import Summary, Weight, content_of, summarise
 from sn_deploy.input_file import source_path
 from sn_deploy.python_words import naming_arguments
 
@@ -21,7 +23,7 @@ def diff(
     before: str | os.PathLike[str],
     after: str | os.PathLike[str],
     *,
-    inputs: Mapping[str, Array] | None = None,
+    inputs: Mapping[str, Any] | None = None,
     tolerance: float | None = None,
     seed: int = 0,
     run: bool = True,
@@ -30,7 +32,7 @@ def diff(
 
     Args:
         before, after: the files.
-        inputs: values for some or all inputs, by name; the others are random, dynamic axes being small.
+        inputs: arrays or tensors for some or all inputs, by name; the others are random, dynamic axes being small.
         tolerance: the largest relative L2 difference of an output that passes for the same. By default what computing
             in its type may cost (`sn_deploy.check.tolerances`); integers must be equal.
         seed: of the random inputs.
@@ -39,6 +41,7 @@ def diff(
     Raises:
         SnDeployError: a file that can't be read or run, or inputs that it doesn't take.
     """
+    values = as_arrays(inputs)
     first, second = summarise(source_path(before, "the first file")), summarise(source_path(after, "the second file"))
     ops = {op: (first.ops[op], second.ops[op]) for op in sorted(first.ops | second.ops)}
     changed_inputs, changed_outputs = _changes(first.inputs, second.inputs), _changes(first.outputs, second.outputs)
@@ -52,7 +55,7 @@ def diff(
         different += _graph(changed_ops, _other_attributes(first, second, changed_ops), weights)
     else:
         try:
-            numerics, given, why_larger = compare_outputs(first, second, inputs or {}, tolerance, seed)
+            numerics, given, why_larger = compare_outputs(first, second, values, tolerance, seed)
             different += [_reason(output) for output in numerics if not output.same]
         except OtherInterfaceError as error:
             different.append(str(error))

@@ -76,7 +76,7 @@ def build(
     tf32: bool = False,
     workspace_mib: int | None = None,
     optimization_level: int | None = None,
-    hardware_compatibility: str = "none",
+    hardware_compatibility: Literal["none", "ampere-plus", "same-compute-capability"] = "none",
     version_compatible: bool = False,
     exclude_lean_runtime: bool = False,
     refit: bool = False,

@@ -6,10 +6,12 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
+from sn_deploy.check.data.fit import as_arrays
 from sn_deploy.errors import CheckFailedError, SnDeployError, first_line
 from sn_deploy.fuse.axes import name_axes
 from sn_deploy.fuse.find import Found, find
@@ -41,7 +43,7 @@ def fuse(
     freeze_weights: bool = False,
     strict: bool = False,
     external_data: bool | None = None,
-    inputs: Mapping[str, Array] | None = None,
+    inputs: Mapping[str, Any] | None = None,
     run: bool = True,
 ) -> FuseReport:
     """Finds the decomposed SN layers of an ONNX file and writes it with one SwitchNorm node for each.
@@ -57,8 +59,8 @@ def fuse(
         freeze_weights: take weights that are inputs of the graph, too, for constants, and no longer for inputs.
         strict: refuse a file in which something looks like an SN layer and can't be fused.
         external_data: write large tensors to a file beside it; by default only above protobuf's 2 GiB.
-        inputs: what both files are run on, by input name; random values of the file's own shape for others, with 2
-            samples and extents of 64 where these are dynamic.
+        inputs: arrays or tensors that both files are run on, by input name; random values of the file's own shape for
+            others, with 2 samples and extents of 64 where these are dynamic.
         run: run both files and compare them, in another process.
 
     Raises:
@@ -68,9 +70,10 @@ def fuse(
     """
     source = source_path(source)
     check_onnx_output(path)
+    values = as_arrays(inputs)
     path = Path(path)
     try:
-        return _fuse(source, path, fuse_relu, freeze_weights, strict, external_data, (inputs or {}) if run else None)
+        return _fuse(source, path, fuse_relu, freeze_weights, strict, external_data, values if run else None)
     except SnDeployError:
         raise
     except Exception as error:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -145,7 +145,7 @@ def export(
     *,
     dynamic: DynamicAxes = (),
     opset: int | None = None,
-    precision: str = "fp32",
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32",
     keep_io_types: bool = False,
     inline: bool = False,
     fuse: bool = True,

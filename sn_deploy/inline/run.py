@@ -10,11 +10,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx_ir as ir
 
+from sn_deploy.check.data.fit import as_arrays
 from sn_deploy.check.report.text import counted
 from sn_deploy.errors import SnDeployError
 from sn_deploy.fuse.whole import WholeFile, compare_whole
@@ -76,7 +76,7 @@ def inline(
     *,
     opset: int | None = None,
     external_data: bool | None = None,
-    inputs: Mapping[str, np.ndarray] | None = None,
+    inputs: Mapping[str, Any] | None = None,
     run: bool = True,
 ) -> InlineReport:
     """Puts the bodies of an ONNX file's SN layers in the place of its SwitchNorm nodes.
@@ -88,7 +88,7 @@ def inline(
         path: the file to write; may be ``source``.
         opset: what the standard operators are brought to, `MIN_OPSET` to `MAX_OPSET`; by default they stay as they are.
         external_data: write large tensors to a file beside it; by default only above protobuf's 2 GiB.
-        inputs: what both files are run on, by input name; see `sn_deploy.fuse.fuse`.
+        inputs: what both files are run on, by input name, arrays or tensors; see `sn_deploy.fuse.fuse`.
         run: run both files and compare them, in another process.
 
     Raises:
@@ -98,6 +98,7 @@ def inline(
     """
     source = source_path(source)
     check_onnx_output(path)
+    values = as_arrays(inputs)
     path = Path(path)
     read_head(source)
     refuse_optimised(source, mend="inline the portable file that it was made of: {source}")
@@ -118,7 +119,7 @@ def inline(
     def prove(draft: Path) -> None:
         nonlocal whole
         if run:
-            whole = compare_whole(source, draft, model, size, inputs or {})
+            whole = compare_whole(source, draft, model, size, values)
 
     data_path = save(model, path, external_data=external_data, prove=prove, source=source)
     return InlineReport(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sn_deploy.check.backends.adapted import cast_input
 from sn_deploy.check.data.extents import Run, run_at_extents
 from sn_deploy.check.data.pair import SMALL_EXTENT, inputs_for
 from sn_deploy.check.output_difference import comparable, difference
@@ -48,6 +49,8 @@ def prove(source: Path, candidate: Path, inputs: Mapping[str, Array], precision:
     """
     with _by_functions(source) as session:
         _check_names(session.inputs, inputs, source)
+        infos = {info.name: info for info in session.inputs}
+        inputs = {name: cast_input(value, infos[name], "inputs") for name, value in inputs.items()}
         ran = _run_source(session, inputs, source)
     given, expected = ran.inputs, ran.outputs
     _check_finite(expected, source)

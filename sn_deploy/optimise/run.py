@@ -6,12 +6,13 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
 import sn_deploy
+from sn_deploy.check.data.fit import as_arrays
 from sn_deploy.check.model_type import coarsest_type
 from sn_deploy.check.report.text import counted
 from sn_deploy.draft_folder import draft_folder
@@ -41,7 +42,6 @@ from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.native import SWITCH, ort_library
 from sn_deploy.runtime.ort import NCHWC_DOMAIN, block_size, version, write_optimised_graph
 from sn_deploy.runtime.stamp import Stamp, refuse_optimised
-from sn_deploy.runtime.tensors import Array
 
 if TYPE_CHECKING:
     from sn_deploy.console import Console
@@ -114,8 +114,8 @@ def optimise(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    target: str = "ort-cpu",
-    inputs: Mapping[str, Array] | None = None,
+    target: Literal["ort-cpu"] = "ort-cpu",
+    inputs: Mapping[str, Any] | None = None,
     external_data: bool | None = None,
 ) -> OptimiseReport:
     """Writes a file that is faster on this machine, and belongs to it.
@@ -128,9 +128,9 @@ def optimise(
         model: a portable file, written by `sn_deploy.export`.
         output: the file to write. A portable file beside it, of the name and content of ``model``, is what runs
             elsewhere.
-        target: one of `TARGETS`.
-        inputs: what the result is tried with, by input name; random input of the graph's own shape where it is left
-            out, with 2 samples and extents of 64 where these are dynamic.
+        target: ``ort-cpu``, ONNX Runtime on the CPU.
+        inputs: arrays or tensors to try the result with, by input name; random input of the graph's own shape where it
+            is left out, with 2 samples and extents of 64 where these are dynamic.
         external_data: whether large tensors go to a file beside it; by default only where they have to.
 
     Raises:
@@ -140,6 +140,7 @@ def optimise(
     """
     source = source_path(model)
     check_onnx_output(output)
+    values = as_arrays(inputs)
     path = Path(output)
     if target not in TARGETS:
         raise SnDeployError(f"unknown target {target!r}", where="--for", expected=", ".join(TARGETS))
@@ -151,7 +152,7 @@ def optimise(
         made = _on_blocks(source, block, folder)
         made.model.metadata_props.update(stamp.as_metadata())
         save(made.model, folder / path.name, external_data=external_data)
-        proof = prove(source, folder / path.name, inputs or {}, made.precision)
+        proof = prove(source, folder / path.name, values, made.precision)
         data = save(made.model, path, external_data=external_data)
     return OptimiseReport(
         path,

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
@@ -89,10 +89,10 @@ def quantize(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    precision: str,
+    precision: Literal["int8", "fp8"],
     samples: object = "random",
-    float_type: str = "fp32",
-    method: str | None = None,
+    float_type: Literal["fp32", "fp16", "bf16"] = "fp32",
+    method: Literal["minmax", "percentile", "entropy"] | None = None,
     keep: Sequence[str] = (),
     keep_first: bool = False,
     keep_last: bool = False,
@@ -112,8 +112,8 @@ def quantize(
         samples: what ranges are taken from, and what the result is tried on, as `sn_deploy.check.check` takes its data,
             in a `DataOptions` or not.
         float_type: ``fp32`` (ONNX Runtime on the CPU), ``fp16`` or ``bf16`` (TensorRT).
-        method: how a range is chosen, one of `METHODS`; ``percentile`` by default for int8 and ``minmax`` for FP8,
-            whose numbers are denser near 0.
+        method: how a range is chosen, ``minmax``, ``percentile`` or ``entropy``; by default ``percentile`` for int8 and
+            ``minmax`` for FP8, whose numbers are denser near 0.
         keep: what isn't quantized: names of nodes or operators, patterns of them, or of the SN layers behind them.
         keep_first, keep_last: leave the first convolution, or the last one or the classifier, as it is.
         keep_io_types: with half types, inputs and outputs of the graph stay float32.

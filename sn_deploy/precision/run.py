@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import onnx_ir as ir
 
@@ -75,7 +75,7 @@ def convert_precision(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    precision: str,
+    precision: Literal["fp16", "bf16"],
     keep: Sequence[str] = (),
     keep_convolutions: bool = False,
     keep_io_types: bool = True,

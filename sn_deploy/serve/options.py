@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.python_words import naming_arguments
@@ -62,7 +62,7 @@ class ServeOptions:
     preferred_batch: tuple[int, ...] = ()
     max_queue_delay_us: int = 0
     instances: int = 1
-    device: str = "auto"
+    device: Literal["auto", "cpu", "gpu"] = "auto"
     threads: int | None = None
     labels: Mapping[str, Path] = field(default_factory=dict)
     serve_versions: int = 1

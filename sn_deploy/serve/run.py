@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sn_deploy.arguments import of_kind
 from sn_deploy.atomic import atomic_output
@@ -89,7 +89,7 @@ def serve_triton(
     deploy: DeployOptions = DeployOptions(),  # noqa: B008 (frozen)
     *,
     engines: Sequence[str] = (),
-    config: str | None = None,
+    config: Literal["keep", "replace"] | None = None,
 ) -> ServeReport:
     """Adds a version of a model to a Triton repository, which is made where there is none.
 

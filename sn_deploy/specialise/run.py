@@ -6,12 +6,12 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import onnx_ir as ir
 
 from sn_deploy.arguments import of_kind
-from sn_deploy.check.backends.interface import Example
+from sn_deploy.check.backends.interface import Example, examples_from
 from sn_deploy.check.backends.onnx_file import read_facts
 from sn_deploy.check.data.open import OPTIONS_IN_PYTHON, data_options
 from sn_deploy.check.metrics.choose import check_label_classes
@@ -37,18 +37,21 @@ from sn_deploy.specialise.report import LayerChange, SpecialiseReport
 from sn_deploy.specialise.samples import Yardstick
 from sn_deploy.specialise.search import Progress
 
+if TYPE_CHECKING:
+    from sn_deploy.capture.inputs import ExampleInputs
+
 # What the file says of itself: the budget and what was dropped for it.
 METADATA: Final = "sn_deploy.specialised"
 
 
-@naming_arguments(OPTIONS_IN_PYTHON, input="examples")
+@naming_arguments(OPTIONS_IN_PYTHON, input="example_inputs")
 def specialise(
     source: str | os.PathLike[str],
     path: str | os.PathLike[str],
     *,
     budget: Budget | None = None,
     data: object = None,
-    examples: Sequence[Example] = (),
+    example_inputs: ExampleInputs | Sequence[Example] | None = None,
     runtime: Runtime | None = None,
     threads: int | None = None,
     max_weight: float = 0.5,
@@ -69,7 +72,7 @@ def specialise(
         budget: how much may change.
         data: samples, which should be as those in use, in a `DataOptions` or as `sn_deploy.check.check` takes them.
             Without a budget random ones do.
-        examples: sizes of inputs, for axes that the file leaves open.
+        example_inputs: as of `sn_deploy.export`, for axes that the file leaves open. Shapes matter, values don't.
         runtime: who the file is to be cheap for; by default the native operators where they are built.
         threads: of ONNX Runtime.
         max_weight: with a budget, the largest share of a branch that may be dropped.
@@ -88,6 +91,7 @@ def specialise(
         of_kind(budget, Budget, "budget")
     if not 0 <= max_weight <= 1:
         raise SnDeployError(f"is {max_weight}", where="max_weight", expected="0 to 1")
+    examples = examples_from(example_inputs)
     before = load(source)
     if (precision := read_facts(source).precision) not in TOLERANCES:
         raise SnDeployError(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from sn_deploy.check.data.fit import is_float
+from sn_deploy.check.data.fit import as_array, is_float
 from sn_deploy.check.names import match_names
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import TensorInfo
@@ -25,6 +25,28 @@ class Example:
     name: str | None
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+
+
+def examples_from(given: object) -> list[Example]:
+    """Of example inputs, as `sn_deploy.export` takes them: tensors or arrays, in order where they have no names.
+
+    Raises:
+        SnDeployError: one of them holds no numbers.
+    """
+    if given is None:
+        return []
+    if isinstance(given, Mapping):
+        named: list[tuple[str | None, object]] = list(given.items())
+    else:
+        named = [(None, value) for value in (given if isinstance(given, (tuple, list)) else (given,))]
+    return [_example(name, value, f"example_inputs, {name or at}") for at, (name, value) in enumerate(named)]
+
+
+def _example(name: str | None, value: object, where: str) -> Example:
+    if isinstance(value, Example):
+        return value
+    array = as_array(value, where)
+    return Example(name, array.shape, array.dtype)
 
 
 class Interface:

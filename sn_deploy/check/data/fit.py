@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import ml_dtypes
@@ -36,6 +37,21 @@ def as_array(value: Any, where: str) -> Array:
         of = f" of {array.dtype}" if isinstance(value, np.ndarray) else ""
         raise SnDeployError(f"is a {type(value).__name__}{of}", where=where, expected="an array or tensor of numbers")
     return array
+
+
+def as_arrays(given: Any, where: str = "inputs") -> dict[str, Array]:
+    """Values of inputs by name, as arrays; none for None.
+
+    Raises:
+        SnDeployError: it is no dict by name, or a value holds no numbers.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise SnDeployError(
+            f"is a {type(given).__name__}", where=where, expected='a dict by input name, such as {"x": samples}'
+        )
+    return {name: as_array(value, f"{where}, {name}") for name, value in given.items()}
 
 
 def is_float(dtype: np.dtype[np.generic]) -> bool:
