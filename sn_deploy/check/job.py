@@ -183,6 +183,8 @@ def run_job(job: Job, watcher: Watcher) -> Outcome:
     with contextlib.closing(backends):
         for note in backends.notes:
             watcher.note(note)
+        for doubt in backends.doubts:
+            watcher.warn(doubt)
         latency = job.latency
         size = _batch_size(job.batch_size or job.data.batch_size, backends.fixed_batch)
         data = replace(job.data, batch_size=size)

@@ -65,13 +65,14 @@ class Backends:
         all: in the order of the tables, the reference among them.
         reference: its name.
         inputs: names, types and shapes in the check, the first axis an int only where a file fixes the batch.
-        notes: lines for people about what was opened.
+        notes: lines for people about what was opened; doubts: what of it makes the result worth less.
     """
 
     all: Sequence[AdaptedBackend]
     reference: str
     inputs: tuple[TensorInfo, ...]
     notes: Sequence[str] = ()
+    doubts: Sequence[str] = ()
 
     @property
     def fixed_batch(self) -> int | None:
@@ -109,8 +110,8 @@ def open_backends(options: BackendOptions) -> Backends:
         name = one.info.name
         made.append(AdaptedBackend(one.info, one.runner, one.reopen, interface.names[name], outputs[name]))
     reference = _reference(options, [backend.info.name for backend in made])
-    notes = [*(torch.notes() if torch is not None else ()), *_half_on_cpu(specs, facts)]
-    return Backends(made, reference, inputs, notes)
+    notes = torch.notes() if torch is not None else ()
+    return Backends(made, reference, inputs, notes, _half_on_cpu(specs, facts))
 
 
 def _half_on_cpu(specs: Sequence[FileBackend], facts: _Facts) -> list[str]:
