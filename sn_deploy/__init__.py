@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sn_deploy.errors import SnDeployError
-from sn_deploy.lazy import lazy_names
+from sn_deploy.lazy import lazy_names, listed
 
 if TYPE_CHECKING:
     from sn_deploy.engine.build import BuildReport, build
@@ -26,6 +26,7 @@ _get = lazy_names(
         **_NEEDS_TORCH,
     },
 )
+__dir__ = listed(globals())
 
 
 def __getattr__(name: str) -> Any:

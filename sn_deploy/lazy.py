@@ -21,3 +21,12 @@ def lazy_names(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
         return getattr(importlib.import_module(places[name]), name)
 
     return get
+
+
+def listed(names: Mapping[str, Any]) -> Callable[[], list[str]]:
+    """The package's ``__dir__``, for who completes a name: also what hasn't been asked for yet.
+
+    Args:
+        names: its ``globals()``, with ``__all__``.
+    """
+    return lambda: sorted({*names, *names["__all__"]})

@@ -26,5 +26,5 @@ class Printed:
         return printed_text(self._print)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """In a notebook."""
-        printer.text(str(self))
+        """In a notebook: the tables, but for one in a list or a dict."""
+        printer.text(str(self) if len(getattr(printer, "stack", ())) < 2 else repr(self))

@@ -73,6 +73,9 @@ def assert_is_short(report: Any) -> None:
     printer = type("Printer", (), {"text": staticmethod(shown.append)})
     report._repr_pretty_(printer, False)
     assert shown == [str(report)]
+    printer.stack = [1, 2]  # type: ignore[attr-defined]
+    report._repr_pretty_(printer, False)
+    assert shown[1:] == [repr(report)]
     assert str(copy.copy(report)) == str(report)
 
 

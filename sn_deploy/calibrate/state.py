@@ -38,7 +38,11 @@ def statistics_of(tensors: Mapping[str, torch.Tensor], identity: Identity) -> Mo
 def with_statistics(tensors: Mapping[str, torch.Tensor], layers: Sequence[LayerStatistics]) -> dict[str, torch.Tensor]:
     """A state dict with new statistics in the place of the old ones, in their shape and type; the rest is the same.
 
-    Half precision becomes float32. Statistics that the state dict lacks are added.
+    Half precision becomes float32. Statistics that the state dict lacks are added. Nothing is changed in place.
+
+    Args:
+        tensors: the model's ``state_dict()``, or one of its checkpoint with the same names.
+        layers: the ``layers`` of a `Calibration`.
 
     Raises:
         SnDeployError: the state dict's are of another size.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sn_deploy.lazy import lazy_names
+from sn_deploy.lazy import lazy_names, listed
 
 if TYPE_CHECKING:
     from sn_deploy.check.data.open import DataOptions
@@ -34,3 +34,4 @@ __getattr__ = lazy_names(
         "check": "sn_deploy.check.run_from_python",
     },
 )
+__dir__ = listed(globals())

@@ -35,7 +35,10 @@ def write_document(result: CheckResult, path: Path) -> None:
 
 @naming_arguments()
 def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The document in a file that `sn-deploy check --json` wrote.
+    """The document in a file that `sn-deploy check --json`, or `CheckResult.write_json`, wrote.
+
+    Args:
+        path: of the JSON file.
 
     Raises:
         SnDeployError: it can't be read, isn't one, or is of another schema.

@@ -28,6 +28,9 @@ _RUN_AGAIN: Final = "run this part again"
 def read_parts(paths: Sequence[str | os.PathLike[str]]) -> dict[Path, dict[str, Any]]:
     """The documents of all parts of one check, in the order of the parts.
 
+    Args:
+        paths: of what `sn-deploy check --shard --json`, or `CheckResult.write_json` of a part, wrote; in any order.
+
     Raises:
         SnDeployError: one isn't a part, there are parts of different checks, or some are missing or there twice.
     """

@@ -21,7 +21,11 @@ from sn_deploy.doctor.plugins import PluginLibrary, find_plugin
 
 
 def diagnose(libraries: Sequence[Library] = LIBRARIES, plugins: Sequence[PluginLibrary] = PLUGINS) -> list[Finding]:
-    """Looks at everything, several things at once; takes about as long as the slowest import."""
+    """Looks at everything, several things at once; takes about as long as the slowest import.
+
+    Args:
+        libraries, plugins: what to look for; by default all that sn-deploy uses.
+    """
     checks: list[Callable[[], Finding | None]] = [
         find_python,
         find_sn_deploy,

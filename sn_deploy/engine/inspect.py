@@ -70,6 +70,7 @@ def inspect_engine(path: str | os.PathLike[str], access: Access = _NO_ACCESS) ->
     """Loads the engine and runs it on random inputs, at the shapes that its first profile is made fastest for.
 
     Args:
+        path: of the engine, beside which its sidecar may lie.
         access: what it may be loaded with.
 
     Raises:

@@ -108,6 +108,7 @@ def quantize(
 
     Args:
         model: a float32 file, of `sn_deploy.export` or `sn_deploy.fuse`, or any other.
+        output: the .onnx file to write; may be ``model``.
         precision: ``int8`` or ``fp8`` (E4M3).
         samples: what ranges are taken from, and what the result is tried on, as `sn_deploy.check.check` takes its data,
             in a `DataOptions` or not.
@@ -119,6 +120,8 @@ def quantize(
         keep_io_types: with half types, inputs and outputs of the graph stay float32.
         max_rel_l2, min_top1_agreement: limits on these samples, against the source; without them the result is refused
             only where it isn't near the source at all.
+        external_data: whether large tensors go to a file beside it; by default only where they have to.
+        on_batch: called after each batch of the samples, of each pass over them.
 
     Raises:
         CheckFailedError: a weight is beyond the float type's range, or the result leaves a limit. Nothing is written.

@@ -91,6 +91,7 @@ def convert_precision(
 
     Args:
         model: an ONNX file, of `sn_deploy.export` or `sn_deploy.fuse`, or any other in float32.
+        output: the .onnx file to write; may be ``model``.
         precision: ``fp16`` or ``bf16``.
         keep: what stays float32: names of nodes, SN layers or operators, or patterns of them.
         keep_convolutions: also the convolutions in front of the SN layers that ``keep`` names.
@@ -100,6 +101,7 @@ def convert_precision(
             ones by default.
         check_range: measure how large every activation gets on these samples in float32, first.
         external_data: whether large tensors go to a file beside it; by default only where they have to.
+        on_batch: called after each batch of the samples.
 
     Raises:
         CheckFailedError: a weight or an activation is beyond the type's range, or an output is further from the

@@ -95,6 +95,9 @@ def serve_triton(
 
     Args:
         model: an ONNX file, or one engine with its sidecar.
+        repository: Triton's folder of models.
+        options: how the model is served, its name first of all.
+        deploy: how the server is deployed: what stands in the manifests beside it.
         engines: ``[smXY=]FILE``, TensorRT engines that were built from it, to be served in its place.
         config: what becomes of a config.pbtxt that says otherwise: ``keep`` or ``replace``; None to refuse.
 

@@ -6,6 +6,9 @@ import importlib
 import inspect
 import json
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -74,15 +77,40 @@ def test_documents_of_calibrations(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert found["layers"] == {*layer, *inner}
 
 
-def test_every_command_has_its_function() -> None:
+def functions_of_commands() -> Iterator[tuple[str, list[Any], str]]:
+    """Command, its functions, and what the reference says that they give."""
     text = (ROOT / "docs/reference/python.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `sn-deploy ([\w-]+)` \| (.*) \| (.*) \|$", text, flags=re.MULTILINE)
-    assert {name for name, _, _ in rows} == set(cli.list_commands(click.Context(cli))) - {"demo"}
-    for name, function, reports in rows:
+    for name, function, reports in re.findall(
+        r"^\| `sn-deploy ([\w-]+)` \| (.*) \| (.*) \|$", text, flags=re.MULTILINE
+    ):
         modules = re.findall(r"from (sn_deploy[\w.]*) import ([\w, ]+)", function) or [("sn_deploy", "export, build")]
         known = [
             getattr(importlib.import_module(module), one) for module, names in modules for one in names.split(", ")
         ]
+        yield name, known, reports
+
+
+def test_every_command_has_its_function() -> None:
+    found = list(functions_of_commands())
+    assert {name for name, _, _ in found} == set(cli.list_commands(click.Context(cli))) - {"demo"}
+    for name, known, reports in found:
         given = {str(inspect.signature(one).return_annotation) for one in known if inspect.isfunction(one)}
         for report in re.findall(r"`(\w+)`", reports):
             assert any(report in annotation for annotation in given), (name, report)
+
+
+def test_help_says_what_every_argument_is() -> None:
+    for name, known, _ in functions_of_commands():
+        for function in known:
+            text = inspect.getdoc(function) or ""
+            arguments = list(inspect.signature(function).parameters)
+            unsaid = [one for one in arguments if not re.search(rf"\b{one}\b[^:]*: ", text)]
+            assert not unsaid, (name, function.__qualname__)
+            assert "Raises:" in text or inspect.isclass(function) or function.__name__ == "diagnose", name
+
+
+@pytest.mark.parametrize("package", ["sn_deploy", "sn_deploy.check"])
+def test_names_that_are_imported_late_can_be_completed(package: str) -> None:
+    code = f"import {package}; print(*dir({package}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) >= set(importlib.import_module(package).__all__)
