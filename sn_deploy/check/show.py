@@ -44,7 +44,10 @@ def data_text(data: Mapping[str, Any], samples: int) -> str:
     hidden = ("kind", "samples", "batch_size", "files_sha256", "sha256", "labels_sha256", "shapes")
     details = ", ".join(f"{key} {_plain(value)}" for key, value in data.items() if key not in hidden)
     size = f"batches of {data['batch_size']}" if "batch_size" in data else "batches of its own"
-    return f"{samples} samples ({data.get('kind')}; {details}), in {size}"
+    kind = str(data.get("kind"))
+    # Of what is called or in memory the one detail has the kind's name.
+    what = details if details.startswith(f"{kind} ") else f"{kind}; {details}"
+    return f"{samples} samples ({what}), in {size}"
 
 
 def _plain(value: Any) -> str:

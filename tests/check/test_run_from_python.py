@@ -191,6 +191,7 @@ def test_samples_in_memory_are_the_same_samples(
     }
     results = {name: check(file, model=model, data=data) for name, data in ways.items()}
     assert {result.samples for result in results.values()} == {SAMPLES}
+    assert str(results["dataset"]).startswith(f"data: {SAMPLES} samples (callable TensorDataset), in batches of 8\n")
     first = results["dict"]
     assert {row.name for row in first.metrics} >= {"top1_accuracy", "top1_agreement"}
     for name, result in results.items():
@@ -314,6 +315,7 @@ def test_what_is_printed_and_written(
     result = check(file, model=model, limit=8)
     text = str(result)
     assert "Difference from torch" in text
+    assert text.startswith("data: 8 samples (random; seed 0, distribution normal")
     assert "holds  ort: linear: rel_l2" in text
     assert "\x1b" not in text
     assert re.fullmatch(r"passed: all \d+ limits hold", text.splitlines()[-1])
