@@ -17,6 +17,7 @@ from sn_deploy.check import check
 from sn_deploy.diff import diff
 from sn_deploy.fuse import fuse
 from sn_deploy.inline import inline
+from sn_deploy.inspection import layers_from_file
 from sn_deploy.models.digits import load_pretrained
 from sn_deploy.optimise import optimise
 from sn_deploy.precision import convert_precision, quantize
@@ -117,6 +118,26 @@ def test_statistics_and_results(net: Path) -> None:
     assert_is_short(result)
     again = pickle.loads(pickle.dumps(result))  # noqa: S301 (our own)
     assert str(again) == str(result)
+
+
+def test_layers_of_a_file(net: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layers = layers_from_file(net)
+    assert isinstance(layers, list)
+    assert layers == list(layers)
+    assert_is_short(layers)
+    assert repr(layers).startswith("<Layers: 4 SN layers")
+    code, out, _ = run(capsys, "inspect", net)
+    assert code == 0
+    assert words(str(layers)) == words(out)
+
+
+def test_what_fails_is_a_line(net: Path) -> None:
+    other = load_pretrained()
+    with torch.no_grad():
+        other.fc.bias += 1.0
+    result = check(net, model=other, data=torch.rand(8, 1, 8, 8))
+    assert repr(result.failed[0]).startswith("<fails: ort: linear: rel_l2 ")
+    assert {repr(one)[:7] for one in result.assertions if one.passed} == {"<holds:"}
 
 
 def test_control_characters_of_names_are_shown(tmp_path: Path) -> None:

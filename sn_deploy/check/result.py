@@ -282,7 +282,7 @@ class LatencyReport:
     load: Sequence[LoadResult] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Assertion:
     """One limit that the user or the tolerance table set, and what was found.
 
@@ -296,6 +296,10 @@ class Assertion:
     value: float
     limit: float
     passed: bool
+
+    def __repr__(self) -> str:
+        """A line: pytest shows ``result.failed`` where it isn't empty."""
+        return f"<{'holds' if self.passed else 'fails'}: {self.text}>"
 
 
 @dataclass(frozen=True, repr=False)

@@ -67,9 +67,8 @@ def command(
     from sn_deploy.inspection.read import layers_from_file
     from sn_deploy.inspection.show import (
         json_from_layers,
+        print_layers,
         statistics_from_layers,
-        summary_from_layers,
-        table_from_layers,
     )
 
     if picture is not None:
@@ -84,8 +83,7 @@ def command(
         if json_output == STANDARD_OUTPUT:
             return
     console = output_console()
-    console.print(table_from_layers(layers))
-    console.print(summary_from_layers(layers))
+    print_layers(console, layers)
     if statistics:
         console.print()
         console.print(statistics_from_layers(layers))

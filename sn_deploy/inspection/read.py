@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import begins_as_onnx, read_head, source_path
 from sn_deploy.inspection.layer import LayerWeights
+from sn_deploy.printed import Printed
 from sn_deploy.python_words import naming_arguments
+
+if TYPE_CHECKING:
+    from sn_deploy.console import Console
 
 
 @naming_arguments()
@@ -27,12 +32,26 @@ def layers_from_file(path: str | os.PathLike[str], *, key: str | None = None) ->
     if not _is_onnx(path):
         from sn_deploy.inspection.checkpoint_file import layers_from_checkpoint
 
-        return layers_from_checkpoint(path, key)
+        return Layers(layers_from_checkpoint(path, key))
     if key is not None:
         raise SnDeployError(f"is for checkpoints, and {path} is an ONNX file", where="--checkpoint-key")
     from sn_deploy.inspection.onnx_file import layers_from_onnx
 
-    return layers_from_onnx(path)
+    return Layers(layers_from_onnx(path))
+
+
+class Layers(Printed, list[LayerWeights]):
+    """A list that a notebook shows, and `print` prints, as `sn-deploy inspect` does."""
+
+    def _line(self) -> str:
+        from sn_deploy.inspection.show import summary_from_layers
+
+        return summary_from_layers(self)
+
+    def _print(self, console: Console) -> None:
+        from sn_deploy.inspection.show import print_layers
+
+        print_layers(console, self)
 
 
 def _is_onnx(path: Path) -> bool:

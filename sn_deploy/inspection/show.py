@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from sn_deploy.console import Console
 from sn_deploy.inspection.layer import BRANCHES, LayerWeights, Spread, averages
 
 STATISTICS = {"mean": "mean", "var": "variance"}
@@ -64,6 +65,12 @@ def statistics_from_layers(layers: list[LayerWeights]) -> Table:
 
 def _spread_text(spread: Spread | None) -> str:
     return "–" if spread is None else f"{spread.median:.3g} ({spread.smallest:.3g} to {spread.largest:.3g})"
+
+
+def print_layers(console: Console, layers: list[LayerWeights]) -> None:
+    """The table, and what they chose on average."""
+    console.print(table_from_layers(layers))
+    console.print(summary_from_layers(layers))
 
 
 def summary_from_layers(layers: list[LayerWeights]) -> str:
