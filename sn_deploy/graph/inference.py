@@ -128,16 +128,17 @@ def _infer(model: ir.Model, follow: bool) -> None:
     sequences = [value for value in untyped if is_no_tensor(value)]
     # onnx_ir raises whatever it stumbles over in what was inferred, such as a type that there isn't. Nothing is changed
     # then.
-    with _quiet(), contextlib.suppress(Exception):
+    with quiet_passes(), contextlib.suppress(Exception):
         common_passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=follow)(model)
     for value in sequences:
         value.type = value.shape = None
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the traceback that the pass logs where it fails: shapes that stay unknown are no error."""
-    logger = logging.getLogger(common_passes.ShapeInferencePass.__module__)
+def quiet_passes() -> Iterator[None]:
+    """Without what onnx_ir's passes log as warnings, such as the traceback of an inference that fails: shapes that stay
+    unknown are no error."""
+    logger = logging.getLogger(common_passes.__name__)
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
-import onnxscript.optimizer
+from onnxscript.optimizer import fold_constants
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import op
+from sn_deploy.graph.inference import quiet_passes
+from sn_deploy.graph.random_nodes import draws
 from sn_deploy.graph.shape_parts import write_plain_shapes
+
+# What is folded may leave more to fold.
+_FOLDINGS: Final = 2
 
 
 def inline(model: ir.Model) -> None:
@@ -27,9 +34,28 @@ def inline(model: ir.Model) -> None:
             f"{left[0].op_type} has no function body in the file, so it can't be inlined", where=f"node {left[0].name}"
         )
     model.opset_imports.pop(op.DOMAIN, None)
-    onnxscript.optimizer.optimize(model)
+    _fold(model)
     _drop_needless(model)
     write_plain_shapes(model)
+
+
+def _fold(model: ir.Model) -> None:
+    """As onnxscript's optimizer, without its rewriting: that finds nothing in our bodies, changes what else is in the
+    graph, and tries each of its rules at each node by way of all nodes."""
+    for _ in range(_FOLDINGS):
+        fold_constants(model, onnx_shape_inference=True, should_fold=lambda node: False if draws(node) else None)
+        common_passes.RemoveUnusedNodesPass()(model)
+    with quiet_passes():  # of weights that are inputs, too, it is told that they stay
+        for tidy in (
+            common_passes.RemoveUnusedOpsetsPass(),
+            common_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+            common_passes.LiftSubgraphInitializersToMainGraphPass(),
+            common_passes.DeduplicateInitializersPass(),
+            common_passes.CommonSubexpressionEliminationPass(),
+            common_passes.OutputFixPass(),
+            common_passes.NameFixPass(),
+        ):
+            tidy(model)
 
 
 def _drop_needless(model: ir.Model) -> None:
@@ -39,7 +65,7 @@ def _drop_needless(model: ir.Model) -> None:
     for node in model.graph.all_nodes():
         second = node.inputs[1] if len(node.inputs) > 1 else None
         given = ir.convenience.get_const_tensor(second) if second is not None and second.is_initializer() else None
-        if given is None or second in model.graph.inputs:
+        if given is None or second in model.graph.inputs or node.domain:
             continue
         if node.op_type == "Reshape" and 0 not in given.numpy():
             node.attributes.pop("allowzero", None)

@@ -19,6 +19,7 @@ from torch.nn import functional
 import sn_deploy
 from sn_deploy.errors import SnDeployError
 from sn_deploy.fuse import fuse
+from sn_deploy.graph.function_body import function_body
 from sn_deploy.inline import MAX_OPSET, MIN_OPSET, inline
 from sn_deploy.inspection.onnx_file import layers_from_onnx
 from sn_deploy.nn import SwitchNorm2d
@@ -123,6 +124,32 @@ def test_functions_that_a_tool_dropped_come_back(net: nn.Module, x: np.ndarray, 
     # fuse gives them back, too.
     fuse(path, path.with_name("fused.onnx"))
     assert error(net, x, path.with_name("fused.onnx")) < _REL_L2
+
+
+def test_what_else_is_in_the_graph_stays_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Random numbers are none that can be folded, and pairs that could be one node are the user's own."""
+    made = switch_norm_file.model([switch_norm_file.node("sn", "x", "y")], (2, 4, 8, 8), output="z")
+    value = {"low": [0.0], "high": [6.0], "chance": [0.5, 0.5]}
+    made.graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.array(numbers, np.float32).reshape(-1, 1, 1), name)
+        for name, numbers in value.items()
+    )
+    made.graph.input.append(onnx.helper.make_tensor_value_info("scale", onnx.TensorProto.FLOAT, [4]))
+    node = onnx.helper.make_node
+    own = [
+        node("Max", ["y", "low"], ["above"]),
+        node("Min", ["above", "high"], ["between"]),
+        node("Bernoulli", ["chance"], ["drawn"]),
+        node("ReduceMax", ["drawn"], ["one"]),
+        node("Add", ["between", "one"], ["z"]),
+    ]
+    made.graph.node.extend(own)
+    made.functions.append(function_body(20, [4]))
+    onnx.save(made, tmp_path / "net.onnx")
+    inline(tmp_path / "net.onnx", tmp_path / "out.onnx", run=False)
+    left = {one.op_type for one in onnx.load(tmp_path / "out.onnx").graph.node}
+    assert left > {one.op_type for one in own}
+    assert not caplog.records
 
 
 def test_a_function_that_is_there_stays_where_another_is_missing(tmp_path: Path) -> None:
