@@ -52,6 +52,28 @@ def real_number(given: object, where: str) -> float:
     raise SnDeployError(f"is {given!r}", where=where, expected="a number")
 
 
+def limit_between(given: object, where: str, least: float, most: float) -> float:
+    """A number from ``least`` to ``most``.
+
+    Raises:
+        SnDeployError: it is something else.
+    """
+    number = real_number(given, where)
+    if not least <= number <= most:
+        raise SnDeployError(f"is {number:g}", where=where, expected=f"{least:g} to {most:g}")
+    return number
+
+
+def check_is_function(given: object, where: str, form: str = "a function without arguments") -> None:
+    """Refuses what can't be called.
+
+    Raises:
+        SnDeployError: it can't be.
+    """
+    if not callable(given):
+        raise SnDeployError(f"is a {type(given).__name__}", where=where, expected=form)
+
+
 def several_texts(given: object, where: str, form: str) -> tuple[str, ...]:
     """Texts of one form; a single one stands for itself.
 

@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 import torch
 
+from sn_deploy.arguments import check_is_function, real_number, whole_number
 from sn_deploy.calibrate.branches import find_branches
 from sn_deploy.calibrate.data import source_from
 from sn_deploy.calibrate.movement import distance
@@ -69,6 +70,10 @@ def calibrate(
     """
     if statistics not in STATISTICS:
         raise SnDeployError(f"statistics are {statistics!r}", expected=" or ".join(STATISTICS))
+    sweeps = None if sweeps is None else whole_number(sweeps, "sweeps")
+    tolerance = real_number(tolerance, "tolerance")
+    if on_batch is not None:
+        check_is_function(on_batch, "on_batch", "a function of the pass and the samples of a batch")
     if sweeps is not None and (statistics != POPULATION or sweeps < 1):
         raise SnDeployError(f"sweeps are {sweeps}", expected="1 or more, of population statistics alone")
     runner = _Runner(model, source, device, keep_unrecognised, on_batch)

@@ -47,6 +47,14 @@ def with_statistics(tensors: Mapping[str, torch.Tensor], layers: Sequence[LayerS
     Raises:
         SnDeployError: the state dict's are of another size.
     """
+    if hasattr(tensors, "state_dict"):
+        raise SnDeployError(
+            f"is a {type(tensors).__name__}", where="tensors", expected="a state dict", mend="give its state_dict()"
+        )
+    if hasattr(layers, "layers"):
+        raise SnDeployError(
+            f"is a {type(layers).__name__}", where="layers", expected="its layers", mend="give calibration.layers"
+        )
     result = dict(tensors)
     for layer in layers:
         for keys, value in ((layer.identity.mean_keys, layer.mean), (layer.identity.var_keys, layer.var)):

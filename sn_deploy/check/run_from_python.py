@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from sn_deploy.arguments import chosen_options, of_kind, real_number, several_texts, whole_number
+from sn_deploy.arguments import check_is_function, chosen_options, of_kind, real_number, several_texts, whole_number
 from sn_deploy.check.backends.interface import examples_from
 from sn_deploy.check.backends.open import BackendOptions
 from sn_deploy.check.backends.torch_model import HeldModel
@@ -171,10 +171,7 @@ def _check_kinds(task: object, reference_dtype: object, on_batch: object) -> Non
         raise SnDeployError(f"is {task!r}", where="task", expected=" or ".join(map(repr, TASKS)))
     if reference_dtype not in (None, "float64"):
         raise SnDeployError(f"is {reference_dtype!r}", where="reference_dtype", expected="'float64' or None")
-    if not callable(on_batch):
-        raise SnDeployError(
-            f"is a {type(on_batch).__name__}", where="on_batch", expected="a function without arguments"
-        )
+    check_is_function(on_batch, "on_batch")
 
 
 def _shard(given: object, of_data: Shard) -> Shard:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sn_deploy.arguments import real_number, whole_number
 from sn_deploy.check.data.fit import as_arrays
 from sn_deploy.check.data.pair import OtherInterfaceError
 from sn_deploy.diff.changes import Change, FileDiff, OutputDiff, WeightChange, WeightsDiff
@@ -42,6 +43,8 @@ def diff(
         SnDeployError: a file that can't be read or run, or inputs that it doesn't take.
     """
     values = as_arrays(inputs)
+    seed = whole_number(seed, "seed", least=0)
+    tolerance = None if tolerance is None else real_number(tolerance, "tolerance")
     first, second = summarise(source_path(before, "the first file")), summarise(source_path(after, "the second file"))
     ops = {op: (first.ops[op], second.ops[op]) for op in sorted(first.ops | second.ops)}
     changed_inputs, changed_outputs = _changes(first.inputs, second.inputs), _changes(first.outputs, second.outputs)

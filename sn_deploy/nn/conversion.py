@@ -14,6 +14,7 @@ from typing import Final
 import torch
 from torch import nn
 
+from sn_deploy.arguments import real_number
 from sn_deploy.capture.inputs import ExampleInputs
 from sn_deploy.capture.unwrap import check_is_module
 from sn_deploy.errors import SnDeployError
@@ -64,6 +65,7 @@ def convert(
         SnDeployError: a layer that can't be converted, with its name; nothing is changed then.
     """
     check_is_module(model)
+    other_share = real_number(other_share, "other_share")
     if not 0 < other_share < 1 / 3:
         raise SnDeployError(
             f"other_share is {other_share}", expected="above 0 and below 1/3, which is no choice at all"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
+from sn_deploy.arguments import check_is_function, limit_between, real_number, several_texts
 from sn_deploy.check.batch import Source
 from sn_deploy.check.data.open import OPTIONS_IN_PYTHON
 from sn_deploy.check.report.text import counted, percent
@@ -128,6 +129,11 @@ def quantize(
         SnDeployError: a file, name or option that can't be used, or a limit of what the file doesn't have.
     """
     source, path = check_paths(model, output)
+    max_rel_l2 = None if max_rel_l2 is None else real_number(max_rel_l2, "max_rel_l2")
+    if min_top1_agreement is not None:
+        min_top1_agreement = limit_between(min_top1_agreement, "min_top1_agreement", 0, 1)
+    check_is_function(on_batch, "on_batch")
+    keep = several_texts(keep, "keep", "NAME")
     method = method or ("percentile" if precision == "int8" else "minmax")
     _check_options(precision, float_type, method)
     check_openable(source)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import onnx_ir as ir
 
+from sn_deploy.arguments import check_is_function, real_number, several_texts
 from sn_deploy.check.batch import Source
 from sn_deploy.check.data.open import OPTIONS_IN_PYTHON
 from sn_deploy.check.tolerances import TOLERANCES
@@ -109,6 +110,9 @@ def convert_precision(
         SnDeployError: a file, name or option that can't be used.
     """
     source, path = check_paths(model, output)
+    max_rel_l2 = None if max_rel_l2 is None else real_number(max_rel_l2, "max_rel_l2")
+    check_is_function(on_batch, "on_batch")
+    keep = several_texts(keep, "keep", "NAME")
     check_openable(source)
     graph = load_portable(source)
     kept = keeping.named_nodes(graph, keep)

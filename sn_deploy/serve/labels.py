@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from sn_deploy.runtime.tensors import TensorInfo
 from sn_deploy.serve.interface import Interface
 
 
-def read_labels(given: Mapping[str, Path], interface: Interface) -> dict[str, list[str]]:
+def read_labels(given: Mapping[str, str | os.PathLike[str]], interface: Interface) -> dict[str, list[str]]:
     """Output -> its labels.
 
     Args:
@@ -21,7 +22,7 @@ def read_labels(given: Mapping[str, Path], interface: Interface) -> dict[str, li
         SnDeployError: no such output, not as many lines as it has classes, or two outputs whose names differ by signs
             that no file's name has.
     """
-    found = dict(_labels(output, path, interface) for output, path in given.items())
+    found = dict(_labels(output, Path(path), interface) for output, path in given.items())
     by_file: dict[str, str] = {}
     for output in found:
         if (other := by_file.setdefault(labels_file(output), output)) != output:

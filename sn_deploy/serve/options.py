@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, Literal
 
+from sn_deploy.arguments import of_kind, whole_number
 from sn_deploy.errors import SnDeployError
 from sn_deploy.python_words import naming_arguments
 
@@ -64,7 +65,7 @@ class ServeOptions:
     instances: int = 1
     device: Literal["auto", "cpu", "gpu"] = "auto"
     threads: int | None = None
-    labels: Mapping[str, Path] = field(default_factory=dict)
+    labels: Mapping[str, str | os.PathLike[str]] = field(default_factory=dict)
     serve_versions: int = 1
     sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     warmup: bool = True
@@ -74,6 +75,7 @@ class ServeOptions:
 
     @naming_arguments(OPTIONS_IN_PYTHON)
     def __post_init__(self) -> None:
+        of_kind(self.name, str, "--name")
         if not _NAME.fullmatch(self.name):
             raise SnDeployError(
                 f"{self.name!r} is no name for a model",
@@ -86,13 +88,16 @@ class ServeOptions:
             raise SnDeployError(
                 f"{self.server_path!r} is no folder of a server", where="--server-path", expected="an absolute path"
             )
+        for option, by_name in (("--labels", self.labels), ("--input", self.sizes)):
+            if not isinstance(by_name, Mapping):
+                raise SnDeployError(f"is a {type(by_name).__name__}", where=option, expected='a dict, such as {"": …}')
         for option, value, smallest in (
             ("--instances", self.instances, 1),
             ("--serve-versions", self.serve_versions, 1),
             ("--max-batch", self.max_batch, 0),
             ("--threads", self.threads, 1),
         ):
-            if value is not None and not smallest <= value <= LARGEST:
+            if value is not None and not smallest <= whole_number(value, option, least=smallest) <= LARGEST:
                 raise SnDeployError(f"{value}", where=option, expected=f"{smallest} or more, up to {LARGEST}")
 
 

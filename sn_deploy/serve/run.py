@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from sn_deploy.arguments import of_kind
+from sn_deploy.arguments import of_kind, several_texts
 from sn_deploy.atomic import atomic_output
 from sn_deploy.errors import SnDeployError
 from sn_deploy.hashing import sha256_of_file
@@ -109,6 +109,8 @@ def serve_triton(
     check_is_path(repository, "the repository")
     repository = Path(repository)
     of_kind(options, ServeOptions, "options")
+    of_kind(deploy, DeployOptions, "deploy")
+    engines = several_texts(engines, "engines", "[smXY=]FILE")
     payload = read_payload(model, engines, options)
     folder = read_folder(repository, options.name)
     labels = read_labels(options.labels, payload.interface)

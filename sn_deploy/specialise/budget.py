@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from sn_deploy.arguments import limit_between
 from sn_deploy.errors import SnDeployError
 from sn_deploy.python_words import naming_arguments
 
@@ -36,6 +37,10 @@ class Budget:
     def __post_init__(self) -> None:
         if self.rel_l2 is None and self.top1 is None:
             raise SnDeployError("limits nothing", where="--budget", expected="rel_l2=1e-3 or top1=0.1%")
+        for name in (REL_L2, TOP1):
+            given = getattr(self, name)
+            if given is not None:
+                object.__setattr__(self, name, limit_between(given, f"Budget.{name}", 0, 1))
 
     def __str__(self) -> str:
         parts = [] if self.rel_l2 is None else [f"{REL_L2} {self.rel_l2:.3g}"]

@@ -6,11 +6,11 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import onnx_ir as ir
 
-from sn_deploy.arguments import of_kind
+from sn_deploy.arguments import check_is_function, limit_between, of_kind, whole_number
 from sn_deploy.check.backends.interface import Example, examples_from
 from sn_deploy.check.backends.onnx_file import read_facts
 from sn_deploy.check.data.open import OPTIONS_IN_PYTHON, data_options
@@ -52,7 +52,7 @@ def specialise(
     budget: Budget | None = None,
     data: object = None,
     example_inputs: ExampleInputs | Sequence[Example] | None = None,
-    runtime: Runtime | None = None,
+    runtime: Runtime | Literal["ort", "ort-native"] | None = None,
     threads: int | None = None,
     max_weight: float = 0.5,
     external_data: bool | None = None,
@@ -73,7 +73,8 @@ def specialise(
         data: samples, which should be as those in use, in a `DataOptions` or as `sn_deploy.check.check` takes them.
             Without a budget random ones do.
         example_inputs: as of `sn_deploy.export`, for axes that the file leaves open. Shapes matter, values don't.
-        runtime: who the file is to be cheap for; by default the native operators where they are built.
+        runtime: who the file is to be cheap for, ``ort`` or ``ort-native``; by default the native operators where they
+            are built.
         threads: of ONNX Runtime.
         max_weight: with a budget, the largest share of a branch that may be dropped.
         external_data: write large tensors to a file beside it; by default only above protobuf's 2 GiB.
@@ -89,8 +90,9 @@ def specialise(
     path = Path(path)
     if budget is not None:
         of_kind(budget, Budget, "budget")
-    if not 0 <= max_weight <= 1:
-        raise SnDeployError(f"is {max_weight}", where="max_weight", expected="0 to 1")
+    max_weight = limit_between(max_weight, "max_weight", 0, 1)
+    threads = None if threads is None else whole_number(threads, "threads")
+    check_is_function(on_progress, "on_progress", "a function of a text and a share, 0 to 1")
     examples = examples_from(example_inputs)
     before = load(source)
     if (precision := read_facts(source).precision) not in TOLERANCES:
@@ -175,7 +177,12 @@ def _check_labels(budget: Budget | None, parts: Parts, outputs: Sequence[TensorI
             check_label_classes(info.name, info.shape[1], parts.held_out.label_classes)
 
 
-def _checked_runtime(runtime: Runtime | None) -> Runtime:
+def _checked_runtime(given: Runtime | str | None) -> Runtime:
+    try:
+        runtime = None if given is None else Runtime(given)
+    except ValueError as error:
+        known = " or ".join(repr(one.value) for one in Runtime)
+        raise SnDeployError(f"is {given!r}", where="--runtime", expected=known) from error
     built = ort_library() is not None
     if runtime is Runtime.ORT_NATIVE and not built:
         raise SnDeployError(
