@@ -231,7 +231,7 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         (
             lambda net, path: serve_triton(net, path.parent / "m", ServeOptions("a", max_batch=-1)),
-            "ServeOptions.max_batch: -1 (expected",
+            "ServeOptions.max_batch: is -1 (expected",
         ),
         (
             lambda net, path: serve_triton(net, path.parent / "m", ServeOptions("a"), engines=[str(net)]),

@@ -18,7 +18,6 @@ from onnx import numpy_helper
 
 from sn_deploy.check.data.open import DataOptions
 from sn_deploy.check.tolerances import TOLERANCES
-from sn_deploy.cli.convert_precision import proof_text
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.layers import switch_norm_nodes
@@ -67,7 +66,7 @@ def test_embeddings_have_a_direction_and_no_class(tmp_path: Path) -> None:
     assert not report.proof.top1_agreement
     (cosine,) = report.proof.cosine.values()
     assert 0.9999 < cosine < 1
-    assert "cosine at least 0.9999" in proof_text(report.proof)
+    assert "cosine at least 0.9999" in str(report)
     options: dict[str, Any] = {"precision": "int8", "samples": array_data(tmp_path)}
     assert quantize(source, tmp_path / "int8.onnx", **options).proof.cosine
     with pytest.raises(SnDeployError, match="min_top1_agreement: no output is scores"):

@@ -667,7 +667,7 @@ def test_a_config_that_is_kept_has_to_fit_the_engines(tmp_path: Path) -> None:
 
 IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"name": "../net"}, "ServeOptions.name: '../net' is no name for a model"),
-    ({"max_batch": -1}, "ServeOptions.max_batch: -1"),
+    ({"max_batch": -1}, "ServeOptions.max_batch: is -1"),
     ({"max_batch": 4}, "ServeOptions.preferred_batch: 8 is more than 4"),
     (
         {"max_batch": 0, "preferred_batch": ()},
@@ -677,7 +677,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
         {"max_batch": 1, "preferred_batch": ()},
         "ServeOptions.max_queue_delay_us: changes nothing with batches of 1 at most",
     ),
-    ({"instances": 0}, "ServeOptions.instances: 0"),
+    ({"instances": 0}, "ServeOptions.instances: is 0"),
     ({"instances": 2**31}, "ServeOptions.instances: 2147483648 (expected 1 or more, up to 2147483647)"),
     ({"max_batch": 2**31}, "ServeOptions.max_batch: 2147483648"),
     ({"server_path": "models"}, "ServeOptions.server_path: 'models' is no folder of a server"),
