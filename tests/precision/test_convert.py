@@ -324,7 +324,7 @@ def test_a_batch_that_the_file_fixes(tmp_path: Path) -> None:
     assert opened(3, 9, data=arrays) == [3] * 3
     with pytest.raises(SnDeployError, match="--batch-size: is 2, and the file fixes the batch to 3"):
         opened(3, size=2)
-    with pytest.raises(SnDeployError, match=r"16 samples are no whole batches of 3, .*; DataOptions\(limit=15\)"):
+    with pytest.raises(SnDeployError, match=r"16 samples are no whole batches of 3, .*; --limit 15"):
         opened(3, data=arrays)
     with pytest.raises(SnDeployError, match=r"16 samples are no whole batches of 17, .*; give more samples"):
         opened(17, data=arrays)
