@@ -546,7 +546,7 @@ class Unsaved(SwitchNorm2d):
         (nn.Sequential(SwitchNorm2d(5, using_bn=False)), {}, "no layer looks like SN with a BN branch"),
         (chain(), {"statistics": "moving"}, "expected batch-average or population"),
         (chain(), {"sweeps": 2}, "of population statistics alone"),
-        (chain(), {"statistics": POPULATION, "sweeps": 0}, "expected 1 or more"),
+        (chain(), {"statistics": POPULATION, "sweeps": 0}, "sweeps: is 0 (expected a whole number of at least 1)"),
         (chain(), {"device": "abacus"}, "device abacus: the model can't be moved there"),
         (nn.Sequential(Unsaved()), {}, "layer '0': running_mean is not part of the model's state dict"),
         ("resnet", {}, "the model is a str"),
