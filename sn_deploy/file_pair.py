@@ -101,7 +101,38 @@ def answer_to(task: Task) -> Mapping[str, Any]:
     """``whole``: the fields of a `WholeFile`; ``wrong``: those of an error, the files differ; ``refused``: those of an
     error in what the user gave."""
     source, draft = Path(task.source), Path(task.draft)
-    ran = _run_source(source, _given(task), task)
+    given = _given(task)
+    ran = _run_source(source, given, task)
+    whole = _compared(source, draft, ran, task)
+    others = _other_choices(source, ran, given)
+    if others is not None:
+        _compared_too(source, draft, others, task)
+    return {"whole": whole}
+
+
+def _other_choices(source: Path, ran: Run[Outputs], given: Mapping[str, Array]) -> Run[Outputs] | None:
+    """What the source makes where each truth value that was drawn is the other one: a graph may choose a branch by it.
+    None where none was drawn, or where that doesn't run."""
+    drawn = [name for name, value in ran.inputs.items() if value.dtype == np.bool_ and name not in given]
+    if not drawn:
+        return None
+    inputs = {name: np.asarray(~value) if name in drawn else value for name, value in ran.inputs.items()}
+    with contextlib.suppress(SnDeployError), _open(source) as session:
+        return Run(inputs, session.run(inputs))
+    return None
+
+
+def _compared_too(source: Path, draft: Path, ran: Run[Outputs], task: Task) -> None:
+    """Raises an answer where the files differ on these inputs, too; that they can't be compared is none."""
+    try:
+        _compared(source, draft, ran, task)
+    except _AnswerError as known:
+        if "wrong" in known.answer:
+            raise
+
+
+def _compared(source: Path, draft: Path, ran: Run[Outputs], task: Task) -> dict[str, Any]:
+    """The fields of a `WholeFile` for what the source was run on."""
     inputs, expected = ran.inputs, ran.outputs
     actual = _run_draft(source, draft, inputs, task)
     differing = {name: _difference(reference, actual.get(name)) for name, reference in expected.items()}
@@ -124,7 +155,7 @@ def answer_to(task: Task) -> Mapping[str, Any]:
     floats = [name for name in differing if not is_exact(expected[name].dtype)]
     exact = [name for name in differing if is_exact(expected[name].dtype)]
     worst = max(floats, key=lambda name: differing[name] / allowed[name], default=None)
-    whole = {
+    return {
         "inputs": {name: "×".join(map(str, value.shape)) or "scalar" for name, value in inputs.items()},
         "rel_l2": None if worst is None else differing[worst],
         "changed": max((differing[name] for name in exact), default=None),
@@ -132,7 +163,6 @@ def answer_to(task: Task) -> Mapping[str, Any]:
         "left_out": left_out,
         "why_larger": None if ran.why_larger is None else _short(ran.why_larger),
     }
-    return {"whole": whole}
 
 
 def _given(task: Task) -> Outputs:

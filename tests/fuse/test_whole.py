@@ -231,6 +231,28 @@ def waves(factor: float) -> Callable[[Graph, str], str]:
     return lambda g, y: str(g("Sin", g("Mul", y, g.constant(factor))))
 
 
+@pytest.mark.parametrize("spoiled", ["then_branch", "else_branch"])
+def test_both_branches_of_a_choice_are_compared(spoiled: str, tmp_path: Path) -> None:
+    def chosen(factors: dict[str, float]) -> onnx.ModelProto:
+        model = model_of(lambda g, y: g("Identity", y))
+        y = model.graph.output[0].name
+        value = helper.make_tensor_value_info
+        branches = {}
+        for name, factor in factors.items():
+            weight = numpy_helper.from_array(np.array(factor, np.float32), "factor")
+            node = helper.make_node("Mul", [y, "factor"], ["scaled"])
+            branches[name] = helper.make_graph([node], name, [], [value("scaled", TensorProto.FLOAT, None)], [weight])
+        model.graph.node.append(helper.make_node("If", ["first"], ["out"], **branches))
+        model.graph.input.append(value("first", TensorProto.BOOL, []))
+        model.graph.output[0].CopyFrom(value("out", TensorProto.FLOAT, None))
+        return model
+
+    factors = {"then_branch": 2.0, "else_branch": 3.0}
+    wrong = answer(chosen(factors), chosen({**factors, spoiled: 4.0}), tmp_path)["wrong"]
+    assert "differs from the file" in wrong["what"]
+    assert answer(chosen(factors), chosen(factors), tmp_path)["whole"]["rel_l2"] == 0
+
+
 def test_a_net_that_amplifies_rounding_is_not_refused(tmp_path: Path) -> None:
     model = model_of(waves(1e4))
     found = answer(model, fused(model, tmp_path), tmp_path)["whole"]
