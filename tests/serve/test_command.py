@@ -94,8 +94,12 @@ def test_a_tritonclient_without_the_protocol_is_said(
     (folder / "site" / "tritonclient" / "__init__.py").touch()
     (folder / "site" / "tritonclient" / "grpc" / "__init__.py").write_text("raise RuntimeError('no grpc support')\n")
     monkeypatch.syspath_prepend(folder / "site")
-    assert exit_code("serve", "triton", "net.onnx", "-o", "repository", "--name", "net") == 2
-    assert exit_code("check", "net.onnx", "--triton", "grpc://127.0.0.1:1/net") == 2
+    try:
+        assert exit_code("serve", "triton", "net.onnx", "-o", "repository", "--name", "net") == 2
+        assert exit_code("check", "net.onnx", "--triton", "grpc://127.0.0.1:1/net") == 2
+    finally:  # this one isn't for other tests
+        for name in [name for name in sys.modules if name.partition(".")[0] == "tritonclient"]:
+            del sys.modules[name]
     errors = capsys.readouterr().err
     assert errors.count("can't be imported: no grpc support; install it with: pip install 'sn-deploy[triton]'") == 2
 
