@@ -51,6 +51,8 @@ _INPUT: Final = re.compile(
     r"--input (?:\[?(?P<name>[^\s=\[\]]+)=\]?)?(?:(?P<sizes>\d+(?:x\d+)+)(?:, or \[?NAME=\]?FILE\.npy)?|FILE\.npy)"
 )
 _DATA: Final = re.compile(r"--data (?P<data>\S+) --limit (?P<limit>\d+)")
+# What is in memory is called so, with its part behind a comma.
+_DATA_ITSELF: Final = re.compile(r"^data(?=,|$)")
 _KEY: Final = re.compile(r"with --checkpoint-key '?(?P<key>[^\s']*)'?")
 _QUOTED: Final = re.compile("'[^']*'")
 _KEPT: Final = re.compile("--keep '[^']*'(?: --keep '[^']*')*")
@@ -99,6 +101,8 @@ def naming_arguments(*shared: Mapping[str, Name], **names: Name) -> Iterator[Non
     except SnDeployError as error:
         texts: dict[str, str | None] = {"where": error.where, "expected": error.expected, "mend": error.mend}
         named = {field: None if text is None else in_callers_words(text) for field, text in texts.items()}
+        if named["where"] is not None and "data" in own:
+            named["where"] = _DATA_ITSELF.sub(str(own["data"]), named["where"])
         SnDeployError.__init__(error, in_callers_words(error.what), **named)
         raise
     finally:

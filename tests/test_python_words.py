@@ -224,6 +224,8 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
             lambda net, path: specialise(net, path, budget=Budget(top1=0.1)),
             "name them: data=DataOptions('imagenet/val', limit=512)",
         ),
+        (lambda net, path: quantize(net, path, precision="int8", samples=3), "samples, a int: gives a int"),
+        (lambda net, path: calibrate(load_pretrained(), []), "; check source, DataOptions.limit and"),
         (lambda net, path: optimise(net, path, target="gpu"), "target: unknown target 'gpu'"),
         (
             lambda net, path: sn_deploy.build(net, path.with_suffix(".engine"), exclude_lean_runtime=True),
