@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import ModuleSpec
+from types import FunctionType
 from typing import Any, Final
 
 import atheris
@@ -36,5 +38,6 @@ def instrumented(modules: Sequence[str]) -> Iterator[None]:
 def check_guided(function: Callable[..., object]) -> None:
     """Ends the program where a function that was imported so isn't instrumented: a fuzzer without guidance finds
     little, and looks as if there were little to find."""
-    if _MARK not in function.__code__.co_consts:
+    plain = inspect.unwrap(function)  # a public function is decorated, by a decorator of the standard library
+    if not isinstance(plain, FunctionType) or _MARK not in plain.__code__.co_consts:
         sys.exit(f"{function.__module__} isn't instrumented: the fuzzer would go without guidance")
