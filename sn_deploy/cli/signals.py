@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import threading
 from collections.abc import Iterator
 from types import FrameType
 from typing import Final
 
-_ENDS: Final = ("SIGTERM", "SIGHUP")
+from sn_deploy.signals import ending_signals
+
 _INTERRUPTED: Final = 130  # by SIGINT, as shells say it
 
 
@@ -27,9 +27,7 @@ class _EndedError(KeyboardInterrupt):
 @contextlib.contextmanager
 def signals_heeded() -> Iterator[None]:
     """Within it these signals are raised as `KeyboardInterrupt`. What `nohup` or a program around us has set stays."""
-    in_main = threading.current_thread() is threading.main_thread()
-    wanted = [getattr(signal, name) for name in _ENDS if in_main and hasattr(signal, name)]
-    numbers = [number for number in wanted if signal.getsignal(number) is signal.SIG_DFL]
+    numbers = [number for number in ending_signals() if signal.getsignal(number) is signal.SIG_DFL]
     for number in numbers:
         signal.signal(number, _end)
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sn_deploy.console import Console
-from sn_deploy.fuse.show_whole import by_hand_text, whole_text
+from sn_deploy.fuse.show_whole import add_whole, print_by_hand
 from sn_deploy.summary import Summary, opsets, sizes
 
 if TYPE_CHECKING:
@@ -25,15 +25,11 @@ def print_report(console: Console, report: FuseReport, source: Path | None = Non
         worst = max(report.layers, key=lambda layer: layer.mismatch)
         text = f"each layer agrees with the nodes it replaced in float64, to {worst.mismatch:.1e} ({worst.node})"
         summary.add("proof", text)
-    summary.add("whole file", whole_text(report.whole))
-    for name, why in report.whole.left_out.items():
-        summary.add("left out", f"output {name}: {why}")
+    add_whole(summary, report.whole)
     for node, reason in report.apart.items():
         summary.add("apart", f"{node}: the ReLU stays, {reason}")
     summary.print(console)
-    if report.whole.why_not is not None and source is not None:
-        # A line of its own, which a terminal doesn't fold where it is pasted.
-        console.print(by_hand_text(report.whole, report.path, source), style="yellow", soft_wrap=True)
+    print_by_hand(console, report.whole, report.path, source)
     for miss in report.near_misses:
         console.print(f"near miss: {miss.node}: {miss.reason}", style="yellow", soft_wrap=True)
 

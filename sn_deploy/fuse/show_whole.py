@@ -7,13 +7,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sn_deploy.check.report.text import percent
+from sn_deploy.console import Console
+from sn_deploy.summary import Summary
 
 if TYPE_CHECKING:
     from sn_deploy.fuse.whole import WholeFile
 
 
-def whole_text(whole: WholeFile) -> str:
-    """How near the file is to its source, and on what."""
+def add_whole(summary: Summary, whole: WholeFile) -> None:
+    """How near the file is to its source, and the outputs that aren't compared."""
+    summary.add("whole file", _whole_text(whole))
+    for name, why in whole.left_out.items():
+        summary.add("left out", f"output {name}: {why}")
+
+
+def print_by_hand(console: Console, whole: WholeFile, path: Path, source: Path | None) -> None:
+    """How to compare what couldn't be run; nothing where it was, or where the source isn't known."""
+    if whole.why_not is not None and source is not None:
+        # A line of its own, which a terminal doesn't fold where it is pasted.
+        console.print(_by_hand_text(whole, path, source), style="yellow", soft_wrap=True)
+
+
+def _whole_text(whole: WholeFile) -> str:
     if whole.why_not is not None:
         return f"not compared with its source, as {whole.why_not}"
     parts = [] if whole.rel_l2 is None else [f"relative L2 {whole.rel_l2:.1e} (at most {whole.tolerance:.1e})"]
@@ -24,7 +39,7 @@ def whole_text(whole: WholeFile) -> str:
     return f"{', '.join(parts)} from its source, both {how}run on {given or 'no input'}{larger}"
 
 
-def by_hand_text(whole: WholeFile, path: Path, source: Path) -> str:
+def _by_hand_text(whole: WholeFile, path: Path, source: Path) -> str:
     """What to do about files that weren't compared: the same command again with other input, or another command."""
     from sn_deploy.file_pair import CANT_RUN
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sn_deploy.console import Console
-from sn_deploy.fuse.show_whole import by_hand_text, whole_text
+from sn_deploy.fuse.show_whole import add_whole, print_by_hand
 from sn_deploy.summary import Summary, opsets, sizes
 
 if TYPE_CHECKING:
@@ -20,10 +20,6 @@ def print_report(console: Console, report: InlineReport, source: Path | None = N
     opset = opsets(report.opset, report.opset_before)
     summary.add("graph", f"{opset}, {report.nodes} nodes, was {report.nodes_before}")
     summary.add("layers", f"{report.layers} SwitchNorm nodes became standard operators" if report.layers else "none")
-    summary.add("whole file", whole_text(report.whole))
-    for name, why in report.whole.left_out.items():
-        summary.add("left out", f"output {name}: {why}")
+    add_whole(summary, report.whole)
     summary.print(console)
-    if report.whole.why_not is not None and source is not None:
-        # A line of its own, which a terminal doesn't fold where it is pasted.
-        console.print(by_hand_text(report.whole, report.path, source), style="yellow", soft_wrap=True)
+    print_by_hand(console, report.whole, report.path, source)

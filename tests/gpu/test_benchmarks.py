@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -103,15 +104,20 @@ def test_second_moments_give_what_the_layer_behind_a_convolution_gives(monkeypat
     torch.testing.assert_close(y.mT.reshape(wanted.shape), wanted, rtol=0, atol=1e-12)
 
 
-def test_expansions_are_timed_and_compared_with_the_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+def expansions_on_the_host(monkeypatch: pytest.MonkeyPatch, *, most_tactics: int) -> tuple[Any, ...]:
+    """The benchmark's module, and what stands for the kernels, the clock and the trial on a GPU."""
     library = library_of("host")
     if library is None:
         pytest.skip("the kernels' stand-in on the host was not built (see SN_PLUGIN_BUILD)")
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     benchmark, timing = map(importlib.import_module, ("gpu_expansions", "gpu_timing"))
     trial = benchmark.ConvolutionKernels(library.with_name("libsn_deploy_convolution_host.so"))
-    monkeypatch.setattr(importlib.import_module("trial_convolution"), "_MOST_TACTICS", 3)
-    kernels, clock = benchmark.CudaKernels(library), timing.RehearsalClock()
+    monkeypatch.setattr(importlib.import_module("trial_convolution"), "_MOST_TACTICS", most_tactics)
+    return benchmark, benchmark.CudaKernels(library), timing.RehearsalClock(), trial
+
+
+def test_expansions_are_timed_and_compared_with_the_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    benchmark, kernels, clock, trial = expansions_on_the_host(monkeypatch, most_tactics=3)
     expansions = benchmark.resnet50_expansions(48)
     assert len(expansions) == 20
     for expansion in (expansions[0], next(one for one in expansions if one.layer.epilogue == "none")):
@@ -142,14 +148,7 @@ def test_expansions_are_timed_and_compared_with_the_layer(monkeypatch: pytest.Mo
 
 
 def test_what_the_trial_or_torch_does_not_have_is_no_end_of_the_expansions(monkeypatch: pytest.MonkeyPatch) -> None:
-    library = library_of("host")
-    if library is None:
-        pytest.skip("the kernels' stand-in on the host was not built (see SN_PLUGIN_BUILD)")
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    benchmark, timing = map(importlib.import_module, ("gpu_expansions", "gpu_timing"))
-    trial = benchmark.ConvolutionKernels(library.with_name("libsn_deploy_convolution_host.so"))
-    monkeypatch.setattr(importlib.import_module("trial_convolution"), "_MOST_TACTICS", 1)
-    kernels, clock = benchmark.CudaKernels(library), timing.RehearsalClock()
+    benchmark, kernels, clock, trial = expansions_on_the_host(monkeypatch, most_tactics=1)
     expansions = benchmark.resnet50_expansions(48)
     # The depth of the last one has no kernels: that is known, and no failure on any GPU.
     deepest = max(expansions, key=lambda one: one.in_channels)

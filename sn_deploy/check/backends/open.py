@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
@@ -194,15 +194,13 @@ class _Opened:
 
 
 def _open_ort(spec: FileBackend, threads: int | None, facts: _Facts) -> _Opened:
-    from sn_deploy.runtime.ort import OrtSession, version
+    from sn_deploy.runtime.ort import OrtSession
 
     native, cuda, known = spec.kind.endswith("native"), "cuda" in spec.kind, facts[spec.file]
     providers = ["CUDAExecutionProvider", "CPUExecutionProvider"] if cuda else None
     settings: dict[str, Any] = {"precision": known.precision, "threads": threads, "provider": "CUDA" if cuda else "CPU"}
     if native:
         settings["library_sha256"] = sha256_of_file(_native_library(spec, providers or [], known))
-    if known.data_sha256:
-        settings["data_sha256"] = known.data_sha256
     # Idle threads that spin would take the processor from the backend whose turn it is.
     reopen = partial(OrtSession, spec.file, threads=threads, providers=providers, native=native, spinning=False)
     session = reopen()
@@ -210,13 +208,11 @@ def _open_ort(spec: FileBackend, threads: int | None, facts: _Facts) -> _Opened:
         raise SnDeployError(
             f"isn't for this machine, and {session.instead.name} would run in its place", where=str(spec.file)
         )
-    info = BackendInfo(spec.name, spec.kind, str(spec.file), known.sha256, {"onnxruntime": version()}, settings)
-    return _Opened(session, info, reopen)
+    return _Opened(session, _ort_info(spec, known, settings), reopen)
 
 
 def _open_rounded(spec: FileBackend, threads: int | None, facts: _Facts) -> _Opened:
     from sn_deploy.check.backends.rounded import RoundedSession
-    from sn_deploy.runtime.ort import version
 
     known = facts[spec.file]
     if known.precision in ("float32", "float64") or not known.portable:
@@ -225,12 +221,17 @@ def _open_rounded(spec: FileBackend, threads: int | None, facts: _Facts) -> _Ope
             where=f"--backend {spec.name}=ort-rounded",
             expected="a file in float16 or bfloat16",
         )
-    settings: dict[str, Any] = {"precision": known.precision, "threads": threads, "provider": "CPU"}
-    if known.data_sha256:
-        settings["data_sha256"] = known.data_sha256
+    settings = {"precision": known.precision, "threads": threads, "provider": "CPU"}
     reopen = partial(RoundedSession, spec.file, threads=threads)
-    info = BackendInfo(spec.name, spec.kind, str(spec.file), known.sha256, {"onnxruntime": version()}, settings)
-    return _Opened(reopen(), info, reopen)
+    return _Opened(reopen(), _ort_info(spec, known, settings), reopen)
+
+
+def _ort_info(spec: FileBackend, known: OnnxFacts, settings: Mapping[str, Any]) -> BackendInfo:
+    from sn_deploy.runtime.ort import version
+
+    data = {"data_sha256": known.data_sha256} if known.data_sha256 else {}
+    versions = {"onnxruntime": version()}
+    return BackendInfo(spec.name, spec.kind, str(spec.file), known.sha256, versions, {**settings, **data})
 
 
 def _native_library(spec: FileBackend, providers: Sequence[str], known: OnnxFacts) -> Path:

@@ -103,9 +103,8 @@ class Engine:
             if weights is not None:
                 self._refit(trt, Path(weights))
         for doubt in (*doubts, *(f"TensorRT warns: {warning}" for warning in warned)):
-            warnings.warn(
-                in_callers_words(f"{self.name}: {doubt}"), SnDeployWarning, stacklevel=3
-            )  # past the decorator
+            text = in_callers_words(f"{self.name}: {doubt}")
+            warnings.warn(text, SnDeployWarning, stacklevel=3)  # past the decorator
         infos = [self._info(trt, self._engine.get_tensor_name(i)) for i in range(self._engine.num_io_tensors)]
         self.inputs = tuple(info for info in infos if self._is_input(trt, info.name))
         self.outputs = tuple(info for info in infos if not self._is_input(trt, info.name))

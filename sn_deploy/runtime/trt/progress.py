@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 from sn_deploy.runtime.trt.library import tensorrt
+from sn_deploy.signals import ending_signals
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,7 @@ def interrupts() -> Iterator[Callable[[], bool]]:
 
 @contextlib.contextmanager
 def _ending_at_once() -> Iterator[None]:
-    in_main = threading.current_thread() is threading.main_thread()
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if in_main and hasattr(signal, name)]
-    raising = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+    raising = {number: handler for number in ending_signals() if callable(handler := signal.getsignal(number))}
     for number in raising:
         signal.signal(number, signal.SIG_DFL)
     try:
