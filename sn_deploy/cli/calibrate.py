@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
-from sn_deploy.atomic import check_writable
 from sn_deploy.cli.calibrate_options import DATA, HOW, OUTPUT, PARTS, way_from_options
 from sn_deploy.cli.check_options import IMAGES, add_options, images_from_options
 from sn_deploy.cli.check_output import command_text, console_for
@@ -58,9 +57,6 @@ def command(context: click.Context, /, **given: Any) -> None:
     """
     way = way_from_options(given)
     check_checkpoint_options(given["checkpoint"], given["checkpoint_key"], given["strict"])
-    for path in (given["output"], given["json_output"]):
-        if path not in (None, "-"):
-            check_writable(path)
     from sn_deploy.runtime.torch import require_torch
 
     require_torch("sn-deploy calibrate")

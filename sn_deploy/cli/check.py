@@ -23,7 +23,7 @@ from sn_deploy.cli.check_options import (
     layers_from_options,
     limits_from_options,
 )
-from sn_deploy.cli.check_output import check_outputs, command_text, console_for, write_result
+from sn_deploy.cli.check_output import check_script_of, command_text, console_for, write_result
 from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.engine_options import ENGINE_PARAMETERS, access_from_options
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
@@ -63,7 +63,7 @@ def command(context: click.Context, /, **given: Any) -> None:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # Everything that can be wrong without opening anything is told first.
     job = _job(given, command_text(context))
-    check_outputs(given["json_output"], given["html"])
+    check_script_of(given["html"])
     if not any((job.backends.files, job.backends.named, job.backends.served, job.backends.model)):
         raise click.UsageError("Name a file, or a model with --model.", context)
     from sn_deploy.check.job import run_job

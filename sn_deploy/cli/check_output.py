@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sn_deploy.atomic import check_writable
 from sn_deploy.console import Console, output_console
 
 if TYPE_CHECKING:
@@ -26,15 +25,12 @@ def command_text(context: click.Context) -> str:
     return shlex.join(["sn-deploy", *(context.obj or ())])
 
 
-def check_outputs(json_output: str | None, html: Path | None) -> None:
-    """Refuses, before any work is done, outputs that can't be written.
+def check_script_of(html: Path | None) -> None:
+    """Refuses, before any work is done, a report beside which no script can be written.
 
     Raises:
-        SnDeployError: one can't be.
+        SnDeployError: see `sn_deploy.check.report.reproduce.check_script`.
     """
-    for path in (json_output, html):
-        if path is not None and path != "-":
-            check_writable(path)
     if html is not None:
         from sn_deploy.check.report.reproduce import check_script, script_beside
 

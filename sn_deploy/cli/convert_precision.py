@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sn_deploy.atomic import check_writable
 from sn_deploy.cli.check_options import add_options
 from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
@@ -64,8 +63,6 @@ def command(model: Path, output: Path, json_output: str | None, **given: Any) ->
     Exits with 1, and writes nothing, where a weight or an activation is beyond the type's range or an output
     is further off than the type explains; with 2 for input that can't be used.
     """
-    if json_output not in (None, "-"):
-        check_writable(str(json_output))
     if not given["keep"]:
         refuse_idle(("keep_convolutions",), "no layer is kept", mend="name the SN layers, too: --keep NAME")
     samples = samples_from_options(given)

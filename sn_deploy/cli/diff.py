@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sn_deploy.atomic import check_writable
 from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.json_output import write_json
 from sn_deploy.cli.outputs import OutputCommand
@@ -59,8 +58,6 @@ def command(
     is what rounding may cost in its type. Exits with 1 if they differ, with 2 if they can't be
     compared. With --no-run they are the same if their operators, attributes and weights are.
     """
-    if json_output not in (None, "-"):
-        check_writable(json_output)
     if not run:
         refuse_idle(("inputs", "tolerance", "seed"), "--no-run runs nothing", mend="leave it out, or --no-run")
     specs = [parse_input(text, seed=seed + index) for index, text in enumerate(inputs)]

@@ -91,10 +91,7 @@ def command(
     follow it; the file also carries it as a function of standard operators, so that a stock ONNX Runtime
     runs it. --model imports and runs your code; a checkpoint is only read, nothing in it is run.
     """
-    from sn_deploy.output_file import check_onnx_output
-
     # Everything that can be wrong without torch is told before torch is imported.
-    check_onnx_output(output)
     arguments = parse_arguments(model_args, option="--model-arg")
     specs = [parse_input(text, seed=index) for index, text in enumerate(inputs)]
     check_checkpoint_options(checkpoint, checkpoint_key, strict)

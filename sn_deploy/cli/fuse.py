@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sn_deploy.atomic import check_writable
 from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.outputs import OutputCommand
@@ -18,7 +17,6 @@ from sn_deploy.cli.specialise import draft_beside
 from sn_deploy.cli.specialise import json_from_report as json_from_specialised
 from sn_deploy.cli.values import InputSpec, inputs_by_name, parse_input
 from sn_deploy.console import output_console
-from sn_deploy.output_file import check_onnx_output
 
 if TYPE_CHECKING:
     from sn_deploy.fuse import FusedLayer, FuseReport
@@ -102,9 +100,6 @@ def command(
     file, where it has none, where the whole differs by more than rounding (or, with --strict, at a
     near miss); with 2 for input that can't be used.
     """
-    if json_output not in (None, "-"):
-        check_writable(json_output)
-    check_onnx_output(output)
     if not run:
         refuse_idle(("inputs",), "--no-run runs nothing", mend="leave it out, or --no-run")
     specs = [parse_input(text, seed=index) for index, text in enumerate(inputs)]

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from sn_deploy.atomic import check_writable
 from sn_deploy.cli.effect import given_options, refuse_idle
 from sn_deploy.cli.engine_options import ENGINE_PARAMETERS, access_from_options, engine_options
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
@@ -56,8 +55,6 @@ def command(
             refuse_idle(ENGINE_PARAMETERS, "--no-run loads no engine", mend="leave it out, or --no-run")
         from sn_deploy.cli.inspect_engine import show_engine
 
-        if json_output not in (None, "-"):
-            check_writable(json_output)
         access = None if no_run else access_from_options(engine_given)
         show_engine(model, access=access, json_output=json_output)
         return
@@ -73,8 +70,6 @@ def command(
 
     if picture is not None:
         check_picture_path(picture)
-    if json_output not in (None, "-"):
-        check_writable(json_output)
     layers = layers_from_file(model, key=checkpoint_key)
     if picture is not None:
         write_picture(layers, picture, title=model.name)

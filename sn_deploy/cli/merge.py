@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sn_deploy.cli.check_output import check_outputs, command_text, console_for, write_result
+from sn_deploy.cli.check_output import check_script_of, command_text, console_for, write_result
 from sn_deploy.cli.outputs import OutputCommand
 
 
@@ -47,7 +47,7 @@ def command(
     """
     from sn_deploy.check.merge import merge_parts, read_parts
 
-    check_outputs(json_output, html)
+    check_script_of(html)
     console = console_for(json_output)
     documents = read_parts(parts)
     result = merge_parts(documents, command=command_text(context), user_metrics=user_metrics)

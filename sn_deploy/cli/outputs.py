@@ -1,4 +1,4 @@
-"""Commands that write files, and never over one that they were given to read."""
+"""Commands that write files: where they can be written, and never over one that they were given to read."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from sn_deploy.atomic import check_writable
 from sn_deploy.errors import SnDeployError
 from sn_deploy.output_file import check_onnx_name, check_text_name
 
@@ -18,7 +19,7 @@ _TEXTS: Final = frozenset({"json_output", "html"})
 
 
 class OutputCommand(click.Command):
-    """A command that refuses, before any work is done, an output that is one of its inputs.
+    """A command that refuses, before any work is done, an output that can't be written, or is one of its inputs.
 
     A slip of the shell's history (``-o best.pth`` for ``-o best.onnx``) would cost a trained checkpoint.
 
@@ -34,7 +35,8 @@ class OutputCommand(click.Command):
         """Runs the command.
 
         Raises:
-            SnDeployError: an output is an input, or another output, or has the name of a file of another kind.
+            SnDeployError: an output is an input, or another output, has the name of a file of another kind, or can't be
+                written.
         """
         outputs = {name: path for name, path in ctx.params.items() if name in _OUTPUTS and path not in (None, "-")}
         options = {param.name: param for param in self.params if param.name is not None}
@@ -55,6 +57,7 @@ class OutputCommand(click.Command):
                 check_onnx_name(path, where=where)
             elif name in _TEXTS:
                 check_text_name(path, where=where)
+            check_writable(path)
         return super().invoke(ctx)
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sn_deploy.atomic import check_writable
 from sn_deploy.cli.check_options import add_options
 from sn_deploy.cli.convert_precision import json_from_proof
 from sn_deploy.cli.effect import refuse_idle
@@ -75,8 +74,6 @@ def command(model: Path, output: Path, json_output: str | None, **given: Any) ->
 
     Exits with 1, and writes nothing, where the result leaves a limit; with 2 for input that can't be used.
     """
-    if json_output not in (None, "-"):
-        check_writable(str(json_output))
     if given["float_type"] == "fp32" and not given["keep_io_types"]:
         refuse_idle(("keep_io_types",), "nothing becomes half", mend="leave it out, or give --float-type fp16 or bf16")
     options = dict(given)

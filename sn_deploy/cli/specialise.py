@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from sn_deploy.atomic import check_writable
 from sn_deploy.cli.check_options import DATA, IMAGE_PARAMETERS, add_options, images_from_options
 from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
@@ -17,7 +16,6 @@ from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.values import Number, parse_sizes
 from sn_deploy.console import output_console
 from sn_deploy.draft_folder import draft_folder
-from sn_deploy.output_file import check_onnx_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -86,9 +84,6 @@ def command(context: click.Context, /, **given: Any) -> None:
     with 2 for input that can't be used.
     """
     json_output = given["json_output"]
-    if json_output not in (None, "-"):
-        check_writable(json_output)
-    check_onnx_output(given["output"])
     if not given["budgets"]:
         refuse_idle(
             ("max_weight",), "only what is exact is done without a budget", mend="give one: --budget rel_l2=1e-3"
