@@ -11,10 +11,11 @@ import click
 from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
 from sn_deploy.cli.calibrate_options import DATA, HOW, OUTPUT, PARTS, way_from_options
-from sn_deploy.cli.check_options import IMAGES, add_options, images_from_options
+from sn_deploy.cli.check_options import IMAGES, images_from_options
 from sn_deploy.cli.check_output import command_text, console_for
 from sn_deploy.cli.json_output import write_json
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
+from sn_deploy.cli.options import add_options
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.progress import progress_bar
 from sn_deploy.cli.values import parse_arguments, parse_sizes

@@ -18,7 +18,6 @@ from sn_deploy.cli.check_options import (
     OUTPUT,
     SHARD,
     TASK,
-    add_options,
     images_from_options,
     layers_from_options,
     limits_from_options,
@@ -27,6 +26,7 @@ from sn_deploy.cli.check_output import check_script_of, command_text, console_fo
 from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.engine_options import ENGINE_PARAMETERS, access_from_options
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
+from sn_deploy.cli.options import add_options
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.values import parse_arguments, parse_sizes
 from sn_deploy.errors import SnDeployError

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -17,8 +17,6 @@ from sn_deploy.errors import SnDeployError
 
 if TYPE_CHECKING:
     from sn_deploy.check.data.transform import ImageOptions
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 BACKENDS: Final = (
     click.option(
@@ -186,18 +184,6 @@ OUTPUT: Final = (
         help="Write a report, and a script beside it that repeats it.",
     ),
 )
-
-
-def add_options(*groups: Sequence[Callable[[Any], Any]]) -> Callable[[Function], Function]:
-    """Adds the options to a command, in that order."""
-
-    def add(function: Function) -> Function:
-        for group in reversed(groups):
-            for option in reversed(group):
-                function = option(function)
-        return function
-
-    return add
 
 
 def limits_from_options(given: Mapping[str, Any]) -> Limits:

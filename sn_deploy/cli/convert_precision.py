@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sn_deploy.cli.check_options import add_options
 from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
+from sn_deploy.cli.options import EXTERNAL_DATA, JSON_REPORT, add_options
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.sample_options import SAMPLES, samples_from_options
 from sn_deploy.cli.values import Number
@@ -19,8 +19,6 @@ from sn_deploy.console import output_console
 if TYPE_CHECKING:
     from sn_deploy.precision import PrecisionReport
     from sn_deploy.precision.proof import Proof
-
-# Of nodes with reasons, and of weights; a file may have hundreds.
 
 
 @click.command(cls=OutputCommand, name="convert-precision", may_be=("model",))
@@ -47,9 +45,7 @@ if TYPE_CHECKING:
     help="Largest relative L2 difference of an output; default: what the type explains, 7.8e-3 or 6.3e-2.",
 )
 @click.option("--check-range", is_flag=True, help="Measure how large every activation gets on the data, first.")
-@add_options(SAMPLES)
-@click.option("--external-data/--no-external-data", default=None, help="Weights in a file beside it; default: >2 GB.")
-@click.option("--json", "json_output", metavar="FILE|-", help="Write the report as JSON; - for the standard output.")
+@add_options(SAMPLES, (EXTERNAL_DATA, JSON_REPORT))
 def command(model: Path, output: Path, json_output: str | None, **given: Any) -> None:
     """Put an ONNX file that is there already into half precision.
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 if TYPE_CHECKING:
     from sn_deploy.runtime.trt.access import Access
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 _LIBRARY: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -33,13 +31,6 @@ ENGINES: Final = (
 
 # The parameters that they become.
 ENGINE_PARAMETERS: Final = ("allow_host_code", "plugin_library", "lean_runtime")
-
-
-def engine_options(function: Function) -> Function:
-    """Adds them to a command, in that order."""
-    for option in reversed(ENGINES):
-        function = option(function)
-    return function
 
 
 def access_from_options(given: Mapping[str, Any]) -> Access:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
+from sn_deploy.cli.options import EXTERNAL_DATA
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.specialise import draft_beside
 from sn_deploy.cli.values import InputSpec, parse_arguments, parse_input
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 )
 @finalize_option
 @click.option("--trust-statistics", is_flag=True, help="Take running statistics for averages whatever their size.")
-@click.option("--external-data/--no-external-data", default=None, help="Weights in a file beside it; default: >2 GB.")
+@EXTERNAL_DATA
 @click.option(
     "--output-name",
     "output_names",

@@ -12,6 +12,7 @@ import click
 
 from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
+from sn_deploy.cli.options import EXTERNAL_DATA, JSON_REPORT
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.specialise import draft_beside
 from sn_deploy.cli.specialise import json_from_report as json_from_specialised
@@ -52,11 +53,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Then make layers with weights of 0 cheaper, as `sn-deploy specialise` does without a budget.",
 )
-@click.option(
-    "--external-data/--no-external-data",
-    default=None,
-    help="Put weights into a file beside it, or into it; default: beside it above 2 GB.",
-)
+@EXTERNAL_DATA
 @click.option(
     "--input",
     "inputs",
@@ -71,7 +68,7 @@ if TYPE_CHECKING:
     default=True,
     help="Run both in ONNX Runtime, where it is installed, and compare the outputs (default).",
 )
-@click.option("--json", "json_output", metavar="FILE|-", help="Write the report as JSON; - for the standard output.")
+@JSON_REPORT
 def command(
     source: Path,
     output: Path,

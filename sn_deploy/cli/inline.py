@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from sn_deploy.cli.effect import refuse_idle
+from sn_deploy.cli.options import EXTERNAL_DATA
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.values import inputs_by_name, parse_input
 from sn_deploy.console import output_console
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command(cls=OutputCommand, name="inline", may_be=("source",))
@@ -22,7 +19,7 @@ if TYPE_CHECKING:
 @click.option(
     "--opset", type=click.IntRange(14, 24), help="Version of the standard operators; default: the file's own."
 )
-@click.option("--external-data/--no-external-data", default=None, help="Weights in a file beside it; default: >2 GB.")
+@EXTERNAL_DATA
 @click.option(
     "--input",
     "inputs",

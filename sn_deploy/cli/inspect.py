@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from sn_deploy.cli.effect import given_options, refuse_idle
-from sn_deploy.cli.engine_options import ENGINE_PARAMETERS, access_from_options, engine_options
+from sn_deploy.cli.engine_options import ENGINE_PARAMETERS, ENGINES, access_from_options
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
+from sn_deploy.cli.options import add_options
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.console import output_console
 from sn_deploy.engine_file import is_engine_name
@@ -22,7 +23,7 @@ from sn_deploy.engine_file import is_engine_name
 @click.option("--json", "json_output", metavar="FILE|-", help="Write them as JSON; - for the standard output, alone.")
 @click.option("--statistics", is_flag=True, help="Show gamma and the statistics of the BN branch, too.")
 @click.option("--no-run", is_flag=True, help="Of an engine: only read what lies beside it, and load nothing.")
-@engine_options
+@add_options(ENGINES)
 def command(
     model: Path,
     checkpoint_key: str | None,

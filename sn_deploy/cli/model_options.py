@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import click
 
 from sn_deploy.cli.effect import refuse_idle
-
-Function = TypeVar("Function", bound=Callable[..., Any])
+from sn_deploy.cli.options import Function, add_options
 
 # Parameters that they become: `reference`, `model_args`, `checkpoint`, `checkpoint_key`, `strict`.
 _WEIGHTS: Final = (
@@ -38,13 +37,7 @@ def model_options(*, required: bool) -> Callable[[Function], Function]:
         metavar="PACKAGE.MODULE:CALLABLE",
         help="What builds the model (or FILE.py:CALLABLE). It is your code, and it is run.",
     )
-
-    def add(function: Function) -> Function:
-        for option in reversed((model, *_WEIGHTS)):
-            function = option(function)
-        return function
-
-    return add
+    return add_options((model, *_WEIGHTS))
 
 
 finalize_option: Final = click.option(

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from sn_deploy.cli.options import EXTERNAL_DATA
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.values import inputs_by_name, parse_input
 from sn_deploy.console import output_console
-
-if TYPE_CHECKING:
-    pass
-
-# Layers that aren't on blocks, with their reasons; a file may have hundreds.
 
 
 @click.command(cls=OutputCommand, name="optimise", may_be=("model",))
@@ -29,7 +25,7 @@ if TYPE_CHECKING:
     help="What to try the result with: 1x3x224x224, ids=1x16:int64, gain=scalar or x=FILE.npy; repeatable. "
     "Default: random input of the graph's own shapes.",
 )
-@click.option("--external-data/--no-external-data", default=None, help="Weights in a file beside it; default: >2 GB.")
+@EXTERNAL_DATA
 def command(model: Path, output: Path, target: Any, inputs: tuple[str, ...], external_data: bool | None) -> None:
     """Make a portable ONNX file faster on this machine.
 

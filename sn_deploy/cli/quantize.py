@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sn_deploy.cli.check_options import add_options
 from sn_deploy.cli.convert_precision import json_from_proof
 from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
+from sn_deploy.cli.options import EXTERNAL_DATA, JSON_REPORT, add_options
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.sample_options import SAMPLES, samples_from_options
 from sn_deploy.cli.values import Number
@@ -18,9 +18,6 @@ from sn_deploy.console import output_console
 
 if TYPE_CHECKING:
     from sn_deploy.precision import QuantizeReport
-
-# Of convolutions with reasons; a file may have hundreds.
-_MOST_LINES = 8
 
 
 @click.command(cls=OutputCommand, name="quantize", may_be=("model",))
@@ -58,8 +55,7 @@ _MOST_LINES = 8
 @click.option(
     "--min-top1-agreement", type=click.FloatRange(0, 1), metavar="SHARE", help="Smallest share with the same class."
 )
-@click.option("--external-data/--no-external-data", default=None, help="Weights in a file beside it; default: >2 GB.")
-@click.option("--json", "json_output", metavar="FILE|-", help="Write the report as JSON; - for the standard output.")
+@add_options((EXTERNAL_DATA, JSON_REPORT))
 def command(model: Path, output: Path, json_output: str | None, **given: Any) -> None:
     """Put the convolutions of a float32 ONNX file into int8 or FP8.
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from sn_deploy.cli.engine_options import engine_options
+from sn_deploy.cli.engine_options import ENGINES
 from sn_deploy.cli.log import print_log
+from sn_deploy.cli.options import add_options
 from sn_deploy.console import output_console
 
 
@@ -16,7 +17,7 @@ from sn_deploy.console import output_console
 @click.argument("engine", metavar="FILE.engine", type=click.Path(path_type=Path))
 @click.argument("model", metavar="MODEL.onnx", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="NEW.engine")
-@engine_options
+@add_options(ENGINES)
 @click.option("--verbose", is_flag=True, help="Show TensorRT's log, from infos up.")
 def command(engine: Path, model: Path, output: Path, verbose: bool, **access: Any) -> None:
     """Put an ONNX file's weights into an engine that was built without any, or with others.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -12,9 +12,6 @@ from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.values import inputs_by_name, parse_size
 from sn_deploy.console import Console
 from sn_deploy.errors import SnDeployError
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.group(name="serve")

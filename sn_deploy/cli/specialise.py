@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from sn_deploy.cli.check_options import DATA, IMAGE_PARAMETERS, add_options, images_from_options
+from sn_deploy.cli.check_options import DATA, IMAGE_PARAMETERS, images_from_options
 from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
+from sn_deploy.cli.options import EXTERNAL_DATA, JSON_REPORT, add_options
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.values import Number, parse_sizes
 from sn_deploy.console import output_console
@@ -59,13 +60,7 @@ if TYPE_CHECKING:
     metavar="[NAME=]SHAPE[:DTYPE]",
     help="Size of an input whose axes the file leaves open: 1x3x224x224; repeatable.",
 )
-@add_options(DATA)
-@click.option(
-    "--external-data/--no-external-data",
-    default=None,
-    help="Put weights into a file beside it, or into it; default: beside it above 2 GB.",
-)
-@click.option("--json", "json_output", metavar="FILE|-", help="Write the report as JSON; - for the standard output.")
+@add_options(DATA, (EXTERNAL_DATA, JSON_REPORT))
 @click.pass_context
 def command(context: click.Context, /, **given: Any) -> None:
     """Make SN layers cheaper: exactly, or within a budget of error that is measured on your data.
