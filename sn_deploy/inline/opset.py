@@ -13,9 +13,14 @@ from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.graph import onnx_process
 from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, weight_bytes
+from sn_deploy.inline.local_constants import copy_into_bodies, lift_from_bodies
 from sn_deploy.inline.older_forms import end_conversion, write_older_forms
 from sn_deploy.inline.spelled_out import spell_out
 from sn_deploy.onnx_file import model_of
+
+# Of these onnx has no way down, nor of what is in their bodies.
+_WITH_BODIES: Final = ("If", "Loop")
+_OLDEST_WITH_BODIES: Final = 16
 
 # Below it onnx has no way down for arithmetic (Add, Sub, Mul, Div); above nothing has been tried.
 MIN_OPSET: Final = 14
@@ -52,10 +57,12 @@ def brought_to(model: ir.Model, opset: int, source: Path) -> ir.Model:
             where=str(source),
             mend="leave --opset out",
         )
+    _refuse_bodies(model, opset, source)
     ir.external_data.load_to_model(model)
     infer_shapes(model, str(source))
     write_older_forms(model, opset)
     spell_out(model, opset)
+    copied = copy_into_bodies(model)
     proto = ir.to_proto(model)
     try:
         made = onnx.load_from_string(onnx_process.run("convert", proto.SerializeToString(), str(opset)))
@@ -70,7 +77,21 @@ def brought_to(model: ir.Model, opset: int, source: Path) -> ir.Model:
     made.ir_version = oldest if opset < model.opset_imports[""] else max(made.ir_version, oldest)
     converted = model_of(made, source)
     end_conversion(converted)
+    if copied:
+        lift_from_bodies(converted)
     return converted
+
+
+def _refuse_bodies(model: ir.Model, opset: int, source: Path) -> None:
+    if opset >= _OLDEST_WITH_BODIES or model.opset_imports.get("", 0) < _OLDEST_WITH_BODIES:
+        return
+    for node in model.graph.all_nodes():
+        if node.op_type in _WITH_BODIES and not node.domain:
+            raise SnDeployError(
+                f"has {node.op_type} nodes, which onnx brings to no opset below {_OLDEST_WITH_BODIES}",
+                where=f"{source}, node {node.name}",
+                mend=f"give --opset {_OLDEST_WITH_BODIES} or a later one",
+            )
 
 
 def _fault(error: Exception) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -378,3 +378,65 @@ def test_an_opset_without_an_operator_of_the_file_is_told(x: np.ndarray, tmp_pat
     sn_deploy.export(net, torch.from_numpy(x), tmp_path / "net.onnx")
     with pytest.raises(SnDeployError, match=r"onnx can't bring it to opset 17: Resize .*nearer to the file's own"):
         inline(tmp_path / "net.onnx", tmp_path / "out.onnx", opset=17)
+
+
+def _in_bodies(kind: str) -> onnx.ModelProto:
+    """Layers in both branches of an If, in a Loop that calls one three times, or in a Scan over the first axis."""
+    helper = onnx.helper
+    axes: list[int | str] = ["N", 4, "H", "W"]
+    shape = ["T", *axes] if kind == "Scan" else axes
+
+    def value(name: str, dtype: int = onnx.TensorProto.FLOAT, dims: Sequence[int | str] = axes) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, dtype, dims)
+
+    layer, flag = switch_norm_file.node, onnx.TensorProto.BOOL
+    constants = {"three": np.array(3), "true": np.array(True)}
+    if kind == "If":
+        branches = {
+            name: helper.make_graph([layer(name, "x", "h", mean=mean)], name, [], [value("h")])
+            for name, mean in (("then_branch", (0.5, 0.3)), ("else_branch", (0.1, 0.7)))
+        }
+        whole = helper.make_node("If", ["true_"], ["y"], name="choice", **branches)
+    elif kind == "Loop":
+        nodes = [layer("sn", "given", "h"), helper.make_node("Identity", ["on"], ["on_"])]
+        inputs = [value("i", onnx.TensorProto.INT64, []), value("on", flag, []), value("given")]
+        body = helper.make_graph(nodes, "body", inputs, [value("on_", flag, []), value("h")])
+        whole = helper.make_node("Loop", ["three", "true", "x"], ["y"], name="choice", body=body)
+    else:
+        body = helper.make_graph([layer("sn", "given", "h")], "body", [value("given")], [value("h")])
+        whole = helper.make_node("Scan", ["x"], ["y"], body=body, num_scan_inputs=1)
+    made = switch_norm_file.model([whole], shape)
+    made.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in constants.items())
+    made.graph.input.pop()
+    if kind == "If":
+        made.graph.input.append(value("true_", flag, []))
+    made.graph.output[0].CopyFrom(value("y", dims=shape))
+    made.functions.append(function_body(20, [4]))
+    return made
+
+
+@pytest.mark.parametrize("opset", [17, 16, 15])
+@pytest.mark.parametrize("kind", ["If", "Loop", "Scan"])
+def test_layers_in_bodies_go_to_older_opsets(kind: str, opset: int, tmp_path: Path) -> None:
+    """onnx's converter looks for the axes of a reduction in its own graph alone."""
+    onnx.save(_in_bodies(kind), tmp_path / "net.onnx")
+    if kind != "Scan" and opset < 16:
+        with pytest.raises(SnDeployError, match=rf"node choice: has {kind} nodes.*no opset below 16; give opset=16"):
+            inline(tmp_path / "net.onnx", tmp_path / "out.onnx", opset=opset)
+        return
+    report = inline(tmp_path / "net.onnx", tmp_path / "out.onnx", opset=opset)
+    made = onnx.load(tmp_path / "out.onnx")
+    onnx.checker.check_model(made, full_check=True)
+    assert [(entry.domain, entry.version) for entry in made.opset_import] == [("", opset)]
+    assert report.whole.rel_l2 is not None
+    numbers = [
+        onnx.numpy_helper.to_array(each) for each in made.graph.initializer if each.data_type == onnx.TensorProto.INT64
+    ]
+    assert len({(array.shape, array.tobytes()) for array in numbers}) == len(numbers), "one weight for each"
+    x = np.random.default_rng(0).standard_normal((*[3] * (kind == "Scan"), 2, 4, 5, 6)).astype(np.float32)
+    for given in ({"true_": np.array(True)}, {"true_": np.array(False)}) if kind == "If" else ({},):
+        inputs = {"x": x, **given}
+        (found,) = ReferenceEvaluator(made).run(None, inputs)
+        with OrtSession(tmp_path / "net.onnx", native=False) as session:
+            (wanted,) = session.run(inputs).values()
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
