@@ -37,6 +37,13 @@ class LoadReport:
     unexpected: list[str]
     loaded: int
 
+    def lines(self, path: Path) -> list[str]:
+        """For people: what was loaded from the file ``path``, and a line for each kind of key that didn't fit."""
+        place = f", key {self.key!r}" if self.key else ""
+        kinds = (("missing", self.missing), ("unexpected", self.unexpected))
+        unfit = [f"{len(keys)} {kind} keys: {', '.join(keys)}" for kind, keys in kinds if keys]
+        return [f"loaded {self.loaded} tensors from {path}{place}", *unfit]
+
 
 @naming_arguments()
 def read_checkpoint(

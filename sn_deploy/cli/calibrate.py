@@ -14,7 +14,7 @@ from sn_deploy.cli.calibrate_options import DATA, HOW, OUTPUT, PARTS, way_from_o
 from sn_deploy.cli.check_options import IMAGES, images_from_options
 from sn_deploy.cli.check_output import command_text, console_for
 from sn_deploy.cli.json_output import write_json
-from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
+from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options, print_loaded
 from sn_deploy.cli.options import add_options
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.progress import progress_bar
@@ -149,7 +149,6 @@ def _finalise(given: Mapping[str, Any], console: Console, command: str) -> None:
 
 def _model(given: Mapping[str, Any], console: Console) -> Any:
     from sn_deploy.check.backends.torch_model import ModelOptions, load_model
-    from sn_deploy.cli.export import print_loaded
 
     arguments = parse_arguments(given["model_args"], option="--model-arg")
     options = ModelOptions(given["reference"], arguments, given["checkpoint"], given["checkpoint_key"], given["strict"])

@@ -6,20 +6,17 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
+from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options, print_loaded
 from sn_deploy.cli.options import EXTERNAL_DATA
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.specialise import draft_beside
 from sn_deploy.cli.values import InputSpec, parse_arguments, parse_input
-from sn_deploy.console import Console, output_console
+from sn_deploy.console import output_console
 from sn_deploy.errors import SnDeployError
-
-if TYPE_CHECKING:
-    from sn_deploy.checkpoint import LoadReport
 
 
 @click.command(cls=OutputCommand, name="export")
@@ -157,15 +154,6 @@ def _option_named(argument: str, option: str) -> Iterator[None]:
         if error.where != argument:
             raise
         raise SnDeployError(error.what, where=option, expected=error.expected, mend=error.mend) from error
-
-
-def print_loaded(console: Console, path: Path, report: LoadReport) -> None:
-    """One line about a loaded checkpoint, and one for each kind of key that didn't fit."""
-    place = f", key {report.key!r}" if report.key else ""
-    console.print(f"loaded {report.loaded} tensors from {path}{place}")
-    for kind, keys in (("missing", report.missing), ("unexpected", report.unexpected)):
-        if keys:
-            console.print(f"{len(keys)} {kind} keys: {', '.join(keys)}", style="yellow")
 
 
 def _example_inputs(specs: list[InputSpec]) -> dict[str, Any]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.options import Function, add_options
+from sn_deploy.console import Console
+
+if TYPE_CHECKING:
+    from sn_deploy.checkpoint import LoadReport
 
 # Parameters that they become: `reference`, `model_args`, `checkpoint`, `checkpoint_key`, `strict`.
 _WEIGHTS: Final = (
@@ -58,3 +62,11 @@ def check_checkpoint_options(checkpoint: Path | None, checkpoint_key: str | None
         # --strict asks for what is done anyway.
         names = ("checkpoint_key",) if strict else ("checkpoint_key", "strict")
         refuse_idle(names, "no checkpoint is read", mend="name it with --checkpoint")
+
+
+def print_loaded(console: Console, path: Path, report: LoadReport) -> None:
+    """What was loaded from a checkpoint, and what of it didn't fit."""
+    loaded, *unfit = report.lines(path)
+    console.print(loaded)
+    for line in unfit:
+        console.print(line, style="yellow")

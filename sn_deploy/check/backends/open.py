@@ -110,7 +110,7 @@ def open_backends(options: BackendOptions) -> Backends:
         name = one.info.name
         made.append(AdaptedBackend(one.info, one.runner, one.reopen, interface.names[name], outputs[name]))
     reference = _reference(options, [backend.info.name for backend in made])
-    notes = torch.notes() if torch is not None else ()
+    notes = torch.notes if torch is not None else ()
     return Backends(made, reference, inputs, notes, _half_on_cpu(specs, facts))
 
 
@@ -269,7 +269,11 @@ _OPENERS: Final[dict[str, _Opener]] = {
 
 
 class _TorchModels:
-    """The user's model, as it is and, where it is asked for, in float64."""
+    """The user's model, as it is and, where it is asked for, in float64.
+
+    Attributes:
+        notes: what is to be said about its weights.
+    """
 
     def __init__(self, options: BackendOptions) -> None:
         from sn_deploy.check.backends.torch_model import load_model
@@ -280,7 +284,9 @@ class _TorchModels:
         self._options, self._threads = options.model, options.threads
         if options.threads is not None:
             use_threads(options.threads)
-        self._model, self._loaded = load_model(options.model)
+        self._model, loaded = load_model(options.model)
+        path = options.model.checkpoint
+        self.notes = [] if loaded is None or path is None else loaded.lines(path)
         self._with_float64 = options.reference_dtype == "float64"
 
     def inputs(self) -> list[TensorInfo]:
@@ -313,15 +319,3 @@ class _TorchModels:
         info = BackendInfo(name, TORCH, file, checkpoint_sha256(options), versions, settings)
         reopen = partial(open_runner, options, tuple(inputs), self._threads)
         return AdaptedBackend(info, runner, reopen, {one.name: one.name for one in inputs}, outputs)
-
-    def notes(self) -> list[str]:
-        """What is to be said about its weights."""
-        report, path = self._loaded, self._options.checkpoint
-        if report is None:
-            return []
-        place = f", key {report.key!r}" if report.key else ""
-        lines = [f"loaded {report.loaded} tensors from {path}{place}"]
-        for kind, keys in (("missing", report.missing), ("unexpected", report.unexpected)):
-            if keys:
-                lines.append(f"{len(keys)} {kind} keys: {', '.join(keys)}")
-        return lines
