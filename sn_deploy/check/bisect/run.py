@@ -16,7 +16,7 @@ from sn_deploy.check.backends.open import Backends
 from sn_deploy.check.batch import Batch, Source
 from sn_deploy.check.bisect.blocks import BEHIND, Blocks, cut
 from sn_deploy.check.bisect.originals import originals_of
-from sn_deploy.check.bisect.remembered import RememberedBackend
+from sn_deploy.check.bisect.remembered import RememberedRunner
 from sn_deploy.check.bisect.search import Found, smallest_set
 from sn_deploy.check.comparison import Comparison
 from sn_deploy.check.layers.comparison import OUTSIDE, LayerTolerance
@@ -126,7 +126,8 @@ class _Trials:
             raise SnDeployError("has no SN layer that could be found", where=f"--bisect, {path}")
         self.blocks: Blocks = cut(path, str(backend.info.settings["precision"]), layers)
         self.reference = reference
-        self._remembered = RememberedBackend(reference, folder)
+        self._remembered = RememberedRunner(reference.runner, folder)
+        self._replayed = reference.with_runner(reference.info, self._remembered, reference.reopen)
         self._originals = originals_of(reference)
         self.runs = 0
         self.seconds = 0.0
@@ -141,7 +142,7 @@ class _Trials:
         mixed = self.opened(kept)
         try:
             self._remembered.rewind()
-            pair = dataclasses.replace(self._backends, all=[self._remembered, mixed])
+            pair = dataclasses.replace(self._backends, all=[self._replayed, mixed])
             comparison, _ = run_comparison(self.source, pair, self._plan)
         finally:
             mixed.close()
