@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sn_deploy.check.result import BackendInfo
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import Array
 
@@ -70,16 +69,3 @@ def check_whole_batches(source: Source, fixed: int | None) -> None:
             where="--data",
             mend=f"--limit {whole}" if whole else "give more samples",
         )
-
-
-class Backend(Protocol):
-    """A model opened in some runtime, under the check's own names of inputs and outputs, whatever the file's are."""
-
-    @property
-    def info(self) -> BackendInfo: ...
-
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The outputs, by name. Inputs of another float type than the model's are cast."""
-        ...
-
-    def close(self) -> None: ...

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from sn_deploy.check.result import Share
-
 _Z95: Final = 1.959963984540054  # the normal distribution's 97.5 % quantile
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of ``count`` things with its 95 % interval (Wilson)."""
+
+    value: float
+    low: float
+    high: float
+    count: int
 
 
 def wilson(hits: int, count: int) -> Share:

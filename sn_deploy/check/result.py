@@ -86,16 +86,6 @@ class OutputParity:
 
 
 @dataclass(frozen=True)
-class Share:
-    """A share of ``count`` things with its 95 % interval (Wilson)."""
-
-    value: float
-    low: float
-    high: float
-    count: int
-
-
-@dataclass(frozen=True)
 class TaskMetric:
     """A figure of the task: accuracy, agreement, mIoU or the user's own.
 

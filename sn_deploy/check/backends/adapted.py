@@ -34,7 +34,7 @@ class FileRunner(Runner, Protocol):
 
 
 class AdaptedBackend:
-    """A `Backend` from a runner.
+    """A model opened in some runtime, under the check's own names of inputs and outputs, whatever the file's are.
 
     Args:
         info: what it is.
@@ -59,7 +59,7 @@ class AdaptedBackend:
         self._own_outputs = dict(output_names) if isinstance(output_names, Mapping) else None
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """See `Backend`.
+        """The outputs, by name. Inputs of another float type than the model's are cast.
 
         Raises:
             SnDeployError: the runner fails, or its outputs can't be told apart.

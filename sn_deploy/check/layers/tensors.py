@@ -76,7 +76,7 @@ class Taps(Protocol):
         """Runs once.
 
         Args:
-            inputs: as `sn_deploy.check.batch.Backend.run` takes them.
+            inputs: as `sn_deploy.check.backends.adapted.AdaptedBackend.run` takes them.
             forms: layer -> the points that are wanted; None for all layers and points.
         """
         ...
