@@ -22,12 +22,12 @@ import numpy as np
 from sn_deploy.check.data.extents import Run, run_at_extents
 from sn_deploy.check.data.pair import has_open_extents, inputs_for
 from sn_deploy.check.output_difference import check_shape_and_type, comparable, difference
-from sn_deploy.check.report.text import percent
 from sn_deploy.check.tolerances import MOST_AMPLIFIED, MOST_CHANGED, OWN_ROUNDINGS
 from sn_deploy.child import limit_memory
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.runtime.ort import GraphOptimization, OrtSession
 from sn_deploy.runtime.tensors import Array, TensorInfo, is_exact
+from sn_deploy.text import percent
 
 # A few, so that the limit of memory means the same on every machine: each thread has a stack and a heap of its own.
 _THREADS: Final = 4

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from sn_deploy.calibrate.exact_sums import Float64Array
 from sn_deploy.calibrate.tally import Identity, Tally, Traits
-from sn_deploy.check.report.text import counted
 from sn_deploy.errors import SnDeployError
 from sn_deploy.printed import Printed
+from sn_deploy.text import counted
 
 if TYPE_CHECKING:
     from sn_deploy.console import Console

@@ -15,8 +15,8 @@ from rich.text import Text
 from sn_deploy.calibrate.movement import Movement, movement
 from sn_deploy.calibrate.one_pass import Calibration, LayerStatistics
 from sn_deploy.calibrate.state import statistics_of
-from sn_deploy.check.report.text import counted
 from sn_deploy.console import Console
+from sn_deploy.text import counted
 
 SCHEMA: Final = 1
 

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 
 from sn_deploy.check.machine import Load
-from sn_deploy.check.report.text import counted
 from sn_deploy.check.rounds import FEWEST_ROUNDS, Rounds, Times, Warmup, is_stable
+from sn_deploy.text import counted
 
 # The baseline's calls from the 10th to the 90th percentile, relative to its median. Below it, on an idle machine, stays
 # a net that takes a millisecond or more.

@@ -13,7 +13,6 @@ from rich.text import Text
 from sn_deploy.check.layers.words import sentences
 from sn_deploy.check.limits import number
 from sn_deploy.check.metrics.classification import TIES
-from sn_deploy.check.report.text import percent
 from sn_deploy.check.result import (
     BackendInfo,
     CheckResult,
@@ -24,6 +23,7 @@ from sn_deploy.check.result import (
     TaskMetric,
     as_json_object,
 )
+from sn_deploy.text import percent
 
 _PERCENT: Final = ("agreement", "accuracy", "miou", "ties")
 

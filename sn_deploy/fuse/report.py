@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sn_deploy.check.report.text import counted
 from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.fuse.whole import WholeFile
 from sn_deploy.printed import Printed
+from sn_deploy.text import counted
 
 if TYPE_CHECKING:
     from sn_deploy.console import Console

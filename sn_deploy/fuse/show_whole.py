@@ -6,9 +6,9 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sn_deploy.check.report.text import percent
 from sn_deploy.console import Console
 from sn_deploy.summary import Summary
+from sn_deploy.text import percent
 
 if TYPE_CHECKING:
     from sn_deploy.fuse.whole import WholeFile

@@ -50,7 +50,7 @@ from sn_deploy.printed import Printed
 from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.torch import output_names as output_names_of
 from sn_deploy.runtime.torch import own_surroundings
-from sn_deploy.shape_text import shape_text
+from sn_deploy.text import shape_text
 from sn_deploy.turns import exporting
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from sn_deploy.check.data.fit import as_arrays
-from sn_deploy.check.report.text import counted
 from sn_deploy.errors import SnDeployError
 from sn_deploy.fuse.whole import WholeFile, compare_whole
 from sn_deploy.graph.inference import infer_shapes
@@ -30,6 +29,7 @@ from sn_deploy.output_file import check_onnx_output
 from sn_deploy.printed import Printed
 from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.stamp import refuse_optimised
+from sn_deploy.text import counted
 
 if TYPE_CHECKING:
     from sn_deploy.console import Console

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sn_deploy.errors import SnDeployError
-from sn_deploy.shape_text import shape_text
+from sn_deploy.text import shape_text
 
 BRANCHES: Final = ("IN", "LN", "BN")  # the order of the published mean_weight and var_weight
 

@@ -14,7 +14,6 @@ import onnx_ir.passes.common as common_passes
 import sn_deploy
 from sn_deploy.check.data.fit import as_arrays
 from sn_deploy.check.model_type import coarsest_type
-from sn_deploy.check.report.text import counted
 from sn_deploy.draft_folder import draft_folder
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.epilogue import fuse_epilogues
@@ -42,6 +41,7 @@ from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.native import SWITCH, ort_library
 from sn_deploy.runtime.ort import NCHWC_DOMAIN, block_size, version, write_optimised_graph
 from sn_deploy.runtime.stamp import Stamp, refuse_optimised
+from sn_deploy.text import counted
 
 if TYPE_CHECKING:
     from sn_deploy.console import Console

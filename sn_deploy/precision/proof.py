@@ -12,10 +12,10 @@ from sn_deploy.check.metrics.classification import top1_agreement
 from sn_deploy.check.metrics.scores import are_scores, may_be_scores, smallest_cosine
 from sn_deploy.check.output_difference import OutputDifference
 from sn_deploy.check.parity import Parity
-from sn_deploy.check.report.text import percent
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.tensors import Array
+from sn_deploy.text import percent
 
 # How many times an error of the scores the share of indices may be that it changes, where these are near each other.
 TIES: Final = 5.0

@@ -14,7 +14,6 @@ import onnx_ir.passes.common as common_passes
 from sn_deploy.arguments import check_is_function, limit_between, real_number, several_texts
 from sn_deploy.check.batch import Source
 from sn_deploy.check.data.open import OPTIONS_IN_PYTHON
-from sn_deploy.check.report.text import counted, percent
 from sn_deploy.draft_folder import draft_folder
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.graph import keep as keeping
@@ -33,6 +32,7 @@ from sn_deploy.printed import Printed
 from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.ort_calibration import METHODS, calibrate
+from sn_deploy.text import counted, percent
 
 if TYPE_CHECKING:
     from sn_deploy.console import Console

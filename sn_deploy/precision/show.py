@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sn_deploy.check.report.text import counted, percent
 from sn_deploy.console import Console
 from sn_deploy.summary import Summary, opsets, sizes
+from sn_deploy.text import counted, percent
 
 if TYPE_CHECKING:
     from sn_deploy.precision.proof import Proof

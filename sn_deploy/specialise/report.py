@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sn_deploy.check.report.text import counted
 from sn_deploy.printed import Printed
 from sn_deploy.specialise.budget import Budget
 from sn_deploy.specialise.samples import Error
+from sn_deploy.text import counted
 
 if TYPE_CHECKING:
     from sn_deploy.console import Console

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from sn_deploy.check.report.text import error
+from sn_deploy.text import error
 
 # An error that is so many times that of the layers before came in between.
 _JUMP: Final = 4.0

@@ -19,9 +19,9 @@ from sn_deploy.check.report.sections.outputs import outputs_section
 from sn_deploy.check.report.sections.setup import setup_section
 from sn_deploy.check.report.sections.task import task_section
 from sn_deploy.check.report.summary import failures, lead_sentences, tiles, title_from_document
-from sn_deploy.check.report.text import moment
 from sn_deploy.output_file import check_text_name
 from sn_deploy.python_words import naming_arguments
+from sn_deploy.text import moment
 
 
 @naming_arguments()

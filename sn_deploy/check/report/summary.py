@@ -9,7 +9,7 @@ from sn_deploy.check.report.page import Tile
 from sn_deploy.check.report.sections.latency import comparison_sentence, timed_rows
 from sn_deploy.check.report.sections.outputs import parities, share_text, used_share
 from sn_deploy.check.report.sections.task import interval_text, title, value_text
-from sn_deploy.check.report.text import counted, error, listed, number, plain
+from sn_deploy.text import counted, error, listed, number, plain
 
 _MOST_FAILURES: Final = 5
 

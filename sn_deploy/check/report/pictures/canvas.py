@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from sn_deploy.check.report.palette import CSS_NAMES, INK, MARKERS, MUTED, RULE, SERIES
-from sn_deploy.check.report.text import number
+from sn_deploy.text import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

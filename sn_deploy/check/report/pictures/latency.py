@@ -20,7 +20,7 @@ from sn_deploy.check.report.pictures.canvas import (
     plain_axis,
     set_height,
 )
-from sn_deploy.check.report.text import cut, milliseconds, number
+from sn_deploy.text import cut, milliseconds, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,7 +17,7 @@ from sn_deploy.check.report.pictures.canvas import (
     picture,
     set_height,
 )
-from sn_deploy.check.report.text import cut
+from sn_deploy.text import cut
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

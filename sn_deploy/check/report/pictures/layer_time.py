@@ -15,7 +15,7 @@ from sn_deploy.check.report.pictures.canvas import (
     plain_axis,
     set_height,
 )
-from sn_deploy.check.report.text import cut
+from sn_deploy.text import cut
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sn_deploy.check.report.page import Cell, Column, Section, Table
 from sn_deploy.check.report.pictures.importance import importance_picture
-from sn_deploy.check.report.text import counted, percent
+from sn_deploy.text import counted, percent
 
 _BRANCHES: Final = ("IN", "LN", "BN")
 

@@ -9,7 +9,7 @@ from sn_deploy.check.report.page import Cell, Column, Section, Table
 from sn_deploy.check.report.pictures.canvas import Picture
 from sn_deploy.check.report.pictures.latency import distribution_picture, ratio_picture, throughput_picture
 from sn_deploy.check.report.pictures.layer_time import layer_time_picture
-from sn_deploy.check.report.text import counted, listed, milliseconds, number, percent
+from sn_deploy.text import counted, listed, milliseconds, number, percent
 
 Row = Mapping[str, Any]
 

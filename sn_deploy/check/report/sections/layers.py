@@ -8,7 +8,7 @@ from typing import Any, Final
 from sn_deploy.check.layers.words import sentences
 from sn_deploy.check.report.page import Cell, Column, Section, Table, verdict
 from sn_deploy.check.report.pictures.layer_error import layer_error_picture
-from sn_deploy.check.report.text import error, shape
+from sn_deploy.text import error, shape_text
 
 _NOTE: Final = (
     "All errors are relative L2. “So far” is what has come together up to the layer's output; “the layer's own” is its "
@@ -58,7 +58,7 @@ def _table(report: Mapping[str, Any], note: str) -> Table:
             Cell(error(layer["tolerance"])),
             Cell(error(layer["own_rel_l2"])),
             Cell(error(layer["own_tolerance"])),
-            Cell(f"{layer['dtype']}\u00a0{shape(layer['shape'])}"),
+            Cell(f"{layer['dtype']}\u00a0{shape_text(layer['shape'])}"),
         ]
         for number, layer in enumerate(report["layers"], 1)
     ]

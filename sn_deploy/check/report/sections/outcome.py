@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sn_deploy.check.report.page import Cell, Column, Section, Table, verdict
-from sn_deploy.check.report.text import counted
+from sn_deploy.text import counted
 
 
 def outcome_section(document: Mapping[str, Any]) -> Section:

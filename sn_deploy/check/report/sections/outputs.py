@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sn_deploy.check.report.page import Cell, Column, Section, Table, verdict
-from sn_deploy.check.report.text import counted, error, number, percent, shape
+from sn_deploy.text import counted, error, number, percent, shape_text
 
 
 def outputs_section(document: Mapping[str, Any]) -> Section | None:
@@ -132,7 +132,7 @@ def _row(backend: str, parity: Mapping[str, Any], names: Mapping[str, str]) -> l
         Cell("∞" if parity["snr_db"] is None and parity["rel_l2"] == 0 else _decibels(parity["snr_db"])),
         Cell(f"{number(strange)}{mismatch}", "bad" if mismatch else ""),
         Cell(number(parity["elements"])),
-        Cell(f"{parity['dtype']}\u00a0{shape(parity['shape'])}"),
+        Cell(f"{parity['dtype']}\u00a0{shape_text(parity['shape'])}"),
     ]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from sn_deploy.check.report.page import Cell, Column, Section, Table
-from sn_deploy.check.report.text import duration, moment, number, plain
+from sn_deploy.text import duration, moment, number, plain
 
 _LABELS: Final = {
     "logical_cpus": "logical processors",

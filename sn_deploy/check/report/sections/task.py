@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sn_deploy.check.metrics.classification import TIES
 from sn_deploy.check.report.page import Cell, Column, Section, Table
-from sn_deploy.check.report.text import number, percent
+from sn_deploy.text import number, percent
 
 _TITLES: Final = {
     "top1_agreement": "Top-1 agreement",

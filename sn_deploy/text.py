@@ -1,4 +1,4 @@
-"""Numbers and lists for people."""
+"""Numbers, lists and shapes for people."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sn_deploy.shape_text import shape_text
-
 NONE: Final = "–"
+# A size that exporters derive from others may be an expression of hundreds of characters.
+_LONGEST_SIZE: Final = 20
 _MONTHS: Final = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
                   "November", "December")  # fmt: skip
 
@@ -101,9 +101,13 @@ def plain(value: Any) -> str:
     return str(value)
 
 
-def shape(dims: Sequence[Any]) -> str:
-    """``N×3×224×224``."""
-    return shape_text(dims)
+def shape_text(dims: Sequence[Any]) -> str:
+    """``batch×3×224×224``; ? for a size without a name, or one that is a longer expression.
+
+    Args:
+        dims: ints, names or expressions, None.
+    """
+    return "×".join("?" if dim is None or len(str(dim)) > _LONGEST_SIZE else str(dim) for dim in dims) or "scalar"
 
 
 def cut(text: str, characters: int) -> str:

@@ -1,11 +1,11 @@
-"""Numbers as the report writes them."""
+"""Numbers, lists and shapes as people read them."""
 
 from __future__ import annotations
 
 import pytest
 
 from sn_deploy.check.report.markup import prose
-from sn_deploy.check.report.text import (
+from sn_deploy.text import (
     counted,
     cut,
     duration,
@@ -16,7 +16,7 @@ from sn_deploy.check.report.text import (
     number,
     percent,
     plain,
-    shape,
+    shape_text,
 )
 
 
@@ -97,8 +97,8 @@ def test_settings_and_shapes() -> None:
         plain({"tf32": False, "devices": ["a", "b"], "none": None, "std": 1.0})
         == "tf32 no, devices a, b, none –, std 1"
     )
-    assert shape(["N", 3, None]) == "N×3×?"
-    assert shape([]) == "scalar"
+    assert shape_text(["N", 3, None]) == "N×3×?"
+    assert shape_text([]) == "scalar"
 
 
 def test_long_names_keep_their_beginning_and_their_end() -> None:
@@ -110,3 +110,16 @@ def test_long_names_keep_their_beginning_and_their_end() -> None:
 def test_a_number_is_not_broken_at_its_minus() -> None:
     assert prose("is 3.1e-7, <b>") == 'is <span class="nowrap">3.1e-7</span>, &lt;b&gt;'
     assert prose("ort-native and e-7") == "ort-native and e-7"
+
+
+@pytest.mark.parametrize(
+    ("dims", "text"),
+    [
+        (["batch", 3, 224, 224], "batch×3×224×224"),
+        ([1, None, "height//2"], "1×?×height//2"),
+        (["N", 8, "floor((floor((H-1)/2)+1-1)/2)+1"], "N×8×?"),
+        ([], "scalar"),
+    ],
+)
+def test_shapes(dims: list[int | str | None], text: str) -> None:
+    assert shape_text(dims) == text
