@@ -57,7 +57,7 @@ STATIC, DYNAMIC, SLOW = "static", "dynamic", "slow"
 LARGEST_BATCH = 128
 SLOW_BATCH = 32  # what is slow to prepare is measured at one batch alone
 COMPARED_IMAGES = 1000  # of the demo's set
-# Relative L2 of the logits to torch in float32: sn_deploy.check.tolerances for half types, and what 8 bits cost.
+# Relative L2 of the logits to torch in float32: sn_deploy.compare.tolerances for half types, and what 8 bits cost.
 AGREES = {"fp32": 1e-4, "fp16": 16 * 2.0**-11, "bf16": 16 * 2.0**-8, "int8": 0.15}
 # Of TensorRT's builder, by its version and the GPU.
 KNOWN_TIMINGS: Final = Path(__file__).resolve().parent / "results/gpu/timings"

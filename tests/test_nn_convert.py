@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 import sn_deploy
-from sn_deploy.check.parity import compare
+from sn_deploy.compare.parity import compare
 from sn_deploy.errors import SnDeployError
 from sn_deploy.nn import SwitchNorm1d, SwitchNorm2d, SwitchNorm3d, SwitchNormSequence, convert
 from sn_deploy.nn.conversion import DEFAULT_SHARE

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from sn_deploy.check.tolerances import TOLERANCES
+from sn_deploy.compare.tolerances import TOLERANCES
 from sn_deploy.folded import FoldedSwitchNorm, statistics_count
 
 # How many float32 roundings an element of Y may have gathered, each of the size of all the terms it came from. On the

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from sn_deploy.check.tolerances import TOLERANCES
+from sn_deploy.compare.tolerances import TOLERANCES
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.native import ort_library
 from sn_deploy.runtime.ort import OrtSession

@@ -10,8 +10,8 @@ from sn_deploy.check.batch import Batch
 from sn_deploy.check.layers.comparison import LayerComparison
 from sn_deploy.check.limits import COMPARED, Limits, holds, of_parity, parity_value
 from sn_deploy.check.metrics.metric import Metric, Outputs
-from sn_deploy.check.parity import Differences
 from sn_deploy.check.result import Assertion, BackendInfo, OutputParity, TaskMetric
+from sn_deploy.compare.parity import Differences
 from sn_deploy.errors import SnDeployError
 
 

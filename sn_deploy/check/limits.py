@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sn_deploy.arguments import real_number
-from sn_deploy.check.parity import PERCENTS
 from sn_deploy.check.result import Assertion, OutputParity, TaskMetric
-from sn_deploy.check.tolerances import WORST_SAMPLE, coarsest, tolerance_for
+from sn_deploy.compare.parity import PERCENTS
+from sn_deploy.compare.tolerances import WORST_SAMPLE, coarsest, tolerance_for
 from sn_deploy.errors import SnDeployError
 from sn_deploy.python_words import naming_arguments
 

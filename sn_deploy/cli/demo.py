@@ -11,8 +11,8 @@ from rich import box
 from rich.table import Table
 
 from sn_deploy.check.metrics.classification import accuracy, top1_agreement
-from sn_deploy.check.parity import Parity, compare
-from sn_deploy.check.tolerances import TOLERANCES
+from sn_deploy.compare.parity import Parity, compare
+from sn_deploy.compare.tolerances import TOLERANCES
 from sn_deploy.console import Console, output_console
 from sn_deploy.runtime.tensors import Array
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from sn_deploy.arguments import real_number, whole_number
-from sn_deploy.check.data.fit import as_arrays
-from sn_deploy.check.data.pair import OtherInterfaceError
+from sn_deploy.compare.fit import as_arrays
+from sn_deploy.compare.random_inputs import OtherInterfaceError
 from sn_deploy.diff.changes import Change, FileDiff, OutputDiff, WeightChange, WeightsDiff
 from sn_deploy.diff.run import compare_outputs
 from sn_deploy.diff.summary import Summary, Weight, content_of, summarise
@@ -35,7 +35,7 @@ def diff(
         before, after: the files.
         inputs: arrays or tensors for some or all inputs, by name; the others are random, dynamic axes being small.
         tolerance: the largest relative L2 difference of an output that passes for the same. By default what computing
-            in its type may cost (`sn_deploy.check.tolerances`); integers must be equal.
+            in its type may cost (`sn_deploy.compare.tolerances`); integers must be equal.
         seed: of the random inputs.
         run: run both in ONNX Runtime on the CPU; otherwise only what they hold is compared.
 

@@ -9,10 +9,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sn_deploy.check.data.extents import run_at_extents
-from sn_deploy.check.data.pair import OtherInterfaceError, values_for
-from sn_deploy.check.parity import compare
-from sn_deploy.check.tolerances import TOLERANCES, coarsest
+from sn_deploy.compare.extents import run_at_extents
+from sn_deploy.compare.parity import compare
+from sn_deploy.compare.random_inputs import OtherInterfaceError, values_for
+from sn_deploy.compare.tolerances import TOLERANCES, coarsest
 from sn_deploy.diff.changes import OutputDiff
 from sn_deploy.diff.summary import Array, Summary
 from sn_deploy.errors import SnDeployError

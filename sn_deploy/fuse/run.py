@@ -11,7 +11,7 @@ from typing import Any
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
-from sn_deploy.check.data.fit import as_arrays
+from sn_deploy.compare.fit import as_arrays
 from sn_deploy.errors import CheckFailedError, SnDeployError, first_line
 from sn_deploy.fuse.axes import name_axes
 from sn_deploy.fuse.find import Found, find

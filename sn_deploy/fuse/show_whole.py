@@ -41,7 +41,7 @@ def _whole_text(whole: WholeFile) -> str:
 
 def _by_hand_text(whole: WholeFile, path: Path, source: Path) -> str:
     """What to do about files that weren't compared: the same command again with other input, or another command."""
-    from sn_deploy.file_pair import CANT_RUN
+    from sn_deploy.compare.file_pair import CANT_RUN
 
     is_source = source.exists() and source.samefile(path)
     inputs = [word for text in whole.other_inputs for word in ("--input", text)]

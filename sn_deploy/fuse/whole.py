@@ -21,10 +21,10 @@ import onnx_ir as ir
 
 from sn_deploy import child
 from sn_deploy.archive import free_memory
-from sn_deploy.check.model_type import coarsest_type
-from sn_deploy.check.tolerances import TOLERANCES, TWO_EVALUATIONS
+from sn_deploy.compare.file_pair import ANSWER, LONGEST_REASON, Task
+from sn_deploy.compare.model_type import coarsest_type
+from sn_deploy.compare.tolerances import TOLERANCES, TWO_EVALUATIONS
 from sn_deploy.errors import CheckFailedError, SnDeployError
-from sn_deploy.file_pair import ANSWER, LONGEST_REASON, Task
 from sn_deploy.graph.in_float32 import put_in_float32
 from sn_deploy.onnx_file import read_model
 
@@ -139,7 +139,7 @@ def _in_float32(task: Task, folder: Path) -> dict[str, Any] | None:
 def _asked(task: Task) -> dict[str, Any]:
     """The answer of the other process; of one that gives none, that nothing was compared."""
     try:
-        done = child.call("sn_deploy.file_pair:main", json.dumps(asdict(task)), timeout_s=task.most_seconds)
+        done = child.call("sn_deploy.compare.file_pair:main", json.dumps(asdict(task)), timeout_s=task.most_seconds)
     except subprocess.TimeoutExpired:
         return _not_compared(f"running the files takes more than {_MOST_SECONDS} s")
     except OSError as error:

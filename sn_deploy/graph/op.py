@@ -39,6 +39,13 @@ METADATA_LAYER: Final = "sn_deploy.layer"
 METADATA_MEAN_BN: Final = "sn_deploy.mean_bn"
 METADATA_VAR_BN: Final = "sn_deploy.var_bn"
 
+# Of the operators on ONNX Runtime's blocks of channels (plugins/onnxruntime). Inputs and attributes are those above,
+# without plugin_namespace, with an int ``block_size``, and with a string ``onnxruntime``, the version that the file is
+# made for: with it the operators refuse another version and a processor with other blocks, without it they take any.
+# X, Y and the residual: (N, C', H, W), float32, C' being C rounded up to whole blocks; C is the parameters' length.
+BLOCKED_DOMAIN: Final = "sn_deploy.nchwc"
+BLOCKED_VERSION: Final = 1
+
 
 def input_names(op_type: str) -> tuple[str, ...]:
     """The inputs of one of `OP_TYPES`, in order."""

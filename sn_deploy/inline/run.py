@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
-from sn_deploy.check.data.fit import as_arrays
+from sn_deploy.compare.fit import as_arrays
 from sn_deploy.errors import SnDeployError
 from sn_deploy.fuse.whole import WholeFile, compare_whole
 from sn_deploy.graph.inference import infer_shapes

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sn_deploy.check.backends.adapted import cast_input
-from sn_deploy.check.data.extents import Run, run_at_extents
-from sn_deploy.check.data.pair import SMALL_EXTENT, inputs_for
-from sn_deploy.check.output_difference import comparable, difference
-from sn_deploy.check.tolerances import MOST_CHANGED, TOLERANCES, TWO_EVALUATIONS
+from sn_deploy.compare.extents import Run, run_at_extents
+from sn_deploy.compare.output_difference import comparable, difference
+from sn_deploy.compare.random_inputs import SMALL_EXTENT, inputs_for
+from sn_deploy.compare.tolerances import MOST_CHANGED, TOLERANCES, TWO_EVALUATIONS
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.tensors import Array, TensorInfo

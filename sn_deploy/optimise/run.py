@@ -12,13 +12,15 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
 import sn_deploy
-from sn_deploy.check.data.fit import as_arrays
-from sn_deploy.check.model_type import coarsest_type
+from sn_deploy.compare.fit import as_arrays
+from sn_deploy.compare.model_type import coarsest_type
 from sn_deploy.draft_folder import draft_folder
 from sn_deploy.errors import SnDeployError
+from sn_deploy.graph import op
 from sn_deploy.graph.epilogue import fuse_epilogues
 from sn_deploy.graph.inference import check_openable, infer_shapes
 from sn_deploy.graph.layers import count_nodes, needed_nodes
+from sn_deploy.graph.portable_file import load_portable
 from sn_deploy.graph.save import save
 from sn_deploy.hashing import sha256_of_file
 from sn_deploy.input_file import read_head, source_path
@@ -27,15 +29,12 @@ from sn_deploy.optimise.processor import describe_processor
 from sn_deploy.optimise.proof import Proof, prove
 from sn_deploy.optimise.stand_ins import (
     BLOCK_SIZES,
-    BLOCKED_DOMAIN,
-    BLOCKED_VERSION,
     DISABLED_OPTIMIZERS,
     found_on_blocks,
     put_layers,
     put_stand_ins,
 )
 from sn_deploy.output_file import check_onnx_output
-from sn_deploy.portable_file import load_portable
 from sn_deploy.printed import Printed
 from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.native import SWITCH, ort_library
@@ -266,7 +265,7 @@ def _describe(model: ir.Model, outputs: Sequence[ir.Value], metadata: Mapping[st
     used = {node.domain for node in model.graph.all_nodes()} | {""}
     for domain in [domain for domain in model.opset_imports if domain not in used]:
         del model.opset_imports[domain]
-    model.opset_imports[BLOCKED_DOMAIN] = BLOCKED_VERSION
+    model.opset_imports[op.BLOCKED_DOMAIN] = op.BLOCKED_VERSION
 
 
 def _why_not(layer: Layer, on_blocks: Collection[str]) -> str | None:

@@ -19,12 +19,6 @@ from sn_deploy.graph.names import taken_names
 from sn_deploy.optimise.layers import Layer
 from sn_deploy.runtime.ort import NCHWC_DOMAIN
 
-# Of the operators on blocks (plugins/onnxruntime). Inputs and attributes are those of `sn_deploy.graph.op`, without
-# plugin_namespace, with an int ``block_size``, and with a string ``onnxruntime``, the version that the file is made
-# for: with it the operators refuse another version and a processor with other blocks, without it they take any. X, Y
-# and the residual: (N, C', H, W), float32, C' being C rounded up to whole blocks; C is the parameters' length.
-BLOCKED_DOMAIN: Final = "sn_deploy.nchwc"
-BLOCKED_VERSION: Final = 1
 BLOCK_SIZES: Final = (8, 16)
 
 # What ONNX Runtime may do to a product of a tensor with itself, or with another, and not to a layer.
@@ -90,7 +84,7 @@ def _blocked_node(stand_in: ir.Node, layer: Layer, block_size: int, version: str
     residual = [stand_in.inputs[1]] if layer.node.op_type == op.SWITCH_NORM_ADD_RELU else []
     attributes = [value for name, value in layer.attributes.items() if name != "plugin_namespace"]
     return ir.Node(
-        BLOCKED_DOMAIN,
+        op.BLOCKED_DOMAIN,
         layer.node.op_type,
         [stand_in.inputs[0], *parameters, *residual],
         [*attributes, ir.AttrInt64("block_size", block_size), ir.AttrString("onnxruntime", version)],

@@ -10,8 +10,8 @@ from typing import Final
 from sn_deploy.check.batch import Batch
 from sn_deploy.check.metrics.classification import top1_agreement
 from sn_deploy.check.metrics.scores import are_scores, may_be_scores, smallest_cosine
-from sn_deploy.check.output_difference import OutputDifference
-from sn_deploy.check.parity import Parity
+from sn_deploy.compare.output_difference import OutputDifference
+from sn_deploy.compare.parity import Parity
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.tensors import Array

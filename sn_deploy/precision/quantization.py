@@ -19,11 +19,11 @@ from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.graph import keep as keeping
 from sn_deploy.graph.inference import check_openable, infer_shapes
 from sn_deploy.graph.layers import switch_norm_nodes, write_functions
+from sn_deploy.graph.portable_file import load_portable
 from sn_deploy.graph.precision import convert_precision as convert_graph
 from sn_deploy.graph.quantize import FORMATS, QUANTIZED_OPS, Quantized, convolutions, quantize_convolutions
 from sn_deploy.graph.raise_opset import raise_opset
 from sn_deploy.graph.save import save
-from sn_deploy.portable_file import load_portable
 from sn_deploy.precision.files import check_paths, file_bytes
 from sn_deploy.precision.proof import Proof, compare_files, hold_tolerance
 from sn_deploy.precision.run import refuse_too_large, write_emulated

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from sn_deploy.check.batch import Batch
 from sn_deploy.draft_folder import draft_folder
 from sn_deploy.graph.inference import infer_shapes
-from sn_deploy.portable_file import load_portable
+from sn_deploy.graph.portable_file import load_portable
 from sn_deploy.runtime.ort import OrtSession
 
 # The largest number of the type.

@@ -13,18 +13,18 @@ import onnx_ir as ir
 from sn_deploy.arguments import check_is_function, real_number, several_texts
 from sn_deploy.check.batch import Source
 from sn_deploy.check.data.open import OPTIONS_IN_PYTHON
-from sn_deploy.check.tolerances import TOLERANCES
+from sn_deploy.compare.tolerances import TOLERANCES
 from sn_deploy.draft_folder import draft_folder
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.graph import keep as keeping
 from sn_deploy.graph import op
+from sn_deploy.graph.emulate_half import emulate_half
 from sn_deploy.graph.inference import check_openable
 from sn_deploy.graph.layers import switch_norm_nodes
+from sn_deploy.graph.portable_file import load_portable
 from sn_deploy.graph.precision import Conversion, RoundedWeight
 from sn_deploy.graph.precision import convert_precision as convert_graph
 from sn_deploy.graph.save import save
-from sn_deploy.portable_file import load_portable
-from sn_deploy.precision.emulate import emulate_half
 from sn_deploy.precision.files import check_paths, file_bytes
 from sn_deploy.precision.proof import TIES, Proof, compare_files, hold_tolerance
 from sn_deploy.precision.ranges import LARGEST, Range, largest_values

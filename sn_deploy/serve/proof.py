@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from sn_deploy.check.tolerances import TOLERANCES, WORST_SAMPLE
+from sn_deploy.compare.tolerances import TOLERANCES, WORST_SAMPLE
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.runtime.tensors import Array, TensorInfo, is_exact
 from sn_deploy.serve.interface import Interface

@@ -9,9 +9,9 @@ import onnx_ir as ir
 
 from sn_deploy.graph.inference import check_openable, infer_shapes
 from sn_deploy.graph.layers import needed_nodes
+from sn_deploy.graph.portable_file import load_portable
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, weight_bytes
 from sn_deploy.input_file import read_head
-from sn_deploy.portable_file import load_portable
 from sn_deploy.runtime.stamp import refuse_optimised
 
 _DRAFT_DATA: Final = "draft.data"

@@ -9,10 +9,10 @@ from typing import Final
 from sn_deploy.check.backends.adapted import cast_input
 from sn_deploy.check.backends.interface import Example, with_examples
 from sn_deploy.check.batch import Batch, Source, check_whole_batches
-from sn_deploy.check.data.extents import run_at_extents
 from sn_deploy.check.data.open import DataOptions, data_kind, open_data
-from sn_deploy.check.data.pair import has_open_extents, inputs_for
 from sn_deploy.check.shard import Shard
+from sn_deploy.compare.extents import run_at_extents
+from sn_deploy.compare.random_inputs import has_open_extents, inputs_for
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import Array, TensorInfo
 

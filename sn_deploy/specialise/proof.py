@@ -9,7 +9,7 @@ from typing import Final
 from sn_deploy.check.backends.onnx_file import read_facts
 from sn_deploy.check.latency import ratio_of
 from sn_deploy.check.rounds import take_turns
-from sn_deploy.check.tolerances import tolerance_for
+from sn_deploy.compare.tolerances import tolerance_for
 from sn_deploy.errors import CheckFailedError
 from sn_deploy.runtime.tensors import Array
 from sn_deploy.specialise.budget import Budget

@@ -15,7 +15,7 @@ from sn_deploy.check.backends.interface import Example, examples_from
 from sn_deploy.check.backends.onnx_file import read_facts
 from sn_deploy.check.data.open import OPTIONS_IN_PYTHON, data_options
 from sn_deploy.check.metrics.choose import check_label_classes
-from sn_deploy.check.tolerances import TOLERANCES
+from sn_deploy.compare.tolerances import TOLERANCES
 from sn_deploy.draft_folder import draft_folder
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.layers import count_nodes

@@ -13,8 +13,8 @@ from sn_deploy.check.batch import Batch
 from sn_deploy.check.metrics.class_numbers import are_class_numbers, class_numbers
 from sn_deploy.check.metrics.classification import leaders, rivals, targets_from_labels
 from sn_deploy.check.metrics.scores import are_scores
-from sn_deploy.check.output_difference import check_shape_and_type, comparable
-from sn_deploy.check.parity import SMALLEST_SQUARES
+from sn_deploy.compare.output_difference import check_shape_and_type, comparable
+from sn_deploy.compare.parity import SMALLEST_SQUARES
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import Array, is_exact
 from sn_deploy.specialise.budget import Budget

@@ -15,7 +15,7 @@ import sn_deploy
 from sn_deploy.calibrate import calibrate
 from sn_deploy.check.backends.torch_model import TorchRunner, in_float64
 from sn_deploy.check.batch import Batch
-from sn_deploy.check.parity import compare
+from sn_deploy.compare.parity import compare
 from sn_deploy.errors import SnDeployError
 from sn_deploy.nn import SwitchNorm2d
 from sn_deploy.precision import convert_precision

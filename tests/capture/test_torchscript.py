@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import sn_deploy
 from sn_deploy.calibrate import calibrate
-from sn_deploy.check.parity import compare
+from sn_deploy.compare.parity import compare
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.torch import array_from_tensor

@@ -24,7 +24,7 @@ import sn_deploy
 from sn_deploy.calibrate import calibrate
 from sn_deploy.capture.user_model import build_model
 from sn_deploy.check.batch import Batch
-from sn_deploy.check.parity import compare
+from sn_deploy.compare.parity import compare
 from sn_deploy.errors import SnDeployError
 from sn_deploy.nn import SwitchNorm2d
 from sn_deploy.runtime.ort import OrtSession

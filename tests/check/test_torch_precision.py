@@ -13,7 +13,7 @@ from torch import nn
 from sn_deploy.calibrate import calibrate
 from sn_deploy.check.backends.torch_model import TorchRunner, precision_of
 from sn_deploy.check.batch import Batch
-from sn_deploy.check.parity import compare
+from sn_deploy.compare.parity import compare
 from sn_deploy.nn import SwitchNorm2d
 from sn_deploy.runtime.tensors import TensorInfo
 from tests.randomise import randomise_

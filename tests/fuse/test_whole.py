@@ -13,9 +13,10 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from sn_deploy import child, file_pair
+from sn_deploy import child
+from sn_deploy.compare import file_pair
+from sn_deploy.compare.file_pair import Task
 from sn_deploy.errors import CheckFailedError, SnDeployError
-from sn_deploy.file_pair import Task
 from sn_deploy.fuse import convert, fuse, whole
 from sn_deploy.fuse import run as fuse_run
 from tests.fuse.graphs import SHAPE, Graph, Layer, published

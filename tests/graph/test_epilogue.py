@@ -11,7 +11,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from sn_deploy.check.parity import compare
+from sn_deploy.compare.parity import compare
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import epilogue, op
 from sn_deploy.graph.epilogue import EpilogueFusion, fuse_epilogues

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 import sn_deploy
-from sn_deploy.check.parity import compare
+from sn_deploy.compare.parity import compare
 from sn_deploy.errors import SnDeployError
 from sn_deploy.nn import SwitchNorm1d, SwitchNorm2d, SwitchNorm3d
 from sn_deploy.runtime.native import ort_library

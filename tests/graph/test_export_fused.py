@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 import sn_deploy
-from sn_deploy.check.parity import compare
+from sn_deploy.compare.parity import compare
 from sn_deploy.nn import SwitchNorm2d
 from sn_deploy.runtime.native import ort_library
 from sn_deploy.runtime.ort import OrtSession

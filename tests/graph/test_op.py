@@ -14,7 +14,7 @@ import torch
 from sn_deploy.capture.capture import capture
 from sn_deploy.capture.inputs import bind_inputs
 from sn_deploy.capture.swap import swap
-from sn_deploy.check.parity import compare
+from sn_deploy.compare.parity import compare
 from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.graph import op
 from sn_deploy.graph.layers import complete

@@ -15,7 +15,7 @@ from onnx import helper
 from torch import nn
 
 from sn_deploy.check.digits_data import load_digits_split
-from sn_deploy.check.parity import compare
+from sn_deploy.compare.parity import compare
 from sn_deploy.graph.export import export
 from sn_deploy.graph.op import DOMAIN
 from sn_deploy.models import resnetv1sn18

@@ -13,10 +13,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from sn_deploy.check.parity import compare
-from sn_deploy.graph.op import DOMAIN, METADATA_LAYER
+from sn_deploy.compare.parity import compare
+from sn_deploy.graph.op import BLOCKED_DOMAIN, DOMAIN, METADATA_LAYER
 from sn_deploy.optimise import OptimiseReport, optimise
-from sn_deploy.optimise.stand_ins import BLOCKED_DOMAIN
 from sn_deploy.runtime.ort import OrtSession, version
 from tests.optimise.nets import Net
 from tests.tolerances import TOLERANCES

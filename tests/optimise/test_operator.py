@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from sn_deploy.errors import SnDeployError
-from sn_deploy.graph.op import OP_TYPES, SWITCH_NORM
-from sn_deploy.optimise.stand_ins import BLOCKED_DOMAIN, BLOCKED_VERSION
+from sn_deploy.graph.op import BLOCKED_DOMAIN, BLOCKED_VERSION, OP_TYPES, SWITCH_NORM
 from sn_deploy.runtime.ort import block_size, version
 from tests.cases import Case, cases, make_case
 from tests.fused_forms import fused_roundings, inputs_of

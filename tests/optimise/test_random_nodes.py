@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from sn_deploy.check.tolerances import TOLERANCES
+from sn_deploy.compare.tolerances import TOLERANCES
 from sn_deploy.errors import SnDeployError
 from sn_deploy.fuse.facts import GraphFacts
 from sn_deploy.graph.random_nodes import draws

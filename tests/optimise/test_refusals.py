@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sn_deploy.errors import CheckFailedError, SnDeployError
+from sn_deploy.graph import op
 from sn_deploy.optimise import optimise, stand_ins
 from sn_deploy.optimise.proof import prove
 from sn_deploy.precision.run import convert_precision
@@ -181,7 +182,7 @@ def test_a_planted_fault_is_found(
 
     def spoil(model: ir.Model, *rest: Any) -> None:
         put_layers(model, *rest)
-        node = next(node for node in model.graph.all_nodes() if node.domain == stand_ins.BLOCKED_DOMAIN)
+        node = next(node for node in model.graph.all_nodes() if node.domain == op.BLOCKED_DOMAIN)
         values = [value for value in node.inputs[1:5] if value is not None and value.const_value is not None]
         layer = {str(value.name).rpartition(".")[2]: value.const_value.numpy() for value in values}
         fault(layer)

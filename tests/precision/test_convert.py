@@ -17,13 +17,13 @@ import pytest
 from onnx import numpy_helper
 
 from sn_deploy.check.data.open import DataOptions
-from sn_deploy.check.tolerances import TOLERANCES
+from sn_deploy.compare.tolerances import TOLERANCES
 from sn_deploy.errors import CheckFailedError, SnDeployError
+from sn_deploy.graph.emulate_half import emulate_half
 from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.layers import switch_norm_nodes
 from sn_deploy.graph.precision import convert_precision as convert_graph
 from sn_deploy.precision import convert_precision, quantize, run
-from sn_deploy.precision.emulate import emulate_half
 from sn_deploy.precision.proof import hold_tolerance
 from sn_deploy.precision.samples import SampleOptions, open_samples
 from sn_deploy.runtime.ort import OrtSession

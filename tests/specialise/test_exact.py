@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from sn_deploy.check.tolerances import TOLERANCES
+from sn_deploy.compare.tolerances import TOLERANCES
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.graph import op
 from sn_deploy.runtime.native import ort_library

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sn_deploy.check.data.fit import is_float
 from sn_deploy.check.names import match_names
 from sn_deploy.check.result import BackendInfo
+from sn_deploy.compare.fit import is_float
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.runtime.tensors import Array, TensorInfo
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sn_deploy.check.tolerances import TOLERANCES
+from sn_deploy.compare.tolerances import TOLERANCES
 from sn_deploy.runtime.tensors import Array
 from sn_deploy.runtime.trt import Engine
 from sn_deploy.runtime.trt.access import Access

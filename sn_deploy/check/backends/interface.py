@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from sn_deploy.check.data.fit import as_array, is_float
 from sn_deploy.check.names import match_names
+from sn_deploy.compare.fit import as_array, is_float
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import TensorInfo
 

@@ -11,7 +11,7 @@ from typing import Final
 import onnx
 
 from sn_deploy.check.backends.read_values import read_values
-from sn_deploy.check.tolerances import TOLERANCES
+from sn_deploy.compare.tolerances import TOLERANCES
 from sn_deploy.graph import op
 from sn_deploy.graph.inference import check_openable
 from sn_deploy.hashing import sha256_of_file

@@ -14,9 +14,9 @@ import onnx
 import onnx_ir as ir
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.graph.emulate_half import emulate_half
 from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.onnx_file import model_of, read_proto
-from sn_deploy.precision.emulate import emulate_half
 from sn_deploy.runtime.ort import OrtSession
 
 # Protobuf writes no more than 2 GiB; the graph gets what is left above this.

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from sn_deploy.check.result import BackendInfo
-from sn_deploy.check.tolerances import TOLERANCES
+from sn_deploy.compare.tolerances import TOLERANCES
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import TensorInfo
 

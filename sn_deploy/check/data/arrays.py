@@ -13,9 +13,9 @@ import numpy as np
 
 from sn_deploy.archive import DAMAGED_ARRAYS, check_unpacked_size
 from sn_deploy.check.batch import samples_of
-from sn_deploy.check.data.fit import LABEL_NAMES, as_array, check_fits, fits
 from sn_deploy.check.data.labels import Labels, description_of
 from sn_deploy.check.names import match_names
+from sn_deploy.compare.fit import LABEL_NAMES, as_array, check_fits, fits
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.hashing import sha256_of_file
 from sn_deploy.runtime.tensors import Array, TensorInfo

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from sn_deploy.check.data.size import check_size
+from sn_deploy.compare.size import check_size
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import Array, TensorInfo
 

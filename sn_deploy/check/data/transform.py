@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from sn_deploy.arguments import real_number
-from sn_deploy.check.data.fit import is_float
+from sn_deploy.compare.fit import is_float
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import Array, TensorInfo
 

@@ -24,10 +24,10 @@ import numpy as np
 
 from sn_deploy import user_code
 from sn_deploy.check.batch import Batch, samples_of
-from sn_deploy.check.data.fit import LABEL_NAMES, as_array, check_fits
 from sn_deploy.check.data.samples import check_shard_has_batches
 from sn_deploy.check.names import match_names
 from sn_deploy.check.shard import WHOLE, Shard
+from sn_deploy.compare.fit import LABEL_NAMES, as_array, check_fits
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.runtime.tensors import Array, TensorInfo
 

@@ -14,7 +14,7 @@ from sn_deploy.check.layers.match import Match
 from sn_deploy.check.layers.sums import LayerSums
 from sn_deploy.check.layers.tensors import Tapped
 from sn_deploy.check.result import Assertion, BackendInfo, LayerError, LayerReport
-from sn_deploy.check.tolerances import coarsest, tolerance_for
+from sn_deploy.compare.tolerances import coarsest, tolerance_for
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.python_words import naming_arguments
 

@@ -19,7 +19,6 @@ from sn_deploy.fuse.run import infer_new_shapes
 from sn_deploy.graph import op
 from sn_deploy.graph.epilogue import Epilogue, epilogue_of
 from sn_deploy.graph.layers import folded_from_node, switch_norm_nodes, write_functions
-from sn_deploy.optimise.stand_ins import BLOCKED_DOMAIN
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ def _named_nodes(model: ir.Model) -> Iterator[tuple[ir.Node, str]]:
     calls: Counter[str] = Counter()
     ours = set(switch_norm_nodes(model))
     for node in model.graph.all_nodes():
-        if node in ours or (node.domain == BLOCKED_DOMAIN and node.op_type in op.OP_TYPES):
+        if node in ours or (node.domain == op.BLOCKED_DOMAIN and node.op_type in op.OP_TYPES):
             layer = node.metadata_props.get(op.METADATA_LAYER) or node.name or str(node.outputs[0].name)
             calls[layer] += 1
             yield node, layer if calls[layer] == 1 else f"{layer}#{calls[layer]}"
@@ -146,7 +145,7 @@ def _from_decomposed(read: _Read, name: str) -> LayerInFile:
 
 def _from_node(node: ir.Node, name: str) -> LayerInFile:
     folded = folded_from_node(node, name)
-    blocked = folded.channels if node.domain == BLOCKED_DOMAIN else None
+    blocked = folded.channels if node.domain == op.BLOCKED_DOMAIN else None
 
     def reference(value: ir.Value | None) -> TensorRef:
         assert value is not None

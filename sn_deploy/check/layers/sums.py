@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from sn_deploy.check.exact import ExactSum
-from sn_deploy.check.parity import ratio
+from sn_deploy.compare.exact import ExactSum
+from sn_deploy.compare.parity import ratio
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import Array
 

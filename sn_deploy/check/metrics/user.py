@@ -26,10 +26,10 @@ import numpy as np
 
 from sn_deploy import user_code
 from sn_deploy.check.batch import Batch
-from sn_deploy.check.exact import ExactSum
 from sn_deploy.check.intervals import wilson
 from sn_deploy.check.metrics.metric import Metric, Outputs
 from sn_deploy.check.result import TaskMetric
+from sn_deploy.compare.exact import ExactSum
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.runtime.tensors import Array
 

@@ -92,7 +92,7 @@ def test_random_integers_that_a_type_does_not_hold(dtype: Any, text: str, expect
 
 def test_a_batch_of_random_samples_has_to_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     # A sample takes 384 bytes with its copy, so does each of a batch.
-    monkeypatch.setattr("sn_deploy.check.data.size.free_memory", lambda: 1000)
+    monkeypatch.setattr("sn_deploy.compare.size.free_memory", lambda: 1000)
     assert [batch.samples for batch in opened("random", batch_size=2, limit=4)] == [2, 2]
     with pytest.raises(SnDeployError, match="random values of 3×3×4×4 take"):
         list(opened("random", batch_size=3, limit=4))

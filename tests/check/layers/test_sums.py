@@ -15,7 +15,7 @@ from sn_deploy.check.layers.match import Match, match_layers
 from sn_deploy.check.layers.sums import ErrorSum
 from sn_deploy.check.layers.tensors import LayerTensors, Tapped, TappedLayer
 from sn_deploy.check.result import BackendInfo
-from sn_deploy.check.tolerances import TOLERANCES
+from sn_deploy.compare.tolerances import TOLERANCES
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.graph.op import SWITCH_NORM, SWITCH_NORM_ADD_RELU, SWITCH_NORM_RELU
 from tests.check.small_net import CHANNELS, folded

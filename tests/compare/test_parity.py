@@ -19,8 +19,8 @@ from hypothesis.extra import numpy as hnp
 from sn_deploy.check.batch import Batch
 from sn_deploy.check.comparison import Comparison
 from sn_deploy.check.limits import Limits
-from sn_deploy.check.parity import Differences, Parity, compare
 from sn_deploy.check.result import BackendInfo
+from sn_deploy.compare.parity import Differences, Parity, compare
 from sn_deploy.errors import CheckFailedError
 
 Array = npt.NDArray[Any]

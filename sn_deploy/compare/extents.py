@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from sn_deploy.check.data.pair import SMALL_EXTENT, has_open_extents
-from sn_deploy.check.output_difference import comparable
+from sn_deploy.compare.output_difference import comparable
+from sn_deploy.compare.random_inputs import SMALL_EXTENT, has_open_extents
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import Array, TensorInfo
 

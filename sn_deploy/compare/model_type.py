@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from sn_deploy.check.tolerances import TOLERANCES, coarsest
+from sn_deploy.compare.tolerances import TOLERANCES, coarsest
 
 
 def coarsest_type(model: ir.Model) -> str:
     """The coarsest floating-point type of any value in the file, float32 at least: SwitchNorm's statistics are that.
 
-    One of `sn_deploy.check.tolerances.TOLERANCES`.
+    One of `sn_deploy.compare.tolerances.TOLERANCES`.
     """
     made = {value.dtype for node in model.graph.all_nodes() for value in node.outputs}
     held = {value.dtype for value in (*model.graph.inputs, *model.graph.initializers.values())}

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sn_deploy.check.exact import ExactSum
-from sn_deploy.check.histogram import Histogram
+from sn_deploy.compare.exact import ExactSum
+from sn_deploy.compare.histogram import Histogram
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 

@@ -16,8 +16,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from sn_deploy.check.exact import ExactSum
-from sn_deploy.check.histogram import Histogram
+from sn_deploy.compare.exact import ExactSum
+from sn_deploy.compare.histogram import Histogram
 from sn_deploy.errors import CheckFailedError
 from sn_deploy.runtime.tensors import Array
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from sn_deploy.check.parity import Differences
+from sn_deploy.compare.parity import Differences
 from sn_deploy.errors import CheckFailedError
 from sn_deploy.runtime.tensors import Array, is_exact
 

@@ -19,11 +19,11 @@ from typing import Any, Final
 import ml_dtypes
 import numpy as np
 
-from sn_deploy.check.data.extents import Run, run_at_extents
-from sn_deploy.check.data.pair import has_open_extents, inputs_for
-from sn_deploy.check.output_difference import check_shape_and_type, comparable, difference
-from sn_deploy.check.tolerances import MOST_AMPLIFIED, MOST_CHANGED, OWN_ROUNDINGS
 from sn_deploy.child import limit_memory
+from sn_deploy.compare.extents import Run, run_at_extents
+from sn_deploy.compare.output_difference import check_shape_and_type, comparable, difference
+from sn_deploy.compare.random_inputs import has_open_extents, inputs_for
+from sn_deploy.compare.tolerances import MOST_AMPLIFIED, MOST_CHANGED, OWN_ROUNDINGS
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.runtime.ort import GraphOptimization, OrtSession
 from sn_deploy.runtime.tensors import Array, TensorInfo, is_exact

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from sn_deploy.check.output_difference import OutputDifference, check_shape_and_type, comparable, difference
+from sn_deploy.compare.output_difference import OutputDifference, check_shape_and_type, comparable, difference
 from sn_deploy.errors import CheckFailedError
 
 FLOATS = [np.float64, np.float32, np.float16, ml_dtypes.bfloat16]

@@ -13,11 +13,11 @@ import torch
 import sn_deploy
 from sn_deploy.errors import SnDeployError
 from sn_deploy.fuse import fuse
+from sn_deploy.graph.portable_file import load_portable
 from sn_deploy.inline import inline
 from sn_deploy.nn import SwitchNorm2d
 from sn_deploy.onnx_file import read_proto
 from sn_deploy.optimise.run import optimise
-from sn_deploy.portable_file import load_portable
 from sn_deploy.precision import convert_precision, quantize
 from sn_deploy.runtime.native import ort_library
 from sn_deploy.runtime.ort import block_size
