@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from sn_deploy.capture.unwrap import unwrapped
 from sn_deploy.check.backends.torch_model import required_inputs
-from sn_deploy.check.batch import Batch, Source
-from sn_deploy.check.data.open import DEFAULT_BATCH, DataOptions, data_kind, open_data
+from sn_deploy.check.batch import DEFAULT_BATCH, Batch, Source
+from sn_deploy.check.data.open import DataOptions, data_kind, open_data
 from sn_deploy.compare.fit import LABEL_NAMES
 
 _NAMED = (str, os.PathLike, Mapping, tuple, list, DataLoader, Dataset)

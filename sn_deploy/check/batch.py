@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from sn_deploy.errors import SnDeployError
-from sn_deploy.runtime.tensors import Array
+from sn_deploy.runtime.tensors import Array, TensorInfo
+
+DEFAULT_BATCH: Final = 8
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,27 @@ class Source(Protocol):
     def describe(self) -> dict[str, Any]:
         """What a reader of the result has to know to get the same samples again; the same for every shard."""
         ...
+
+
+def fixed_batch(inputs: Iterable[TensorInfo]) -> int | None:
+    """The batch size that a file fixes, if one does."""
+    return next((info.shape[0] for info in inputs if info.shape and isinstance(info.shape[0], int)), None)
+
+
+def batch_size_for(asked: int | None, fixed: int | None) -> int:
+    """Samples in a batch, where ``asked`` is what the user says and ``fixed`` what a file does.
+
+    Raises:
+        SnDeployError: they contradict each other.
+    """
+    size = asked or fixed or DEFAULT_BATCH
+    if fixed is not None and size != fixed:
+        raise SnDeployError(
+            f"is {size}, and a file fixes the batch to {fixed}",
+            where="--batch-size",
+            mend="export with --dynamic batch, or leave it out",
+        )
+    return size
 
 
 def check_whole_batches(source: Source, fixed: int | None) -> None:

@@ -16,10 +16,10 @@ from sn_deploy.check.assemble import Circumstances, result_from
 from sn_deploy.check.backends.open import BackendOptions, Backends, open_backends
 from sn_deploy.check.backends.spec import TORCH, is_engine, parse_backend
 from sn_deploy.check.backends.torch_model import TorchRunner
-from sn_deploy.check.batch import Batch, Source, check_whole_batches
+from sn_deploy.check.batch import Batch, Source, batch_size_for, check_whole_batches
 from sn_deploy.check.bisect.run import DEFAULT_RUNS, OnRun, bisect, failed_backend
 from sn_deploy.check.comparison import Comparison
-from sn_deploy.check.data.open import DEFAULT_BATCH, DataOptions, open_data
+from sn_deploy.check.data.open import DataOptions, open_data
 from sn_deploy.check.machine import machine_facts
 from sn_deploy.check.result import BisectReport, CheckResult, LatencyReport
 from sn_deploy.check.run import Plan, run_comparison
@@ -102,7 +102,6 @@ class Job:
     """What is to be found out, of what.
 
     Attributes:
-        batch_size: None for that of ``data``, else what a file fixes, else `DEFAULT_BATCH`.
         plan: see there; how many classes the labels tell apart is the data's to say.
         latency, bisect: None where it isn't asked for.
         command: what was typed, for the result; nothing where that was no command.
@@ -114,7 +113,6 @@ class Job:
     backends: BackendOptions
     data: DataOptions
     plan: Plan
-    batch_size: int | None = None
     latency: Latency | None = None
     bisect: Bisect | None = None
     command: str = ""
@@ -186,7 +184,7 @@ def run_job(job: Job, watcher: Watcher) -> Outcome:
         for doubt in backends.doubts:
             watcher.warn(doubt)
         latency = job.latency
-        size = _batch_size(job.batch_size or job.data.batch_size, backends.fixed_batch)
+        size = batch_size_for(job.data.batch_size, backends.fixed_batch)
         data = replace(job.data, batch_size=size)
         if latency is not None:
             latency = replace(latency, batches=batch_sizes(latency.batches, size, backends.fixed_batch))
@@ -212,17 +210,6 @@ def run_job(job: Job, watcher: Watcher) -> Outcome:
     more = of_speedups(latency.wanted, timed) if latency is not None and timed is not None else []
     result = result_from(comparison, circumstances, shard=data.shard, bisect=bisected, latency=timed, more=more)
     return Outcome(result, cause)
-
-
-def _batch_size(asked: int | None, fixed: int | None) -> int:
-    size = asked or fixed or DEFAULT_BATCH
-    if fixed is not None and size != fixed:
-        raise SnDeployError(
-            f"is {size}, and a file fixes the batch to {fixed}",
-            where="--batch-size",
-            mend="export with --dynamic batch, or leave it out",
-        )
-    return size
 
 
 def _cause(job: Job, comparison: Comparison, backends: Backends, first: Batch) -> str | None:

@@ -145,14 +145,18 @@ def check(
             access=of_kind(access, Access, "access"),
             served=several_texts(served, "served", "grpc://HOST:PORT/MODEL"),
         ),
-        replace(given, limit=given.limit if limit is None else limit, shard=_shard(shard, given.shard)),
+        replace(
+            given,
+            batch_size=given.batch_size if batch_size is None else batch_size,
+            limit=given.limit if limit is None else limit,
+            shard=_shard(shard, given.shard),
+        ),
         Plan(
             _limits(limits, max_rel_l2),
             task,
             _metrics(metrics),
             layers=chosen_options(layers, LayerTolerance, "layers"),
         ),
-        batch_size=None if batch_size is None else whole_number(batch_size, "batch_size"),
         latency=chosen_options(latency, Latency, "latency"),
         bisect=chosen_options(bisect, Bisect, "bisect"),
     )

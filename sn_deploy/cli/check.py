@@ -105,9 +105,8 @@ def _job(given: Mapping[str, Any], command: str) -> Job:
     latency = Latency(given["latency_batches"], given["calls"], given["memory"], concurrency, speedups)
     job = Job(
         _backend_options(given),
-        DataOptions(given["data"], limit=given["limit"], labels=given["labels"], shard=shard, images=images),
+        DataOptions(given["data"], given["batch_size"], given["limit"], given["labels"], shard, images),
         Plan(limits, given["task"], given["user_metrics"], layers=layers),
-        batch_size=given["batch_size"],
         latency=latency if with_latency else None,
         bisect=Bisect(output, given["bisect_runs"]) if given["bisect"] else None,
         command=command,

@@ -45,9 +45,6 @@ def samples_from_options(given: Mapping[str, Any]) -> SampleOptions:
     examples = parse_sizes(given["examples"])
     # What the samples show doesn't matter here.
     data = DataOptions(
-        given["data"],
-        limit=given["limit"],
-        labels="none",
-        images=images_from_options(given),
+        given["data"], given["batch_size"], given["limit"], labels="none", images=images_from_options(given)
     )
-    return SampleOptions(data, examples, given["batch_size"])
+    return SampleOptions(data, examples)

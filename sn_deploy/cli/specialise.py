@@ -131,7 +131,7 @@ def _data_options(context: click.Context, given: Mapping[str, Any]) -> DataOptio
     if all(context.get_parameter_source(name) is ParameterSource.DEFAULT for name in asked):
         return None
     images = images_from_options(given)
-    return DataOptions(given["data"], given["batch_size"] or 8, given["limit"], given["labels"], images=images)
+    return DataOptions(given["data"], given["batch_size"], given["limit"], given["labels"], images=images)
 
 
 def json_from_report(report: SpecialiseReport) -> dict[str, Any]:

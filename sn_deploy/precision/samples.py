@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sn_deploy.check.backends.interface import Example, with_examples
-from sn_deploy.check.batch import Source, check_whole_batches
-from sn_deploy.check.data.open import DEFAULT_BATCH, DataOptions, data_kind, data_options, open_data
-from sn_deploy.errors import SnDeployError
+from sn_deploy.check.batch import Source, batch_size_for, check_whole_batches, fixed_batch
+from sn_deploy.check.data.open import DataOptions, data_kind, data_options, open_data
 from sn_deploy.runtime.tensors import TensorInfo
 
 DEFAULT_RANDOM_SAMPLES: Final = 8
@@ -20,14 +19,12 @@ class SampleOptions:
     """What the user says.
 
     Attributes:
-        data: see `DataOptions`; its batch size is taken as the file's where that is fixed.
+        data: see `DataOptions`.
         examples: of inputs, for axes that the file leaves open.
-        batch_size: as the user gave it; None for the file's own, or 8.
     """
 
     data: DataOptions = field(default_factory=DataOptions)
     examples: Sequence[Example] = ()
-    batch_size: int | None = None
 
 
 def open_samples(given: object, inputs: Sequence[TensorInfo]) -> Source:
@@ -40,13 +37,8 @@ def open_samples(given: object, inputs: Sequence[TensorInfo]) -> Source:
         SnDeployError: there is no such data, it doesn't fit, or a batch size that the file doesn't take.
     """
     options = given if isinstance(given, SampleOptions) else SampleOptions(data_options(given))
-    known = with_examples(tuple(inputs), options.examples) if options.examples else tuple(inputs)
-    fixed = next((info.shape[0] for info in inputs if info.shape and isinstance(info.shape[0], int)), None)
-    size = options.batch_size or options.data.batch_size or fixed or DEFAULT_BATCH
-    if fixed is not None and size != fixed:
-        raise SnDeployError(
-            f"is {size}, and the file fixes the batch to {fixed}", where="--batch-size", mend="leave it out"
-        )
+    known, fixed = with_examples(inputs, options.examples), fixed_batch(inputs)
+    size = batch_size_for(options.data.batch_size, fixed)
     limit = options.data.limit
     if limit is None and data_kind(options.data.data) == "random":
         limit = fixed or DEFAULT_RANDOM_SAMPLES

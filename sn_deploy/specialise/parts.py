@@ -8,7 +8,7 @@ from typing import Final
 
 from sn_deploy.check.backends.adapted import cast_input
 from sn_deploy.check.backends.interface import Example, with_examples
-from sn_deploy.check.batch import Batch, Source, check_whole_batches
+from sn_deploy.check.batch import Batch, Source, batch_size_for, check_whole_batches, fixed_batch
 from sn_deploy.check.data.open import DataOptions, data_kind, open_data
 from sn_deploy.check.shard import Shard
 from sn_deploy.compare.extents import run_at_extents
@@ -80,11 +80,9 @@ def open_parts(
             mend="name them: --data imagenet/val --limit 512",
         )
     named: Sequence[TensorInfo] = with_examples(inputs, examples)
-    sizes = {info.shape[0] for info in inputs if info.shape}
-    fixed = next((size for size in sizes if isinstance(size, int)), None)
+    fixed = fixed_batch(inputs)
     given = options or DataOptions(limit=_RANDOM)
-    if fixed is not None:
-        given = replace(given, batch_size=fixed)
+    given = replace(given, batch_size=batch_size_for(given.batch_size, fixed))
     if data_kind(given.data) == "random":
         named = _with_extents(named, run)
     if not split:

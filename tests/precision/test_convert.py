@@ -312,7 +312,7 @@ def test_open_axes_need_a_size(tmp_path: Path) -> None:
 def test_a_batch_that_the_file_fixes(tmp_path: Path) -> None:
     def opened(batch: int | str, limit: int | None = None, size: int | None = None, data: str = "random") -> list[int]:
         info = TensorInfo("x", (batch, 3, 8, 8), np.dtype(np.float32))
-        source = open_samples(SampleOptions(DataOptions(data, limit=limit), batch_size=size), [info])
+        source = open_samples(SampleOptions(DataOptions(data, size, limit)), [info])
         return [one.samples for one in source]
 
     assert opened("n") == [8]
@@ -322,7 +322,7 @@ def test_a_batch_that_the_file_fixes(tmp_path: Path) -> None:
     arrays = str(tmp_path / "x.npy")
     assert opened(4, data=arrays) == [4] * 4
     assert opened(3, 9, data=arrays) == [3] * 3
-    with pytest.raises(SnDeployError, match="--batch-size: is 2, and the file fixes the batch to 3"):
+    with pytest.raises(SnDeployError, match="--batch-size: is 2, and a file fixes the batch to 3"):
         opened(3, size=2)
     with pytest.raises(SnDeployError, match=r"16 samples are no whole batches of 3, .*; --limit 15"):
         opened(3, data=arrays)

@@ -257,3 +257,12 @@ def test_layers_without_ours_to_drop_are_left(tmp_path: Path) -> None:
     assert not dropped(changed(tmp_path, Budget(rel_l2=0.9)))  # LN has a share of 1
     with pytest.raises(SnDeployError, match=r"budget top1: the outputs are .* \(expected one output of scores"):
         changed(tmp_path, Budget(top1=0.1))
+
+
+def test_a_batch_size_that_the_file_does_not_take(tmp_path: Path) -> None:
+    net = Net()
+    y = net.norm("x", "sn", 3, LN, LN)
+    source = net.save(tmp_path / "net.onnx", (2, 3, 8, 8), [y])
+    with pytest.raises(SnDeployError, match=r"is 3, and a file fixes the batch to 2"):
+        specialise(source, tmp_path / "out.onnx", data=DataOptions(batch_size=3))
+    assert not (tmp_path / "out.onnx").exists()

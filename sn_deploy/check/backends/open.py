@@ -23,6 +23,7 @@ from sn_deploy.check.backends.spec import (
     parse_backend,
 )
 from sn_deploy.check.backends.torch_model import HeldModel, ModelOptions
+from sn_deploy.check.batch import fixed_batch
 from sn_deploy.check.result import BackendInfo
 from sn_deploy.errors import SnDeployError
 from sn_deploy.hashing import sha256_of_file
@@ -77,8 +78,7 @@ class Backends:
     @property
     def fixed_batch(self) -> int | None:
         """The batch size that a file fixes, if one does."""
-        sizes = {info.shape[0] for info in self.inputs if info.shape}
-        return next((size for size in sizes if isinstance(size, int)), None)
+        return fixed_batch(self.inputs)
 
     def close(self) -> None:
         """Frees all."""

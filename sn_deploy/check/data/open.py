@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from sn_deploy.arguments import of_kind, whole_number
-from sn_deploy.check.batch import Source
+from sn_deploy.check.batch import DEFAULT_BATCH, Source
 from sn_deploy.check.data.arrays import held_arrays, open_arrays
 from sn_deploy.check.data.images import ImageSamples
 from sn_deploy.check.data.labels import Labels, read_labels
@@ -22,8 +22,6 @@ from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import check_is_path
 from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.tensors import TensorInfo
-
-DEFAULT_BATCH: Final = 8
 
 _AS_THE_INPUT: Final = ImageOptions()
 
