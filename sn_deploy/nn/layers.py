@@ -18,13 +18,14 @@ class _SpatialSwitchNorm(SwitchNorm):
     def __init__(
         self,
         num_features: int,
-        eps: float,
-        momentum: float,
-        using_moving_average: bool,
-        using_bn: bool,
-        last_gamma: bool,
-        ddof: int,
-        order: Sequence[str] | None,
+        eps: float = 1e-5,
+        momentum: float = 0.9,
+        using_moving_average: bool = True,
+        using_bn: bool = True,
+        last_gamma: bool = False,
+        *,
+        ddof: int = 1,
+        order: Sequence[str] | None = None,
     ) -> None:
         super().__init__(
             num_features,
@@ -127,20 +128,6 @@ class SwitchNorm2d(_SpatialSwitchNorm):
 
     _spatial_rank = 2
 
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: float = 0.9,
-        using_moving_average: bool = True,
-        using_bn: bool = True,
-        last_gamma: bool = False,
-        *,
-        ddof: int = 1,
-        order: Sequence[str] | None = None,
-    ) -> None:
-        super().__init__(num_features, eps, momentum, using_moving_average, using_bn, last_gamma, ddof, order)
-
 
 class SwitchNormSequence(SwitchNorm2d):
     """SN of (N, C, L), with IN, LN and BN: what ports call SwitchNorm1d; arguments as in `SwitchNorm2d`.
@@ -168,4 +155,6 @@ class SwitchNorm3d(_SpatialSwitchNorm):
         ddof: int = 1,
         order: Sequence[str] | None = None,
     ) -> None:
-        super().__init__(num_features, eps, momentum, using_moving_average, using_bn, last_gamma, ddof, order)
+        super().__init__(
+            num_features, eps, momentum, using_moving_average, using_bn, last_gamma, ddof=ddof, order=order
+        )
