@@ -101,7 +101,7 @@ def metric_from_spec(
 def _fits(value: Array, kind: str, labelled: bool, task: str) -> bool:
     if kind == "classification":
         return (are_scores if task == "auto" else may_be_scores)(value, len(value))
-    if value.ndim != _RANKS[kind] or value.shape[1] < 2 or value.dtype.kind in "biu":
+    if value.shape[1] < 2 or value.dtype.kind in "biu":
         return False
     return task != "auto" or labelled or value.shape[1] != 3
 
