@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -100,10 +99,10 @@ class Comparison:
         if not figures.elements and (alone or figures.reference_nonfinite or figures.nonfinite):
             tolerance[COMPARED] = 1.0  # an output without elements shows nothing, nor one that is infinite everywhere
         return OutputParity(
+            **vars(figures),
             output=output,
             dtype=dtype,
             shape=list(difference.shape or ()),
-            **{field.name: getattr(figures, field.name) for field in dataclasses.fields(figures)},
             tolerance=tolerance,
             passed=all(holds(metric, parity_value(figures, metric), limit) for metric, limit in tolerance.items()),
         )

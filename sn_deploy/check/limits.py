@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sn_deploy.arguments import real_number
 from sn_deploy.check.result import Assertion, OutputParity, TaskMetric
-from sn_deploy.compare.parity import PERCENTS
+from sn_deploy.compare.parity import PERCENTS, Parity
 from sn_deploy.compare.tolerances import WORST_SAMPLE, coarsest, tolerance_for
 from sn_deploy.errors import SnDeployError
 from sn_deploy.python_words import naming_arguments
@@ -150,8 +150,8 @@ class Limits:
 _EXACT: Final = frozenset({"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"})
 
 
-def parity_value(parity: Any, metric: str) -> float:
-    """The figure of an `OutputParity` or `Parity` that a limit is about."""
+def parity_value(parity: Parity, metric: str) -> float:
+    """The figure that a limit is about."""
     if metric[1:] in PERCENTS:
         return float(parity.percentiles[metric[1:]])
     return float(getattr(parity, metric))

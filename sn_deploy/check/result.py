@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from sn_deploy.compare.parity import Parity
 from sn_deploy.errors import CheckFailedError
 from sn_deploy.printed import Printed
 
@@ -45,42 +46,17 @@ class BackendInfo:
 
 
 @dataclass(frozen=True)
-class OutputParity:
-    """How far one output of one backend is from the reference's, over all samples.
+class OutputParity(Parity):
+    """How far one output of one backend is from the reference's.
 
     Attributes:
         output, dtype, shape: of the backend's tensor, with the batch axis as 'N'.
-        elements: how many numbers were compared.
-        max_abs: largest absolute difference; ``max_abs_sample`` is the index of its sample.
-        max_rel: largest difference relative to the larger of the element and the root mean square of its batch's
-            reference: an element that is near zero by chance says nothing about precision.
-        rel_l2: L2 norm of the difference over that of the reference; ``worst_rel_l2`` that of the worst sample,
-            ``worst_rel_l2_sample``.
-        cosine: of the two as vectors; snr_db: 20·log10 of 1 / rel_l2, infinite (None in JSON) for equal tensors.
-        percentiles: "50", "90", "99", "99.9" -> absolute difference that so many per cent stay at or below, at most 1 %
-            above the smallest such number.
-        reference_nonfinite, nonfinite: NaN and infinite elements of the reference, of the backend.
-        nonfinite_mismatch: elements that are infinite in one and not the same in the other, or NaN in either: a NaN is
-            never right.
         tolerance: metric -> its limit; passed: whether all hold.
     """
 
     output: str
     dtype: str
     shape: Sequence[int | str]
-    elements: int
-    max_abs: float
-    max_abs_sample: int
-    max_rel: float
-    rel_l2: float
-    worst_rel_l2: float
-    worst_rel_l2_sample: int
-    cosine: float
-    snr_db: float
-    percentiles: Mapping[str, float]
-    reference_nonfinite: int
-    nonfinite: int
-    nonfinite_mismatch: int
     tolerance: Mapping[str, float]
     passed: bool
 

@@ -34,7 +34,22 @@ Float64Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Parity:
-    """The figures; see `sn_deploy.check.result.OutputParity`. Without elements to compare they are 0."""
+    """How far one output is from another, over all samples. Without elements to compare the figures are 0.
+
+    Attributes:
+        elements: how many numbers were compared.
+        max_abs: largest absolute difference; ``max_abs_sample`` is the index of its sample.
+        max_rel: largest difference relative to the larger of the element and the root mean square of its batch's
+            reference: an element that is near zero by chance says nothing about precision.
+        rel_l2: L2 norm of the difference over that of the reference; ``worst_rel_l2`` that of the worst sample,
+            ``worst_rel_l2_sample``.
+        cosine: of the two as vectors; snr_db: 20·log10 of 1 / rel_l2, infinite (None in JSON) for equal tensors.
+        percentiles: "50", "90", "99", "99.9" -> absolute difference that so many per cent stay at or below, at most 1 %
+            above the smallest such number.
+        reference_nonfinite, nonfinite: NaN and infinite elements of the reference, of the other.
+        nonfinite_mismatch: elements that are infinite in one and not the same in the other, or NaN in either: a NaN is
+            never right.
+    """
 
     elements: int
     max_abs: float
