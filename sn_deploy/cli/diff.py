@@ -12,7 +12,7 @@ import click
 from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.json_output import write_json
 from sn_deploy.cli.outputs import OutputCommand
-from sn_deploy.cli.values import Number, inputs_by_name, parse_input
+from sn_deploy.cli.values import Number, parse_inputs
 from sn_deploy.console import output_console
 
 if TYPE_CHECKING:
@@ -60,13 +60,9 @@ def command(
     """
     if not run:
         refuse_idle(("inputs", "tolerance", "seed"), "--no-run runs nothing", mend="leave it out, or --no-run")
-    specs = [parse_input(text, seed=seed + index) for index, text in enumerate(inputs)]
-
+    values = parse_inputs(inputs, before, seed=seed)
     from sn_deploy.diff import diff
     from sn_deploy.diff.show import MOST_WEIGHTS, print_diff
-    from sn_deploy.onnx_file import input_names
-
-    values = inputs_by_name(specs, lambda: input_names(before))
 
     found = diff(before, after, inputs=values, tolerance=tolerance, seed=seed, run=run)
     if json_output is not None:

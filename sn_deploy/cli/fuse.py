@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from sn_deploy.cli.options import EXTERNAL_DATA, JSON_REPORT
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.specialise import draft_beside
 from sn_deploy.cli.specialise import json_from_report as json_from_specialised
-from sn_deploy.cli.values import InputSpec, inputs_by_name, parse_input
+from sn_deploy.cli.values import parse_inputs
 from sn_deploy.console import output_console
 
 if TYPE_CHECKING:
@@ -99,11 +98,21 @@ def command(
     """
     if not run:
         refuse_idle(("inputs",), "--no-run runs nothing", mend="leave it out, or --no-run")
-    specs = [parse_input(text, seed=index) for index, text in enumerate(inputs)]
+    values = parse_inputs(inputs, source)
+    from sn_deploy.fuse import fuse
 
     specialised = None
     with draft_beside(output, of=str(source)) if exact else contextlib.nullcontext(output) as path:
-        report = _fuse(source, path, apart, freeze_weights, strict, None if exact else external_data, specs, run)
+        report = fuse(
+            source,
+            path,
+            fuse_relu=not apart,
+            freeze_weights=freeze_weights,
+            strict=strict,
+            external_data=None if exact else external_data,
+            inputs=values,
+            run=run,
+        )
         if exact:
             from sn_deploy.specialise import specialise
 
@@ -124,31 +133,6 @@ def command(
         from sn_deploy.specialise.show import print_report as print_specialised
 
         print_specialised(console, specialised)
-
-
-def _fuse(
-    source: Path,
-    path: Path,
-    apart: bool,
-    freeze_weights: bool,
-    strict: bool,
-    external_data: bool | None,
-    specs: Sequence[InputSpec],
-    run: bool,
-) -> FuseReport:
-    from sn_deploy.fuse import fuse
-    from sn_deploy.onnx_file import input_names
-
-    return fuse(
-        source,
-        path,
-        fuse_relu=not apart,
-        freeze_weights=freeze_weights,
-        strict=strict,
-        external_data=external_data,
-        inputs=inputs_by_name(specs, lambda: input_names(source)),
-        run=run,
-    )
 
 
 def json_from_report(report: FuseReport) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import click
 from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.options import EXTERNAL_DATA
 from sn_deploy.cli.outputs import OutputCommand
-from sn_deploy.cli.values import inputs_by_name, parse_input
+from sn_deploy.cli.values import parse_inputs
 from sn_deploy.console import output_console
 
 
@@ -54,17 +54,9 @@ def command(
     """
     if not run:
         refuse_idle(("inputs",), "--no-run runs nothing", mend="leave it out, or --no-run")
-    specs = [parse_input(text, seed=index) for index, text in enumerate(inputs)]
+    values = parse_inputs(inputs, source)
     from sn_deploy.inline import inline
     from sn_deploy.inline.show import print_report
-    from sn_deploy.onnx_file import input_names
 
-    report = inline(
-        source,
-        output,
-        opset=opset,
-        external_data=external_data,
-        inputs=inputs_by_name(specs, lambda: input_names(source)),
-        run=run,
-    )
+    report = inline(source, output, opset=opset, external_data=external_data, inputs=values, run=run)
     print_report(output_console(), report, source)

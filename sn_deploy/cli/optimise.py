@@ -9,7 +9,7 @@ import click
 
 from sn_deploy.cli.options import EXTERNAL_DATA
 from sn_deploy.cli.outputs import OutputCommand
-from sn_deploy.cli.values import inputs_by_name, parse_input
+from sn_deploy.cli.values import parse_inputs
 from sn_deploy.console import output_console
 
 
@@ -37,11 +37,9 @@ def command(model: Path, output: Path, target: Any, inputs: tuple[str, ...], ext
     The file belongs to this kind of processor and this version of ONNX Runtime. Keep the portable
     file beside it: elsewhere sn-deploy runs that instead, and says so.
     """
-    specs = [parse_input(text, seed=index) for index, text in enumerate(inputs)]
-    from sn_deploy.onnx_file import input_names
+    given = parse_inputs(inputs, model)
     from sn_deploy.optimise import optimise
     from sn_deploy.optimise.show import print_report
 
-    given = inputs_by_name(specs, lambda: input_names(model))
     report = optimise(model, output, target=target, inputs=given, external_data=external_data)
     print_report(output_console(), report)

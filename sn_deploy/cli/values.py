@@ -179,6 +179,18 @@ def _name_and_value(text: str) -> tuple[str | None, str]:
     return next((split for split in splits if Path(split[1]).is_file()), splits[0])
 
 
+def parse_inputs(texts: Sequence[str], model: Path, *, seed: int = 0) -> dict[str, Array]:
+    """All ``--input`` of a command that runs an ONNX file, by the name of the input that each is for.
+
+    Raises:
+        SnDeployError: see `parse_input` and `inputs_by_name`; or the file can't be read where a name is to be told.
+    """
+    from sn_deploy.onnx_file import input_names
+
+    specs = [parse_input(text, seed=seed + place) for place, text in enumerate(texts)]
+    return inputs_by_name(specs, lambda: input_names(model))
+
+
 def inputs_by_name(specs: Sequence[Spec[Value]], names: Callable[[], Sequence[str]]) -> dict[str, Value]:
     """What is given for each input that is given: by name, or by its place among those that no name is given for.
 
