@@ -230,15 +230,6 @@ class OrtSession:
         self.close()
 
 
-def available_providers() -> tuple[str, ...]:
-    """The execution providers that the installed onnxruntime was built with.
-
-    Raises:
-        SnDeployError: onnxruntime is missing.
-    """
-    return tuple(_onnxruntime().get_available_providers())
-
-
 def version() -> str:
     """The version of the installed onnxruntime.
 

@@ -13,10 +13,9 @@ import pytest
 
 import sn_deploy
 from sn_deploy.errors import SnDeployError
-from sn_deploy.runtime.trt.sidecar import write_sidecar
 from tests.check.small_net import write_net
 from tests.cli import command
-from tests.engine.made_sidecar import made_sidecar
+from tests.engine.made_sidecar import made_sidecar, write_sidecar
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:

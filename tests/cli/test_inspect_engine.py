@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from sn_deploy.runtime.gpu import find_gpu
-from sn_deploy.runtime.trt.sidecar import Sidecar, sidecar_path, write_sidecar
+from sn_deploy.runtime.trt.sidecar import Sidecar, sidecar_path
 from tests.cli.test_inspect_command import run
-from tests.engine.made_sidecar import made_sidecar
+from tests.engine.made_sidecar import made_sidecar, write_sidecar
 
 CONTENT = b"ftrt"
 pytestmark = pytest.mark.skipif(not isinstance(find_gpu(), str), reason="there is a GPU, which would be used")

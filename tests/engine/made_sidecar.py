@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from sn_deploy.runtime.trt.sidecar import Sidecar
+from sn_deploy.runtime.trt.sidecar import Sidecar, sidecar_path
 
 
 def made_sidecar(**changes: Any) -> Sidecar:
@@ -37,3 +38,8 @@ def made_sidecar(**changes: Any) -> Sidecar:
 def half(name: str) -> dict[str, str]:
     """A tensor, as the inspector tells it."""
     return {"Name": name, "Format/Datatype": "Half"}
+
+
+def write_sidecar(sidecar: Sidecar, engine: Path) -> None:
+    """Writes it beside an engine that is there, or that nothing asks for."""
+    sidecar_path(engine).write_text(sidecar.text(), encoding="utf-8")

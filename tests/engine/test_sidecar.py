@@ -25,7 +25,6 @@ from sn_deploy.runtime.trt.sidecar import (
     read_sidecar,
     sidecar_path,
     write_engine,
-    write_sidecar,
 )
 from tests.engine.made_sidecar import made_sidecar
 
@@ -35,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     engine = tmp_path / "net.fp16.engine"
     assert read_sidecar(engine) is None
-    written = write_sidecar(made_sidecar(), engine)
+    written = write_engine(b"plan", made_sidecar(), engine)
     assert written == sidecar_path(engine) == tmp_path / "net.fp16.engine.json"
     assert read_sidecar(engine) == made_sidecar()
 

@@ -26,7 +26,8 @@ from sn_deploy.errors import SnDeployError
 from sn_deploy.models import resnetv1sn50
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.trt.inspector import is_switch_norm
-from sn_deploy.runtime.trt.sidecar import read_sidecar, sidecar_path, write_sidecar
+from sn_deploy.runtime.trt.sidecar import read_sidecar, sidecar_path
+from tests.engine.made_sidecar import write_sidecar
 from tests.gpu.engine_access import TensorRT
 from tests.gpu.test_tensorrt import small_net
 

@@ -255,15 +255,13 @@ def test_onnxruntime_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     expected = "install it with: pip install 'sn-deploy[ort]'"
     assert error_of(ADD).endswith(expected)
-    for call in (ort.available_providers, ort.version):
-        with pytest.raises(SnDeployError) as error:
-            call()
-        assert str(error.value).startswith("ONNX Runtime: onnxruntime can't be imported: ")
-        assert str(error.value).endswith(expected)
+    with pytest.raises(SnDeployError) as error:
+        ort.version()
+    assert str(error.value).startswith("ONNX Runtime: onnxruntime can't be imported: ")
+    assert str(error.value).endswith(expected)
 
 
 def test_what_is_installed() -> None:
-    assert "CPUExecutionProvider" in ort.available_providers()
     assert ort.version()[0].isdigit()
 
 

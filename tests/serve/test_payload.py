@@ -13,13 +13,12 @@ import pytest
 from sn_deploy.errors import SnDeployError
 from sn_deploy.fuse import fuse
 from sn_deploy.runtime.tensors import TensorInfo
-from sn_deploy.runtime.trt.sidecar import write_sidecar
 from sn_deploy.serve.interface import Interface
 from sn_deploy.serve.labels import read_labels
 from sn_deploy.serve.options import ServeOptions
 from sn_deploy.serve.payload import read_payload
 from tests.check.small_net import small_net
-from tests.engine.made_sidecar import made_sidecar
+from tests.engine.made_sidecar import made_sidecar, write_sidecar
 from tests.test_external_data import external, model_with
 
 _RELU = '<ir_version: 10, opset_import: ["": 20]> g (float[n, 4] x) => (float[n, 4] y) { y = Relu(x) }'

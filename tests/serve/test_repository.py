@@ -17,7 +17,6 @@ from onnx import helper, numpy_helper
 
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.runtime.native import ort_library
-from sn_deploy.runtime.trt.sidecar import write_sidecar
 from sn_deploy.serve import DeployOptions, ServeOptions, ServeReport, serve_triton
 from sn_deploy.serve.interface import interface_from_onnx
 from sn_deploy.serve.labels import labels_file
@@ -25,7 +24,7 @@ from sn_deploy.serve.model_config import check_config, config_from_text, text_fr
 from sn_deploy.serve.options import parse_delay
 from sn_deploy.serve.repository import _alone
 from tests.check.small_net import CLASSES, SIZE, small_net, write_net
-from tests.engine.made_sidecar import made_sidecar
+from tests.engine.made_sidecar import made_sidecar, write_sidecar
 from tests.serve.conftest import need
 
 pytestmark = need("tritonclient")

@@ -35,9 +35,10 @@ from sn_deploy.runtime.gpu import Gpu
 from sn_deploy.runtime.trt import Engine, library, plugin, reader
 from sn_deploy.runtime.trt.inspector import layers_from_plan
 from sn_deploy.runtime.trt.session import Session
-from sn_deploy.runtime.trt.sidecar import Sidecar, write_sidecar
+from sn_deploy.runtime.trt.sidecar import Sidecar
 from sn_deploy.runtime.trt.weights import structure_sha256
 from tests.check.small_net import write_net
+from tests.engine.made_sidecar import write_sidecar
 from tests.tensorrt.stand_in import engine as fakes
 from tests.tensorrt.stand_in.device import CUDAGraph, Event, Stream, Torch, use_host_as_gpu
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from sn_deploy.atomic import atomic_output, atomic_outputs
+from sn_deploy.atomic import atomic_outputs
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.gpu import Gpu
 
@@ -92,18 +92,6 @@ def sidecar_path(engine: str | os.PathLike[str]) -> Path:
     """``model.engine`` -> ``model.engine.json``."""
     path = Path(engine)
     return path.with_name(path.name + ".json")
-
-
-def write_sidecar(sidecar: Sidecar, engine: Path) -> Path:
-    """Writes it beside the engine and gives its path.
-
-    Raises:
-        SnDeployError: it can't be written.
-    """
-    path = sidecar_path(engine)
-    with atomic_output(path) as temporary:
-        temporary.write_text(sidecar.text(), encoding="utf-8")
-    return path
 
 
 def write_engine(plan: bytes, sidecar: Sidecar, engine: Path) -> Path:
