@@ -30,7 +30,11 @@ def keep_float32_io(model: ir.Model, *, but: Collection[str] = ()) -> list[str]:
         cast = ir.node("Cast", [border], {"to": int(half_dtype)}, name=unused(f"cast_{value.name}", taken))
         inner = cast.outputs[0]
         inner.name, inner.shape, inner.type = half_name, value.shape, ir.TensorType(half_dtype)
-        ir.convenience.replace_all_uses_with(value, inner, replace_graph_outputs=True)
+        # An output that is this input is what was given, under the one name of both.
+        for place, output in enumerate(graph.outputs):
+            if output is value:
+                graph.outputs[place] = border
+        ir.convenience.replace_all_uses_with(value, inner)
         graph.inputs[index] = border
         graph.insert_before(graph[0], cast)
         changed.append(border.name or "")

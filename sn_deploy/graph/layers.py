@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import onnx_ir as ir
@@ -17,6 +17,9 @@ from sn_deploy.graph import op
 from sn_deploy.graph.function_body import function_body
 from sn_deploy.graph.names import taken_names
 from sn_deploy.graph.overloads import ALL, GENERAL, check_overload
+
+# The ranks of an X of which nothing is known, such as what a Loop hands on: with these a body takes all others, too.
+_ANY_RANK: Final = (2, 3)
 
 
 def switch_norm_nodes(model: ir.Model) -> list[ir.Node]:
@@ -145,7 +148,7 @@ def complete(model: ir.Model) -> None:
     """Makes a captured graph a file of ours: functions, names and provenance. Changes ``model``.
 
     Raises:
-        SnDeployError: a SwitchNorm whose X has no known rank, or an opset without a function body.
+        SnDeployError: an opset without a function body.
     """
     _drop_exporter_metadata(model)
     _name_layers(model)
@@ -190,18 +193,17 @@ def write_functions(model: ir.Model) -> None:
     are others.
 
     Raises:
-        SnDeployError: a node whose X has no known rank, an overload that isn't ours or leaves out what the node uses,
-            or an opset without a function body.
+        SnDeployError: an overload that isn't ours or leaves out what the node uses, or an opset without a function
+            body.
     """
     for name in [name for name in model.functions if name[0] == op.DOMAIN]:
         del model.functions[name]
-    shapes: dict[tuple[str, str], list[ir.Shape]] = {}
+    shapes: dict[tuple[str, str], list[ir.Shape | None]] = {}
     nodes = switch_norm_nodes(model)
     with_overloads = {node.op_type for node in nodes if node.overload not in (GENERAL, ALL)}
     for node in nodes:
         x = node.inputs[0]
-        if x is None or x.shape is None:
-            raise SnDeployError("the rank of its input isn't known", where=f"node {node.name}")
+        assert x is not None
         check_overload(node)
         overloads = {GENERAL}
         if node.op_type in with_overloads:
@@ -212,7 +214,7 @@ def write_functions(model: ir.Model) -> None:
         for overload in overloads:
             shapes.setdefault((node.op_type, overload), []).append(x.shape)
     for (op_type, overload), own in sorted(shapes.items(), key=lambda item: (item[0][0], item[0][1] == ALL, item[0])):
-        ranks = {len(shape) for shape in own}
+        ranks = {rank for shape in own for rank in (_ANY_RANK if shape is None else (len(shape),))}
         positions = _most_positions(own)
         opset = model.opset_imports[""]
         proto = function_body(opset, ranks, most_positions=positions, op_type=op_type, overload=overload)
@@ -222,9 +224,9 @@ def write_functions(model: ir.Model) -> None:
         model.opset_imports[op.DOMAIN] = op.VERSION
 
 
-def _most_positions(shapes: Sequence[ir.Shape]) -> int | None:
+def _most_positions(shapes: Sequence[ir.Shape | None]) -> int | None:
     """The largest HW; None where one is dynamic."""
-    extents = [shape[2:] for shape in shapes]
+    extents = [(None,) if shape is None else shape[2:] for shape in shapes]
     if not all(isinstance(axis, int) for axes in extents for axis in axes):
         return None
     return max(math.prod(axis for axis in axes if isinstance(axis, int)) for axes in extents)

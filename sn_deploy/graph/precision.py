@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -101,7 +101,8 @@ def convert_precision(
     Args:
         precision: ``fp16`` or ``bf16``.
         keep: nodes that stay in float32; see `sn_deploy.graph.keep`.
-        keep_io_types: inputs and outputs of the graph keep their types; otherwise those of float32 become half.
+        keep_io_types: inputs and outputs of the graph keep their types; otherwise those of float32 become half, but for
+            weights that are inputs or outputs.
 
     Raises:
         SnDeployError: another precision, nothing in float32, or an opset that has no bfloat16 and can't be raised.
@@ -221,6 +222,9 @@ class _Walk:
         for node in list(graph):
             self._take(node)
         for index, value in enumerate(graph.outputs):
+            # A weight that is an output, too, keeps its type and its name.
+            if value.is_initializer():
+                continue
             if not self.keep_io_types and value.dtype == ir.DataType.FLOAT and value in self._data:
                 graph.outputs[index] = self._half_output(value)
         self._drop_unused()
@@ -254,11 +258,13 @@ class _Walk:
             self._data.update(value for value in node.outputs if _is_float(value))
 
     def _leave(self, node: ir.Node, why: str | None, reads_data: bool) -> None:
-        """In float32, with all that it and its subgraphs read."""
+        """In float32, with all that it and its subgraphs read; what these read or hold is data that it reads."""
         for index, value in enumerate(node.inputs):
             if value is not None and value.dtype == self.half and value in self._data:
                 self._give(node, index, ir.DataType.FLOAT)
+        reads_data = reads_data or any(map(_is_weight, _own_weights(node)))
         for value, uses in _captured(node):
+            reads_data = reads_data or value in self._data
             if value.dtype == self.half and value in self._data:
                 cast = self._as(value, ir.DataType.FLOAT)
                 for user, index in uses:
@@ -428,6 +434,13 @@ def _captured(node: ir.Node) -> list[tuple[ir.Value, list[tuple[ir.Node, int]]]]
             if value is not None and value not in own and value.graph is node.graph:
                 found.setdefault(value, []).append((each, index))
     return list(found.items())
+
+
+def _own_weights(node: ir.Node) -> Iterator[ir.Value]:
+    """The weights of the node's subgraphs."""
+    for graph in _subgraphs(node):
+        for each in (graph, *graph.subgraphs()):
+            yield from each.initializers.values()
 
 
 def _subgraphs(node: ir.Node) -> list[ir.Graph]:

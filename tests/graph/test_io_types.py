@@ -41,6 +41,16 @@ def test_what_was_half_before_may_stay_so() -> None:
     assert [value.dtype for value in (*model.graph.inputs, *model.graph.outputs)] == [10, 1, 10]
 
 
+def test_an_output_that_is_an_input_has_its_name() -> None:
+    text = '<ir_version: 10, opset_import: ["": 20]> g (float16[2] x) => (float16[2] x, float16[2] y) { y = Neg (x) }'
+    model = ir.from_proto(onnx.parser.parse_model(text))
+    assert keep_float32_io(model) == ["x", "y"]
+    assert [(value.name, value.dtype) for value in model.graph.outputs] == [("x", 1), ("y", 1)]
+    x = np.array([1, 2], np.float32)
+    found = onnx.reference.ReferenceEvaluator(ir.to_proto(model)).run(None, {"x": x})
+    np.testing.assert_array_equal(found, [x, -x])
+
+
 def test_a_float32_graph_is_left_alone() -> None:
     proto = onnx.parser.parse_model(
         '<ir_version: 10, opset_import: ["": 20]> g (float[2] x) => (float[2] y) { y = Neg (x) }'

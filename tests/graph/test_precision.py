@@ -202,6 +202,54 @@ def test_half_inputs_and_outputs_of_the_source_stay_half() -> None:
     assert [value.dtype for value in (*model.graph.inputs, *model.graph.outputs)] == [FLOAT, half, half, FLOAT, half]
 
 
+def test_weights_that_are_inputs_or_outputs_keep_names_and_types() -> None:
+    """Of what is both, the name is an input's, which callers give."""
+    text = """<ir_version: 10, opset_import: ["": 20]>
+        g (float[2, 8] x, float[8] w) => (float[2, 8] x, float[8] w, float[8] v, float[2, 8] y) {
+        a = Mul (x, w)  y = Mul (a, v) }"""
+    model = parsed(text, w=(8,), v=(8,))
+    convert_precision(model, "fp16", keep_io_types=False)
+    checked(model)
+    half = ir.DataType.FLOAT16
+    assert [(value.name, value.dtype) for value in model.graph.inputs] == [("x", half), ("w", FLOAT)]
+    found = [(value.name, value.dtype) for value in model.graph.outputs]
+    assert found == [("x", half), ("w", FLOAT), ("v", FLOAT), ("y", half)]
+
+
+LOOPED = """<ir_version: 10, opset_import: ["": 20, "sn_deploy": 1]>
+g (float[2, 8, 5, 6] x, int64 count) => (float[N, M, H, W] y)
+<float[8] scale = {1, 2, 3, 4, 5, 6, 7, 8}, float[8] one = {1, 1, 1, 1, 1, 1, 1, 1}, bool on = {1}> {
+    a = Conv (x, w)
+    h = Loop (count, on, a) <body = b (int64 i, bool c, float[2, 8, 5, 6] g) => (bool d, float[2, 8, 5, 6] t)
+        { d = Identity (c)  t = Tanh (g) }>
+    s = sn_deploy.SwitchNorm <mean_in = 0.5, mean_ln = 0.2, var_in = 0.3, var_ln = 0.3, ddof = 1>
+        (h, scale, one, one, one)
+    y = Conv (s, w)
+}"""
+
+
+def test_a_layer_behind_a_loop_needs_no_rank(tmp_path: Path) -> None:
+    """What a Loop hands on may be of another rank each time: inference says nothing of it."""
+    model = parsed(LOOPED, w=(8, 8, 1, 1))
+    wanted = parsed(LOOPED, w=(8, 8, 1, 1))
+    (layer,) = (node for node in wanted.graph if node.domain == op.DOMAIN)
+    assert layer.inputs[0] is not None
+    layer.inputs[0].shape = ir.Shape([2, 8, 5, 6])
+    write_functions(wanted)
+    conversion = convert_precision(model, "fp16")
+    checked(model)
+    assert conversion.left == {"h": "it has a graph of its own"}
+    assert set(conversion.converted) == {"a", "s", "y"}
+    x = np.random.default_rng(0).standard_normal((2, 8, 5, 6)).astype(np.float32)
+    results = []
+    for each in (wanted, model):
+        ir.save(each, tmp_path / "net.onnx")
+        with OrtSession(tmp_path / "net.onnx", native=False) as session:
+            results.append(session.run({"x": x, "count": np.array(3)})["y"])
+    expected, found = results
+    assert 0 < np.linalg.norm(found - expected) / np.linalg.norm(expected) < 2e-3
+
+
 def test_operators_that_take_no_half_are_left_and_named() -> None:
     text = """<ir_version: 10, opset_import: ["": 20]> g (float[2, 8] x) => (float[2, 8] y) {
         a = Neg (x)  b = Hann (a)  y = Neg (b) }"""
@@ -254,7 +302,8 @@ def test_subgraphs_stay_float32_with_all_that_they_read() -> None:
         node.name = node.output[0]
     model = ir.from_proto(proto)
     conversion = convert_precision(model, "fp16")
-    assert conversion.left == {}
+    assert conversion.left == {"b": "it has a graph of its own"}
+    assert set(conversion.converted) == {"a", "y"}, "what a branch makes of data is data"
     checked(model)
     evaluator = onnx.reference.ReferenceEvaluator(ir.to_proto(model))
     x = np.full((2, 8), 0.5, np.float32)
