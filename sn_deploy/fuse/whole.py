@@ -21,6 +21,7 @@ import onnx_ir as ir
 
 from sn_deploy import child
 from sn_deploy.archive import free_memory
+from sn_deploy.compare.choices import chosen_otherwise
 from sn_deploy.compare.file_pair import ANSWER, LONGEST_REASON, Task
 from sn_deploy.compare.model_type import coarsest_type
 from sn_deploy.compare.tolerances import TOLERANCES, TWO_EVALUATIONS
@@ -103,6 +104,8 @@ def compare_whole(source: Path, draft: Path, model: ir.Model, size: int, given: 
         answer = _asked(task)
         if precision in _HALF and not answer.get("refused") and not answer.get("wrong"):
             answer = _in_float32(task, Path(folder)) or answer
+        if not answer.get("refused") and not answer.get("wrong"):
+            answer = _otherwise(task, model, Path(folder)) or answer
     if answer.get("refused"):
         raise SnDeployError(**answer["refused"])
     if answer.get("wrong"):
@@ -134,6 +137,23 @@ def _in_float32(task: Task, folder: Path) -> dict[str, Any] | None:
         return {"wrong": named} if "expected" in wrong else None
     whole = answer["whole"]
     return {"whole": {**whole, "in_float32": True}} if whole.get("why_not") is None else None
+
+
+def _otherwise(task: Task, model: ir.Model, folder: Path) -> dict[str, Any] | None:
+    """The answer about both files with their branches chosen the other way, where they differ then; else None."""
+    if all(node.op_type != "If" for node in model.graph.all_nodes()):
+        return None
+    try:
+        files = chosen_otherwise(Path(task.source), Path(task.draft), folder)
+    except Exception:  # noqa: BLE001 - the files are anybody's, and the first comparison stands
+        return None
+    if files is None:
+        return None
+    wrong = _asked(replace(task, source=str(files[0]), draft=str(files[1]))).get("wrong")
+    if not wrong:
+        return None
+    where = wrong["where"].replace(str(files[0]), task.source)
+    return {"wrong": {**wrong, "where": where, "what": f"with its branches chosen the other way, {wrong['what']}"}}
 
 
 def _asked(task: Task) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sn_deploy.check.backends.adapted import cast_input
+from sn_deploy.compare.choices import chosen_otherwise
 from sn_deploy.compare.extents import Run, run_at_extents
 from sn_deploy.compare.output_difference import comparable, difference
 from sn_deploy.compare.random_inputs import SMALL_EXTENT, inputs_for
@@ -70,7 +72,30 @@ def prove(source: Path, candidate: Path, inputs: Mapping[str, Array], precision:
     worst = 0.0
     for name, reference in expected.items():
         worst = max(worst, _checked(name, reference, actual[name], source, most_rel_l2))
+    _check_otherwise(source, candidate, given, most_rel_l2)
     return Proof({name: array.shape for name, array in given.items()}, worst, ran.why_larger)
+
+
+def _check_otherwise(source: Path, candidate: Path, given: Mapping[str, Array], most_rel_l2: float) -> None:
+    """The same for the branches that the input doesn't choose; what the source makes no numbers of is no error."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = chosen_otherwise(source, candidate, Path(folder))
+        if files is None:
+            return
+        try:
+            with _by_functions(files[0]) as session:
+                expected = session.run(given)
+            _check_finite(expected, source)
+        except SnDeployError:
+            return
+        with OrtSession(files[1]) as session:
+            actual = session.run(given)
+    for name, reference in expected.items():
+        try:
+            _checked(name, reference, actual[name], source, most_rel_l2)
+        except CheckFailedError as error:
+            what = f"with its branches chosen the other way, {error.what}"
+            raise CheckFailedError(what, where=error.where, expected=error.expected, mend=error.mend) from error
 
 
 def _by_functions(source: Path) -> OrtSession:

@@ -1,0 +1,81 @@
+"""Two files with their branches chosen the other way: input alone decides which one of an If runs, and the other would
+never be compared.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+import onnx_ir as ir
+
+from sn_deploy.graph.names import taken_by_nodes, taken_names, unused
+from sn_deploy.onnx_file import read_model
+
+# What these make of data is known without it, as a rule: the other branch may be one that no data leads to.
+_OF_SHAPES: Final = frozenset({"Shape", "Size"})
+
+
+def chosen_otherwise(first: Path, second: Path, folder: Path) -> tuple[Path, Path] | None:
+    """Copies of both files in which each If that both have, and that decides by data, decides the other way.
+
+    Args:
+        first, second: files that are to compute the same; an If is known by what it makes.
+        folder: where the copies are written, with their external data.
+
+    Returns:
+        The copies; None where the files share no such node.
+
+    Raises:
+        SnDeployError: a file can't be read.
+    """
+    models = [read_model(path) for path in (first, second)]
+    found = [_deciding(model) for model in models]
+    shared = found[0].keys() & found[1].keys()
+    if not shared:
+        return None
+    copies = []
+    for place, (model, nodes) in enumerate(zip(models, found, strict=True)):
+        taken = taken_names(model) | taken_by_nodes(model)
+        for name in shared:
+            _turn(nodes[name], taken)
+        copies.append(folder / f"otherwise{place}.onnx")
+        ir.save(model, copies[-1], external_data=f"{copies[-1].name}.data")
+    return copies[0], copies[1]
+
+
+def _deciding(model: ir.Model) -> dict[str, ir.Node]:
+    """The If nodes that decide by data, by the name of their first output; two branches may have one name each."""
+    nodes = [node for node in model.graph.all_nodes() if node.op_identifier() == ("", "If", "") and node.outputs]
+    names = Counter(node.outputs[0].name for node in nodes)
+    found = {node.outputs[0].name: node for node in nodes if _is_of_data(node.inputs[0])}
+    return {name: node for name, node in found.items() if name and names[name] == 1}
+
+
+def _is_of_data(condition: ir.Value | None) -> bool:
+    """Whether an input of the graph reaches the value, and not by its shape alone."""
+    waiting, seen = [condition], set[ir.Value]()
+    while waiting:
+        value = waiting.pop()
+        if value is None or value in seen:
+            continue
+        seen.add(value)
+        node = value.producer()
+        if node is None:
+            if value.is_graph_input() and not value.is_initializer():
+                return True
+        elif node.domain or node.op_type not in _OF_SHAPES:
+            waiting.extend(node.inputs)
+    return False
+
+
+def _turn(node: ir.Node, taken: set[str]) -> None:
+    condition, graph = node.inputs[0], node.graph
+    assert condition is not None
+    assert isinstance(graph, ir.Graph)
+    name = unused(f"{condition.name}_otherwise", taken)
+    turned = ir.node("Not", [condition], name=name)
+    turned.outputs[0].name = name
+    graph.insert_before(node, turned)
+    node.replace_input_with(0, turned.outputs[0])
