@@ -58,10 +58,12 @@ def converted(proto: onnx.ModelProto, opset: int, path: Path) -> onnx.ModelProto
 def _keep_meaning(resize: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto], opset: int, path: Path) -> None:
     """Says of an Upsample or a Resize of old what it said by its version: the converter leaves out how coordinates are
     transformed, and the default is another. The nearest is the one below or, as ONNX Runtime has it where a size
-    shrinks, above."""
+    shrinks, above. Scales that are computed are taken for enlarging, as feature pyramids do it: where they shrink, the
+    comparison of the whole file tells."""
     nearest = "floor"
+    mode = next((one.s for one in resize.attribute if one.name == "mode"), b"nearest")
     scales = constants.get(resize.input[2]) if len(resize.input) > 2 else None
-    if scales is not None:
+    if scales is not None and mode == b"nearest":
         factors = numpy_helper.to_array(scales)
         shrinks = bool((factors < 1).any())
         if shrinks and bool((factors > 1).any()):

@@ -12,7 +12,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from sn_deploy.errors import SnDeployError
+from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.fuse import convert as module
 from sn_deploy.fuse import fuse
 from sn_deploy.fuse.convert import converted
@@ -139,6 +139,39 @@ def test_what_cannot_keep_its_meaning_is_refused(
         fuse(tmp_path / "in.onnx", tmp_path / "out.onnx")
     assert raised.value.mend == "export it with an opset from 15 to 24"
     assert not (tmp_path / "out.onnx").exists()
+
+
+def _sized_as_an_input(mode: str) -> onnx.ModelProto:
+    """A map brought to the size of another, as torch writes `interpolate(y, size=other.shape[2:])`."""
+    node = helper.make_node
+    shapes = [node("Shape", [name], [f"{name}_shape"]) for name in ("other", "y")]
+    floats = [node("Cast", [f"{name}_shape"], [f"{name}_sizes"], to=TensorProto.FLOAT) for name in ("other", "y")]
+    ratio = node("Div", ["other_sizes", "y_sizes"], ["ratio"])
+    model = with_layer(10, node("Identity", ["y"], ["same"]))
+    model.graph.node.extend([*shapes, *floats, ratio, node("Resize", ["y", "ratio"], ["out"], mode=mode)])
+    shape = [*SHAPE[:2], "H", "W"]
+    model.graph.input.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, shape))
+    return model
+
+
+@pytest.mark.parametrize("size", [(9, 7), (3, 2), (3, 7)])
+@pytest.mark.parametrize("mode", ["linear", "nearest"])
+def test_scales_that_are_computed(mode: str, size: tuple[int, int], tmp_path: Path) -> None:
+    """The nearest is another where they shrink, which no attribute can tell: then nothing is written."""
+    onnx.save(_sized_as_an_input(mode), tmp_path / "in.onnx")
+    inputs = {"other": np.zeros((*SHAPE[:2], *size), np.float32)}
+    if mode == "nearest" and size[0] < SHAPE[2]:
+        with pytest.raises(CheckFailedError, match="the fused graph differs from the file by"):
+            fuse(tmp_path / "in.onnx", tmp_path / "out.onnx", inputs=inputs)
+        assert not (tmp_path / "out.onnx").exists()
+    else:
+        whole = fuse(tmp_path / "in.onnx", tmp_path / "out.onnx", inputs=inputs).whole
+        assert whole.rel_l2 is not None
+
+
+def test_linear_scales_shrink_one_axis_and_enlarge_another(tmp_path: Path) -> None:
+    onnx.save(with_layer(10, helper.make_node("Resize", ["y", "scales"], ["out"], mode="linear")), tmp_path / "in.onnx")
+    assert fuse(tmp_path / "in.onnx", tmp_path / "out.onnx").whole.rel_l2 is not None
 
 
 def test_functions_of_old_files_are_not_lost(tmp_path: Path) -> None:
