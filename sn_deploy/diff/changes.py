@@ -90,6 +90,7 @@ class FileDiff(Printed):
         weights: initializers and constants.
         numerics: each output on random input, None where nothing was run; ``inputs_run`` says on what, and
             ``why_larger`` why open axes of it aren't as small as they are at first, None where they are.
+        drawn: outputs of the first file that weren't compared, as one of the files draws them anew in each run.
         different: why the files aren't the same to whoever runs them; empty where they are.
     """
 
@@ -102,6 +103,7 @@ class FileDiff(Printed):
     inputs_run: Mapping[str, str]
     different: tuple[str, ...]
     why_larger: str | None = None
+    drawn: tuple[str, ...] = ()
 
     def _line(self) -> str:
         return "; ".join(self.different) or "the same, as far as can be seen"

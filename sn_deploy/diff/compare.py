@@ -13,7 +13,7 @@ from sn_deploy.arguments import real_number, whole_number
 from sn_deploy.compare.fit import as_arrays
 from sn_deploy.compare.random_inputs import OtherInterfaceError
 from sn_deploy.diff.changes import Change, FileDiff, OutputDiff, WeightChange, WeightsDiff
-from sn_deploy.diff.run import compare_outputs
+from sn_deploy.diff.run import Compared, compare_outputs
 from sn_deploy.diff.summary import Summary, Weight, content_of, summarise
 from sn_deploy.input_file import source_path
 from sn_deploy.python_words import naming_arguments
@@ -51,15 +51,13 @@ def diff(
     weights = _weights(first, second)
     changed_ops = {op: counts for op, counts in ops.items() if counts[0] != counts[1]}
     different = _interface(changed_inputs, "input") + _interface(changed_outputs, "output")
-    numerics: tuple[OutputDiff, ...] | None = None
-    given: Mapping[str, str] = {}
-    why_larger = None
+    found: Compared | None = None
     if not run:
         different += _graph(changed_ops, _other_attributes(first, second, changed_ops), weights)
     else:
         try:
-            numerics, given, why_larger = compare_outputs(first, second, values, tolerance, seed)
-            different += [_reason(output) for output in numerics if not output.same]
+            found = compare_outputs(first, second, values, tolerance, seed)
+            different += [_reason(output) for output in found.outputs if not output.same]
         except OtherInterfaceError as error:
             different.append(str(error))
     return FileDiff(
@@ -68,9 +66,10 @@ def diff(
         inputs=changed_inputs,
         outputs=changed_outputs,
         weights=weights,
-        numerics=numerics,
-        inputs_run=given,
-        why_larger=why_larger,
+        numerics=None if found is None else found.outputs,
+        inputs_run={} if found is None else found.inputs,
+        why_larger=None if found is None else found.why_larger,
+        drawn=() if found is None else found.drawn,
         different=tuple(different),
     )
 

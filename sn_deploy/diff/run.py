@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,8 @@ from sn_deploy.diff.changes import OutputDiff
 from sn_deploy.diff.summary import Array, Summary
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.inference import check_openable
+from sn_deploy.graph.random_nodes import unseeded
+from sn_deploy.onnx_file import read_model
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.stamp import read_stamp
 from sn_deploy.runtime.tensors import TensorInfo, is_exact
@@ -24,10 +27,24 @@ from sn_deploy.runtime.tensors import TensorInfo, is_exact
 _USUAL_INPUT: Final = "give a usual input: --input [NAME=]FILE.npy, or a size: --input [NAME=]1x3x512x512"
 
 
+# How often a file that draws random numbers runs once more: a truth value comes out the same now and then.
+_MORE_RUNS: Final = 5
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What both files gave; see `FileDiff`."""
+
+    outputs: tuple[OutputDiff, ...]
+    inputs: Mapping[str, str]
+    why_larger: str | None
+    drawn: tuple[str, ...]
+
+
 def compare_outputs(
     before: Summary, after: Summary, given: Mapping[str, Array], tolerance: float | None, seed: int
-) -> tuple[tuple[OutputDiff, ...], dict[str, str], str | None]:
-    """Runs both; each output compared, what they were run on, as text, and why open axes of it aren't small.
+) -> Compared:
+    """Runs both and compares each output, but for those that come out otherwise in each run.
 
     Inputs and outputs that have other names are matched by their place.
 
@@ -52,13 +69,43 @@ def compare_outputs(
         )
         values = ran.inputs
         results = [ran.outputs, _run(second, [other for _, other in inputs], values)]
+        feeds = [[one for one, _ in inputs], [other for _, other in inputs]]
+        moving = [
+            _drawn(summary.path, session, infos, values, result)
+            for summary, session, infos, result in zip((before, after), (first, second), feeds, results, strict=True)
+        ]
     if not any(value.size for result in results for value in result.values()):
         raise SnDeployError("no output has an element for this input, so nothing can be compared", mend=_USUAL_INPUT)
-    diffs = tuple(_output_diff(pair, results[0][pair[0].name], results[1][pair[1].name], tolerance) for pair in outputs)
+    drawn = [pair for pair in outputs if pair[0].name in moving[0] or pair[1].name in moving[1]]
+    compared = [pair for pair in outputs if pair not in drawn]
+    if not compared:
+        raise SnDeployError(
+            f"{'each of its outputs' if len(drawn) > 1 else 'its output'} is drawn anew in each run, so nothing can be "
+            "compared",
+            where=str(before.path if moving[0] else after.path),
+            mend="give the nodes that draw a seed, export in evaluation mode, or compare what they hold with --no-run",
+        )
+    diffs = tuple(
+        _output_diff(pair, results[0][pair[0].name], results[1][pair[1].name], tolerance) for pair in compared
+    )
     run_on = {
         one.name: "×".join(map(str, value.shape)) or "scalar" for (one, _), value in zip(inputs, values, strict=True)
     }
-    return diffs, run_on, ran.why_larger
+    return Compared(diffs, run_on, ran.why_larger, tuple(pair[0].name for pair in drawn))
+
+
+def _drawn(
+    path: Path, session: OrtSession, infos: Sequence[TensorInfo], values: Sequence[Array], outputs: Mapping[str, Array]
+) -> set[str]:
+    """The outputs that aren't the same when the file runs again; a new session would draw the same numbers."""
+    if next(unseeded(read_model(path)), None) is None:
+        return set()
+    again = [_run(session, infos, values) for _ in range(_MORE_RUNS)]
+    return {
+        name
+        for name, value in outputs.items()
+        if not all(value.shape == each[name].shape and value.tobytes() == each[name].tobytes() for each in again)
+    }
 
 
 def _open(path: Path) -> OrtSession:

@@ -48,6 +48,8 @@ def print_diff(
                 name, "×".join(map(str, output.shape)) or "scalar", *figures, style=None if output.same else "red"
             )
         console.print(table)
+    for name in found.drawn:
+        console.print(f"output {name!r} is drawn anew in each run, and isn't compared", style="yellow", soft_wrap=True)
     for reason in found.different:
         console.print(f"different: {reason}", style="red", soft_wrap=True)
     if not found.different:

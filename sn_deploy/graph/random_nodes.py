@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import onnx_ir as ir
@@ -27,8 +28,15 @@ def draws(node: ir.Node) -> bool:
     return value is None or bool(value.numpy())
 
 
+def unseeded(model: ir.Model) -> Iterator[ir.Node]:
+    """The nodes that draw other numbers in each run. With a seed ONNX Runtime draws the same."""
+    holders: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+    for holder in holders:
+        yield from (node for node in holder.all_nodes() if draws(node) and "seed" not in node.attributes)
+
+
 def refuse_random(model: ir.Model, where: str) -> None:
-    """Refuses a graph in which a node draws other numbers in each run. With a seed ONNX Runtime draws the same.
+    """Refuses a graph in which a node draws other numbers in each run.
 
     Args:
         where: the file.
@@ -36,14 +44,11 @@ def refuse_random(model: ir.Model, where: str) -> None:
     Raises:
         SnDeployError: with the first such node.
     """
-    holders: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
-    for holder in holders:
-        for node in holder.all_nodes():
-            if draws(node) and "seed" not in node.attributes:
-                what = "drops values at random (it is in training mode)" if node.op_type == "Dropout" else "is random"
-                raise SnDeployError(
-                    f"{what}, so the file computes something else each time, and nothing that is made of it can be "
-                    "held against it",
-                    where=f"{where}, node {node.name or node.outputs[0].name} ({node.op_type})",
-                    mend="export the model in evaluation mode; if it is to be random there, too, give the node a seed",
-                )
+    for node in unseeded(model):
+        what = "drops values at random (it is in training mode)" if node.op_type == "Dropout" else "is random"
+        raise SnDeployError(
+            f"{what}, so the file computes something else each time, and nothing that is made of it can be held "
+            "against it",
+            where=f"{where}, node {node.name or node.outputs[0].name} ({node.op_type})",
+            mend="export the model in evaluation mode; if it is to be random there, too, give the node a seed",
+        )

@@ -292,3 +292,27 @@ def test_what_has_no_elements_is_not_the_same(tmp_path: Path) -> None:
 def test_numbers_too_small_for_squares_differ(tmp_path: Path) -> None:
     assert compared(tmp_path, scaled(1.0, "Identity", "1e-200"), scaled(2.0, "Identity", "1e-200")).different
     assert not compared(tmp_path, scaled(1.0, "Identity", "1e-200"), scaled(1.0, "Identity", "1e-200")).different
+
+
+def drawing(factor: float, *, seed: str = "", alone: bool = False) -> onnx.ModelProto:
+    """One output that is drawn, and one that isn't."""
+    text = f"z = RandomNormalLike <scale = {factor} {seed}> (x)"
+    outputs = "float[2, 3] z" if alone else "float[2, 3] y, float[2, 3] z"
+    return parsed(f"g (float[2, 3] x) => ({outputs}) {{ {'' if alone else 'y = Neg (x)'} {text} }}")
+
+
+def test_outputs_that_are_drawn_are_named_and_not_compared(tmp_path: Path) -> None:
+    """Two sessions of one process draw the same numbers, so that they seemed to be the same."""
+    for factors in ((1.0, 1.0), (1.0, 2.0)):
+        found = compared(tmp_path, *map(drawing, factors))
+        assert (found.drawn, found.different) == (("z",), ())
+        assert found.numerics is not None
+        assert [output.before for output in found.numerics] == ["y"]
+        assert "output 'z' is drawn anew in each run, and isn't compared" in str(found)
+    with pytest.raises(SnDeployError, match="its output is drawn anew in each run, so nothing can be compared"):
+        compared(tmp_path, drawing(1.0, alone=True), drawing(1.0, alone=True))
+
+
+def test_outputs_that_are_drawn_with_a_seed_are_compared(tmp_path: Path) -> None:
+    assert not compared(tmp_path, drawing(1.0, seed=", seed = 1.0"), drawing(1.0, seed=", seed = 1.0")).different
+    assert compared(tmp_path, drawing(1.0, seed=", seed = 1.0"), drawing(2.0, seed=", seed = 1.0")).different
