@@ -5,10 +5,24 @@ from __future__ import annotations
 from collections.abc import Collection
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 from rich.table import Table
 
 from sn_deploy.console import Console
+
+
+class Written(Protocol):
+    """What reports say of the file that was made of another one; bytes are those of external data, too."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def data_path(self) -> Path | None: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def bytes_before(self) -> int: ...
 
 
 class Summary:
@@ -34,6 +48,11 @@ class Summary:
         """The file that was written, and the one of its external data."""
         self.add("file", f"{path}{f' + {data_path.name}' if data_path else ''}{more}")
 
+    def add_result(self, report: Written, opset: int, opset_before: int, more: str = "") -> None:
+        """The file that was made of another one, and its graph: the opset, and ``more`` about it."""
+        self.add_file(report.path, report.data_path, sizes(report.bytes, report.bytes_before))
+        self.add("graph", f"opset {opset}{f', was {opset_before}' if opset_before != opset else ''}{more}")
+
     def print(self, console: Console) -> None:
         """All lines, in the order in which they were added."""
         console.print(self._table)
@@ -44,8 +63,3 @@ def sizes(now: int, before: int | None = None) -> str:
     unit, one = ("MB", 1e6) if max(now, before or 0) >= 1e6 else ("kB", 1e3)
     was = f", was {before / one:.1f}" if before is not None else ""
     return f"  ({now / one:.1f} {unit}{was})"
-
-
-def opsets(now: int, before: int) -> str:
-    """The opset, and what it was before where that is another."""
-    return f"opset {now}{f', was {before}' if before != now else ''}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sn_deploy.console import Console
 from sn_deploy.fuse.show_whole import add_whole, print_by_hand
-from sn_deploy.summary import Summary, opsets, sizes
+from sn_deploy.summary import Summary
 
 if TYPE_CHECKING:
     from sn_deploy.inline.run import InlineReport
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 def print_report(console: Console, report: InlineReport, source: Path | None = None) -> None:
     """The summary; with the source, how to compare by hand what couldn't be run."""
     summary = Summary()
-    summary.add_file(report.path, report.data_path, sizes(report.bytes, report.bytes_before))
-    opset = opsets(report.opset, report.opset_before)
-    summary.add("graph", f"{opset}, {report.nodes} nodes, was {report.nodes_before}")
+    nodes = f", {report.nodes} nodes, was {report.nodes_before}"
+    summary.add_result(report, report.opset, report.opset_before, nodes)
     summary.add("layers", f"{report.layers} SwitchNorm nodes became standard operators" if report.layers else "none")
     add_whole(summary, report.whole)
     summary.print(console)

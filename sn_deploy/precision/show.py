@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sn_deploy.console import Console
-from sn_deploy.summary import Summary, opsets, sizes
+from sn_deploy.summary import Summary
 from sn_deploy.text import counted, percent
 
 if TYPE_CHECKING:
@@ -22,9 +22,8 @@ def print_conversion(console: Console, report: PrecisionReport, data: str = "") 
     """The summary of a conversion."""
     conversion = report.conversion
     summary = Summary()
-    summary.add_file(report.path, report.data_path, sizes(report.bytes, report.bytes_before))
-    opset = opsets(conversion.opset, conversion.opset_before)
-    summary.add("graph", f"{opset}; {conversion.casts} casts between the two types")
+    casts = f"; {conversion.casts} casts between the two types"
+    summary.add_result(report, conversion.opset, conversion.opset_before, casts)
     summary.add("nodes", f"{len(conversion.converted)} in {report.precision}, {len(conversion.kept)} kept in float32")
     summary.add_first("float32", [f"{node}: {reason}" for node, reason in conversion.left.items()], _MOST_LINES)
     vanished = [weight for weight in conversion.rounded if weight.vanished]
@@ -49,8 +48,7 @@ def print_quantization(console: Console, report: QuantizeReport, data: str = "")
     """The summary of a quantization."""
     quantized = report.quantized
     summary = Summary()
-    summary.add_file(report.path, report.data_path, sizes(report.bytes, report.bytes_before))
-    summary.add("graph", opsets(report.opset, report.opset_before))
+    summary.add_result(report, report.opset, report.opset_before)
     count = len(quantized.nodes) + len(quantized.left)
     summary.add("quantized", f"{len(quantized.nodes)} of {count} convolutions and classifiers, {report.precision}")
     summary.add_first("as before", [f"{node}: {reason}" for node, reason in quantized.left.items()], _MOST_LINES)
