@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 
 import numpy as np
@@ -14,7 +14,8 @@ from sn_deploy.calibrate.branches import Branch, examine
 from sn_deploy.calibrate.one_pass import Pass
 from sn_deploy.calibrate.tally import BATCH_AVERAGE, Tally
 from sn_deploy.capture.half_inside import half_inside
-from sn_deploy.capture.inputs import BoundInputs, bind_inputs, input_type
+from sn_deploy.capture.inputs import bind_inputs, input_type
+from sn_deploy.capture.nested_inputs import called_nested, nested_places
 from sn_deploy.capture.watch import watching
 from sn_deploy.check.batch import Batch
 from sn_deploy.errors import SnDeployError, first_line
@@ -124,15 +125,14 @@ def _not_finite(name: str, x: torch.Tensor, channel: int) -> SnDeployError:
 
 def _run(model: torch.nn.Module, batch: Batch) -> None:
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    inputs: BoundInputs | None = None
+    tensors: dict[str, torch.Tensor] = {}
 
     def call() -> None:
-        assert inputs is not None
         with running_a_model(), torch.no_grad(), own_surroundings(device.type):
-            inputs.call(model)
+            _call(model, tensors)
 
     try:
-        inputs = _bound(model, batch, device)
+        tensors = _tensors(model, batch, device)
         call()
     except SnDeployError as error:
         where = f"batch {batch.index}" if error.where is None else f"batch {batch.index}, {error.where}"
@@ -140,7 +140,7 @@ def _run(model: torch.nn.Module, batch: Batch) -> None:
     except Exception as error:
         shapes = ", ".join(f"{name}: {value.shape} {value.dtype}" for name, value in batch.inputs.items())
         cause, mend = f" ({shapes})", "check the shapes and the types of the data"
-        half = None if inputs is None else half_inside(model, inputs.tensors.values(), call)
+        half = half_inside(model, tensors.values(), call) if tensors else None
         if half is not None:
             cause, mend = f": {half[0]}", half[1]
         raise SnDeployError(
@@ -150,8 +150,8 @@ def _run(model: torch.nn.Module, batch: Batch) -> None:
         ) from error
 
 
-def _bound(model: torch.nn.Module, batch: Batch, device: torch.device) -> BoundInputs:
-    """The batch as the model's arguments: by name where all names are parameters, else in order."""
+def _tensors(model: torch.nn.Module, batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
+    """The batch as the model takes it, by name."""
     dtype = input_type(model)
 
     def tensor(name: str) -> torch.Tensor:
@@ -162,6 +162,14 @@ def _bound(model: torch.nn.Module, batch: Batch, device: torch.device) -> BoundI
             raise SnDeployError(f"input {name!r} has NaN or infinite values", expected="finite numbers")
         return value.to(device, dtype)
 
-    tensors = {name: tensor(name) for name in batch.inputs}
+    return {name: tensor(name) for name in batch.inputs}
+
+
+def _call(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """By name where all names are parameters, or parts of what these hold; else in order."""
     by_name = tensors.keys() <= inspect.signature(model.forward).parameters.keys()
-    return bind_inputs(model, tensors if by_name else tuple(tensors.values()))
+    places = None if by_name else nested_places(model, list(tensors))
+    if places is not None:
+        called_nested(model, places)(*tensors.values())
+    else:
+        bind_inputs(model, tensors if by_name else tuple(tensors.values())).call(model)

@@ -21,6 +21,7 @@ import numpy as np
 
 from sn_deploy.child import limit_memory
 from sn_deploy.compare.extents import Run, run_at_extents
+from sn_deploy.compare.fit import keeps_values
 from sn_deploy.compare.output_difference import check_shape_and_type, comparable, difference
 from sn_deploy.compare.random_inputs import has_open_extents, inputs_for
 from sn_deploy.compare.tolerances import MOST_AMPLIFIED, MOST_CHANGED, OWN_ROUNDINGS
@@ -219,6 +220,9 @@ def _check_given(infos: Sequence[TensorInfo], given: Mapping[str, Array]) -> Non
             refused = {"what": "is no input of the file", "where": f"input {name}", "expected": ", ".join(known)}
         elif not known[name].accepts_shape(value.shape):
             refused = {"what": f"has shape {value.shape}", "where": f"input {name}", "expected": str(known[name])}
+        elif not keeps_values(value, known[name].dtype):
+            what = f"has numbers of {value.dtype} that {known[name].dtype} doesn't hold"
+            refused = {"what": what, "where": f"input {name}", "expected": str(known[name])}
         else:
             continue
         raise _AnswerError({"refused": refused})

@@ -59,6 +59,14 @@ def is_float(dtype: np.dtype[np.generic]) -> bool:
     return dtype.kind == "f" or dtype == ml_dtypes.bfloat16
 
 
+def keeps_values(value: Array, dtype: np.dtype[np.generic]) -> bool:
+    """Whether the numbers are the same in this type, rounding to a floating-point one aside: 0.3 is no truth value."""
+    if is_float(dtype) or value.dtype == dtype:
+        return True
+    with np.errstate(invalid="ignore"):  # NaN, and what is too large, is caught by the comparison
+        return np.array_equal(value.astype(dtype), value)
+
+
 def fits(info: TensorInfo, array: Array, *, batch_axis: bool = True) -> bool:
     """Whether samples (samples, …), or one without that axis, can be given to an input, perhaps after a cast."""
     if info.shape == ():  # a number that all samples share

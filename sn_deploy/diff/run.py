@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sn_deploy.compare.extents import run_at_extents
+from sn_deploy.compare.fit import keeps_values
 from sn_deploy.compare.parity import compare
 from sn_deploy.compare.random_inputs import OtherInterfaceError, values_for
 from sn_deploy.compare.tolerances import TOLERANCES, coarsest
@@ -60,6 +61,7 @@ def compare_outputs(
         if unknown:
             names = ", ".join(one.name for one, _ in inputs)
             raise SnDeployError("is no input of the files", where=f"--input {unknown[0]}", expected=names)
+        _check_kinds(inputs, given)
         outputs = _matched(first.outputs, second.outputs, "outputs", before, after)
         ran = run_at_extents(
             lambda extent: values_for(inputs, given, seed, extent),
@@ -92,6 +94,18 @@ def compare_outputs(
         one.name: "×".join(map(str, value.shape)) or "scalar" for (one, _), value in zip(inputs, values, strict=True)
     }
     return Compared(diffs, run_on, ran.why_larger, tuple(pair[0].name for pair in drawn))
+
+
+def _check_kinds(inputs: Sequence[tuple[TensorInfo, TensorInfo]], given: Mapping[str, Array]) -> None:
+    for pair in inputs:
+        for info in pair:
+            value = given.get(info.name)
+            if value is not None and not keeps_values(value, info.dtype):
+                raise SnDeployError(
+                    f"has numbers of {value.dtype} that {info.dtype} doesn't hold",
+                    where=f"input {info.name}",
+                    expected=str(info),
+                )
 
 
 def _drawn(

@@ -609,3 +609,24 @@ def test_no_layer_that_ran_is_refused():
 
     with pytest.raises(SnDeployError, match="no SN layer with a BN branch ran"):
         calibrate(Idle(), Batches(images(), 8))
+
+
+class OfADict(nn.Module):
+    """A chain whose images, and what they are multiplied by, come in one dict."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        return self.inner(batch["image"] * batch["gain"])
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_a_parameter_that_holds_a_dict(nested):
+    x = torch.from_numpy(images().astype(np.float32))
+    gain = torch.linspace(0.5, 2.0, len(x)).reshape(-1, *[1] * (x.ndim - 1))
+    wanted = calibrate(chain(), [x[:3] * gain[:3], x[3:] * gain[3:]])
+    parts = [{"image": x[part], "gain": gain[part]} for part in (slice(3), slice(3, None))]
+    data = [{"batch": part} if nested else {f"batch_{key}": each for key, each in part.items()} for part in parts]
+    np.testing.assert_allclose(worst(pairs(calibrate(OfADict(chain()), data)), pairs(wanted)), 0, atol=1e-6)

@@ -215,6 +215,20 @@ def test_a_parameter_that_holds_several_inputs(
     assert all(report.layers for report in result.layers)
 
 
+class OfDeep(Net):
+    def forward(self, batch: dict[str, Any]) -> torch.Tensor:
+        return super().forward(batch["image"]["rgb"]) * batch["gains"][1]
+
+
+def test_data_that_are_the_dict_itself(images: torch.Tensor, tmp_path: Path) -> None:
+    """A dict within a dict, and a list in it: names alone don't tell how what a parameter holds is nested."""
+    net, gain = OfDeep(), torch.rand(len(images), 1, 1, 1)
+    data = [{"batch": {"image": {"rgb": images}, "gains": [0 * gain, gain]}}]
+    sn_deploy.export(net, data[0], tmp_path / "net.onnx", dynamic="batch")
+    result = check(tmp_path / "net.onnx", model=net, data=data)
+    assert result.passed, result.failed
+
+
 def test_another_name_for_a_parameter_is_no_part_of_it(images: torch.Tensor, tmp_path: Path) -> None:
     net = Net()
     sn_deploy.export(net, images, tmp_path / "net.onnx", dynamic="batch", input_names=["image_0"])

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sn_deploy import child
 from sn_deploy.compare import file_pair
 from sn_deploy.compare.file_pair import Task
+from sn_deploy.diff import diff
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.fuse import convert, fuse, whole
 from sn_deploy.fuse import run as fuse_run
@@ -208,6 +209,19 @@ def test_inputs_that_the_file_does_not_take_are_refused(tmp_path: Path) -> None:
         fuse(tmp_path / "in.onnx", tmp_path / "out.onnx", inputs={"x": np.ones((2, 6, 5), np.float32)})
     assert "input x: has shape (2, 6, 5) (expected x: float32 (2, 6, 5, 4))" in str(raised.value)
     assert not (tmp_path / "out.onnx").exists()
+
+
+def test_numbers_are_not_cut_to_the_type_of_an_input(tmp_path: Path) -> None:
+    model = net()
+    model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.BOOL, [2]))
+    onnx.save(model, tmp_path / "in.onnx")
+    for command in (
+        lambda values: fuse(tmp_path / "in.onnx", tmp_path / "out.onnx", inputs=values),
+        lambda values: diff(tmp_path / "in.onnx", tmp_path / "in.onnx", inputs=values),
+    ):
+        with pytest.raises(SnDeployError, match="input mask: has numbers of float64 that bool doesn't hold"):
+            command({"mask": np.array([0.3, 1.0])})
+        command({"mask": np.array([0, 1])})
 
 
 def answer(before: onnx.ModelProto, after: onnx.ModelProto, folder: Path) -> dict[str, Any]:

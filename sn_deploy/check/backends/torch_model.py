@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from sn_deploy.check.backends.nested_inputs import called_nested, nested_places
+from sn_deploy.capture.nested_inputs import called_nested, nested_places
 from sn_deploy.compare.fit import is_float
 from sn_deploy.compare.tolerances import TOLERANCES, coarsest
 from sn_deploy.errors import SnDeployError, first_line

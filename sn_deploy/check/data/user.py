@@ -8,6 +8,8 @@ a torch DataLoader or Dataset. (An object that can be iterated again and again w
 - a tuple or list of arrays, one for each input in order, and perhaps the labels after them;
 - a pair (dict, labels).
 
+A dict in a dict is what one parameter of a model holds: ``{"batch": {"image": x}}`` is the input ``batch_image``.
+
 An array with the rank of the model's input is a batch and is taken as it is; one with an axis less is a single sample,
 and these are stacked to batches. Every pass must give the same items.
 """
@@ -173,6 +175,7 @@ class UserBatches:
     def _item(self, raw: Any, where: str) -> tuple[_Item, bool]:
         """The item's inputs, by name, with a batch axis, and whether it had one."""
         given, labels = self._parts(raw, where)
+        self._inputs = self._spread(given)
         names = match_names(list(self._inputs), list(given), where, ordered=not isinstance(_unpaired(raw), Mapping))
         arrays = {name: given[own] for name, own in names.items()}
         shapes = {name: info.shape for name, info in self._inputs.items()}
@@ -196,6 +199,17 @@ class UserBatches:
             )
         return item, not single
 
+    def _spread(self, given: Mapping[str, Array]) -> dict[str, TensorInfo]:
+        """The inputs, with the parts of what a parameter holds in its place where nothing more is known of it."""
+        found: dict[str, TensorInfo] = {}
+        for name, info in self._inputs.items():
+            parts = [one for one in given if one.startswith(f"{name}_")] if name not in given else []
+            if info.shape is None and parts:
+                found.update((one, TensorInfo(one, None, info.dtype)) for one in parts)
+            else:
+                found[name] = info
+        return found
+
     def _refuse_others(self, values: Mapping[Any, Any], where: str) -> None:
         """Names and paths of files beside the inputs, as many a data set has them."""
         others = [str(name) for name, value in values.items() if name not in self._inputs and _is_text(value)]
@@ -216,6 +230,7 @@ class UserBatches:
             for name in LABEL_NAMES:
                 if labels is None and name in values and name not in self._inputs:
                     labels = values.pop(name)
+            values = _flat(values)
         elif isinstance(raw, (tuple, list)):
             values = dict(zip(self._inputs, raw, strict=False))
             if len(raw) == len(self._inputs) + 1:
@@ -232,6 +247,23 @@ class UserBatches:
         self._refuse_others(values, where)
         arrays = {str(name): as_array(value, f"{where}, {name}") for name, value in values.items()}
         return arrays, as_array(labels, f"{where}, labels") if labels is not None and self._labelled else None
+
+
+def _flat(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """A dict without dicts in it, each value under the way to it, as `export` names inputs."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if not isinstance(value, Mapping):
+            found[str(name)] = value
+            continue
+        inner = {key: dict(enumerate(one)) if _are_tensors(one) else one for key, one in value.items()}
+        found.update(_flat({f"{name}_{key}": one for key, one in inner.items()}))
+    return found
+
+
+def _are_tensors(value: Any) -> bool:
+    """Whether it is a list of tensors or arrays, such as the levels of a pyramid."""
+    return isinstance(value, (list, tuple)) and bool(value) and all(getattr(one, "shape", ()) for one in value)
 
 
 def _unpaired(raw: Any) -> Any:

@@ -30,7 +30,7 @@ def called_nested(model: Any, places: Mapping[str, tuple[str, str]]) -> Callable
         arguments: dict[str, Any] = {}
         for (holder, key), tensor in zip(places.values(), tensors, strict=True):
             if key:
-                arguments.setdefault(holder, {})[key] = tensor
+                arguments.setdefault(holder, _ByWay())[key] = tensor
             else:
                 arguments[holder] = tensor
         bound = inspect.signature(model.forward).bind_partial()
@@ -38,6 +38,16 @@ def called_nested(model: Any, places: Mapping[str, tuple[str, str]]) -> Callable
         return model(*bound.args, **bound.kwargs)
 
     return call
+
+
+class _ByWay(dict[str, Any]):
+    """A dict by keys such as ``meta_size``, in which ``meta`` is a dict with ``size``: names don't tell which it is."""
+
+    def __missing__(self, key: object) -> Any:
+        inner = _ByWay((name[len(f"{key}_") :], value) for name, value in self.items() if name.startswith(f"{key}_"))
+        if not inner:
+            raise KeyError(key)
+        return _as_list_where_numbered(inner)
 
 
 def _as_list_where_numbered(value: Any) -> Any:
