@@ -55,8 +55,20 @@ class Source(Protocol):
 
 
 def fixed_batch(inputs: Iterable[TensorInfo]) -> int | None:
-    """The batch size that a file fixes, if one does."""
-    return next((info.shape[0] for info in inputs if info.shape and isinstance(info.shape[0], int)), None)
+    """The batch size that a file fixes, if one does.
+
+    Raises:
+        SnDeployError: its inputs fix several.
+    """
+    sizes = {info.name: info.shape[0] for info in inputs if info.shape and isinstance(info.shape[0], int)}
+    if len(set(sizes.values())) > 1:
+        raise SnDeployError(
+            f"inputs have first axes of different sizes: {', '.join(f'{name} {n}' for name, n in sizes.items())}",
+            expected="the samples of a batch as the first axis of each, or no axes",
+            mend="make what is the same for every sample, such as a detector's anchors, a buffer of the model, and "
+            "export that",
+        )
+    return next(iter(sizes.values()), None)
 
 
 def batch_size_for(asked: int | None, fixed: int | None) -> int:

@@ -229,6 +229,18 @@ def test_data_that_are_the_dict_itself(images: torch.Tensor, tmp_path: Path) -> 
     assert result.passed, result.failed
 
 
+class OfAnchors(Net):
+    def forward(self, images: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
+        return anchors * super().forward(images).mean()
+
+
+def test_a_constant_beside_the_samples_is_to_be_a_part_of_the_model(images: torch.Tensor, tmp_path: Path) -> None:
+    net, anchors = OfAnchors(), torch.rand(100, 4)
+    sn_deploy.export(net, (images, anchors), tmp_path / "net.onnx")
+    with pytest.raises(SnDeployError, match=rf"different sizes: images {len(images)}, anchors 100.*a buffer of the"):
+        check(tmp_path / "net.onnx", model=net, data={"images": images, "anchors": anchors})
+
+
 def test_another_name_for_a_parameter_is_no_part_of_it(images: torch.Tensor, tmp_path: Path) -> None:
     net = Net()
     sn_deploy.export(net, images, tmp_path / "net.onnx", dynamic="batch", input_names=["image_0"])
