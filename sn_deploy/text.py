@@ -110,6 +110,11 @@ def shape_text(dims: Sequence[Any]) -> str:
     return "×".join("?" if dim is None or len(str(dim)) > _LONGEST_SIZE else str(dim) for dim in dims) or "scalar"
 
 
+def typed_shape(dims: Sequence[int]) -> str:
+    """``8x3x224x224``, as options take it."""
+    return "x".join(map(str, dims)) or "scalar"
+
+
 def cut(text: str, characters: int) -> str:
     """One line, its middle left out where it is too long: the beginning and the end are what tells names apart."""
     line = " ".join(text.split())

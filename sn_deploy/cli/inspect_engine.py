@@ -8,10 +8,10 @@ from pathlib import Path
 from sn_deploy.cli.json_output import write_json
 from sn_deploy.console import Console, output_console
 from sn_deploy.engine.inspect import Inspection, inspect_engine, inspect_sidecar
-from sn_deploy.engine.profiles import text
 from sn_deploy.engine.show import json_from_engine, layer_table, layers_summary, summary_table
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.trt.access import Access
+from sn_deploy.text import typed_shape
 
 _NOT_RUN = "the engine isn't loaded, with --no-run"
 
@@ -57,7 +57,7 @@ def _print_layers(console: Console, found: Inspection) -> None:
         console.print(layer_table(found.rows))
         console.print(layers_summary(found.rows))
     if found.shapes is not None:
-        shapes = ", ".join(f"{name} {text(shape)}" for name, shape in found.shapes.items())
+        shapes = ", ".join(f"{name} {typed_shape(shape)}" for name, shape in found.shapes.items())
         console.print(f"times: median over 20 runs on random {shapes}, each layer launched and timed apart")
     if found.missing is not None:
         known = "layers are the sidecar's, without times" if found.rows is not None else "layers can't be shown"

@@ -28,7 +28,7 @@ from sn_deploy.compare.tolerances import MOST_AMPLIFIED, MOST_CHANGED, OWN_ROUND
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.runtime.ort import GraphOptimization, OrtSession
 from sn_deploy.runtime.tensors import Array, TensorInfo, is_exact
-from sn_deploy.text import percent
+from sn_deploy.text import percent, shape_text, typed_shape
 
 # A few, so that the limit of memory means the same on every machine: each thread has a stack and a heap of its own.
 _THREADS: Final = 4
@@ -157,7 +157,7 @@ def _compared(source: Path, draft: Path, ran: Run[Outputs], task: Task) -> dict[
     exact = [name for name in differing if is_exact(expected[name].dtype)]
     worst = max(floats, key=lambda name: differing[name] / allowed[name], default=None)
     return {
-        "inputs": {name: "×".join(map(str, value.shape)) or "scalar" for name, value in inputs.items()},
+        "inputs": {name: shape_text(value.shape) for name, value in inputs.items()},
         "rel_l2": None if worst is None else differing[worst],
         "changed": max((differing[name] for name in exact), default=None),
         "tolerance": None if worst is None else allowed[worst],
@@ -206,7 +206,7 @@ def _other_inputs(infos: Sequence[TensorInfo], given: Mapping[str, Array], is_of
         if has_open_extents([(info, info)], {}):
             default = dict.fromkeys(range(1, len(info.shape or ())), extent)
             sizes = [size if isinstance(size, int) else default.get(at, 1) for at, size in enumerate(info.shape or ())]
-            found.append(f"{info.name}={'x'.join(map(str, sizes))}")
+            found.append(f"{info.name}={typed_shape(sizes)}")
         elif not is_of_memory:
             found.append(f"{info.name}={re.sub(r'[^A-Za-z0-9_.-]', '_', info.name)}.npy")
     return found

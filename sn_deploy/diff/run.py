@@ -24,6 +24,7 @@ from sn_deploy.onnx_file import read_model
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.stamp import read_stamp
 from sn_deploy.runtime.tensors import TensorInfo, is_exact
+from sn_deploy.text import shape_text
 
 _USUAL_INPUT: Final = "give a usual input: --input [NAME=]FILE.npy, or a size: --input [NAME=]1x3x512x512"
 
@@ -90,9 +91,7 @@ def compare_outputs(
     diffs = tuple(
         _output_diff(pair, results[0][pair[0].name], results[1][pair[1].name], tolerance) for pair in compared
     )
-    run_on = {
-        one.name: "×".join(map(str, value.shape)) or "scalar" for (one, _), value in zip(inputs, values, strict=True)
-    }
+    run_on = {one.name: shape_text(value.shape) for (one, _), value in zip(inputs, values, strict=True)}
     return Compared(diffs, run_on, ran.why_larger, tuple(pair[0].name for pair in drawn))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from sn_deploy.console import Console
+from sn_deploy.text import shape_text
 
 if TYPE_CHECKING:
     from sn_deploy.diff.changes import Change, FileDiff
@@ -44,9 +45,7 @@ def print_diff(
                 f"{output.cosine:.9f}",
                 f"{output.tolerance:.1e}",
             )
-            table.add_row(
-                name, "×".join(map(str, output.shape)) or "scalar", *figures, style=None if output.same else "red"
-            )
+            table.add_row(name, shape_text(output.shape), *figures, style=None if output.same else "red")
         console.print(table)
     for name in found.drawn:
         console.print(f"output {name!r} is drawn anew in each run, and isn't compared", style="yellow", soft_wrap=True)

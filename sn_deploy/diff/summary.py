@@ -15,6 +15,7 @@ from onnx import helper, numpy_helper
 
 from sn_deploy.onnx_file import read_proto, size_with_data
 from sn_deploy.onnx_sizes import byte_count, check_sizes
+from sn_deploy.text import shape_text
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -29,8 +30,7 @@ class Weight:
     @property
     def kind(self) -> str:
         """Shape and type, such as ``64×3×7×7 float32``."""
-        shape = "×".join(map(str, self.tensor.dims)) or "scalar"
-        return f"{shape} {helper.tensor_dtype_to_np_dtype(self.tensor.data_type).name}"
+        return f"{shape_text(self.tensor.dims)} {helper.tensor_dtype_to_np_dtype(self.tensor.data_type).name}"
 
     @property
     def size(self) -> int:

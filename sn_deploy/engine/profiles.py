@@ -13,6 +13,7 @@ from typing import Final, Literal, cast, get_args
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import TensorInfo
 from sn_deploy.runtime.trt.builder import Shapes
+from sn_deploy.text import typed_shape
 
 Kind = Literal["min", "opt", "max"]
 Shape = tuple[int, ...]
@@ -107,7 +108,7 @@ def _completed(info: TensorInfo, kinds: Mapping[Kind, Shape], own: str, notes: l
     if len(kinds) == 1:
         (shape,) = kinds.values()
         if _is_dynamic(info):
-            notes.append(f"input {info.name}{own} is {text(shape)} alone: --min, --opt and --max give a range")
+            notes.append(f"input {info.name}{own} is {typed_shape(shape)} alone: --min, --opt and --max give a range")
         return Shapes(shape, shape, shape)
     largest = kinds["max"] if "max" in kinds else kinds["opt"]  # () is a scalar's
     best = kinds.get("opt", largest)
@@ -170,7 +171,7 @@ def _sizes_by_axis(infos: Mapping[str, TensorInfo], done: Mapping[str, Shapes]) 
 
 
 def _check_shape(info: TensorInfo, shape: Shape, kind: Kind) -> None:
-    where = f"--{kind} {info.name}={text(shape)}"
+    where = f"--{kind} {info.name}={typed_shape(shape)}"
     if not info.accepts_shape(shape):
         raise SnDeployError("is no shape of this input", where=where, expected=_form(info))
     if any(size < (0 if kind == "min" else 1) for size in shape):
@@ -200,15 +201,10 @@ def _form(info: TensorInfo) -> str:
     return "x".join(str(axis).upper() if axis is not None else "?" for axis in info.shape)
 
 
-def text(shape: Sequence[int]) -> str:
-    """``8x3x224x224``."""
-    return "x".join(map(str, shape)) or "scalar"
-
-
 def _range_text(three: Shapes) -> str:
     if three.min == three.max:
-        return text(three.opt)
-    return f"{text(three.min)} to {text(three.max)}, fastest at {text(three.opt)}"
+        return typed_shape(three.opt)
+    return f"{typed_shape(three.min)} to {typed_shape(three.max)}, fastest at {typed_shape(three.opt)}"
 
 
 def _three_text(sizes: tuple[int, int, int]) -> str:

@@ -13,8 +13,8 @@ from rich.text import Text
 from sn_deploy.console import Console
 from sn_deploy.engine.inspect import Inspection
 from sn_deploy.engine.layers import LayerRow, layer_counts, layer_rows
-from sn_deploy.engine.profiles import text
 from sn_deploy.runtime.trt.sidecar import EMBEDDED, LOADED, Sidecar
+from sn_deploy.text import typed_shape
 
 if TYPE_CHECKING:
     from sn_deploy.engine.build import BuildReport
@@ -118,7 +118,7 @@ def _axes(shape: Sequence[Any] | None) -> str:
 
 
 def _range(three: Mapping[str, Sequence[int]]) -> str:
-    low, best, high = (text(three.get(kind, ())) for kind in ("min", "opt", "max"))
+    low, best, high = (typed_shape(three.get(kind, ())) for kind in ("min", "opt", "max"))
     return best if low == high else f"{low} to {high}, fastest at {best}"
 
 

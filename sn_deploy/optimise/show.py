@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sn_deploy.console import Console
 from sn_deploy.summary import Summary
+from sn_deploy.text import shape_text
 
 if TYPE_CHECKING:
     from sn_deploy.optimise.run import OptimiseReport
@@ -27,7 +28,7 @@ def print_report(console: Console, report: OptimiseReport) -> None:
     )
     summary.add_first("as before", [f"{layer.name}: {layer.why_not}" for layer in kept], _MOST_LAYERS)
     summary.add("nodes", f"{report.nodes_before} before, {report.nodes_after} now, {report.reorders} of them reorders")
-    shapes = ", ".join(f"{name} {'×'.join(map(str, shape)) or 'scalar'}" for name, shape in report.proof.shapes.items())
+    shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in report.proof.shapes.items())
     larger = "" if report.proof.why_larger is None else f" ({report.proof.why_larger})"
     summary.add("tried on", f"{shapes}: relative L2 difference {report.proof.rel_l2:.1e} from {stamp.source}{larger}")
     summary.print(console)

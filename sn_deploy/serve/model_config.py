@@ -14,6 +14,7 @@ from sn_deploy.runtime.tensors import TensorInfo, is_exact
 from sn_deploy.runtime.triton import DATATYPES, model_config_schema
 from sn_deploy.serve.interface import Interface
 from sn_deploy.serve.options import DEFAULT_MAX_BATCH, ServeOptions
+from sn_deploy.text import typed_shape
 
 # Parameters that tell `sn-deploy check --triton` about a version: sn_deploy.VERSION.precision and .sha256.
 PARAMETERS: Final = "sn_deploy."
@@ -259,7 +260,7 @@ def warmup_shapes(interface: Interface, options: ServeOptions, *, batched: bool)
         assert info.shape is not None
         given = options.sizes.get(info.name)
         if given is not None and not info.accepts_shape(given):
-            raise SnDeployError(f"{'x'.join(map(str, given))}", where=f"--input {info.name}", expected=str(info))
+            raise SnDeployError(typed_shape(given), where=f"--input {info.name}", expected=str(info))
         shape = [
             own if isinstance(own, int) else (given[axis] if given else None) for axis, own in enumerate(info.shape)
         ]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.trt.builder import Profile, Shapes
+from sn_deploy.text import typed_shape
 
 GivenShapes = Mapping[str, Sequence[int]]
 
@@ -36,9 +37,11 @@ def choose_profile(profiles: Sequence[Profile], shapes: GivenShapes, wanted: int
     fitting = [index for index in _allowed(profiles, wanted) if _fits(profiles[index], shapes)]
     if fitting:
         return min(fitting, key=lambda index: _distance(profiles[index], shapes))
-    given = ", ".join(f"{name} {text_of(shape)}" for name, shape in shapes.items())
+    given = ", ".join(f"{name} {typed_shape(shape)}" for name, shape in shapes.items())
     ranges = " or ".join(
-        ", ".join(f"{name} {text_of(three.min)} to {text_of(three.max)}" for name, three in profiles[index].items())
+        ", ".join(
+            f"{name} {typed_shape(three.min)} to {typed_shape(three.max)}" for name, three in profiles[index].items()
+        )
         for index in _allowed(profiles, wanted)
     )
     if wanted is None:
@@ -51,11 +54,6 @@ def choose_profile(profiles: Sequence[Profile], shapes: GivenShapes, wanted: int
         expected=ranges,
         mend="open one without profile=, which takes the profile that fits",
     )
-
-
-def text_of(shape: Sequence[int]) -> str:
-    """2x3 of (2, 3)."""
-    return "x".join(map(str, shape))
 
 
 def _allowed(profiles: Sequence[Profile], wanted: int | None) -> Sequence[int]:

@@ -29,10 +29,11 @@ from sn_deploy.runtime.trt.builder import Profile
 from sn_deploy.runtime.trt.contexts import MAKING, make_context
 from sn_deploy.runtime.trt.lent import Lent
 from sn_deploy.runtime.trt.library import MESSAGES, tensorrt
-from sn_deploy.runtime.trt.profile_choice import check_profile, choose_profile, text_of
+from sn_deploy.runtime.trt.profile_choice import check_profile, choose_profile
 from sn_deploy.runtime.trt.session_inputs import given_shapes, given_tensors
 from sn_deploy.runtime.trt.stream_locks import lock_of
 from sn_deploy.runtime.trt.types import torch_dtype
+from sn_deploy.text import typed_shape
 
 LAYER_CALLS: Final = 20
 LAYER_WARMUP: Final = 5
@@ -376,7 +377,7 @@ class Session:
         for name, tensor in tensors.items():
             if not context.set_input_shape(name, tuple(tensor.shape)):
                 raise SnDeployError(
-                    f"TensorRT refuses {name} {text_of(tensor.shape)}: {MESSAGES.reason()}", where=self.name
+                    f"TensorRT refuses {name} {typed_shape(tensor.shape)}: {MESSAGES.reason()}", where=self.name
                 )
             self._set_address(context, name, tensor)
 
