@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import onnx
 import onnx_ir as ir
 
 from sn_deploy.check.backends.onnx_file import OnnxFacts, read_facts
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import op
 from sn_deploy.graph.inline import inline
+from sn_deploy.graph.interface import stated_interface
 from sn_deploy.input_file import utf8_path
 from sn_deploy.onnx_file import read_model, read_proto
 from sn_deploy.runtime.tensors import TensorInfo
@@ -51,15 +49,9 @@ def read_model_file(path: Path) -> ModelFile:
             mend="build the engine of the file that it was made of",
         )
     model = read_proto(path)
-    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs, outputs = stated_interface(model, path)
     bodies = [len(function.node) for function in model.functions if function.domain == op.DOMAIN]
-    return ModelFile(
-        path,
-        facts,
-        tuple(_infos((value for value in model.graph.input if value.name not in weights), path)),
-        tuple(_infos(model.graph.output, path)),
-        max(bodies, default=None),
-    )
+    return ModelFile(path, facts, inputs, outputs, max(bodies, default=None))
 
 
 def without_functions(path: Path) -> bytes:
@@ -86,27 +78,3 @@ def inlined(path: Path) -> bytes:
     inline(model)
     content: bytes = ir.to_proto(model).SerializeToString()
     return content
-
-
-def _infos(values: Iterable[Any], path: Path) -> list[TensorInfo]:
-    infos = []
-    for value in values:
-        if not value.type.HasField("tensor_type"):
-            raise SnDeployError(f"{value.name} is no tensor", where=str(path), expected="inputs and outputs of tensors")
-        tensor = value.type.tensor_type
-        shape = tuple(_axis(dim) for dim in tensor.shape.dim) if tensor.HasField("shape") else None
-        try:
-            dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-        except KeyError:
-            raise SnDeployError(
-                f"{value.name} is of the type {tensor.elem_type}", where=str(path), expected="a type of ONNX"
-            ) from None
-        infos.append(TensorInfo(value.name, shape, dtype))
-    return infos
-
-
-def _axis(dim: Any) -> int | str | None:
-    kind = dim.WhichOneof("value")
-    if kind == "dim_value" and dim.dim_value > 0:
-        return int(dim.dim_value)
-    return str(dim.dim_param) if kind == "dim_param" and dim.dim_param else None

@@ -6,10 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
-import onnx_ir as ir
-
 from sn_deploy.errors import SnDeployError
+from sn_deploy.graph.interface import stated_interface
 from sn_deploy.onnx_file import read_proto
 from sn_deploy.runtime.tensors import TensorInfo
 from sn_deploy.runtime.triton import DATATYPES
@@ -40,10 +38,14 @@ def interface_from_onnx(path: Path) -> Interface:
     Raises:
         SnDeployError: it can't be read, or takes or gives what isn't a tensor of numbers of known rank.
     """
-    graph = read_proto(path).graph
-    weights = {tensor.name for tensor in graph.initializer}
-    inputs = tuple(_info(value, path) for value in graph.input if value.name not in weights)
-    outputs = tuple(_info(value, path) for value in graph.output)
+    inputs, outputs = stated_interface(read_proto(path), path)
+    for info in (*inputs, *outputs):
+        if info.dtype not in DATATYPES.values():
+            raise SnDeployError(
+                f"{info.name} is of a type that Triton has no name for", where=str(path), expected=", ".join(DATATYPES)
+            )
+        if info.shape is None:
+            raise SnDeployError(f"{info.name} has no shape", where=str(path), mend="export it with a shape")
     if not inputs or not outputs:
         raise SnDeployError("has no inputs or no outputs", where=str(path), expected="an ONNX model")
     return interface_of(inputs, outputs)
@@ -66,20 +68,3 @@ def _reasons(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> Ite
                 names.add(info.shape[0])
     if len(names) > 1:
         yield f"the first axes have different names: {', '.join(sorted(map(str, names)))}"
-
-
-def _info(value: onnx.ValueInfoProto, path: Path) -> TensorInfo:
-    tensor = value.type.tensor_type
-    dtype = ir.DataType(tensor.elem_type).numpy() if value.type.HasField("tensor_type") and tensor.elem_type else None
-    if dtype is None or dtype not in DATATYPES.values():
-        raise SnDeployError(
-            f"{value.name} is of a type that Triton has no name for", where=str(path), expected=", ".join(DATATYPES)
-        )
-    if not tensor.HasField("shape"):
-        raise SnDeployError(f"{value.name} has no shape", where=str(path), mend="export it with a shape")
-    # Some exporters write -1 for an axis of any size.
-    axes = tuple(
-        axis.dim_value if axis.HasField("dim_value") and axis.dim_value >= 0 else (axis.dim_param or None)
-        for axis in tensor.shape.dim
-    )
-    return TensorInfo(value.name, axes, dtype)
