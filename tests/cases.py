@@ -6,8 +6,8 @@ generator seeded with a drawn number, which is fast and gives values without a p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ml_dtypes
@@ -23,6 +23,14 @@ DTYPES = {
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
 }
 EPS = 1e-5
+# One number of a layer wrong, as a faulty export or a faulty kernel would have it: each has to be caught.
+FAULTS: dict[str, Callable[[FoldedSwitchNorm], FoldedSwitchNorm]] = {
+    "mean weights exchanged": lambda layer: replace(layer, mean_in=layer.mean_ln, mean_ln=layer.mean_in),
+    "variance weights exchanged": lambda layer: replace(layer, var_in=layer.var_ln, var_ln=layer.var_in),
+    "biased variance": lambda layer: replace(layer, ddof=0),
+    "bias reversed": lambda layer: replace(layer, bias=layer.bias[::-1]),
+    "variance offset": lambda layer: replace(layer, var_offset=layer.var_offset * 1.001),
+}
 
 
 @dataclass(frozen=True)
