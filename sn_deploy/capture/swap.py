@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -12,20 +12,43 @@ from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.graph import op
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+# What decides how a layer computes: an epsilon, a flag. Counts and shapes are what it notes down.
+_SETTINGS = (bool, float)
 
 
 class OpaqueSwitchNorm(torch.nn.Module):
     """One SwitchNorm node under torch's exporter; it computes nothing, so it is of use nowhere else.
 
-    Its constants are float32 whatever the model's precision, as the operator's contract wants them.
+    Its constants are float32 whatever the model's precision, as the operator's contract wants them. Of the layer in
+    whose place it stands it knows what that holds: code that changes it between calls, or computes with its weights,
+    makes something else of them than the operator.
     """
 
-    def __init__(self, folded: FoldedSwitchNorm) -> None:
+    def __init__(self, folded: FoldedSwitchNorm, layer: torch.nn.Module) -> None:
         super().__init__()
         self.attributes: dict[str, Any] = dict(op.attributes_from_folded(folded))
         self.metadata = op.metadata_from_folded(folded)
         for name, value in op.parameters_from_folded(folded).items():
             self.register_buffer(name, torch.from_numpy(value))
+        self._held = {**_settings(layer), **layer._parameters, **layer._buffers}
+
+    def __getattr__(self, name: str) -> Any:
+        held = self.__dict__.get("_held", {})
+        if name not in held:
+            return super().__getattr__(name)
+        if isinstance(held[name], torch.Tensor):
+            raise self._refusal(f"the model's code reads its {name!r} beside calling it")
+        return held[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        held = self.__dict__.get("_held", {})
+        if name not in held:
+            super().__setattr__(name, value)
+        elif isinstance(value, torch.Tensor) or value != held[name]:
+            raise self._refusal(f"the model's forward gives it another {name!r}")
+
+    def _refusal(self, what: str) -> SnDeployError:
+        return _changed(self.metadata[op.METADATA_LAYER], what)
 
     def forward(self, x: torch.Tensor | None = None, *more: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
         """(N, C, *spatial) -> the same shape and dtype; under whatever name the layer itself takes it."""
@@ -41,7 +64,7 @@ class OpaqueSwitchNorm(torch.nn.Module):
         (x,) = given
         return torch.onnx.ops.symbolic(
             f"{op.DOMAIN}::{op.SWITCH_NORM}",
-            (x, *(self.get_buffer(name) for name in op.PARAMETERS)),
+            (x, *(self._buffers[name] for name in op.PARAMETERS)),
             self.attributes,
             dtype=x.dtype,
             shape=x.shape,
@@ -50,15 +73,60 @@ class OpaqueSwitchNorm(torch.nn.Module):
         )
 
 
+def settings_of(model: torch.nn.Module) -> dict[str, dict[str, bool | float]]:
+    """Module -> its flags and numbers by name."""
+    return {name: _settings(module) for name, module in model.named_modules()}
+
+
+def refuse_changed(model: torch.nn.Module, layers: Collection[str], before: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuses a model that has run and left one of its layers with other settings.
+
+    Args:
+        before: `settings_of` the model before it ran.
+
+    Raises:
+        SnDeployError: with the layer and the setting.
+    """
+    for layer in layers:
+        now = _settings(model.get_submodule(layer))
+        for name, value in before[layer].items():
+            if now.get(name, value) != value:
+                raise _changed(layer, f"the model's forward gives it another {name!r}")
+
+
+def _settings(module: torch.nn.Module) -> dict[str, bool | float]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, _SETTINGS) and name[0] != "_"}
+
+
+def _changed(layer: str, what: str) -> SnDeployError:
+    return SnDeployError(
+        what,
+        where=f"layer {layer!r}",
+        expected="a layer that is called with its input, and stays as it is",
+        mend="give each setting a layer of its own, and take types and sizes from the input; or export it by "
+        "torch.onnx.export, in standard operators",
+    )
+
+
 def swap(model: torch.nn.Module, layers: Mapping[str, FoldedSwitchNorm]) -> torch.nn.Module:
     """``model`` with each module named in ``layers`` turned into its operator, wherever it is held; their hooks stay.
 
     The model is changed in place (give a private copy).
+
+    Raises:
+        SnDeployError: a layer is in training mode, though the model is in evaluation mode.
     """
     modules = dict(model.named_modules())
     apart: dict[int, OpaqueSwitchNorm] = {}
     for name, folded in layers.items():
-        module, opaque = modules[name], OpaqueSwitchNorm(folded)
+        module = modules[name]
+        if module.training:
+            raise SnDeployError(
+                "is in training mode after the model's eval(), so it uses the statistics of its batch there",
+                where=f"layer {name!r}",
+                mend="leave train() as torch has it, or let it keep layers in evaluation mode alone",
+            )
+        opaque = OpaqueSwitchNorm(folded, module)
         # A hook may change what the layer is given, and what it makes: it is part of what the model computes.
         hooks = {key: value for key, value in vars(module).items() if key.startswith(_HOOKS)}
         opaque.__dict__.update(hooks)

@@ -31,7 +31,7 @@ from sn_deploy.capture.parametrized import settle_parametrizations_
 from sn_deploy.capture.precision import cast_inputs, dtype_from_precision
 from sn_deploy.capture.private_copy import private_copy
 from sn_deploy.capture.standard_nodes import StandardNodes
-from sn_deploy.capture.swap import OpaqueSwitchNorm, swap
+from sn_deploy.capture.swap import OpaqueSwitchNorm, refuse_changed, settings_of, swap
 from sn_deploy.capture.torchscript import refuse_scripted
 from sn_deploy.capture.trace import LayerTrace, trace
 from sn_deploy.capture.unwrap import unwrap_inside_, unwrapped
@@ -219,8 +219,10 @@ def export(
     axes = resolve_dynamic(inputs, dynamic)
     inputs = widen_dynamic(inputs, axes)
 
+    settings = settings_of(private)
     with refusing_calls_of(model, private):
         found, traces, result = _recognised_layers(private, inputs)
+    refuse_changed(private, [name for name in found.layers if name in traces], settings)
     if finalize_batch_average is None and not trust_statistics:
         _refuse_raw_sums(private, found, traces, inputs)
     kept = {name: refusal.reason for name, refusal in found.refused.items() if name in traces}

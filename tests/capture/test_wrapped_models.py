@@ -428,3 +428,68 @@ def test_a_model_without_values_is_refused(tmp_path: Path) -> None:
     lazy = with_child("conv", lambda conv: nn.LazyConv2d(4, 3, padding=1))(make())
     with pytest.raises(SnDeployError, match=r"^conv.weight of the model: is lazy, and has no values yet"):
         sn_deploy.export(lazy, X, tmp_path / "net.onnx")
+
+
+class KeepsTraining(Net):
+    """As code that freezes layers does, with the wrong mode."""
+
+    def train(self, mode: bool = True) -> KeepsTraining:
+        super().train(mode)
+        self.sn.train(True)
+        return self
+
+
+class GivesEps(Net):
+    def forward(self, image: Tensor) -> Tensor:
+        first = super().forward(image)
+        self.sn.eps = 0.5
+        return first + super().forward(image)
+
+
+class Trains(Net):
+    def forward(self, image: Tensor) -> Tensor:
+        self.sn.train()
+        return super().forward(image)
+
+
+class CallsWithOthers(Net):
+    def forward(self, image: Tensor) -> Tensor:
+        others = {"bias": self.sn.bias + 1}
+        return self.head(torch.func.functional_call(self.sn, others, (self.conv(image),)))
+
+
+class ReadsBias(Net):
+    """The stand-in has a bias, too, of another shape."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image) * self.sn.bias.sum()
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (KeepsTraining, "is in training mode after the model's eval"),
+        (GivesEps, "the model's forward gives it another 'eps'"),
+        (Trains, "the model's forward gives it another 'training'"),
+        (CallsWithOthers, "the model's code reads its 'bias' beside calling it"),
+        (ReadsBias, "the model's code reads its 'bias' beside calling it"),
+    ],
+)
+def test_a_layer_that_does_not_stay_as_it_is_is_refused(kind: type[nn.Module], message: str, tmp_path: Path) -> None:
+    """The operator's constants are those of one setting."""
+    net = make(kind).eval()
+    with pytest.raises(SnDeployError, match=message):
+        sn_deploy.export(net, X, tmp_path / "net.onnx", trust_statistics=True)
+    assert not (tmp_path / "net.onnx").exists()
+
+
+class SaysTheSame(Net):
+    def forward(self, image: Tensor) -> Tensor:
+        self.sn.eps, self.sn.seen = 1e-5, image.shape
+        return super().forward(image) * self.sn.eps
+
+
+def test_what_a_layer_is_may_be_read_and_said_again(tmp_path: Path) -> None:
+    net = make(SaysTheSame).eval()
+    _, output = exported(net, tmp_path / "net.onnx")
+    np.testing.assert_allclose(output, in_float64(net), rtol=1e-4, atol=1e-9)
