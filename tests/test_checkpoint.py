@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import re
 import shlex
@@ -426,6 +427,16 @@ def test_complex_numbers_do_not_lose_half_of_what_they_are(save: Callable[..., P
     path = save({**STATE, "fc.bias": STATE["fc.bias"].to(torch.complex64)})
     with pytest.raises(SnDeployError, match=r"fc\.bias is complex"):
         load_into(Net(), path)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_whole_numbers_of_a_quantized_checkpoint_are_no_weights(save: Callable[..., Path], strict: bool) -> None:
+    path = save({**STATE, "fc.weight": STATE["fc.weight"].to(torch.int8), "fc.weight_scale": torch.ones(1)})
+    net = make(1)
+    before = copy.deepcopy(net.state_dict())
+    with pytest.raises(SnDeployError, match=r"fc\.weight is of torch\.int8 \(expected torch\.float32, as in the model"):
+        load_into(net, path, strict=strict)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
 def test_arguments_in_the_wrong_order_are_told(save: Callable[..., Path]) -> None:

@@ -96,14 +96,16 @@ def load_into(
         strict: refuse names that only one of the two has.
 
     Raises:
-        SnDeployError: what `read_checkpoint` raises; a shape that differs, or complex numbers, whether strict or
-            not; with ``strict``, names that are missing or unexpected (the others have been copied then).
+        SnDeployError: what `read_checkpoint` raises; a shape that differs, complex numbers, or whole ones for a
+            parameter of floating-point numbers, whether strict or not; with ``strict``, names that are missing or
+            unexpected (the others have been copied then).
     """
     check_is_module(model)
     check_is_path(path, "the checkpoint")
     own = model.state_dict()
     state = select(read_file(Path(path)), where=str(path), key=key, match=own.keys())
     _check_shapes(own, state, str(path))
+    _check_parameters(model, state, str(path))
     missing, unexpected = _copy(model, state, str(path))
     if strict and (missing or unexpected):
         raise SnDeployError(
@@ -114,6 +116,23 @@ def load_into(
         )
     loaded = sum(name not in unexpected for name in state.tensors)
     return LoadReport(state.key, list(state.stripped), missing, unexpected, loaded)
+
+
+def _check_parameters(model: torch.nn.Module, state: StateDict, where: str) -> None:
+    """Refuses what quantization leaves: whole numbers, of no use without the scale that belongs to them."""
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        tensor = state.tensors.get(name)
+        if tensor is not None and parameter.is_floating_point() and _is_exact(tensor):
+            raise SnDeployError(
+                f"{name} is of {tensor.dtype}",
+                where=where,
+                expected=f"{parameter.dtype}, as in the model, or another floating-point type",
+                mend="where the checkpoint is quantized, give the one that it was made of",
+            )
+
+
+def _is_exact(tensor: torch.Tensor) -> bool:
+    return tensor.is_quantized or not (tensor.is_floating_point() or tensor.is_complex())
 
 
 def _check_shapes(own: Mapping[str, torch.Tensor], state: StateDict, where: str) -> None:
