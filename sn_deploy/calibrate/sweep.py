@@ -73,6 +73,12 @@ def _watched(
     def before(x: torch.Tensor | None) -> None:
         if x is None or not x.numel():  # no regions of interest in this image, say
             return
+        if module.training and tally.statistics != BATCH_AVERAGE:
+            raise SnDeployError(
+                "is in training mode though the model is in evaluation mode, so what follows it gets other numbers",
+                where=f"layer {name!r}",
+                mend="leave train() as torch has it, or let it keep layers in evaluation mode alone",
+            )
         if branch.form is None and branch.refusal is None:
             examine(branch, name, tuple(x.shape))
         if branch.refusal is not None:

@@ -630,3 +630,27 @@ def test_a_parameter_that_holds_a_dict(nested):
     parts = [{"image": x[part], "gain": gain[part]} for part in (slice(3), slice(3, None))]
     data = [{"batch": part} if nested else {f"batch_{key}": each for key, each in part.items()} for part in parts]
     np.testing.assert_allclose(worst(pairs(calibrate(OfADict(chain()), data)), pairs(wanted)), 0, atol=1e-6)
+
+
+class KeepsTraining(nn.Module):
+    """As code that freezes layers does, with the wrong mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = chain()
+
+    def train(self, mode: bool = True) -> KeepsTraining:
+        super().train(mode)
+        for module in self.inner.sn:
+            module.training = True
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)
+
+
+def test_a_layer_in_training_mode_spoils_the_statistics_of_the_population():
+    with pytest.raises(SnDeployError, match=r"layer .*: is in training mode though the model is in evaluation mode"):
+        calibrate(KeepsTraining(), Batches(images(), 8), statistics=POPULATION)
+    found, wanted = (calibrate(model, Batches(images(), 8)) for model in (KeepsTraining(), chain()))
+    assert worst(pairs(found), pairs(wanted)) < RTOL
