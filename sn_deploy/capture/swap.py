@@ -79,15 +79,21 @@ def settings_of(model: torch.nn.Module) -> dict[str, dict[str, bool | float]]:
 
 
 def refuse_changed(model: torch.nn.Module, layers: Collection[str], before: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuses a model that has run and left one of its layers with other settings.
+    """Refuses a model that has run and left one of its layers with other settings, or began with one in training mode.
 
     Args:
-        before: `settings_of` the model before it ran.
+        before: `settings_of` the model, in evaluation mode, before it ran.
 
     Raises:
         SnDeployError: with the layer and the setting.
     """
     for layer in layers:
+        if before[layer].get("training"):
+            raise SnDeployError(
+                "is in training mode after the model's eval(), so it uses the statistics of its batch there",
+                where=f"layer {layer!r}",
+                mend="leave train() as torch has it, or let it keep layers in evaluation mode alone",
+            )
         now = _settings(model.get_submodule(layer))
         for name, value in before[layer].items():
             if now.get(name, value) != value:
@@ -112,20 +118,11 @@ def swap(model: torch.nn.Module, layers: Mapping[str, FoldedSwitchNorm]) -> torc
     """``model`` with each module named in ``layers`` turned into its operator, wherever it is held; their hooks stay.
 
     The model is changed in place (give a private copy).
-
-    Raises:
-        SnDeployError: a layer is in training mode, though the model is in evaluation mode.
     """
     modules = dict(model.named_modules())
     apart: dict[int, OpaqueSwitchNorm] = {}
     for name, folded in layers.items():
         module = modules[name]
-        if module.training:
-            raise SnDeployError(
-                "is in training mode after the model's eval(), so it uses the statistics of its batch there",
-                where=f"layer {name!r}",
-                mend="leave train() as torch has it, or let it keep layers in evaluation mode alone",
-            )
         opaque = OpaqueSwitchNorm(folded, module)
         # A hook may change what the layer is given, and what it makes: it is part of what the model computes.
         hooks = {key: value for key, value in vars(module).items() if key.startswith(_HOOKS)}
