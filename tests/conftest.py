@@ -5,12 +5,15 @@ from __future__ import annotations
 import gc
 import os
 import re
+import sys
 from collections.abc import Generator
 from typing import Final
 
 import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import none
+
+from tests.torchlib import keep_torchlib
 
 # Set by `make test-lowest`.
 OLD_LIBRARIES: Final = bool(os.environ.get("SN_TEST_OLD_LIBRARIES"))
@@ -34,6 +37,8 @@ _LACKS = re.compile(
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
     """What is imported and collected stays; torch's exporter would have all of it gone through for garbage."""
+    if "torch" in sys.modules:
+        keep_torchlib()
     # Hypothesis warns where nobody holds its generator, and nobody is found among what is frozen: it begins before.
     given(none())(lambda _: None)()
     gc.collect()
