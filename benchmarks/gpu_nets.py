@@ -182,7 +182,7 @@ def _write_quantized(net: Net, source: Path, path: Path) -> None:
     data = path.with_name(f".{path.stem}.npy")
     np.save(data, net.draw(_CALIBRATION_SAMPLES))
     try:
-        samples = SampleOptions(DataOptions(str(data)), batch_size=4)
+        samples = SampleOptions(DataOptions(str(data), batch_size=4))
         quantize(source, path, precision="int8", float_type="fp16", samples=samples, keep_io_types=False)
     finally:
         data.unlink()
