@@ -14,10 +14,12 @@ import sys
 from dataclasses import dataclass
 from typing import Final
 
-# The child sees the modules that this process sees: its sys.path, not one made from its working directory.
+# The child sees the modules that this process sees: its sys.path, not one made from its working directory. What it says
+# names options: who called this process may be the command line, or a program in whose words it is put here.
 _CHILD: Final = (
     "import sys, json, importlib; sys.path[:] = json.loads(sys.argv[1]); module, _, name = sys.argv[2].partition(':'); "
-    "getattr(importlib.import_module(module), name)(*sys.argv[3:])"
+    "function = getattr(importlib.import_module(module), name); "
+    "from sn_deploy.python_words import naming_options; naming_options()(function)(*sys.argv[3:])"
 )
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from sn_deploy import child
+from sn_deploy.errors import SnDeployError
+from sn_deploy.python_words import naming_arguments
 
 
 def say(*words: str) -> None:
@@ -26,6 +28,15 @@ def die(number: str) -> None:
     os.kill(os.getpid(), int(number))
 
 
+def complain() -> None:
+    """Prints the error of a public function."""
+    try:
+        with naming_arguments():
+            raise SnDeployError("too many", mend="give --threads 1")
+    except SnDeployError as error:
+        sys.stdout.write(str(error))
+
+
 def hang() -> None:
     """Doesn't come back."""
     time.sleep(600)
@@ -35,6 +46,11 @@ def test_what_it_says_comes_back() -> None:
     ended = child.call(f"{__name__}:say", "a b", "", "é", content=b"\x00\xff")
     assert ended == child.Ended(0, "a b||é|".encode() + b"\x00\xff", b"")
     assert (ended.how, ended.last_words) == ("exit code 0", "")
+
+
+def test_its_errors_name_options() -> None:
+    """As the texts here do, until they reach who called."""
+    assert child.call(f"{__name__}:complain").stdout == b"too many; give --threads 1"
 
 
 def test_a_path_in_the_search_path_that_is_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from sn_deploy.compare.tolerances import TOLERANCES, TWO_EVALUATIONS
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.graph.in_float32 import put_in_float32
 from sn_deploy.onnx_file import read_model
+from sn_deploy.python_words import in_callers_words
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -114,7 +115,8 @@ def compare_whole(source: Path, draft: Path, model: ir.Model, size: int, given: 
             mend="nothing was written; please report this with the file. Where it is known to do no harm, write it "
             "unseen with --no-run, and compare the two with: sn-deploy diff",
         )
-    return WholeFile(**answer["whole"])
+    whole, why_not = answer["whole"], answer["whole"].get("why_not")
+    return WholeFile(**{**whole, "why_not": None if why_not is None else in_callers_words(why_not)})
 
 
 def _in_float32(task: Task, folder: Path) -> dict[str, Any] | None:
