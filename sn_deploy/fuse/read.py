@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -81,6 +81,8 @@ class ReadLayer:
 
 
 _Run = dict[ir.Value, Array]
+# Numbers of all runs together that are held.
+_MOST_HELD: Final = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,41 @@ class _Reading:
         """X and Y, both (N, C, *spatial)."""
         x, y = run[self.source], run[self.result]
         return _channels_first(x, self.source_last), _channels_first(y, self.result_last)
+
+    def fits(self, shapes: Mapping[ir.Value, tuple[int, ...]]) -> bool:
+        """Whether X and Y have one shape where the region's values have these."""
+        x, y = shapes[self.source], shapes[self.result]
+        if (self.source_last or self.result_last) and not len(x) == len(y) > 2:
+            return False
+        return _first(x, self.source_last) == _first(y, self.result_last)
+
+
+class _Runs:
+    """What a region makes of the inputs that constants are solved from.
+
+    Large values are made anew each time: held, they would be most of what a layer takes of memory.
+    """
+
+    def __init__(self, region: Region, function: RegionFunction, settings: Sequence[Setting]) -> None:
+        self._arguments = region, function, settings
+        self._held: list[_Run] | None = []
+        self.shapes: list[dict[ir.Value, tuple[int, ...]]] = []
+        numbers = 0
+        for run in self._made():
+            self.shapes.append({value: array.shape for value, array in run.items()})
+            numbers += sum(array.size for array in run.values())
+            if self._held is not None:
+                self._held.append(run)
+            if numbers > _MOST_HELD:
+                self._held = None
+
+    def __iter__(self) -> Iterator[_Run]:
+        return self._made() if self._held is None else iter(self._held)
+
+    def _made(self) -> Iterator[_Run]:
+        region, function, settings = self._arguments
+        for turn, each in enumerate(settings):
+            yield from _runs(region, function, each, turn, SOLVE_SCALES)
 
 
 class OrdinaryError(Exception):
@@ -140,9 +177,7 @@ def read_layer(region: Region, facts: GraphFacts, opset: int, sizes: Sequence[Si
         raise NotSwitchNormError(str(error), -1) from error
 
 
-def _settings_that_run(
-    region: Region, sizes: Sequence[Sizes], function: RegionFunction
-) -> tuple[list[Setting], list[_Run]]:
+def _settings_that_run(region: Region, sizes: Sequence[Sizes], function: RegionFunction) -> tuple[list[Setting], _Runs]:
     """The settings of the source's own shape, and what the region makes of them; else of the shape of a result, where
     that says more: of what a Slice leaves not even the channels are known."""
     failed: EvaluationError | None = None
@@ -153,9 +188,7 @@ def _settings_that_run(
                 shape = "×".join(map(str, setting.shape))
                 raise NotSwitchNormError(f"its input is {shape}, which is empty or too large to be tried", -1)
         try:
-            return settings, [
-                run for turn, each in enumerate(settings) for run in _runs(region, function, each, turn, SOLVE_SCALES)
-            ]
+            return settings, _Runs(region, function, settings)
         except EvaluationError as error:
             failed = failed or error
     assert failed is not None
@@ -223,7 +256,7 @@ def _followed(region: Region, sizes: Sequence[Sizes]) -> Iterator[Setting]:
             yield Setting(shape, known)
 
 
-def _readings(region: Region, runs: list[_Run]) -> Iterator[_Reading]:
+def _readings(region: Region, runs: _Runs) -> Iterator[_Reading]:
     """The readings in which Y has X's shape and type, those that leave the least outside first."""
     for result in reversed(region.results):
         for source in reversed(region.sources):
@@ -231,10 +264,8 @@ def _readings(region: Region, runs: list[_Run]) -> Iterator[_Reading]:
                 continue
             for source_last, result_last in ((False, False), (True, True), (False, True), (True, False)):
                 reading = _Reading(source, result, source_last, result_last)
-                if not (source_last or result_last) or runs[0][source].ndim == runs[0][result].ndim > 2:
-                    shapes = ([array.shape for array in reading.arrays(run)] for run in runs)
-                    if all(x == y for x, y in shapes):
-                        yield reading
+                if all(map(reading.fits, runs.shapes)):
+                    yield reading
 
 
 def _read(
@@ -243,10 +274,10 @@ def _read(
     facts: GraphFacts,
     function: RegionFunction,
     settings: Sequence[Setting],
-    runs: list[_Run],
+    runs: _Runs,
     name: str,
 ) -> ReadLayer:
-    rank_2 = runs[0][reading.source].ndim == 2
+    rank_2 = len(runs.shapes[0][reading.source]) == 2
     lines = _rolled_lines(reading, region, function, settings) if rank_2 else _lines(reading, region, runs)
     roundoff = _ROUNDOFF.get(region.radicand.dtype or ir.DataType.FLOAT, _FLOAT32_ROUNDOFF)
     shown = _Shown(reading, region, function, settings[0])
@@ -268,11 +299,15 @@ def _read(
     return ReadLayer(solution.folded, **vars(reading), mismatch=mismatch)
 
 
+def _first(shape: tuple[int, ...], channels_last: bool) -> tuple[int, ...]:
+    return (shape[0], shape[-1], *shape[1:-1]) if channels_last else shape
+
+
 def _channels_first(array: Array, channels_last: bool) -> Float64Array:
     return np.asarray(np.moveaxis(array, -1, 1) if channels_last else array, dtype=np.float64)
 
 
-def _lines(reading: _Reading, region: Region, runs: list[_Run]) -> Lines:
+def _lines(reading: _Reading, region: Region, runs: Iterable[_Run]) -> Lines:
     parts = []
     for run in runs:
         x, y = (array.reshape(*array.shape[:2], -1) for array in reading.arrays(run))
@@ -285,7 +320,7 @@ def _far_lines(
 ) -> Lines:
     if rank_2:
         return _rolled_lines(reading, region, function, settings[:1], FAR_SCALES)
-    return _lines(reading, region, list(_runs(region, function, settings[0], 0, FAR_SCALES)))
+    return _lines(reading, region, _runs(region, function, settings[0], 0, FAR_SCALES))
 
 
 def _rolled_lines(
@@ -336,23 +371,32 @@ def _of_one_position(values: Float64Array, samples: int, channels: int) -> Float
 def _mismatch(reading: _Reading, function: RegionFunction, settings: Sequence[Setting], solution: Solution) -> float:
     """The largest difference between region and layer on fresh inputs, relative to each channel's largest output."""
     folded = solution.folded
-    recorded = float(np.sqrt(np.median(folded.var_offset))), float(np.median(folded.mean_offset))
+    recorded = float(np.median(folded.mean_offset)), float(np.sqrt(np.median(folded.var_offset)))
     worst = 0.0
     for turn, setting in enumerate(settings):
-        rng = np.random.default_rng(100 + turn)
-        probes = ((0.0, 1.0), (0.0, 0.01), (20.0, 1.0), (recorded[1], recorded[0]))
-        inputs = [
-            mean + structured(rng, setting.shape, np.full(setting.shape[0], deviation))
-            for mean, deviation in (probes if turn == 0 else probes[:1])
-        ]
-        # Clamps at what activations may reach are no part of the layer, whatever their sign.
-        far = (_FAR * inputs[0], -_FAR * inputs[0]) if turn == 0 else ()
-        worst = max(worst, *(_off(reading, function, setting, folded, x) for x in (*inputs, *far)))
-        if turn == 0:
-            near = _off(reading, function, setting, folded, _NEAR * inputs[0])
-            # A variance is kept above 1e-12, say, to stay positive: where float32 can't tell, it may be.
-            worst = max(worst, near if near > _FLOAT32_ROUNDOFF else 0.0)
+        for x, allowed in _fresh(setting.shape, turn, recorded):
+            off = _off(reading, function, setting, folded, x)
+            worst = max(worst, off if off > allowed else 0.0)
     return worst
+
+
+def _fresh(shape: tuple[int, ...], turn: int, recorded: tuple[float, float]) -> Iterator[tuple[Float64Array, float]]:
+    """Inputs that no constants were solved from, one after the other, and what may be off on each."""
+    rng = np.random.default_rng(100 + turn)
+
+    def drawn(mean: float, deviation: float) -> Float64Array:
+        return mean + structured(rng, shape, np.full(shape[0], deviation))
+
+    first = drawn(0.0, 1.0)
+    yield first, 0.0
+    if turn == 0:
+        for mean, deviation in ((0.0, 0.01), (20.0, 1.0), recorded):
+            yield drawn(mean, deviation), 0.0
+        # Clamps at what activations may reach are no part of the layer, whatever their sign.
+        yield _FAR * first, 0.0
+        yield -_FAR * first, 0.0
+        # A variance is kept above 1e-12, say, to stay positive: where float32 can't tell, it may be.
+        yield _NEAR * first, _FLOAT32_ROUNDOFF
 
 
 def _off(

@@ -18,7 +18,7 @@ from sn_deploy.fuse import fuse
 from sn_deploy.fuse.facts import GraphFacts
 from sn_deploy.fuse.growth import most_made
 from sn_deploy.fuse.sizes import Sizes
-from tests.fuse.graphs import Graph, Layer
+from tests.fuse.graphs import Graph, Layer, published
 
 X = np.arange(2 * 3 * 4, dtype=np.float64).reshape(2, 3, 4)
 SHAPE = (1000, 6, 12, 3)
@@ -91,6 +91,18 @@ def test_a_layer_that_grows_is_refused_before_it_does(grown: Any, tmp_path: Path
         with pytest.raises(SnDeployError, match="would make"):
             fuse(tmp_path / "in.onnx", tmp_path / "out.onnx")
         assert tracemalloc.get_traced_memory()[1] < 200e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_for_each_number_of_a_large_input(tmp_path: Path) -> None:
+    """One image of 64 x 160 x 160: what the region makes of six inputs would be 336 bytes for each number."""
+    graph, layer, shape = Graph(), Layer(channels=64), (1, 64, 160, 160)
+    onnx.save(graph.model(published(graph, "x", layer, shape), shape), tmp_path / "in.onnx")
+    tracemalloc.start()
+    try:
+        assert fuse(tmp_path / "in.onnx", tmp_path / "out.onnx", run=False).layers
+        assert tracemalloc.get_traced_memory()[1] < 150 * np.prod(shape)
     finally:
         tracemalloc.stop()
 
