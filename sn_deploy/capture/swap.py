@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -19,9 +20,9 @@ _SETTINGS = (bool, float)
 class OpaqueSwitchNorm(torch.nn.Module):
     """One SwitchNorm node under torch's exporter; it computes nothing, so it is of use nowhere else.
 
-    Its constants are float32 whatever the model's precision, as the operator's contract wants them. Of the layer in
-    whose place it stands it knows what that holds: code that changes it between calls, or computes with its weights,
-    makes something else of them than the operator.
+    Its constants are float32 whatever the model's precision, as the operator's contract wants them. What code reads of
+    the layer in whose place it stands, its number of channels, say, it gets; code that changes the layer between calls,
+    or computes with its weights, makes something else of them than the operator.
     """
 
     def __init__(self, folded: FoldedSwitchNorm, layer: torch.nn.Module) -> None:
@@ -31,14 +32,17 @@ class OpaqueSwitchNorm(torch.nn.Module):
         for name, value in op.parameters_from_folded(folded).items():
             self.register_buffer(name, torch.from_numpy(value))
         self._held = {**_settings(layer), **layer._parameters, **layer._buffers}
+        self._layer = (layer,)  # in a tuple it is no submodule
 
     def __getattr__(self, name: str) -> Any:
-        held = self.__dict__.get("_held", {})
-        if name not in held:
+        if "_layer" not in self.__dict__ or name.startswith("_") or (name in self._buffers and name not in self._held):
             return super().__getattr__(name)
-        if isinstance(held[name], torch.Tensor):
+        value = getattr(self._layer[0], name)
+        if isinstance(value, torch.Tensor):
             raise self._refusal(f"the model's code reads its {name!r} beside calling it")
-        return held[name]
+        if inspect.ismethod(value):
+            raise self._refusal(f"the model's code calls its {name!r}")
+        return value
 
     def __setattr__(self, name: str, value: Any) -> None:
         held = self.__dict__.get("_held", {})
@@ -144,10 +148,13 @@ def _become(module: torch.nn.Module, opaque: OpaqueSwitchNorm) -> bool:
     """
     if isinstance(module, torch.jit.ScriptModule):
         return False
+    layer = object.__new__(type(module))
+    layer.__dict__.update(vars(module))
     try:
         object.__setattr__(module, "__class__", OpaqueSwitchNorm)
     except TypeError:
         return False
+    opaque._layer = (layer,)
     module.__dict__.clear()
     module.__dict__.update(vars(opaque))
     return True

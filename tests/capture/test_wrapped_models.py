@@ -465,6 +465,38 @@ class ReadsBias(Net):
         return super().forward(image) * self.sn.bias.sum()
 
 
+class Shares(SwitchNorm2d):
+    """Tells what it has learned."""
+
+    def shares(self) -> Tensor:
+        return torch.softmax(self.mean_weight, 0)
+
+
+class AsksForShares(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sn = Shares(4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image) * self.sn.shares()[0]
+
+
+class ReadsNumbers(Net):
+    """What is no weight may be read, and counted in."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.sn.calls = getattr(self.sn, "calls", 0) + 1
+        assert not hasattr(self.sn, "groups")
+        return super().forward(image) * (self.sn.num_features + self.sn.eps)
+
+
+def test_what_code_reads_of_a_layer(tmp_path: Path) -> None:
+    net = make(ReadsNumbers)
+    expected = in_float64(net)
+    _, output = exported(net, tmp_path / "net.onnx")
+    assert compare(expected, output).rel_l2 < TOLERANCES["float32"].rel_l2
+
+
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
@@ -473,6 +505,7 @@ class ReadsBias(Net):
         (Trains, "the model's forward gives it another 'training'"),
         (CallsWithOthers, "the model's code reads its 'bias' beside calling it"),
         (ReadsBias, "the model's code reads its 'bias' beside calling it"),
+        (AsksForShares, "the model's code calls its 'shares'"),
     ],
 )
 def test_a_layer_that_does_not_stay_as_it_is_is_refused(kind: type[nn.Module], message: str, tmp_path: Path) -> None:
