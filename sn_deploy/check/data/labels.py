@@ -17,8 +17,8 @@ from sn_deploy.runtime.tensors import Array
 
 _EXPECTED: Final = "a .npy file of integers, or lines LABEL or NAME LABEL"
 
-# Names may have spaces and commas in them: the label is what stands last.
-_LINE: Final = re.compile(r"(?:(?P<name>.*?)[\s,]+)?(?P<label>-?\d+)")
+# Names may have spaces and commas in them: the label is what stands last. An int64 holds so many digits.
+_LABEL: Final = re.compile(r"(?:(?<=[\s,])|^)-?\d{1,18}$")
 
 
 @dataclass(frozen=True)
@@ -103,16 +103,24 @@ def read_labels(path: Path) -> Labels:
     return Labels(path, array, {})
 
 
+def _name(before: str) -> str | None:
+    """What stands before a label, without the spaces and commas between; None where the label stands alone."""
+    end = len(before)
+    while end and (before[end - 1] == "," or before[end - 1].isspace()):
+        end -= 1
+    return before[:end] if before else None
+
+
 def _parse(path: Path, text: str) -> Labels:
     in_order: list[int] = []
     by_name: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
-        match = _LINE.fullmatch(line.strip())
+        match = _LABEL.search(line.strip())
         if match is None:
             raise SnDeployError(f"line {number} is {line.strip()[:60]!r}", where=f"--labels {path}", expected=_EXPECTED)
-        name, label = match["name"], int(match["label"])
+        label, name = int(match[0]), _name(match.string[: match.start()])
         if name is None:
             in_order.append(label)
         elif by_name.setdefault(name, label) != label:

@@ -196,6 +196,10 @@ def test_arrays_that_can_be_matched_in_several_ways_are_refused() -> None:
         ("a.png 1\nb.png 2\na.png 3\n", "line 3 gives a.png the label 3, another line 1"),
         ("cat\n", "line 1 is 'cat'"),
         ("1.5\n", "line 1 is '1.5'"),
+        ("9" * 5000, "line 1 is '9{60}'"),
+        ("a.png " + "9" * 19, "line 1 is 'a.png 9{19}'"),
+        (f"a{' ' * 100_000}b 1\nx", "line 2 is 'x'"),
+        (f"a{', ' * 50_000}1x", "line 1 is 'a, , "),
     ],
 )
 def test_labels_that_do_not_fit(text: str, message: str) -> None:
