@@ -16,6 +16,7 @@ from sn_deploy.calibrate.tally import BATCH_AVERAGE, Tally
 from sn_deploy.capture.half_inside import half_inside
 from sn_deploy.capture.inputs import bind_inputs, input_type
 from sn_deploy.capture.nested_inputs import called_nested, nested_places
+from sn_deploy.capture.swap import MEND_OF_TRAIN
 from sn_deploy.capture.watch import watching
 from sn_deploy.check.batch import Batch
 from sn_deploy.errors import SnDeployError, first_line
@@ -77,7 +78,7 @@ def _watched(
             raise SnDeployError(
                 "is in training mode though the model is in evaluation mode, so what follows it gets other numbers",
                 where=f"layer {name!r}",
-                mend="leave train() as torch has it, or let it keep layers in evaluation mode alone",
+                mend=MEND_OF_TRAIN,
             )
         if branch.form is None and branch.refusal is None:
             examine(branch, name, tuple(x.shape))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -13,6 +13,8 @@ from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.graph import op
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+# Of a layer that stays in training mode after the model's eval().
+MEND_OF_TRAIN: Final = "leave train() as torch has it, or let it keep layers in evaluation mode alone"
 # What decides how a layer computes: an epsilon, a flag. Counts and shapes are what it notes down.
 _SETTINGS = (bool, float)
 
@@ -96,7 +98,7 @@ def refuse_changed(model: torch.nn.Module, layers: Collection[str], before: Mapp
             raise SnDeployError(
                 "is in training mode after the model's eval(), so it uses the statistics of its batch there",
                 where=f"layer {layer!r}",
-                mend="leave train() as torch has it, or let it keep layers in evaluation mode alone",
+                mend=MEND_OF_TRAIN,
             )
         now = _settings(model.get_submodule(layer))
         for name, value in before[layer].items():

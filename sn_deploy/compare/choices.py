@@ -4,12 +4,15 @@ never be compared.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import onnx_ir as ir
 
+from sn_deploy.errors import CheckFailedError
 from sn_deploy.graph.names import taken_by_nodes, taken_names, unused
 from sn_deploy.onnx_file import read_model
 
@@ -30,8 +33,12 @@ def chosen_otherwise(first: Path, second: Path, folder: Path) -> tuple[Path, Pat
     Raises:
         SnDeployError: a file can't be read.
     """
-    models = [read_model(path) for path in (first, second)]
-    found = [_deciding(model) for model in models]
+    models, found = [], []
+    for path in (first, second):
+        models.append(read_model(path))
+        found.append(_deciding(models[-1]))
+        if not found[-1]:  # as in most files: the other one needs no reading
+            return None
     shared = found[0].keys() & found[1].keys()
     if not shared:
         return None
@@ -43,6 +50,20 @@ def chosen_otherwise(first: Path, second: Path, folder: Path) -> tuple[Path, Pat
         copies.append(folder / f"otherwise{place}.onnx")
         ir.save(model, copies[-1], external_data=f"{copies[-1].name}.data")
     return copies[0], copies[1]
+
+
+def told(what: str) -> str:
+    """A difference between such copies."""
+    return f"with its branches chosen the other way, {what}"
+
+
+@contextlib.contextmanager
+def telling() -> Iterator[None]:
+    """A check that fails within it is one of such copies."""
+    try:
+        yield
+    except CheckFailedError as error:
+        raise CheckFailedError(told(error.what), where=error.where, expected=error.expected, mend=error.mend) from error
 
 
 def _deciding(model: ir.Model) -> dict[str, ir.Node]:

@@ -21,7 +21,7 @@ import onnx_ir as ir
 
 from sn_deploy import child
 from sn_deploy.archive import free_memory
-from sn_deploy.compare.choices import chosen_otherwise
+from sn_deploy.compare import choices
 from sn_deploy.compare.file_pair import ANSWER, LONGEST_REASON, Task
 from sn_deploy.compare.model_type import coarsest_type
 from sn_deploy.compare.tolerances import TOLERANCES, TWO_EVALUATIONS
@@ -146,7 +146,7 @@ def _otherwise(task: Task, model: ir.Model, folder: Path) -> dict[str, Any] | No
     if all(node.op_type != "If" for node in model.graph.all_nodes()):
         return None
     try:
-        files = chosen_otherwise(Path(task.source), Path(task.draft), folder)
+        files = choices.chosen_otherwise(Path(task.source), Path(task.draft), folder)
     except Exception:  # noqa: BLE001 - the files are anybody's, and the first comparison stands
         return None
     if files is None:
@@ -155,7 +155,7 @@ def _otherwise(task: Task, model: ir.Model, folder: Path) -> dict[str, Any] | No
     if not wrong:
         return None
     where = wrong["where"].replace(str(files[0]), task.source)
-    return {"wrong": {**wrong, "where": where, "what": f"with its branches chosen the other way, {wrong['what']}"}}
+    return {"wrong": {**wrong, "where": where, "what": choices.told(wrong["what"])}}
 
 
 def _asked(task: Task) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sn_deploy.check.backends.adapted import cast_input
-from sn_deploy.compare.choices import chosen_otherwise
+from sn_deploy.compare import choices
 from sn_deploy.compare.extents import Run, run_at_extents
 from sn_deploy.compare.output_difference import comparable, difference
 from sn_deploy.compare.random_inputs import SMALL_EXTENT, inputs_for
@@ -79,7 +79,7 @@ def prove(source: Path, candidate: Path, inputs: Mapping[str, Array], precision:
 def _check_otherwise(source: Path, candidate: Path, given: Mapping[str, Array], most_rel_l2: float) -> None:
     """The same for the branches that the input doesn't choose; what the source makes no numbers of is no error."""
     with tempfile.TemporaryDirectory() as folder:
-        files = chosen_otherwise(source, candidate, Path(folder))
+        files = choices.chosen_otherwise(source, candidate, Path(folder))
         if files is None:
             return
         try:
@@ -90,12 +90,9 @@ def _check_otherwise(source: Path, candidate: Path, given: Mapping[str, Array], 
             return
         with OrtSession(files[1]) as session:
             actual = session.run(given)
-    for name, reference in expected.items():
-        try:
+    with choices.telling():
+        for name, reference in expected.items():
             _checked(name, reference, actual[name], source, most_rel_l2)
-        except CheckFailedError as error:
-            what = f"with its branches chosen the other way, {error.what}"
-            raise CheckFailedError(what, where=error.where, expected=error.expected, mend=error.mend) from error
 
 
 def _by_functions(source: Path) -> OrtSession:

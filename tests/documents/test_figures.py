@@ -12,6 +12,7 @@ import pytest
 
 from tests.documents.test_documents import ROOT
 from tools import fuse_zoo
+from tools.rows.table import error_text as error
 
 RESULTS = ROOT / "benchmarks/results"
 
@@ -31,12 +32,6 @@ def cells(document: str, first: str) -> list[str]:
     lines = (ROOT / document).read_text(encoding="utf-8").splitlines()
     (row,) = [line for line in lines if line.startswith(f"| {first} |")]
     return [cell.strip() for cell in row.strip("|").split("|")[1:]]
-
-
-def error(value: float) -> str:
-    """As ``7.7e-3``."""
-    mantissa, _, exponent = f"{value:.1e}".partition("e")
-    return f"{mantissa}e{int(exponent)}"
 
 
 def percent(value: float) -> str:

@@ -20,7 +20,7 @@ import sn_deploy
 from sn_deploy.errors import SnDeployError
 from sn_deploy.fuse import fuse
 from sn_deploy.graph.function_body import function_body
-from sn_deploy.inline import MAX_OPSET, MIN_OPSET, inline
+from sn_deploy.inline import MAX_OPSET, MIN_OPSET, InlineReport, inline
 from sn_deploy.inspection.onnx_file import layers_from_onnx
 from sn_deploy.nn import SwitchNorm2d
 from sn_deploy.runtime.ort import OrtSession
@@ -64,6 +64,15 @@ def x() -> np.ndarray:
 def path(net: nn.Module, x: np.ndarray, tmp_path: Path) -> Path:
     sn_deploy.export(net, torch.from_numpy(x), tmp_path / "net.onnx", trust_statistics=True)
     return tmp_path / "net.onnx"
+
+
+def inlined_to(opset: int, folder: Path) -> tuple[InlineReport, onnx.ModelProto]:
+    """net.onnx of the folder in standard operators of that version alone, valid by onnx's checker."""
+    report = inline(folder / "net.onnx", folder / "out.onnx", opset=opset)
+    made = onnx.load(folder / "out.onnx")
+    onnx.checker.check_model(made, full_check=True)
+    assert [(entry.domain, entry.version) for entry in made.opset_import] == [("", opset)]
+    return report, made
 
 
 def error(net: nn.Module, x: np.ndarray, path: Path) -> float:
@@ -330,10 +339,7 @@ def test_operators_whose_older_form_onnx_does_not_write(
         with pytest.raises(SnDeployError, match=r"can't bring it to opset 15.*GridSample"):
             inline(tmp_path / "net.onnx", tmp_path / "out.onnx", opset=opset)
         return
-    report = inline(tmp_path / "net.onnx", tmp_path / "out.onnx", opset=opset)
-    made = onnx.load(tmp_path / "out.onnx")
-    onnx.checker.check_model(made, full_check=True)
-    assert [(entry.domain, entry.version) for entry in made.opset_import] == [("", opset)]
+    report, made = inlined_to(opset, tmp_path)
     assert kind in {node.op_type for node in made.graph.node}
     assert report.whole.rel_l2 is not None
     assert report.whole.rel_l2 < _REL_L2
@@ -424,10 +430,7 @@ def test_layers_in_bodies_go_to_older_opsets(kind: str, opset: int, tmp_path: Pa
         with pytest.raises(SnDeployError, match=rf"node choice: has {kind} nodes.*no opset below 16; give opset=16"):
             inline(tmp_path / "net.onnx", tmp_path / "out.onnx", opset=opset)
         return
-    report = inline(tmp_path / "net.onnx", tmp_path / "out.onnx", opset=opset)
-    made = onnx.load(tmp_path / "out.onnx")
-    onnx.checker.check_model(made, full_check=True)
-    assert [(entry.domain, entry.version) for entry in made.opset_import] == [("", opset)]
+    report, made = inlined_to(opset, tmp_path)
     assert report.whole.rel_l2 is not None
     numbers = [
         onnx.numpy_helper.to_array(each) for each in made.graph.initializer if each.data_type == onnx.TensorProto.INT64

@@ -66,13 +66,13 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         _number(row.get("switch_norm")),
         _number(row.get("nodes_standard")),
         _number(row.get("nodes")),
-        _error(row.get("ort")),
-        _error(row.get("native")),
+        error_text(row.get("ort")),
+        error_text(row.get("native")),
         _fused(row),
-        _error(row.get("torch")),
+        error_text(row.get("torch")),
         _agreement(row),
         row.get("check") or "–",
-        _error(row.get("own")),
+        error_text(row.get("own")),
     ]
 
 
@@ -85,7 +85,8 @@ def _number(value: int | None) -> str:
     return "–" if value is None else f"{value:,}"
 
 
-def _error(value: float | None) -> str:
+def error_text(value: float | None) -> str:
+    """As ``7.7e-3``; a dash for none."""
     if value is None:
         return "–"
     mantissa, _, exponent = f"{value:.1e}".partition("e")
@@ -95,7 +96,7 @@ def _error(value: float | None) -> str:
 def _fused(row: Mapping[str, Any]) -> str:
     if row.get("fused") is None:
         return row.get("fused_text") or "–"
-    return f"{row['fuse_found']} found, {_error(row['fused'])}"
+    return f"{row['fuse_found']} found, {error_text(row['fused'])}"
 
 
 def _agreement(row: Mapping[str, Any]) -> str:
