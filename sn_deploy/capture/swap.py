@@ -33,11 +33,10 @@ class OpaqueSwitchNorm(torch.nn.Module):
         self.metadata = op.metadata_from_folded(folded)
         for name, value in op.parameters_from_folded(folded).items():
             self.register_buffer(name, torch.from_numpy(value))
-        self._held = {**_settings(layer), **layer._parameters, **layer._buffers}
         self._layer = (layer,)  # in a tuple it is no submodule
 
     def __getattr__(self, name: str) -> Any:
-        if "_layer" not in self.__dict__ or name.startswith("_") or (name in self._buffers and name not in self._held):
+        if name.startswith("_") or (name in self._buffers and name not in self._held()):
             return super().__getattr__(name)
         value = getattr(self._layer[0], name)
         if isinstance(value, torch.Tensor):
@@ -47,11 +46,16 @@ class OpaqueSwitchNorm(torch.nn.Module):
         return value
 
     def __setattr__(self, name: str, value: Any) -> None:
-        held = self.__dict__.get("_held", {})
+        held = self._held() if "_layer" in self.__dict__ else {}
         if name not in held:
             super().__setattr__(name, value)
         elif isinstance(value, torch.Tensor) or value != held[name]:
             raise self._refusal(f"the model's forward gives it another {name!r}")
+
+    def _held(self) -> dict[str, Any]:
+        """What the layer's numbers depend on."""
+        (layer,) = self._layer
+        return {**_settings(layer), **layer._parameters, **layer._buffers}
 
     def _refusal(self, what: str) -> SnDeployError:
         return _changed(self.metadata[op.METADATA_LAYER], what)
