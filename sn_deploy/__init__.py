@@ -10,13 +10,13 @@ from sn_deploy.lazy import lazy_names, listed
 if TYPE_CHECKING:
     from sn_deploy.engine.build import BuildReport, build
     from sn_deploy.folded import FoldedSwitchNorm
-    from sn_deploy.graph.export import ExportReport, export
+    from sn_deploy.onnx_export import ExportReport, export
 
 __version__ = "0.1.0"
 __all__ = ["BuildReport", "ExportReport", "FoldedSwitchNorm", "SnDeployError", "__version__", "build", "export"]
 
 # They need torch, or NumPy, and `sn-deploy doctor` works without either.
-_NEEDS_TORCH = {"export": "sn_deploy.graph.export", "ExportReport": "sn_deploy.graph.export"}
+_NEEDS_TORCH = {"export": "sn_deploy.onnx_export", "ExportReport": "sn_deploy.onnx_export"}
 _get = lazy_names(
     __name__,
     {

@@ -17,15 +17,16 @@ ROOT: Final = Path(sn_deploy.__file__).parent
 # `_KNOW_EACH_OTHER`. The modules beside the packages know one another and no package.
 LEVELS: Final = (
     ("runtime",),
-    ("graph", "capture", "recognise", "nn"),
+    ("graph",),
+    ("capture", "recognise", "nn"),
     ("checkpoint", "compare", "models"),
     ("fuse", "inspection"),
     ("check",),
-    ("calibrate", "diff", "doctor", "engine", "inline", "optimise", "precision", "serve", "specialise"),
+    ("calibrate", "diff", "doctor", "engine", "inline", "onnx_export", "optimise", "precision", "serve", "specialise"),
     ("cli",),
 )
-# What folds a layer, what traces a model and what writes the file.
-_KNOW_EACH_OTHER: Final = LEVELS[1]
+# What folds a layer, what traces a model, and what trains one.
+_KNOW_EACH_OTHER: Final = LEVELS[2]
 _LEVEL: Final = {package: level for level, packages in enumerate(LEVELS) for package in packages}
 
 

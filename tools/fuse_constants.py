@@ -31,8 +31,8 @@ from onnx import numpy_helper
 
 from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.fuse import fuse
-from sn_deploy.graph.export import export
 from sn_deploy.graph.layers import folded_from_node, switch_norm_nodes
+from sn_deploy.onnx_export import export
 from tools.fuse_ways import Way, write
 from tools.fuse_zoo import LAYERS, STATISTICS, network, outputs, rel_l2
 

@@ -34,7 +34,7 @@ import torch
 from sn_deploy.atomic import atomic_output
 from sn_deploy.errors import SnDeployError
 from sn_deploy.fuse import fuse
-from sn_deploy.graph.export import export
+from sn_deploy.onnx_export import export
 from sn_deploy.runtime.ort import OrtSession
 from tests.randomise import randomise_
 from tools.fuse_ways import AFTERS, optimise, ways, write

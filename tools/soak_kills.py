@@ -45,7 +45,7 @@ def net(seed=0):
 """
 # Imported before the cases, which are forks: so that kills fall on the work and not on Python's imports.
 IMPORTS: Final = (
-    "sn_deploy.graph.export", "sn_deploy.fuse.run", "sn_deploy.specialise.run", "sn_deploy.calibrate.calibration",
+    "sn_deploy.onnx_export", "sn_deploy.fuse.run", "sn_deploy.specialise.run", "sn_deploy.calibrate.calibration",
     "sn_deploy.serve.run", "onnxruntime", "torch.onnx", "onnxscript",
 )  # fmt: skip
 EXPORT: Final = ("export", "--model", "small.py:net", "--input", "2x3x16x16")

@@ -80,8 +80,8 @@ def write_net(folder: Path) -> list[Path]:
     import torch
 
     from sn_deploy.errors import SnDeployError
-    from sn_deploy.graph.export import export
     from sn_deploy.models.digits import load_pretrained
+    from sn_deploy.onnx_export import export
     from sn_deploy.optimise import optimise
 
     exported, optimised = folder / "net.onnx", folder / "net-optimised.onnx"

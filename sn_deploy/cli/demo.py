@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sn_deploy.check.result import BackendLatency
-    from sn_deploy.graph.export import ExportReport
+    from sn_deploy.onnx_export import ExportReport
 
 _LARGEST_REL_L2 = TOLERANCES["float32"].rel_l2
 
@@ -56,8 +56,8 @@ def run(console: Console, path: Path, calls: int) -> None:
     from sn_deploy.check.digits_data import load_digits_split
     from sn_deploy.check.latency import measure
     from sn_deploy.errors import CheckFailedError
-    from sn_deploy.graph.export import export
     from sn_deploy.models.digits import load_pretrained
+    from sn_deploy.onnx_export import export
     from sn_deploy.runtime.native import ort_library
     from sn_deploy.runtime.ort import OrtSession
     from sn_deploy.runtime.torch import TorchModel, tensor_from_array, use_threads

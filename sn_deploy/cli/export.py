@@ -101,8 +101,8 @@ def command(
     require_torch("sn-deploy export")
     from sn_deploy.capture.user_model import build_model
     from sn_deploy.checkpoint import load_into
-    from sn_deploy.graph.export import export
-    from sn_deploy.graph.show import print_report
+    from sn_deploy.onnx_export import export
+    from sn_deploy.onnx_export.show import print_report
 
     model = build_model(reference, arguments)
     console = output_console()

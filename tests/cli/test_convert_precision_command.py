@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from sn_deploy.graph.export import export
 from sn_deploy.nn import SwitchNorm2d
+from sn_deploy.onnx_export import export
 from sn_deploy.precision import quantize
 from tests.cli import command
 from tests.optimise.nets import Net

@@ -10,8 +10,8 @@ from types import ModuleType
 import onnx
 import torch
 
-from sn_deploy.graph.export import export
 from sn_deploy.nn import SwitchNorm2d
+from sn_deploy.onnx_export import export
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 SHAPES = ((2, 64, 6, 7), (2, 128, 3, 4))  # of X and the residual

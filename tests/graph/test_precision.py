@@ -12,11 +12,11 @@ import torch
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import keep, op
-from sn_deploy.graph.export import export
 from sn_deploy.graph.layers import switch_norm_nodes, write_functions
 from sn_deploy.graph.precision import HALF_TYPES, convert_precision
 from sn_deploy.graph.save import save
 from sn_deploy.models.digits import load_pretrained
+from sn_deploy.onnx_export import export
 from sn_deploy.runtime.ort import OrtSession
 from tests.cases import make_case
 

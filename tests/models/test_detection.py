@@ -13,9 +13,9 @@ from torch import nn
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.fuse import fuse
-from sn_deploy.graph.export import export
 from sn_deploy.models import BoxHeadSN, DetectionSwitchNorm, MaskHeadSN, MaskRCNNBodySN, maskrcnnsn50_body
 from sn_deploy.nn import SwitchNorm2d
+from sn_deploy.onnx_export import export
 from tests.models.test_resnet import published_shapes
 from tests.models.test_segmentation import sn, state_shapes
 from tests.models.whole_way import through_everything

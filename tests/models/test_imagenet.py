@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from sn_deploy.errors import SnDeployError
-from sn_deploy.graph.export import export
 from sn_deploy.models import ResNetV1SN, ResNetV2SN
+from sn_deploy.onnx_export import export
 from sn_deploy.recognise import finalize_batch_average_, recognise
 from tests.models.whole_way import through_everything
 from tests.randomise import randomise_

@@ -10,9 +10,9 @@ import onnx
 import pytest
 import torch
 
-from sn_deploy.graph.export import export
 from sn_deploy.graph.op import DOMAIN
 from sn_deploy.models import I3DResNetSN, i3dsn50
+from sn_deploy.onnx_export import export
 from tests.models.test_segmentation import state_shapes
 from tests.models.whole_way import through_everything
 from tests.randomise import randomise_

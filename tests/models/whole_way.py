@@ -12,7 +12,7 @@ from torch import nn
 
 from sn_deploy.capture.inputs import DynamicAxes
 from sn_deploy.fuse import fuse
-from sn_deploy.graph.export import export
+from sn_deploy.onnx_export import export
 from tests.tolerances import TOLERANCES
 from tools.rows.measure import Array, Sample, export_by_torch, onnxruntime_outputs, relative_l2, torch_outputs
 

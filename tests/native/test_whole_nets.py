@@ -16,10 +16,10 @@ from torch import nn
 
 from sn_deploy.check.digits_data import load_digits_split
 from sn_deploy.compare.parity import compare
-from sn_deploy.graph.export import export
 from sn_deploy.graph.op import DOMAIN
 from sn_deploy.models import resnetv1sn18
 from sn_deploy.models.digits import load_pretrained
+from sn_deploy.onnx_export import export
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.torch import array_from_tensor
 from tests.randomise import randomise_

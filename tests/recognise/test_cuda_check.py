@@ -12,7 +12,7 @@ from torch import nn
 
 from sn_deploy.check.backends.torch_model import ModelOptions, load_model
 from sn_deploy.errors import SnDeployError
-from sn_deploy.graph.export import export
+from sn_deploy.onnx_export import export
 from sn_deploy.recognise import lift_cuda_checks_, recognise
 from sn_deploy.recognise.says_cuda import SaysCuda
 from sn_deploy.runtime.ort import OrtSession

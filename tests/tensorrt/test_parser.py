@@ -12,9 +12,9 @@ import pytest
 import torch
 from onnx import helper
 
-from sn_deploy.graph.export import export
 from sn_deploy.graph.op import DOMAIN, FLOAT_ATTRIBUTES, SWITCH_NORM, SWITCH_NORM_ADD_RELU, SWITCH_NORM_RELU
 from sn_deploy.nn import SwitchNorm2d, SwitchNorm3d
+from sn_deploy.onnx_export import export
 from tests.tensorrt.conftest import Release
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}

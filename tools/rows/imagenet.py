@@ -56,7 +56,7 @@ def _run(
 def _summed(function: str, layers: int, batch_count: int, place: Place) -> Figures:
     """Batch averages: sums as training leaves them, refused until they are divided."""
     from sn_deploy.errors import SnDeployError
-    from sn_deploy.graph.export import export
+    from sn_deploy.onnx_export import export
     from sn_deploy.recognise import finalize_batch_average_
 
     samples = batches(place.samples(SAMPLES), 3, 224, 224)

@@ -18,9 +18,9 @@ from sn_deploy import cli
 from sn_deploy.capture.capture import capture
 from sn_deploy.capture.inputs import DynamicAxes, bind_inputs, resolve_dynamic, widen_dynamic
 from sn_deploy.fuse import FuseReport, fuse
-from sn_deploy.graph.export import export
 from sn_deploy.graph.op import DOMAIN
 from sn_deploy.graph.save import save
+from sn_deploy.onnx_export import export
 from sn_deploy.recognise import lift_cuda_checks_
 from sn_deploy.runtime.ort import OrtSession
 from tools.rows.row import Figures, Place

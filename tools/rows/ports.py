@@ -17,10 +17,10 @@ import torch
 from torch import nn
 
 from sn_deploy.errors import SnDeployError
-from sn_deploy.graph.export import export
 from sn_deploy.inspection.onnx_file import layers_from_onnx
 from sn_deploy.nn import ChannelsLast, SwitchNorm2d, convert
 from sn_deploy.nn.conversion import DEFAULT_SHARE
+from sn_deploy.onnx_export import export
 from sn_deploy.recognise import register
 from tests.models.general import Mixed, Selected, Shared, Two, images, nested, trained
 from tests.models.one_dimensional import sequences, vectors

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sn_deploy.graph.export import export
+from sn_deploy.onnx_export import export
 from tools.rows.measure import Sample, onnxruntime_outputs, relative_l2, torch_outputs
 from tools.rows.row import Figures, Place
 

@@ -13,7 +13,7 @@ import torch
 
 from sn_deploy import models as own_models
 from sn_deploy.errors import SnDeployError
-from sn_deploy.graph.export import export
+from sn_deploy.onnx_export import export
 from tests.randomise import randomise_
 from tools.rows.imagenet import REPOSITORY as SYNC_REPOSITORY
 from tools.rows.measure import measure, relative_l2, torch_outputs

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 
 from sn_deploy.errors import SnDeployError
-from sn_deploy.graph.export import export
+from sn_deploy.onnx_export import export
 from tools.rows.measure import export_by_torch
 from tools.rows.row import Figures, Place, Row, authors_code
 

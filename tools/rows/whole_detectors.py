@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from sn_deploy.fuse import fuse
-from sn_deploy.graph.export import export
+from sn_deploy.onnx_export import export
 from tests.randomise import randomise_
 from tools.rows.imagenet import REPOSITORY
 from tools.rows.measure import fused_figures, onnxruntime_outputs, relative_l2, run_check, torch_outputs

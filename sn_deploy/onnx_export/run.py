@@ -6,12 +6,10 @@ import contextlib
 import functools
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-import numpy as np
 import onnx_ir as ir
 import torch
 
@@ -33,10 +31,8 @@ from sn_deploy.capture.private_copy import private_copy
 from sn_deploy.capture.standard_nodes import StandardNodes
 from sn_deploy.capture.swap import OpaqueSwitchNorm, refuse_changed, settings_of, swap
 from sn_deploy.capture.torchscript import refuse_scripted
-from sn_deploy.capture.trace import LayerTrace, trace
 from sn_deploy.capture.unwrap import unwrap_inside_, unwrapped
 from sn_deploy.errors import SnDeployError
-from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.graph import inline as inliner
 from sn_deploy.graph import layers as graph_layers
 from sn_deploy.graph import op
@@ -45,79 +41,18 @@ from sn_deploy.graph.io_names import check_count, given_names, name_outputs, ref
 from sn_deploy.graph.io_types import keep_float32_io
 from sn_deploy.graph.precision import BF16_OPSET, operators_of_newer_opset
 from sn_deploy.graph.save import save
+from sn_deploy.onnx_export.layers import recognised_layers, refuse_raw_sums
+from sn_deploy.onnx_export.refusals import no_layer_runs, not_recognised
+from sn_deploy.onnx_export.report import ExportedLayer, ExportReport
+from sn_deploy.onnx_export.sizes import at_one_size, refuse_other_sizes
 from sn_deploy.output_file import check_onnx_output
-from sn_deploy.printed import Printed
 from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.torch import output_names as output_names_of
 from sn_deploy.runtime.torch import own_surroundings
 from sn_deploy.text import shape_text
 from sn_deploy.turns import exporting
 
-if TYPE_CHECKING:
-    from sn_deploy.console import Console
-
 DEFAULT_OPSET = 20
-
-
-@dataclass(frozen=True)
-class ExportedLayer:
-    """One SN layer of an exported file: what it folded into, the shape of X, and how many nodes call it."""
-
-    folded: FoldedSwitchNorm
-    shape: tuple[int, ...]
-    calls: int
-
-
-@dataclass(frozen=True, repr=False)
-class ExportReport(Printed):
-    """What `export` did.
-
-    Attributes:
-        path: the ONNX file; ``data_path`` its external data, if any. ``file_bytes`` counts both.
-        layers: the SN layers in the order in which they run.
-        forms: SwitchNorm and its fused forms -> how many there are (or, inlined, were).
-        apart: node -> why the ReLU that follows it, or the residual and the ReLU, was not fused with it.
-        kept: layer -> reason, of layers left in standard operators (``keep_unrecognised``).
-        unused: layers of the model that don't run on these inputs, and so aren't in the file.
-        nodes: nodes of the graph, an SN layer counting as one (or, inlined, as its body).
-        op_counts: operator -> number of nodes.
-        inputs, outputs: name -> shape and type as text, such as ``batch×3×224×224 float32``.
-        standard: what counts `nodes_standard`.
-    """
-
-    path: Path
-    data_path: Path | None
-    file_bytes: int
-    opset: int
-    precision: str
-    inlined: bool
-    layers: tuple[ExportedLayer, ...]
-    forms: Mapping[str, int]
-    apart: Mapping[str, str]
-    kept: Mapping[str, str]
-    unused: tuple[str, ...]
-    nodes: int
-    op_counts: Mapping[str, int]
-    inputs: Mapping[str, str]
-    outputs: Mapping[str, str]
-    standard: Callable[[], int | None] = field(repr=False, compare=False)
-
-    @functools.cached_property
-    def nodes_standard(self) -> int | None:
-        """How many nodes torch's own export takes, counted when it is asked for, by exporting a layer of each kind.
-
-        None where torch can't export a layer (one that wants CUDA, say).
-        """
-        return self.standard()
-
-    def _line(self) -> str:
-        return f"{self.path}, SN layers: {len(self.layers)}, nodes: {self.nodes}, {self.precision}"
-
-    def _print(self, console: Console) -> None:
-        from sn_deploy.graph.show import print_report
-
-        # To look at a report should take no time.
-        print_report(console, self, standard="nodes_standard" in vars(self))
 
 
 @contextlib.contextmanager
@@ -221,27 +156,27 @@ def export(
 
     settings = settings_of(private)
     with refusing_calls_of(model, private):
-        found, traces, result = _recognised_layers(private, inputs)
+        found, traces, result = recognised_layers(private, inputs)
     refuse_changed(private, [name for name in found.layers if name in traces], settings)
     if finalize_batch_average is None and not trust_statistics:
-        _refuse_raw_sums(private, found, traces, inputs)
+        refuse_raw_sums(private, found, traces, inputs)
     kept = {name: refusal.reason for name, refusal in found.refused.items() if name in traces}
     if kept and not keep_unrecognised:
-        raise _refusal(found, kept)
+        raise not_recognised(found, kept)
     called = {name: folded for name, folded in found.layers.items() if name in traces}
     refuse_scripted(private, called)
     if not called and not kept:
-        raise _no_layer_runs(model, found)
+        raise no_layer_runs(model, found)
     standard = StandardNodes(private, {name: traces[name].shapes[0] for name in called}, opset)
 
-    fixed = _at_one_size(private, called, traces) if any(axis > 1 for spec in axes.values() for axis in spec) else set()
+    fixed = at_one_size(private, called, traces) if any(axis > 1 for spec in axes.values() for axis in spec) else set()
     private = swap(private.to(dtype), called)
     if isinstance(private, OpaqueSwitchNorm) and len(inputs.arguments) == 1:
         (x,) = inputs.arguments.values()
         inputs = BoundInputs({"x": x}, inputs.names)  # a model that is a layer may have another name for it
     give_tensors_alone(private, result)
     captured = capture(private, cast_inputs(inputs, dtype), axes, opset=opset, output_names=output_names)
-    _refuse_other_sizes(captured, fixed)
+    refuse_other_sizes(captured, fixed)
     check_count(output_names, captured)
     if output_names is None:
         name_outputs(captured, output_names_of(result))
@@ -278,36 +213,6 @@ def export(
     )
 
 
-def _at_one_size(
-    model: torch.nn.Module, layers: Mapping[str, FoldedSwitchNorm], traces: Mapping[str, LayerTrace]
-) -> set[str]:
-    """The layers that are what was proved at the sizes of the example alone."""
-    holds = recognise.holds_at_other_sizes
-    return {
-        name
-        for name, folded in layers.items()
-        if len(shape := traces[name].shapes[0]) > 2 and not holds(model.get_submodule(name), folded, shape)
-    }
-
-
-def _refuse_other_sizes(model: ir.Model, fixed: Collection[str]) -> None:
-    """Refuses a dynamic side at a layer of ``fixed``, which is another function of its input at other sizes."""
-    for node in graph_layers.switch_norm_nodes(model):
-        name, x = node.metadata_props[op.METADATA_LAYER], node.inputs[0]
-        if name not in fixed or x is None or x.shape is None:
-            continue
-        dynamic = [str(dim) for dim in x.shape[2:] if not isinstance(dim, int)]
-        if dynamic:
-            raise SnDeployError(
-                f"is Switchable Normalization at the example's size alone, and its input has the dynamic side "
-                f"{dynamic[0]}: at others it differs, by the divisor of a variance or as it is made for one size",
-                where=f"layer {name!r}",
-                expected="static sides: --dynamic batch",
-                mend="export a file for each size, or compare its forward with the published one for what depends on "
-                "the size",
-            )
-
-
 def _refuse_types_of_newer_opset(model: ir.Model, opset: int) -> None:
     """Refuses bfloat16 where the operators don't take it: that of ``precision``, or of casts in the model itself."""
     bfloat16 = ir.DataType.BFLOAT16
@@ -324,126 +229,6 @@ def _refuse_types_of_newer_opset(model: ir.Model, opset: int) -> None:
             expected=f"{BF16_OPSET} to {MAX_OPSET} with --precision bf16; by default it is {BF16_OPSET}",
             mend="where the model casts to it itself, give that opset, or take torch.autocast out of its forward",
         )
-
-
-def _recognised_layers(
-    model: torch.nn.Module, inputs: BoundInputs
-) -> tuple[recognise.Recognition, dict[str, LayerTrace], object]:
-    """The SN layers, and what those that run were given, shapes checked; and what the model gives."""
-    model.float()
-    traces, result = trace(model, cast_inputs(inputs, torch.float32), recognise.candidate_names(model))
-    found = recognise.recognise(model, input_shapes={name: layer.of_first_rank for name, layer in traces.items()})
-    for name, layer in traces.items():
-        folded = found.layers.get(name)
-        if folded is not None:
-            for shape in layer.shapes:
-                folded.check_shape(shape)
-            _check_other_ranks(name, model.get_submodule(name), folded, layer.shapes)
-    return found, traces, result
-
-
-def _check_other_ranks(
-    name: str, module: torch.nn.Module, folded: FoldedSwitchNorm, shapes: Sequence[tuple[int, ...]]
-) -> None:
-    """Refuses a layer that is called with inputs of several ranks and isn't the same layer for each."""
-    for rank in dict.fromkeys(len(shape) for shape in shapes if len(shape) != len(shapes[0])):
-        of_rank = [shape for shape in shapes if len(shape) == rank]
-        other = recognise.recognise(module, input_shapes={"": of_rank}).layers.get("")
-        fields = (*op.PARAMETERS, *op.FLOAT_ATTRIBUTES, "ddof")
-        if other is None or not all(np.allclose(getattr(folded, one), getattr(other, one)) for one in fields):
-            raise SnDeployError(
-                f"is called with inputs of rank {len(shapes[0])} and {rank}, and isn't the same layer for both",
-                where=f"layer {name!r}",
-                mend="give each of the calls a layer of its own",
-            )
-
-
-def _refuse_raw_sums(
-    model: torch.nn.Module, found: recognise.Recognition, traces: Mapping[str, LayerTrace], inputs: BoundInputs
-) -> None:
-    """Refuses statistics that look like sums.
-
-    Example inputs can mislead: see `sn_deploy.recognise.raw_sums`, and ``trust_statistics`` for the way out. Constant
-    ones, such as torch.zeros, mislead most, as a layer's output then varies at the borders alone: what they suggest has
-    to hold for noise, too.
-    """
-
-    def refuse(seen: Mapping[str, LayerTrace]) -> None:
-        observed = {
-            name: (layer.mean, layer.var)
-            for name, layer in seen.items()
-            if layer.mean is not None and layer.var is not None and _has_bn_branch(found.layers.get(name))
-        }
-        recognise.refuse_raw_sums_in_most(model, observed)
-
-    try:
-        refuse(traces)
-    except SnDeployError:
-        noise = _noise_for_constants(inputs)
-        if noise is None:
-            raise
-        seen: Mapping[str, LayerTrace] = traces
-        with contextlib.suppress(SnDeployError):  # a model may want just these constants
-            seen, _ = trace(model, cast_inputs(noise, torch.float32), list(traces))
-        refuse(seen)
-
-
-def _noise_for_constants(inputs: BoundInputs) -> BoundInputs | None:
-    """The inputs with random values where all values of a tensor are one; None where no tensor is so."""
-    generator = torch.Generator().manual_seed(0)
-    found = False
-
-    def noise(tensor: torch.Tensor) -> torch.Tensor:
-        nonlocal found
-        if not tensor.is_floating_point() or tensor.numel() < 2 or not bool((tensor == tensor.flatten()[0]).all()):
-            return tensor
-        found = True
-        return torch.randn(tensor.shape, generator=generator).to(tensor.dtype)
-
-    made = inputs.map(noise)
-    return made if found else None
-
-
-def _no_layer_runs(model: torch.nn.Module, found: recognise.Recognition) -> SnDeployError:
-    if found.layers:
-        return SnDeployError(
-            f"none of its {len(found.layers)} SN layers is called on the example inputs, such as "
-            f"{next(iter(found.layers))!r}",
-            where=type(model).__name__,
-            mend="give inputs with which they run, and let forward call the modules themselves: self.sn(x)",
-        )
-    named = {name: type(one).__name__ for name, one in model.named_modules() if _is_called_so(type(one).__name__)}
-    if named:
-        name, kind = next(iter(named.items()))
-        return SnDeployError(
-            f"no SN layer runs on the example inputs, and {name!r}, a {kind}, hasn't the tensors of one",
-            where=type(model).__name__,
-            expected="two vectors of mix weights, of the mean and of the variance, beside what each channel has",
-            mend="compare its forward with the published one; if it is Switchable Normalization register what reads it "
-            "(docs/guides/variants.md)",
-        )
-    return SnDeployError(
-        "no SN layer runs on the example inputs",
-        where=type(model).__name__,
-        mend="check --model; a model without Switchable Normalization needs only torch.onnx.export",
-    )
-
-
-def _is_called_so(kind: str) -> bool:
-    """Whether a class has the name that its author would give to a layer of SN. That proves nothing."""
-    return "switch" in kind.lower() and "norm" in kind.lower()
-
-
-def _has_bn_branch(folded: FoldedSwitchNorm | None) -> bool:
-    return folded is not None and (folded.mean_bn != 0 or folded.var_bn != 0)
-
-
-def _refusal(found: recognise.Recognition, kept: Mapping[str, str]) -> SnDeployError:
-    name = next(iter(kept))
-    others = f" (and {len(kept) - 1} more like it)" if len(kept) > 1 else ""
-    mend = "or leave such layers in standard operators with --keep-unrecognised"
-    hint = found.refused[name].mend
-    return SnDeployError(f"{kept[name]}{others}", where=f"layer {name!r}", mend=f"{hint}, {mend}" if hint else mend)
 
 
 def _describe(value: ir.Value) -> str:

@@ -9,7 +9,7 @@ from sn_deploy.graph.op import SWITCH_NORM, SWITCH_NORM_ADD_RELU, SWITCH_NORM_RE
 from sn_deploy.summary import Summary, sizes
 
 if TYPE_CHECKING:
-    from sn_deploy.graph.export import ExportReport
+    from sn_deploy.onnx_export import ExportReport
 
 
 _MOST_APART_SHOWN = 5
