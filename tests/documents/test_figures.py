@@ -225,3 +225,15 @@ def test_the_demos_figures(tmp_path: Path) -> None:
     shown = [line for line in _lines(block) if not line.startswith(("median", "90th", "largest", "─"))]
     joined = " ".join(printed)
     assert [line for line in shown if line not in joined] == []
+
+
+def test_forms_of_layers_that_chose_a_branch() -> None:
+    layers = result("specialised_forms.json")["layers_with_relu"]
+    lines = (ROOT / "docs/decisions/0012-specialise.md").read_text(encoding="utf-8").splitlines()
+    tables = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    head, *rows = [row for row in tables if len(row) == 6]
+    assert len(rows) == 15
+    for branches, form, *cells in rows:
+        mean, variance = branches.split(", ")
+        measured = [layers[f"mean {mean}, variance {variance}, 1×{size}"][form.replace("`", "'")] for size in head[2:]]
+        assert cells == [f"{one['ratio']:.2f}" for one in measured]
