@@ -31,7 +31,7 @@ def as_array(value: Any, where: str) -> Array:
         return array_from_tensor(value)
     try:
         array = np.asarray(value)
-    except ValueError as error:
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists; lists of tensors that have a gradient
         raise SnDeployError(f"is no array: {first_line(error)}", where=where) from error
     if array.dtype.kind in "OSUmM":
         of = f" of {array.dtype}" if isinstance(value, np.ndarray) else ""

@@ -16,6 +16,7 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 import sklearn.preprocessing
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -403,6 +404,20 @@ def fails(outputs: dict[str, Array], labels: Array | None) -> Array:
     raise KeyError("score")
 
 
+def positive_as(outputs: dict[str, Array]) -> torch.Tensor:
+    return torch.from_numpy(outputs["y"][:, 0] > 0).float()
+
+
+def writes(outputs: dict[str, Array], labels: Array) -> Array:
+    """Takes what it is given for its own, as code that was written for one model does."""
+    assert labels.tolist() == [0, 1, 2, 3]
+    labels -= 1
+    positive: Array = outputs["y"][:, 0] > 0
+    outputs["y"][:] = 1
+    return positive
+
+
+SHARED = Told(3)
 OWN = {
     "share": (lambda outputs, labels: outputs["y"][:, 0] > 0, [0.25, 0.5]),
     "default": (lambda outputs, labels=None: outputs["y"][:, 0], [-0.5, 0.25]),
@@ -416,8 +431,14 @@ OWN = {
     "failing": (fails, "failed: KeyError: 'score'; see where"),
     "scalar": (lambda outputs, labels: 0.5, r"gives an array of float64 and shape \(\) for a batch of 4"),
     "rows": (lambda outputs, labels: outputs["y"], r"gives an array of float64 and shape \(4, 2\) for"),
-    "text": (lambda outputs, labels: np.array(list("abcd")), "gives an array of <U1"),
+    "text": (lambda outputs, labels: np.array(list("abcd")), "what it gives: is a ndarray of <U1"),
     "word": (lambda: Told("high"), "value.. gives 'high' .expected a number"),
+    "gradient": (lambda outputs, labels: positive_as(outputs).requires_grad_(), [0.25, 0.5]),
+    "bfloat16": (lambda outputs, labels: positive_as(outputs).bfloat16(), [0.25, 0.5]),
+    "ragged": (lambda outputs, labels: [[1.0], [2.0, 3.0], [], []], "what it gives: is no array"),
+    "nothing": (lambda outputs, labels: None, "what it gives: is a NoneType"),
+    "shared": (lambda: SHARED, "gives the same object twice.* .expected a new one at each call"),
+    "writer": (writes, [0.25, 0.5]),
 }
 
 
@@ -430,15 +451,18 @@ def test_what_a_metric_of_the_users_own_may_be(name: str, monkeypatch: pytest.Mo
 
     def figures() -> list[TaskMetric]:
         made = metric_from_spec({"kind": "user", "callable": f"mine:{name}"}, ("torch", "ort"), "torch")
-        made.update(Batch(0, 0, {"x": np.zeros((4, 1))}, np.arange(4)), outputs)
+        batch = Batch(0, 0, {"x": np.zeros((4, 1))}, np.arange(4))
+        made.update(batch, outputs)
+        assert batch.labels is not None
+        assert batch.labels.tolist() == [0, 1, 2, 3]
         return made.figures()
 
     if isinstance(found, str):
-        with pytest.raises(SnDeployError, match=f"^--metric mine:{name}: {found}"):
+        with pytest.raises(SnDeployError, match=f"^--metric mine:{name}[:,] {found}"):
             figures()
         return
     assert [(row.name, row.backend, row.value) for row in figures()] == [
         (name, backend, value) for backend, value in zip(outputs, found, strict=True)
     ]
     assert [row.difference for row in figures()] == [None, found[1] - found[0]]
-    assert [row.low is not None for row in figures()] == [name in ("share", "keyword")] * 2
+    assert [row.low is not None for row in figures()] == [name in ("share", "keyword", "writer")] * 2

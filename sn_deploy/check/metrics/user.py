@@ -10,12 +10,13 @@ What the callable may be:
       value()                     the figure so far: a number, or several as a dict
       state(), merge(state)       only for shards: what it has gathered as JSON can hold it, and taking in another's
 
-``outputs`` is a dict of arrays by name, ``labels`` what the data has for the batch, or None. Each backend has an object
-of its own.
+``outputs`` is a dict of arrays by name, ``labels`` what the data has for the batch, or None. Both are copies: whatever
+the code writes to them, the next backend's are as they were. Each backend has an object of its own.
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import math
@@ -30,6 +31,7 @@ from sn_deploy.check.intervals import wilson
 from sn_deploy.check.metrics.metric import Metric, Outputs
 from sn_deploy.check.result import TaskMetric
 from sn_deploy.compare.exact import ExactSum
+from sn_deploy.compare.fit import as_array, is_float
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.runtime.tensors import Array
 
@@ -55,7 +57,14 @@ def load_metric(metric: str | Callable[..., Any], backends: Sequence[str], refer
             )
         if required:
             return _PerSample(text, target, backends, reference)
-    return _PerBackend(text, {name: _made(target, where) for name in backends}, reference)
+    objects = {name: _made(target, where) for name in backends}
+    if len({id(made) for made in objects.values()}) < len(objects):
+        raise SnDeployError(
+            "gives the same object twice, in which the outputs of all backends would be mixed",
+            where=where,
+            expected="a new one at each call",
+        )
+    return _PerBackend(text, objects, reference)
 
 
 def _required_parameters(function: Callable[..., Any]) -> int:
@@ -106,6 +115,11 @@ def _guarded(where: str, function: Callable[..., Any], *arguments: Any) -> Any:
         ) from error
 
 
+def _handed(batch: Batch, outputs: Mapping[str, Array]) -> tuple[dict[str, Array], Array | None]:
+    """What the user's code is given."""
+    return {name: value.copy() for name, value in outputs.items()}, copy.deepcopy(batch.labels)
+
+
 class _PerSample:
     """A function that gives a value for each sample."""
 
@@ -119,13 +133,14 @@ class _PerSample:
     def update(self, batch: Batch, outputs: Outputs) -> None:
         self._samples += batch.samples
         for name in self._sums:
-            values = np.asarray(_guarded(self._where, self._function, dict(outputs[name]), batch.labels))
+            given = _guarded(self._where, self._function, *_handed(batch, outputs[name]))
+            values = as_array(given, f"{self._where}, what it gives")
             self._check(values, batch)
             self._boolean &= values.dtype == np.bool_
             self._sums[name].add(values.astype(np.float64).tolist())
 
     def _check(self, values: Array, batch: Batch) -> None:
-        if values.shape != (batch.samples,) or values.dtype.kind not in "biuf":
+        if values.shape != (batch.samples,) or not (values.dtype.kind in "biu" or is_float(values.dtype)):
             raise SnDeployError(
                 f"gives an array of {values.dtype} and shape {values.shape} for a batch of {batch.samples}",
                 where=self._where,
@@ -171,7 +186,7 @@ class _PerBackend:
     def update(self, batch: Batch, outputs: Outputs) -> None:
         self._samples += batch.samples
         for name, made in self._objects.items():
-            _guarded(self._where, made.update, dict(outputs[name]), batch.labels)
+            _guarded(self._where, made.update, *_handed(batch, outputs[name]))
 
     def state(self) -> dict[str, Any]:
         states = {name: _guarded(self._where, self._method(made, "state")) for name, made in self._objects.items()}
