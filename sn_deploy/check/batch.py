@@ -98,9 +98,14 @@ def check_whole_batches(source: Source, fixed: int | None) -> None:
     """
     samples = source.describe().get("samples")
     if fixed is not None and isinstance(samples, int) and samples % fixed:
-        whole = samples - samples % fixed
-        raise SnDeployError(
-            f"{samples} samples are no whole batches of {fixed}, to which the file fixes them",
-            where="--data",
-            mend=f"--limit {whole}" if whole else "give more samples",
-        )
+        raise no_whole_batches(samples, fixed, "--data")
+
+
+def no_whole_batches(samples: int, fixed: int, where: str) -> SnDeployError:
+    """What is wrong with that many samples, for a file that fixes the batch."""
+    whole = samples - samples % fixed
+    return SnDeployError(
+        f"{samples} samples are no whole batches of {fixed}, to which the file fixes them",
+        where=where,
+        mend=f"--limit {whole}" if whole else "give more samples",
+    )

@@ -260,6 +260,40 @@ def test_metrics_in_memory(file: Path, model: torch.nn.Module, images: torch.Ten
     assert figures["Largest", "torch"] == scores.max()
 
 
+class Found:
+    """How many of the classes that a sample shows are among its scores above 0."""
+
+    def __init__(self) -> None:
+        self.found, self.shown = 0, 0
+
+    def update(self, outputs: dict[str, Any], labels: Any) -> None:
+        for scores, target in zip(outputs["linear"], labels, strict=True):
+            self.found += int((scores[target["classes"]] > 0).sum())
+            self.shown += len(target["classes"])
+            target["classes"] -= 1  # its own to write to
+
+    def value(self) -> float:
+        return self.found / self.shown
+
+
+def test_a_detectors_labels_reach_its_metric(file: Path, model: torch.nn.Module, images: torch.Tensor) -> None:
+    generator = np.random.default_rng(0)
+    targets = [
+        {"classes": torch.from_numpy(generator.integers(0, 10, n))} for n in generator.integers(0, 4, len(images))
+    ]
+    result = check(file, model=model, data=list(zip(images, targets, strict=True)), metrics=Found)
+    with torch.no_grad():
+        scores = model(images)
+    of_shown = torch.cat([row[target["classes"]] for row, target in zip(scores, targets, strict=True)])
+    expected = (of_shown > 0).double().mean().item()
+    assert {row.value for row in result.metrics if row.name == "Found"} == {expected}
+    with pytest.warns(SnDeployWarning, match="labels that are no numbers fit no output"):
+        check(file, model=model, data=list(zip(images, targets, strict=True)))
+    calibrated = calibrate(model, [(images, targets)])
+    for own, plain in zip(calibrated.layers, calibrate(model, [images]).layers, strict=True):
+        np.testing.assert_array_equal(own.mean, plain.mean)
+
+
 def test_without_a_model_the_first_file_is_the_reference(tmp_path: Path) -> None:
     write_net(tmp_path / "one.onnx")
     write_net(tmp_path / "two.onnx", shift=True)

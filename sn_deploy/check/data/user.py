@@ -11,7 +11,8 @@ a torch DataLoader or Dataset. (An object that can be iterated again and again w
 A dict in a dict is what one parameter of a model holds: ``{"batch": {"image": x}}`` is the input ``batch_image``.
 
 An array with the rank of the model's input is a batch and is taken as it is; one with an axis less is a single sample,
-and these are stacked to batches. Every pass must give the same items.
+and these are stacked to batches. Where the file fixes the batch, all are cut and joined to batches of that size. Every
+pass must give the same items. Labels are numbers, or what `sn_deploy.check.data.sample_labels` takes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from typing import Any
 import numpy as np
 
 from sn_deploy import user_code
-from sn_deploy.check.batch import Batch, samples_of
+from sn_deploy.check.batch import Batch, fixed_batch, no_whole_batches, samples_of
+from sn_deploy.check.data.sample_labels import labels_from, update_digest
 from sn_deploy.check.data.samples import check_shard_has_batches
 from sn_deploy.check.names import match_names
 from sn_deploy.check.shard import WHOLE, Shard
@@ -45,6 +47,13 @@ class _Item:
 
     def arrays(self) -> list[Array]:
         return [*self.inputs.values(), *([] if self.labels is None else [self.labels])]
+
+    def part(self, first: int, last: int) -> _Item:
+        """The samples from ``first`` up to, not including, ``last``."""
+        if first == 0 and last >= self.samples:
+            return self
+        labels = None if self.labels is None else self.labels[first:last]
+        return _Item({name: array[first:last] if array.ndim else array for name, array in self.inputs.items()}, labels)
 
 
 class UserBatches:
@@ -73,6 +82,7 @@ class UserBatches:
         self._where = f"--data {data}" if isinstance(data, str) else f"data, a {self._text}"
         self._inputs = {info.name: info for info in inputs}
         self._batch_size, self._limit, self._shard, self._labelled = batch_size, limit, shard, labelled
+        self._fixed = fixed_batch(inputs)
         self._target = user_code.load_object(data, option="--data") if isinstance(data, str) else data
         self._digest: str | None = None
         self._samples = 0
@@ -85,8 +95,9 @@ class UserBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         digest, index, first = hashlib.sha256(), 0, 0
-        for item in self._limited(self._batches()):
-            _update(digest, item)
+        for item in self._cut(self._limited(self._batches())):
+            for array in item.arrays():
+                update_digest(digest, array)
             if self._shard.takes(index):
                 yield Batch(index, first, item.inputs, item.labels)
             index, first = index + 1, first + item.samples
@@ -110,10 +121,29 @@ class UserBatches:
             if left is None:
                 yield item
                 continue
-            yield _first(item, left)
+            yield item.part(0, left)
             left -= min(left, item.samples)
             if not left:
                 return
+
+    def _cut(self, items: Iterator[_Item]) -> Iterator[_Item]:
+        """As many samples in each as the file fixes, where it does."""
+        if self._fixed is None:
+            yield from items
+            return
+        waiting: list[_Item] = []
+        taken = 0
+        for item in items:
+            waiting.append(item)
+            taken += item.samples
+            if (count := sum(one.samples for one in waiting)) < self._fixed:
+                continue
+            whole = _together(waiting, self._where)
+            end = count - count % self._fixed
+            yield from (whole.part(first, first + self._fixed) for first in range(0, end, self._fixed))
+            waiting = [whole.part(end, count)] if end < count else []
+        if waiting:
+            raise no_whole_batches(taken, self._fixed, self._where)
 
     def _batches(self) -> Iterator[_Item]:
         """Batches as they are, and single samples stacked."""
@@ -137,15 +167,7 @@ class UserBatches:
         """The samples as one batch, none where there are none; ``end``: the number of the item behind the last."""
         if not items:
             return
-        where = f"{self._where}, items {end - len(items)} to {end - 1}"
-        labels = [item.labels for item in items if item.labels is not None]
-        if 0 < len(labels) < len(items):
-            raise SnDeployError("some have labels and some have none", where=where)
-        names = items[0].inputs
-        yield _Item(
-            {name: _joined([item.inputs[name] for item in items], where, f"input {name}") for name in names},
-            _joined(labels, where, "labels") if labels else None,
-        )
+        yield _together(items, f"{self._where}, items {end - len(items)} to {end - 1}")
 
     def _items(self) -> Iterator[Any]:
         target = self._target
@@ -174,7 +196,7 @@ class UserBatches:
 
     def _item(self, raw: Any, where: str) -> tuple[_Item, bool]:
         """The item's inputs, by name, with a batch axis, and whether it had one."""
-        given, labels = self._parts(raw, where)
+        given, given_labels = self._parts(raw, where)
         self._inputs = self._spread(given)
         names = match_names(list(self._inputs), list(given), where, ordered=not isinstance(_unpaired(raw), Mapping))
         arrays = {name: given[own] for name, own in names.items()}
@@ -187,9 +209,9 @@ class UserBatches:
         )
         if single:
             arrays = {name: array if name in scalars else array[None] for name, array in arrays.items()}
-            labels = None if labels is None else labels[None]
         for name, array in arrays.items():
             check_fits(self._inputs[name], array, where)
+        labels = None if given_labels is None else labels_from(given_labels, f"{where}, labels", single=single)
         item = _Item(arrays, labels)
         counted = [array for name, array in arrays.items() if name not in scalars]
         counts = sorted({len(array) if array.ndim else 0 for array in (*counted, *item.arrays()[len(arrays) :])})
@@ -221,7 +243,8 @@ class UserBatches:
                 mend="give these alone: a function that goes through the data and yields them",
             )
 
-    def _parts(self, raw: Any, where: str) -> tuple[dict[str, Array], Array | None]:
+    def _parts(self, raw: Any, where: str) -> tuple[dict[str, Array], Any]:
+        """The inputs by name, and the labels as they are; None where they don't count."""
         labels: Any = None
         if isinstance(raw, (tuple, list)) and len(raw) == 2 and isinstance(raw[0], Mapping):
             raw, labels = raw
@@ -246,7 +269,7 @@ class UserBatches:
             values = {next(iter(self._inputs)): raw} if len(self._inputs) == 1 else {"item": raw}
         self._refuse_others(values, where)
         arrays = {str(name): as_array(value, f"{where}, {name}") for name, value in values.items()}
-        return arrays, as_array(labels, f"{where}, labels") if labels is not None and self._labelled else None
+        return arrays, labels if self._labelled else None
 
 
 def _flat(values: Mapping[Any, Any]) -> dict[str, Any]:
@@ -275,6 +298,19 @@ def _is_text(value: Any) -> bool:
     return all(isinstance(part, (str, bytes, os.PathLike)) for part in parts)
 
 
+def _together(items: Sequence[_Item], where: str) -> _Item:
+    """The samples of all items as those of one."""
+    if len(items) == 1:
+        return items[0]
+    labels = [item.labels for item in items if item.labels is not None]
+    if 0 < len(labels) < len(items):
+        raise SnDeployError("some have labels and some have none", where=where)
+    return _Item(
+        {name: _joined([item.inputs[name] for item in items], where, f"input {name}") for name in items[0].inputs},
+        _joined(labels, where, "labels") if labels else None,
+    )
+
+
 def _joined(arrays: Sequence[Array], where: str, what: str) -> Array:
     if not arrays[0].ndim:
         if any(array != arrays[0] for array in arrays):
@@ -292,16 +328,3 @@ def _joined(arrays: Sequence[Array], where: str, what: str) -> Array:
             mend="give batches, each of one size, or --batch-size 1",
         )
     return np.concatenate(arrays)
-
-
-def _first(item: _Item, count: int) -> _Item:
-    if item.samples <= count:
-        return item
-    labels = None if item.labels is None else item.labels[:count]
-    return _Item({name: array[:count] if array.ndim else array for name, array in item.inputs.items()}, labels)
-
-
-def _update(digest: Any, item: _Item) -> None:
-    for array in item.arrays():
-        digest.update(f"{array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).view(np.uint8).data)

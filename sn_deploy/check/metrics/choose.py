@@ -71,9 +71,10 @@ def choose_metrics(
 def why_unused(labels: Array, outputs: Mapping[str, Array]) -> str:
     """Of labels that `choose_metrics` has found no use for, for people."""
     shapes = ", ".join(f"{name} {value.shape}" for name, value in outputs.items()) or "none has a row for each sample"
+    shape = "that are no numbers" if labels.dtype == object else labels.shape
     forms = " or ".join(f"{_LABELS[kind]}, or one-hot, for scores {_FORMS[kind]}" for kind in _KINDS)
     return (
-        f"no accuracies are given: labels {labels.shape} fit no output ({shapes}; expected {forms}); give others, or "
+        f"no accuracies are given: labels {shape} fit no output ({shapes}; expected {forms}); give others, or "
         "--task none"
     )
 
@@ -114,7 +115,7 @@ def _check_asked_for(
         raise SnDeployError(f"no output is {_FORMS[kind]}: {found}", where=f"--task {kind}")
     if labels is not None and not any(labelled for _, labelled in fitting.values()):
         raise SnDeployError(
-            f"labels have shape {labels.shape}",
+            "labels are no numbers" if labels.dtype == object else f"labels have shape {labels.shape}",
             where=f"--task {kind}",
             expected=f"{_LABELS[kind]}, or one-hot {_FORMS[kind]}",
         )

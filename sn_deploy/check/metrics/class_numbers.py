@@ -43,6 +43,8 @@ def are_class_numbers(labels: Array, rank: int, classes: int) -> bool:
 
 def are_laid_out(labels: Array, rank: int, classes: int) -> bool:
     """Whether their shape is one that `class_numbers` takes."""
+    if labels.dtype == object:  # a detector's, say: none of numbers
+        return False
     return labels.ndim == rank or (labels.ndim == rank + 1 and labels.shape[1] in (1, classes))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from sn_deploy.check.batch import Batch, Source
 from sn_deploy.check.data.open import DataOptions, open_data
@@ -276,6 +277,89 @@ def test_a_torch_data_loader() -> None:
     batches = list(user_source(code, limit=5))
     assert [batch.samples for batch in batches] == [3, 2]
     assert joined(batches)[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("loaded", [1, 2, 4, 6, 9, 12])
+@pytest.mark.parametrize("fixed", [1, 4])
+def test_batches_are_cut_to_what_a_file_fixes(loaded: int, fixed: int) -> None:
+    images = np.random.default_rng(0).standard_normal((12, 3, 4, 4)).astype(np.float32)
+    loader = DataLoader(TensorDataset(torch.from_numpy(images), torch.arange(12)), batch_size=loaded)
+    input_ = TensorInfo("image", (fixed, 3, 4, 4), np.dtype(np.float32))
+    source = open_data(DataOptions(loader, batch_size=fixed, limit=8), (input_,))
+    batches = list(source)
+    assert [(one.index, one.first, one.samples) for one in batches] == [
+        (i, i * fixed, fixed) for i in range(8 // fixed)
+    ]
+    np.testing.assert_array_equal(joined(batches), images[:8])
+    assert [label for one in batches if one.labels is not None for label in one.labels] == list(range(8))
+    # What is left is told as soon as it is known.
+    over = open_data(DataOptions(loader, batch_size=fixed, limit=9), (input_,))
+    if fixed == 1:
+        assert len(list(over)) == 9
+    else:
+        with pytest.raises(SnDeployError, match=r"DataLoader: 9 samples are no whole batches of 4, .*; --limit 8"):
+            list(over)
+
+
+def boxes(count: int) -> torch.Tensor:
+    return torch.arange(4.0 * count).reshape(count, 4)
+
+
+DETECTED = {
+    "dicts": [{"boxes": boxes(n), "labels": torch.zeros(n), "id": n, "file": f"{n}.jpg"} for n in (0, 2, 1)],
+    "arrays": [boxes(n) for n in (2, 1, 3)],
+    "lists": [[[0, 1, 2, 3]], [], [[1.0] * 4, [2.0] * 4]],
+}
+
+
+@pytest.mark.parametrize("kind", DETECTED)
+def test_labels_that_no_array_holds(kind: str) -> None:
+    labels, images = DETECTED[kind], torch.zeros(3, 3, 4, 4)
+    (batch,) = open_data(DataOptions([(images, labels)]), (IMAGE,))
+    assert batch.labels is not None
+    assert (batch.labels.shape, batch.labels.dtype) == ((3,), np.dtype(object))
+    for own, given in zip(batch.labels, labels, strict=True):
+        if isinstance(given, dict):
+            np.testing.assert_array_equal(own["boxes"], given["boxes"].numpy())
+            assert isinstance(own["boxes"], np.ndarray)
+            assert (own["id"], own["file"]) == (given["id"], given["file"])
+        else:
+            np.testing.assert_array_equal(np.asarray(own), np.asarray(given))
+    assert [one.labels for one in open_data(DataOptions([(images, labels)], labels="none"), (IMAGE,))] == [None]
+
+
+def test_labels_that_no_array_holds_of_single_samples_and_of_parts() -> None:
+    labels = DETECTED["dicts"]
+
+    def source(of: list[Any], **options: Any) -> Source:
+        return open_data(DataOptions([(torch.zeros(3, 4, 4), one) for one in of], batch_size=2, **options), (IMAGE,))
+
+    batches = list(whole := source(labels))
+    assert [[one["id"] for one in batch.labels] for batch in batches if batch.labels is not None] == [[0, 2], [1]]
+    parts = [source(labels, shard=Shard(number, 2)) for number in (1, 2)]
+    assert [[one["id"] for one in batch.labels] for part in parts for batch in part if batch.labels is not None] == [
+        [0, 2],
+        [1],
+    ]
+    assert [part.describe() for part in parts] == [whole.describe()] * 2
+    # Other boxes are other data: parts of the two make no whole.
+    other = source([labels[0], {**labels[1], "boxes": boxes(2) + 1}, labels[2]])
+    list(other)
+    assert other.describe()["sha256"] != whole.describe()["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["cat", "dog", "cat"], "labels: is a list .expected an array"),
+        ({"boxes": torch.zeros(3, 2, 4)}, "labels: is a dict"),
+        ([{"boxes": boxes(1)}], r"inputs and labels have \[1, 3\] samples"),
+        ([{"boxes": object()}] * 3, "labels: is a object"),
+    ],
+)
+def test_labels_of_no_kind(labels: Any, message: str) -> None:
+    with pytest.raises(SnDeployError, match=message):
+        list(open_data(DataOptions([(torch.zeros(3, 3, 4, 4), labels)]), (IMAGE,)))
 
 
 def test_shards_of_the_users_own() -> None:
