@@ -133,6 +133,38 @@ def test_one_hot_labels_are_the_numbers_that_they_stand_for(dtype: Any, parts: i
     assert gathered(outputs, one_hot, parts=parts, task=task) == gathered(outputs, labels, parts=parts, task=task)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.uint8, np.uint64, np.bool_, ml_dtypes.bfloat16])
+def test_labels_are_whole_numbers_of_any_type(dtype: Any) -> None:
+    classes = 2 if dtype is np.bool_ else 12
+    outputs, labels = scores(classes=classes), np.random.default_rng(2).integers(0, classes, 200)
+    assert gathered(outputs, labels.astype(dtype)) == gathered(outputs, labels)
+    assert gathered(outputs, labels.astype(dtype)[:, None]) == gathered(outputs, labels)
+    planes = np.random.default_rng(3).integers(0, 2, (9, 6, 5))
+    assert gathered(maps(), planes.astype(dtype)) == gathered(maps(), planes)
+
+
+@pytest.mark.parametrize("label", [0.5, NAN, math.inf, 1e300])
+def test_labels_that_are_no_whole_numbers_are_none(label: float) -> None:
+    labels = np.zeros(200)
+    labels[5] = label
+    assert gathered(scores(), labels, batch=200) == gathered(scores())  # another task's: nothing is right or wrong
+    (metric,) = choose_metrics("auto", {"y": scores()["torch"]}, np.zeros(7), backends=["a", "b"], reference="a")
+    batch = Batch(1, 7, {"x": np.zeros((7, 1))}, labels[:7])
+    with pytest.raises(SnDeployError, match=r"the label of sample 12 is .*expected whole numbers"):
+        metric.update(batch, {name: {"y": scores()["torch"][:7]} for name in "ab"})
+
+
+@pytest.mark.parametrize(("classes", "counts"), [(255, False), (256, True), (300, True)])
+def test_255_is_a_class_where_there_are_so_many(classes: int, counts: bool) -> None:
+    outputs = maps(classes=classes)
+    labels = outputs["torch"].argmax(1)
+    labels[:, :3] = 255
+    counted = np.ones(labels.shape, bool) if counts else labels != 255
+    right = outputs["ort"].argmax(1) == labels
+    row = by_name(gathered(outputs, labels), "ort")["pixel_accuracy"]
+    assert (row.value, row.count) == (right[counted].mean(), counted.sum())
+
+
 def test_a_column_of_labels_is_their_numbers() -> None:
     outputs, labels = scores(), np.random.default_rng(2).integers(0, 12, 200)
     assert gathered(outputs, labels[:, None]) == gathered(outputs, labels)
@@ -158,7 +190,7 @@ def test_a_label_of_another_kind_than_the_first_is_refused() -> None:
 @pytest.mark.parametrize("labels", [np.full((200, 12), 1 / 12), np.ones((200, 12), int), np.zeros((200, 4))])
 def test_labels_that_are_no_classes_are_none(labels: Array) -> None:
     assert gathered(scores(), labels) == gathered(scores())
-    with pytest.raises(SnDeployError, match=r"labels have shape .*expected \(N,\), or one-hot \(N, classes\)"):
+    with pytest.raises(SnDeployError, match=r"labels are .* of shape .*expected \(N,\), or one-hot \(N, classes\)"):
         gathered(scores(), labels, task="classification")
 
 
@@ -169,10 +201,10 @@ def test_few_classes_have_no_top_5() -> None:
 
 
 def brute_rivals(row: Array, targets: Array) -> int:
-    """How many others stand before or beside the last target, counted one by one."""
+    """How many others stand before or beside the first target, counted one by one."""
     if np.isnan(row).any() or not targets.any():
         return len(row)
-    return sum(row[c] >= min(row[targets]) for c in range(len(row)) if not targets[c])
+    return sum(row[c] >= max(row[targets]) for c in range(len(row)) if not targets[c])
 
 
 @given(
@@ -200,6 +232,7 @@ def test_a_dead_network_is_right_about_nothing() -> None:
 def test_a_tie_that_the_reference_does_not_have_is_no_agreement() -> None:
     assert top1_agreement([[3.0, 1.0]], [[3.0, 3.0]]) == 0
     assert top1_agreement([[3.0, 3.0, 1.0]], [[2.0, 3.0, 1.0]]) == 1  # either of the two is right
+    assert top1_agreement([[3.0, 3.0, 1.0]], [[3.0, 1.0, 2.0]]) == 1  # whatever comes behind it
     assert top1_agreement([[3.0, 3.0, 1.0]], [[2.0, 1.0, 3.0]]) == 0
     assert top1_agreement([[NAN, 1.0]], [[NAN, 1.0]]) == 0
     tied = np.array([[3.0, 3.0, 1.0], [3.0, 1.0, 1.0], [2.0, 2.0, 2.0], [NAN, 2.0, 2.0]])
@@ -297,9 +330,9 @@ def test_pixels_without_a_class_are_wrong() -> None:
             "classification",
             np.zeros((2, 3)),
             np.zeros((2, 4, 4), int),
-            r"have shape \(2, 4, 4\) \(expected \(N,\)",
+            r"of shape \(2, 4, 4\) \(expected \(N,\)",
         ),
-        ("auto", np.zeros((2, 3)), np.zeros(2), "labels: are float64"),
+        ("classification", np.zeros((2, 3)), np.full(2, 0.5), "labels are float64 .*as whole numbers"),
     ],
 )
 def test_tasks_that_do_not_fit_are_refused(task: str, output: Array, labels: Array | None, message: str) -> None:

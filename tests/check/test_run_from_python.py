@@ -101,9 +101,8 @@ def test_parts_give_the_whole_to_the_bit(
     assert sum(row.name == "first_is_largest" for row in merged.metrics) == 6
     for one in parts:
         one.write_json(tmp_path / f"{str(one.shard)[0]}.json")
-    assert as_json(merge_parts(read_parts(sorted(tmp_path.iterdir())), user_metrics=allowed)) == as_json(merged) | {
-        "created": as_json(merge_parts(parts, user_metrics=allowed))["created"]
-    }
+    read = read_parts(sorted(tmp_path.iterdir()))
+    assert without_the_call(merge_parts(read, user_metrics=allowed)) == without_the_call(merged)
 
 
 def without_the_call(result: CheckResult) -> dict[str, Any]:
@@ -137,7 +136,7 @@ def test_labels_that_nothing_is_done_with_are_told(
     assert check(file, model=model, data=(images, one_hot)).metrics == as_numbers.metrics
     boxes = torch.rand(SAMPLES, 4)
     with pytest.warns(
-        SnDeployWarning, match=r"no accuracies are given: labels \(8, 4\) fit no output .*, or task='none'"
+        SnDeployWarning, match=r"no accuracies are given: labels float32 \(8, 4\) fit no output .*, or task='none'"
     ) as told:
         check(file, model=model, data=(images, boxes))
     assert {one.filename for one in told} == {__file__}

@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
 
-import numpy as np
-
-from sn_deploy.check.metrics.class_numbers import are_class_numbers, are_laid_out, class_numbers
+from sn_deploy.check.metrics.class_numbers import are_class_numbers, are_laid_out
 from sn_deploy.check.metrics.classification import Classification
 from sn_deploy.check.metrics.metric import Metric
 from sn_deploy.check.metrics.scores import are_scores, may_be_scores
@@ -62,8 +60,8 @@ def choose_metrics(
         if task != "auto":
             _check_asked_for(kind, outputs, fitting, labels)
         for name, (classes, labelled) in fitting.items():
-            if labelled and labels is not None:
-                _check_labels(class_numbers(labels, rank, classes), name, classes, label_classes)
+            if labelled:
+                check_label_classes(name, classes, label_classes)
             made.append(_KINDS[kind](name, classes, backends, reference, labelled))
     return made
 
@@ -71,11 +69,11 @@ def choose_metrics(
 def why_unused(labels: Array, outputs: Mapping[str, Array]) -> str:
     """Of labels that `choose_metrics` has found no use for, for people."""
     shapes = ", ".join(f"{name} {value.shape}" for name, value in outputs.items()) or "none has a row for each sample"
-    shape = "that are no numbers" if labels.dtype == object else labels.shape
+    shape = "that are no numbers" if labels.dtype == object else f"{labels.dtype} {labels.shape}"
     forms = " or ".join(f"{_LABELS[kind]}, or one-hot, for scores {_FORMS[kind]}" for kind in _KINDS)
     return (
-        f"no accuracies are given: labels {shape} fit no output ({shapes}; expected {forms}); give others, or "
-        "--task none"
+        f"no accuracies are given: labels {shape} fit no output ({shapes}; expected {forms}, as whole numbers); give "
+        "others, or --task none"
     )
 
 
@@ -115,16 +113,10 @@ def _check_asked_for(
         raise SnDeployError(f"no output is {_FORMS[kind]}: {found}", where=f"--task {kind}")
     if labels is not None and not any(labelled for _, labelled in fitting.values()):
         raise SnDeployError(
-            "labels are no numbers" if labels.dtype == object else f"labels have shape {labels.shape}",
+            "labels are no numbers" if labels.dtype == object else f"labels are {labels.dtype} of shape {labels.shape}",
             where=f"--task {kind}",
-            expected=f"{_LABELS[kind]}, or one-hot {_FORMS[kind]}",
+            expected=f"{_LABELS[kind]}, or one-hot {_FORMS[kind]}, as whole numbers",
         )
-
-
-def _check_labels(labels: Array, output: str, classes: int, label_classes: int | None) -> None:
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise SnDeployError(f"are {labels.dtype}", where="labels", expected="integers: the numbers of the classes")
-    check_label_classes(output, classes, label_classes)
 
 
 def check_label_classes(output: str, classes: int, label_classes: int | None) -> None:

@@ -38,12 +38,12 @@ def leaders(scores: Float64Array) -> Mask:
 
 
 def rivals(scores: Float64Array, targets: Mask) -> npt.NDArray[np.int64]:
-    """(N,): how many classes that are no targets score as high as the lowest target or higher.
+    """(N,): how many classes that are no targets score as high as the highest target, or higher: any target will do.
 
     All of them where a score is NaN or there is no target.
     """
-    lowest = np.where(targets, scores, np.inf).min(axis=1, keepdims=True)
-    count = np.count_nonzero((scores >= lowest) & ~targets, axis=1)
+    highest = np.where(targets, scores, -np.inf).max(axis=1, keepdims=True)
+    count = np.count_nonzero((scores >= highest) & ~targets, axis=1)
     defined = targets.any(axis=1) & ~np.isnan(scores).any(axis=1)
     result: npt.NDArray[np.int64] = np.where(defined, count, scores.shape[1])
     return result

@@ -21,7 +21,8 @@ from sn_deploy.check.result import TaskMetric
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import Array
 
-# Labels that mean "don't count this pixel": Pascal VOC's and most others' 255, and any negative number.
+# Labels that mean "don't count this pixel": Pascal VOC's and most others' 255, where that is no class, and any negative
+# number.
 IGNORED_LABEL: Final = 255
 
 IntArray = npt.NDArray[np.int64]
@@ -80,14 +81,17 @@ class Segmentation:
             raise SnDeployError(
                 f"have shape {labels.shape}", where="labels", expected=f"the output's without its classes, {shape}"
             )
-        counted: npt.NDArray[np.bool_] = (labels >= 0) & (labels != IGNORED_LABEL)
+        counted: npt.NDArray[np.bool_] = labels >= 0
+        if self._classes <= IGNORED_LABEL:
+            counted &= labels != IGNORED_LABEL
         wrong = np.argwhere(counted & (labels >= self._classes))
         if wrong.size:
             sample, *_ = wrong[0]
+            ignored = f"{IGNORED_LABEL} or " if self._classes <= IGNORED_LABEL else ""
             raise SnDeployError(
                 f"a pixel of sample {first + int(sample)} has label {int(labels[tuple(wrong[0])])}",
                 where="labels",
-                expected=f"0 to {self._classes - 1}, or {IGNORED_LABEL} or below 0 for a pixel that doesn't count",
+                expected=f"0 to {self._classes - 1}, or {ignored}below 0 for a pixel that doesn't count",
             )
         return counted
 
