@@ -11,35 +11,12 @@ import onnx_ir as ir
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import op
-from sn_deploy.graph.layers import switch_norm_nodes
 
 # What makes the X of an SN layer, as a rule.
 CONVOLUTIONS: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 # Operators that may stand between a convolution and its layer.
 _BETWEEN: Final = ("Add", "Cast", "DequantizeLinear", "Identity", "QuantizeLinear")
-
-
-def layer_nodes(model: ir.Model, layers: Collection[str], *, with_convolutions: bool = False) -> set[ir.Node]:
-    """The nodes of SN layers, each call of them.
-
-    Args:
-        layers: names of layers, as the nodes' metadata or the nodes themselves have them.
-        with_convolutions: also the convolutions that make their X.
-
-    Raises:
-        SnDeployError: there is no such layer.
-    """
-    by_name: dict[str, list[ir.Node]] = {}
-    for node in switch_norm_nodes(model):
-        for name in {node.name or "", node.metadata_props.get(op.METADATA_LAYER, "")}:
-            by_name.setdefault(name, []).append(node)
-    found: set[ir.Node] = set()
-    for layer in layers:
-        if layer not in by_name:
-            raise SnDeployError("there is no such SN layer", where=layer, expected=_near(layer, by_name))
-        found.update(by_name[layer])
-    return with_their_convolutions(found) if with_convolutions else found
 
 
 def named_nodes(model: ir.Model, patterns: Sequence[str], *, with_convolutions: bool = False) -> set[ir.Node]:

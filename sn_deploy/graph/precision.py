@@ -8,7 +8,7 @@ docs/decisions/0010-half-precision.md.
 
 A set of SN layers in float32 within a half file, in three lines::
 
-    nodes = keep.layer_nodes(model, ["layer1.0.sn1"], with_convolutions=True)
+    nodes = keep.named_nodes(model, ["layer1.0.sn1"], with_convolutions=True)
     conversion = convert_precision(model, "fp16", keep=nodes)
     write_functions(model)  # done by convert_precision, too
 """
