@@ -20,6 +20,7 @@ from onnx.external_data_helper import load_external_data_for_tensor
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.input_file import COPY_AGAIN, read_head, refuse_checkpoint
 from sn_deploy.onnx_sizes import byte_count, check_sizes
+from sn_deploy.subgraphs import proto_nodes
 
 _STANDARD_DOMAIN: Final = "ai.onnx"
 _EXPECTED: Final = "a plain file in its folder, or below"
@@ -106,18 +107,10 @@ def _settle_domain(proto: onnx.ModelProto) -> None:
         if all(entry.domain for entry in imports):
             for entry in imports:
                 entry.domain = "" if entry.domain == _STANDARD_DOMAIN else entry.domain
-    _settle_nodes(proto.graph.node)
-    for function in proto.functions:
-        _settle_nodes(function.node)
-
-
-def _settle_nodes(nodes: Iterable[onnx.NodeProto]) -> None:
-    for node in nodes:
-        if node.domain == _STANDARD_DOMAIN:
-            node.domain = ""
-        for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs):
-                _settle_nodes(graph.node)
+    for holder in (proto.graph, *proto.functions):
+        for node in proto_nodes(holder.node):
+            if node.domain == _STANDARD_DOMAIN:
+                node.domain = ""
 
 
 def _first_that_is_no_text(message: Message) -> bytes | None:

@@ -7,7 +7,7 @@ trip over or allocate memory for: sizes that lie.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import COPY_AGAIN
+from sn_deploy.subgraphs import proto_subgraphs
 
 _TYPES: Final = onnx.TensorProto
 _HALF_BYTES: Final = frozenset(
@@ -63,7 +64,7 @@ def check_sizes(proto: onnx.ModelProto, path: Path) -> None:
     _check_graphs([proto.graph], path)
     for function in proto.functions:
         _check_nodes(function.node, path, in_function=True)
-        _check_graphs(list(_inner(function.node)), path, in_function=True)
+        _check_graphs(list(proto_subgraphs(function.node)), path, in_function=True)
 
 
 # onnx-graphsurgeon's folding, and polygraphy's with it, writes overloads of a function under one name.
@@ -123,15 +124,7 @@ def _check_graphs(waiting: list[onnx.GraphProto], path: Path, *, in_function: bo
                 if dim.dim_value < 0:
                     dim.ClearField("dim_value")
         _check_nodes(graph.node, path, in_function=in_function)
-        waiting += _inner(graph.node)
-
-
-def _inner(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
-    for node in nodes:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield attribute.g
-            yield from attribute.graphs
+        waiting += proto_subgraphs(graph.node)
 
 
 def _check_nodes(nodes: Iterable[onnx.NodeProto], path: Path, *, in_function: bool) -> None:

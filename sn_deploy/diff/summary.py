@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from onnx import helper, numpy_helper
 
 from sn_deploy.onnx_file import read_proto, size_with_data
 from sn_deploy.onnx_sizes import byte_count, check_sizes
+from sn_deploy.subgraphs import proto_nodes
 from sn_deploy.text import shape_text
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -80,7 +81,7 @@ def summarise(path: Path) -> Summary:
     """
     proto = read_proto(path)
     check_sizes(proto, path)
-    nodes = list(_nodes(proto.graph))
+    nodes = list(proto_nodes(proto.graph.node))
     weights = {tensor.name: Weight(tensor, path.parent) for tensor in proto.graph.initializer}
     for node in nodes:
         if node.op_type == "Constant" and node.output and node.attribute and node.attribute[0].name == "value":
@@ -135,13 +136,3 @@ def _attributes(node: onnx.NodeProto) -> bytes:
             plain.ClearField("doc_string")
             found.append(plain.SerializeToString(deterministic=True))
     return b"\0".join(found)
-
-
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _nodes(attribute.g)
-            for inner in attribute.graphs:
-                yield from _nodes(inner)

@@ -18,6 +18,7 @@ from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.fuse.facts import STANDARD_DOMAINS
 from sn_deploy.graph import onnx_process
 from sn_deploy.graph.function_body import MAX_OPSET, MIN_OPSET
+from sn_deploy.subgraphs import proto_nodes, proto_subgraphs
 
 # From here on Resize says how coordinates are transformed, and Pad's value is an input.
 _RESIZE_WITH_MODES: Final = 11
@@ -36,7 +37,7 @@ def converted(proto: onnx.ModelProto, opset: int, path: Path) -> onnx.ModelProto
     Raises:
         SnDeployError: onnx can't convert it, or would change what it computes.
     """
-    for node in _nodes(proto.graph):
+    for node in (one for one in proto_nodes(proto.graph.node) if one.domain in STANDARD_DOMAINS):
         if node.op_type == "Hardmax" and opset < _HARDMAX_OF_ONE_AXIS:
             raise _refused(f"onnx's conversion to {MIN_OPSET} changes what its Hardmax computes", opset, path)
         if node.op_type == "Pad" and opset < _RESIZE_WITH_MODES:
@@ -85,12 +86,6 @@ def _drop_unused_value(pad: onnx.NodeProto) -> None:
     pad.attribute.extend(copies)
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """The standard nodes of a graph and its subgraphs."""
-    for each, _ in _scopes(graph, {}):
-        yield from (node for node in each.node if node.domain in STANDARD_DOMAINS)
-
-
 def _scopes(
     graph: onnx.GraphProto, outer: Mapping[str, onnx.TensorProto]
 ) -> Iterator[tuple[onnx.GraphProto, dict[str, onnx.TensorProto]]]:
@@ -100,9 +95,8 @@ def _scopes(
         if node.op_type == "Constant":
             constants.update((node.output[0], one.t) for one in node.attribute if one.name == "value")
     yield graph, constants
-    for attribute in (attribute for node in graph.node for attribute in node.attribute):
-        for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
-            yield from _scopes(inner, constants)
+    for inner in proto_subgraphs(graph.node):
+        yield from _scopes(inner, constants)
 
 
 def _refused(reason: str, opset: int, path: Path) -> SnDeployError:

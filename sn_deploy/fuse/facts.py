@@ -6,12 +6,12 @@ it): it changes with the extents of the inputs and not with their content. All e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 import onnx_ir as ir
 
 from sn_deploy.graph.random_nodes import draws
+from sn_deploy.subgraphs import subgraphs
 
 STANDARD_DOMAINS: Final = ("", "ai.onnx")
 
@@ -40,7 +40,7 @@ class GraphFacts:
             self._classify(node)
 
     def _classify(self, node: ir.Node) -> None:
-        if not is_standard(node) or any(_subgraphs(node)) or draws(node):
+        if not is_standard(node) or subgraphs(node) or draws(node):
             return
         inputs = [value for value in node.inputs if value is not None]
         if node.op_type == "Constant" or (inputs and all(self.is_constant(value) for value in inputs)):
@@ -70,11 +70,3 @@ class GraphFacts:
         """The position of the node that makes the value; -1 for what this graph is given."""
         producer = value.producer()
         return -1 if producer is None else self.position.get(producer, -1)
-
-
-def _subgraphs(node: ir.Node) -> Iterator[ir.Attr]:
-    return (
-        attribute
-        for attribute in node.attributes.values()
-        if attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-    )

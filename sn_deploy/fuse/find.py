@@ -18,6 +18,7 @@ from sn_deploy.fuse.report import NearMiss
 from sn_deploy.fuse.sizes import Sizes
 from sn_deploy.fuse.solve import NotSwitchNormError
 from sn_deploy.graph import op
+from sn_deploy.subgraphs import subgraphs
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,8 @@ def _graphs(model: ir.Model, graph: ir.Graph, outer: GraphFacts | None) -> Itera
     facts = GraphFacts(graph, outer)
     yield _Graph(model, graph, facts)
     for node in graph:
-        for attribute in node.attributes.values():
-            if attribute.type == ir.AttributeType.GRAPH:
-                yield from _graphs(model, attribute.as_graph(), facts)
-            elif attribute.type == ir.AttributeType.GRAPHS:
-                for inner in attribute.as_graphs():
-                    yield from _graphs(model, inner, facts)
+        for inner in subgraphs(node):
+            yield from _graphs(model, inner, facts)
 
 
 def _find(graph: _Graph, found: Found) -> None:

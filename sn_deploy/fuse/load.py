@@ -28,6 +28,7 @@ from sn_deploy.graph.own_functions import is_ours
 from sn_deploy.input_file import COPY_AGAIN
 from sn_deploy.onnx_file import load_attributes, read_proto, size_with_data
 from sn_deploy.onnx_sizes import check_sizes
+from sn_deploy.subgraphs import proto_nodes
 
 # The first with metadata on nodes; ONNX Runtime reads it from 1.18 on.
 _IR_VERSION: Final = 10
@@ -63,7 +64,7 @@ def load(path: Path, *, freeze: bool = False) -> Loaded:
     size = size_with_data(proto, path)
     check_sizes(proto, path)
     load_attributes(proto, path)
-    nodes = _count_nodes(proto.graph)
+    nodes = sum(1 for _ in proto_nodes(proto.graph.node))
     if freeze or proto.ir_version < _IR_VERSION_OF_FREE_INITIALIZERS:
         _remove_initializers_from_inputs(proto.graph)
     opset = _opset(proto, path)
@@ -84,12 +85,6 @@ def load(path: Path, *, freeze: bool = False) -> Loaded:
         _give_back(model, weights, path.parent)
     check_order(model, str(path))
     return Loaded(model, opset, nodes, size)
-
-
-def _count_nodes(graph: onnx.GraphProto) -> int:
-    inner = [a for node in graph.node for a in node.attribute]
-    graphs = [a.g for a in inner if a.HasField("g")] + [g for a in inner for g in a.graphs]
-    return len(graph.node) + sum(_count_nodes(each) for each in graphs)
 
 
 def _opset(proto: onnx.ModelProto, path: Path) -> int:

@@ -9,7 +9,7 @@ sizes), and nothing bounds it then: nodes that would read such a vector are name
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import onnx_ir as ir
@@ -26,6 +26,7 @@ from sn_deploy.graph.inference_rules import (
     rank_from_inputs,
     schema_of,
 )
+from sn_deploy.subgraphs import subgraphs
 
 # Of all tensors together, some 50 bytes each. Networks have a few a node.
 MOST_AXES: Final = 1 << 24
@@ -132,7 +133,7 @@ class InferenceSize:
         inputs = [value for value in node.inputs if value is not None]
         most = max((self._rank(value) for value in inputs), default=0)
         results: list[ir.Value] = []
-        for graph in _graphs(node):
+        for graph in subgraphs(node):
             for formal in graph.inputs:
                 self._set(formal, most, 0, ANY_LENGTH)
             self._walk(graph)
@@ -247,13 +248,3 @@ class _Scope:
         name = value.name or ""
         self.held[name] = max(held, self.held.get(name, 0))
         self.lengths[name] = max(held, length, self.lengths.get(name, 0))
-
-
-def _graphs(node: ir.Node) -> Iterator[ir.Graph]:
-    for attribute in node.attributes.values():
-        if attribute.is_ref():
-            continue
-        if attribute.type == ir.AttributeType.GRAPH:
-            yield attribute.as_graph()
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            yield from attribute.as_graphs()

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.in_float32 import TYPE_ATTRIBUTES
 from sn_deploy.graph.names import taken_names, unused
+from sn_deploy.subgraphs import subgraphs
 
 HALF_TYPES = {"float16": ir.DataType.FLOAT16, "bfloat16": ir.DataType.BFLOAT16}
 _NUMPY: dict[ir.DataType, npt.DTypeLike] = {
@@ -25,7 +26,7 @@ Originals = Callable[[str], npt.NDArray[np.float32] | None]
 
 def can_widen(node: ir.Node) -> bool:
     """Whether a node computes in float32 when it is given float32: those that hold graphs have types of their own."""
-    return not any(one.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for one in node.attributes.values())
+    return not subgraphs(node)
 
 
 def widen(

@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 def taken_names(model: ir.Model) -> set[str]:
     """The names of all values: inputs, weights, and what nodes make, in subgraphs too."""
-    graphs = (model.graph, *model.graph.subgraphs())
+    graphs = list(model.graphs())
     given = [value for graph in graphs for value in (*graph.inputs, *graph.initializers.values())]
     made = [value for graph in graphs for node in graph for value in node.outputs]
     return {value.name for value in (*given, *made) if value.name}

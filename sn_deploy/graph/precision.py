@@ -35,6 +35,7 @@ from sn_deploy.graph.layers import write_functions
 from sn_deploy.graph.names import taken_by_nodes, taken_names, unused
 from sn_deploy.graph.raise_opset import raise_opset
 from sn_deploy.graph.sequences import is_no_tensor
+from sn_deploy.subgraphs import subgraphs
 
 HALF_TYPES: Final = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
@@ -281,7 +282,7 @@ class _Walk:
         if node.domain == op.DOMAIN:
             places = [0, *range(1 + len(op.PARAMETERS), len(node.inputs))]  # X and residual
             return [_Group(tuple(places), (0,))]
-        if any(attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attribute in _attributes(node)):
+        if subgraphs(node):
             return "it has a graph of its own"
         if node.domain not in ("", "ai.onnx"):
             return f"an operator of {node.domain}, whose types aren't known"
@@ -426,9 +427,9 @@ def _variable(formals: Sequence[onnx.defs.OpSchema.FormalParameter], index: int)
 def _captured(node: ir.Node) -> list[tuple[ir.Value, list[tuple[ir.Node, int]]]]:
     """Values of the graph around it that the node's subgraphs read, and where."""
     found: dict[ir.Value, list[tuple[ir.Node, int]]] = {}
-    inner = [each for graph in _subgraphs(node) for each in graph.all_nodes()]
+    inner = [each for graph in subgraphs(node) for each in graph.all_nodes()]
     own = {value for each in inner for value in each.outputs}
-    own |= {value for graph in _subgraphs(node) for value in (*graph.inputs, *graph.initializers.values())}
+    own |= {value for graph in subgraphs(node) for value in (*graph.inputs, *graph.initializers.values())}
     for each in inner:
         for index, value in enumerate(each.inputs):
             if value is not None and value not in own and value.graph is node.graph:
@@ -438,23 +439,9 @@ def _captured(node: ir.Node) -> list[tuple[ir.Value, list[tuple[ir.Node, int]]]]
 
 def _own_weights(node: ir.Node) -> Iterator[ir.Value]:
     """The weights of the node's subgraphs."""
-    for graph in _subgraphs(node):
+    for graph in subgraphs(node):
         for each in (graph, *graph.subgraphs()):
             yield from each.initializers.values()
-
-
-def _subgraphs(node: ir.Node) -> list[ir.Graph]:
-    graphs: list[ir.Graph] = []
-    for attribute in _attributes(node):
-        if attribute.type == ir.AttributeType.GRAPH:
-            graphs.append(attribute.as_graph())
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            graphs.extend(attribute.as_graphs())
-    return graphs
-
-
-def _attributes(node: ir.Node) -> list[ir.Attr]:
-    return list(node.attributes.values())
 
 
 def _is_float(value: ir.Value) -> bool:

@@ -31,7 +31,7 @@ _SMALLEST_EXTERNAL_BYTES: Final = 16_384
 
 def weight_bytes(model: ir.Model) -> int:
     """Bytes of all initializers, those of subgraphs included."""
-    values = (value for graph in (model.graph, *model.graph.subgraphs()) for value in graph.initializers.values())
+    values = (value for graph in model.graphs() for value in graph.initializers.values())
     return sum(value.const_value.nbytes for value in values if value.const_value is not None)
 
 

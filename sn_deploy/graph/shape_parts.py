@@ -18,7 +18,7 @@ def write_plain_shapes(model: ir.Model) -> None:
     rank is known. Changes ``model``.
     """
     taken = taken_names(model) | taken_by_nodes(model)
-    for graph in (model.graph, *model.graph.subgraphs()):
+    for graph in model.graphs():
         for node in list(graph):
             if _is_product(node) and node.inputs[0] is not None:
                 shape = node.inputs[0].producer()

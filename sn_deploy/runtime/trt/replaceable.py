@@ -6,10 +6,11 @@ Clip. They are in the engine for good, though they are initializers like any oth
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 import onnx
+
+from sn_deploy.subgraphs import proto_nodes
 
 # The types that the refitter replaces; of all others the values decide what is computed.
 _TYPES: Final = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
@@ -26,7 +27,7 @@ _FIRST_WEIGHT: Final = {
 def replaceable(graph: onnx.GraphProto) -> set[str]:
     """The names of those initializers of a graph that every node which reads them has as a weight."""
     names = {tensor.name for tensor in graph.initializer if tensor.data_type in _TYPES}
-    for node in _nodes(graph):
+    for node in proto_nodes(graph.node):  # those of inner graphs read what is outside by its name
         first = _first_weight(node)
         names.difference_update(name for place, name in enumerate(node.input) if first is None or place < first)
     return names.difference(output.name for output in graph.output)
@@ -36,12 +37,3 @@ def _first_weight(node: onnx.NodeProto) -> int | None:
     if node.op_type.startswith(_SWITCH_NORM):
         return _FIRST_WEIGHT[_SWITCH_NORM]
     return _FIRST_WEIGHT.get(node.op_type) if node.domain in ("", "ai.onnx") else None
-
-
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Also of the graphs inside, which read what is outside by its name."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _nodes(inner)
