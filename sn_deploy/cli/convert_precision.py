@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -15,10 +14,6 @@ from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.sample_options import SAMPLES, samples_from_options
 from sn_deploy.cli.values import Number
 from sn_deploy.console import output_console
-
-if TYPE_CHECKING:
-    from sn_deploy.precision import PrecisionReport
-    from sn_deploy.precision.proof import Proof
 
 
 @click.command(cls=OutputCommand, name="convert-precision", may_be=("model",))
@@ -63,7 +58,7 @@ def command(model: Path, output: Path, json_output: str | None, **given: Any) ->
         refuse_idle(("keep_convolutions",), "no layer is kept", mend="name the SN layers, too: --keep NAME")
     samples = samples_from_options(given)
     from sn_deploy.precision import convert_precision
-    from sn_deploy.precision.show import print_conversion
+    from sn_deploy.precision.show import json_from_conversion, print_conversion
 
     report = convert_precision(
         model,
@@ -78,42 +73,7 @@ def command(model: Path, output: Path, json_output: str | None, **given: Any) ->
         external_data=given["external_data"],
     )
     if json_output is not None:
-        write_json(json_from_report(report), json_output)
+        write_json(json_from_conversion(report), json_output)
         if json_output == STANDARD_OUTPUT:
             return
     print_conversion(output_console(), report, given["data"])
-
-
-def json_from_report(report: PrecisionReport) -> dict[str, Any]:
-    """The report as what JSON can hold."""
-    conversion = report.conversion
-    return {
-        "path": str(report.path),
-        "data_path": None if report.data_path is None else str(report.data_path),
-        "precision": report.precision,
-        "opset": {"before": conversion.opset_before, "after": conversion.opset},
-        "bytes": {"before": report.bytes_before, "after": report.bytes},
-        "converted": list(conversion.converted),
-        "kept": list(conversion.kept),
-        "left": dict(conversion.left),
-        "vanished": {weight.name: weight.vanished for weight in conversion.rounded if weight.vanished},
-        "casts": conversion.casts,
-        "largest": {one.node: one.largest for one in report.ranges},
-        "proof": json_from_proof(report.proof),
-    }
-
-
-def json_from_proof(proof: Proof) -> dict[str, Any]:
-    """The figures of each output."""
-    outputs: dict[str, Mapping[str, Any]] = {
-        name: {
-            "rel_l2": parity.rel_l2,
-            "worst_rel_l2": parity.worst_rel_l2,
-            "max_abs": parity.max_abs,
-            **({"top1_agreement": proof.top1_agreement[name]} if name in proof.top1_agreement else {}),
-            **({"cosine": proof.cosine[name]} if name in proof.cosine else {}),
-        }
-        for name, parity in proof.outputs.items()
-    }
-    outputs |= {name: {"changed": changed} for name, changed in proof.changed.items()}
-    return {"samples": proof.samples, "data": dict(proof.data), "outputs": outputs}

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,9 +11,6 @@ from sn_deploy.cli.json_output import write_json
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.values import Number, parse_inputs
 from sn_deploy.console import output_console
-
-if TYPE_CHECKING:
-    from sn_deploy.diff import FileDiff
 
 
 @click.command(cls=OutputCommand, name="diff")
@@ -62,7 +56,7 @@ def command(
         refuse_idle(("inputs", "tolerance", "seed"), "--no-run runs nothing", mend="leave it out, or --no-run")
     values = parse_inputs(inputs, before, seed=seed)
     from sn_deploy.diff import diff
-    from sn_deploy.diff.show import MOST_WEIGHTS, print_diff
+    from sn_deploy.diff.show import MOST_WEIGHTS, json_from_diff, print_diff
 
     found = diff(before, after, inputs=values, tolerance=tolerance, seed=seed, run=run)
     if json_output is not None:
@@ -71,22 +65,3 @@ def command(
         print_diff(output_console(), found, None if everything else MOST_WEIGHTS, rest="--all")
     if found.different:
         click.get_current_context().exit(1)
-
-
-def json_from_diff(found: FileDiff) -> dict[str, Any]:
-    """The diff as what JSON can hold; a number that is infinite or NaN becomes text."""
-    plain = asdict(found)
-    for output, described in zip(found.numerics or (), plain["numerics"] or (), strict=True):
-        described["same"] = output.same
-    plain["same"] = not found.different
-    cleaned = _finite(plain)
-    assert isinstance(cleaned, dict)
-    return cleaned
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(each) for each in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,12 +13,8 @@ from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.options import EXTERNAL_DATA, JSON_REPORT
 from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.specialise import draft_beside
-from sn_deploy.cli.specialise import json_from_report as json_from_specialised
 from sn_deploy.cli.values import parse_inputs
 from sn_deploy.console import output_console
-
-if TYPE_CHECKING:
-    from sn_deploy.fuse import FusedLayer, FuseReport
 
 
 @click.command(cls=OutputCommand, name="fuse", may_be=("source",))
@@ -118,50 +113,20 @@ def command(
 
             specialised = specialise(path, output, external_data=external_data)
             report = replace(report, path=output, data_path=specialised.data_path)
+    from sn_deploy.fuse.show import json_from_report, print_report
+
     if json_output is not None:
         plain = json_from_report(report)
         if specialised is not None:
+            from sn_deploy.specialise.show import json_from_report as json_from_specialised
+
             plain["specialised"] = json_from_specialised(specialised)
         write_json(plain, json_output)
         if json_output == STANDARD_OUTPUT:
             return
-    from sn_deploy.fuse.show import print_report
-
     console = output_console()
     print_report(console, report, source)
     if specialised is not None:
         from sn_deploy.specialise.show import print_report as print_specialised
 
         print_specialised(console, specialised)
-
-
-def json_from_report(report: FuseReport) -> dict[str, Any]:
-    """The report as what JSON can hold; lists and maps in the order of the graph."""
-    return {
-        "path": str(report.path),
-        "data_path": None if report.data_path is None else str(report.data_path),
-        "layers": [_json_from_layer(layer) for layer in report.layers],
-        "near_misses": [{"node": miss.node, "reason": miss.reason} for miss in report.near_misses],
-        "present": report.present,
-        "forms": dict(report.forms),
-        "apart": dict(report.apart),
-        "opset": {"before": report.opset_before, "after": report.opset},
-        "nodes": {"before": report.nodes_before, "after": report.nodes},
-        "bytes": {"before": report.bytes_before, "after": report.bytes},
-        "whole": asdict(report.whole),
-    }
-
-
-def _json_from_layer(layer: FusedLayer) -> dict[str, Any]:
-    folded = layer.folded
-    return {
-        "name": folded.name,
-        "node": layer.node,
-        "shape": list(layer.shape),
-        "channels_last": layer.channels_last,
-        "mean": {"in": folded.mean_in, "ln": folded.mean_ln, "bn": folded.mean_bn},
-        "var": {"in": folded.var_in, "ln": folded.var_ln, "bn": folded.var_bn},
-        "ddof": folded.ddof,
-        "replaced": layer.replaced,
-        "mismatch": layer.mismatch,
-    }

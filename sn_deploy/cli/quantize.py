@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from sn_deploy.cli.convert_precision import json_from_proof
 from sn_deploy.cli.effect import refuse_idle
 from sn_deploy.cli.json_output import STANDARD_OUTPUT, write_json
 from sn_deploy.cli.options import EXTERNAL_DATA, JSON_REPORT, add_options
@@ -15,9 +14,6 @@ from sn_deploy.cli.outputs import OutputCommand
 from sn_deploy.cli.sample_options import SAMPLES, samples_from_options
 from sn_deploy.cli.values import Number
 from sn_deploy.console import output_console
-
-if TYPE_CHECKING:
-    from sn_deploy.precision import QuantizeReport
 
 
 @click.command(cls=OutputCommand, name="quantize", may_be=("model",))
@@ -75,30 +71,13 @@ def command(model: Path, output: Path, json_output: str | None, **given: Any) ->
     options = dict(given)
     samples = samples_from_options(options)
     from sn_deploy.precision import quantize
-    from sn_deploy.precision.show import print_quantization
+    from sn_deploy.precision.show import json_from_quantization, print_quantization
 
     names = ("precision", "float_type", "method", "keep", "keep_first", "keep_last", "keep_io_types")
     more = ("max_rel_l2", "min_top1_agreement", "external_data")
     report = quantize(model, output, samples=samples, **{name: options[name] for name in (*names, *more)})
     if json_output is not None:
-        write_json(json_from_report(report), json_output)
+        write_json(json_from_quantization(report), json_output)
         if json_output == STANDARD_OUTPUT:
             return
     print_quantization(output_console(), report, options["data"])
-
-
-def json_from_report(report: QuantizeReport) -> dict[str, Any]:
-    """The report as what JSON can hold."""
-    return {
-        "path": str(report.path),
-        "data_path": None if report.data_path is None else str(report.data_path),
-        "precision": report.precision,
-        "float_type": report.float_type,
-        "method": report.method,
-        "opset": {"before": report.opset_before, "after": report.opset},
-        "bytes": {"before": report.bytes_before, "after": report.bytes},
-        "quantized": list(report.quantized.nodes),
-        "left": dict(report.quantized.left),
-        "ranges": dict(report.quantized.ranges),
-        "proof": json_from_proof(report.proof),
-    }

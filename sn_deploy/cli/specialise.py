@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from sn_deploy.check.data.open import DataOptions
-    from sn_deploy.specialise import SpecialiseReport
     from sn_deploy.specialise.search import Progress
 
 
@@ -86,7 +85,7 @@ def command(context: click.Context, /, **given: Any) -> None:
     from sn_deploy.specialise import specialise
     from sn_deploy.specialise.budget import parse_budget
     from sn_deploy.specialise.forms import Runtime
-    from sn_deploy.specialise.show import print_report
+    from sn_deploy.specialise.show import json_from_report, print_report
 
     budget = parse_budget(given["budgets"]) if given["budgets"] else None
     examples = parse_sizes(given["inputs"])
@@ -132,13 +131,3 @@ def _data_options(context: click.Context, given: Mapping[str, Any]) -> DataOptio
         return None
     images = images_from_options(given)
     return DataOptions(given["data"], given["batch_size"], given["limit"], given["labels"], images=images)
-
-
-def json_from_report(report: SpecialiseReport) -> dict[str, Any]:
-    """The report as what JSON can hold; layers in the order in which they run."""
-    from dataclasses import asdict
-
-    plain = asdict(report)
-    plain["path"] = str(report.path)
-    plain["data_path"] = None if report.data_path is None else str(report.data_path)
-    return plain

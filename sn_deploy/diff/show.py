@@ -1,7 +1,9 @@
-"""What changed between two files, as tables."""
+"""What changed between two files, as tables and as JSON."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -56,6 +58,17 @@ def print_diff(
         console.print(f"the same{what}, as far as can be seen", style="green")
 
 
+def json_from_diff(found: FileDiff) -> dict[str, Any]:
+    """The diff as what JSON can hold; a number that is infinite or NaN becomes text."""
+    plain = asdict(found)
+    for output, described in zip(found.numerics or (), plain["numerics"] or (), strict=True):
+        described["same"] = output.same
+    plain["same"] = not found.different
+    cleaned = _finite(plain)
+    assert isinstance(cleaned, dict)
+    return cleaned
+
+
 def _print_weights(console: Console, found: FileDiff, most: int | None, rest: str) -> None:
     weights = found.weights
     parts = [f"{weights.same} the same"]
@@ -99,3 +112,11 @@ def _text(value: str | None) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,16 +1,17 @@
-"""What `fuse` found, as lines for people."""
+"""What `fuse` found, as lines for people and as JSON."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sn_deploy.console import Console
 from sn_deploy.fuse.show_whole import add_whole, print_by_hand
 from sn_deploy.summary import Summary
 
 if TYPE_CHECKING:
-    from sn_deploy.fuse.report import FuseReport
+    from sn_deploy.fuse.report import FusedLayer, FuseReport
 
 
 def print_report(console: Console, report: FuseReport, source: Path | None = None) -> None:
@@ -31,6 +32,38 @@ def print_report(console: Console, report: FuseReport, source: Path | None = Non
     print_by_hand(console, report.whole, report.path, source)
     for miss in report.near_misses:
         console.print(f"near miss: {miss.node}: {miss.reason}", style="yellow", soft_wrap=True)
+
+
+def json_from_report(report: FuseReport) -> dict[str, Any]:
+    """The report as what JSON can hold; lists and maps in the order of the graph."""
+    return {
+        "path": str(report.path),
+        "data_path": None if report.data_path is None else str(report.data_path),
+        "layers": [_json_from_layer(layer) for layer in report.layers],
+        "near_misses": [{"node": miss.node, "reason": miss.reason} for miss in report.near_misses],
+        "present": report.present,
+        "forms": dict(report.forms),
+        "apart": dict(report.apart),
+        "opset": {"before": report.opset_before, "after": report.opset},
+        "nodes": {"before": report.nodes_before, "after": report.nodes},
+        "bytes": {"before": report.bytes_before, "after": report.bytes},
+        "whole": asdict(report.whole),
+    }
+
+
+def _json_from_layer(layer: FusedLayer) -> dict[str, Any]:
+    folded = layer.folded
+    return {
+        "name": folded.name,
+        "node": layer.node,
+        "shape": list(layer.shape),
+        "channels_last": layer.channels_last,
+        "mean": {"in": folded.mean_in, "ln": folded.mean_ln, "bn": folded.mean_bn},
+        "var": {"in": folded.var_in, "ln": folded.var_ln, "bn": folded.var_bn},
+        "ddof": folded.ddof,
+        "replaced": layer.replaced,
+        "mismatch": layer.mismatch,
+    }
 
 
 def _layers_text(report: FuseReport) -> str:

@@ -1,8 +1,9 @@
-"""A conversion or quantization as lines for people."""
+"""A conversion or quantization as lines for people and as JSON."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from sn_deploy.console import Console
 from sn_deploy.summary import Summary
@@ -61,6 +62,58 @@ def print_quantization(console: Console, report: QuantizeReport, data: str = "")
     summary.add("ranges", f"{report.method} of {_samples_text(report.proof, data)}")
     summary.add("proof", f"{_proof_text(report.proof)} on the same samples")
     summary.print(console)
+
+
+def json_from_conversion(report: PrecisionReport) -> dict[str, Any]:
+    """A conversion as what JSON can hold."""
+    conversion = report.conversion
+    return {
+        "path": str(report.path),
+        "data_path": None if report.data_path is None else str(report.data_path),
+        "precision": report.precision,
+        "opset": {"before": conversion.opset_before, "after": conversion.opset},
+        "bytes": {"before": report.bytes_before, "after": report.bytes},
+        "converted": list(conversion.converted),
+        "kept": list(conversion.kept),
+        "left": dict(conversion.left),
+        "vanished": {weight.name: weight.vanished for weight in conversion.rounded if weight.vanished},
+        "casts": conversion.casts,
+        "largest": {one.node: one.largest for one in report.ranges},
+        "proof": _json_from_proof(report.proof),
+    }
+
+
+def json_from_quantization(report: QuantizeReport) -> dict[str, Any]:
+    """A quantization as what JSON can hold."""
+    return {
+        "path": str(report.path),
+        "data_path": None if report.data_path is None else str(report.data_path),
+        "precision": report.precision,
+        "float_type": report.float_type,
+        "method": report.method,
+        "opset": {"before": report.opset_before, "after": report.opset},
+        "bytes": {"before": report.bytes_before, "after": report.bytes},
+        "quantized": list(report.quantized.nodes),
+        "left": dict(report.quantized.left),
+        "ranges": dict(report.quantized.ranges),
+        "proof": _json_from_proof(report.proof),
+    }
+
+
+def _json_from_proof(proof: Proof) -> dict[str, Any]:
+    """The figures of each output."""
+    outputs: dict[str, Mapping[str, Any]] = {
+        name: {
+            "rel_l2": parity.rel_l2,
+            "worst_rel_l2": parity.worst_rel_l2,
+            "max_abs": parity.max_abs,
+            **({"top1_agreement": proof.top1_agreement[name]} if name in proof.top1_agreement else {}),
+            **({"cosine": proof.cosine[name]} if name in proof.cosine else {}),
+        }
+        for name, parity in proof.outputs.items()
+    }
+    outputs |= {name: {"changed": changed} for name, changed in proof.changed.items()}
+    return {"samples": proof.samples, "data": dict(proof.data), "outputs": outputs}
 
 
 def _no_layers_text(precision: str) -> str:

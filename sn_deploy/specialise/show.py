@@ -1,8 +1,9 @@
-"""What `specialise` changed, as a table of the layers and the proof."""
+"""What `specialise` changed: a table of the layers and the proof, and both as JSON."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -49,6 +50,14 @@ def print_report(console: Console, report: SpecialiseReport) -> None:
             summary.add("chosen on", _error_text(report.chosen_on))
         summary.add("held out", f"{_error_text(report.held_out)}; allowed: {report.budget}")
     summary.print(console)
+
+
+def json_from_report(report: SpecialiseReport) -> dict[str, Any]:
+    """The report as what JSON can hold; layers in the order in which they run."""
+    plain = asdict(report)
+    plain["path"] = str(report.path)
+    plain["data_path"] = None if report.data_path is None else str(report.data_path)
+    return plain
 
 
 def _why_nothing(report: SpecialiseReport) -> str:
