@@ -16,6 +16,7 @@ from sn_deploy.calibrate.movement import Movement, movement
 from sn_deploy.calibrate.one_pass import Calibration, LayerStatistics
 from sn_deploy.calibrate.state import statistics_of
 from sn_deploy.console import Console
+from sn_deploy.table import plain_table
 from sn_deploy.text import counted
 
 SCHEMA: Final = 1
@@ -40,7 +41,7 @@ def table_from_changes(changes: Sequence[Change]) -> Table:
     """One row a layer, in the order in which they ran; what looks wrong stands at its end."""
     ran = any(change.layer.traits is not None for change in changes)
     noted = any(change.moved.suspicion for change in changes)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = plain_table()
     table.add_column("\nlayer", overflow="fold", min_width=8)
     if ran:
         table.add_column("\ncalls", justify="right", no_wrap=True)

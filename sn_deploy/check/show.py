@@ -23,6 +23,7 @@ from sn_deploy.check.result import (
     TaskMetric,
     as_json_object,
 )
+from sn_deploy.table import plain_table
 from sn_deploy.text import percent
 
 _PERCENT: Final = ("agreement", "accuracy", "miou", "ties")
@@ -77,21 +78,8 @@ def _parts(result: CheckResult) -> Iterator[RenderableType]:
     yield _assertions(result)
 
 
-def _table(title: str) -> Table:
-    return Table(
-        title=f"\n{title}",
-        title_justify="left",
-        box=None,
-        padding=(0, 2, 0, 0),
-        header_style="bold",
-        title_style="bold",
-    )
-
-
 def _backends(backends: Sequence[BackendInfo], reference: str) -> Table:
-    table = _table("Backends")
-    for heading in ("", "file", "runtime", "precision"):
-        table.add_column(heading, overflow="fold")
+    table = plain_table("", "file", "runtime", "precision", title="\nBackends")
     for info in backends:
         name = f"{info.name} (reference)" if info.name == reference else info.name
         file = info.file or str(info.settings.get("model") or info.settings.get("address") or "")
@@ -101,11 +89,8 @@ def _backends(backends: Sequence[BackendInfo], reference: str) -> Table:
 
 
 def _parity(result: CheckResult) -> Table:
-    table = _table(f"Difference from {result.reference}")
-    for heading in ("backend", "output"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("rel. L2", "allowed", "worst sample", "max abs.", "99.9 %", "SNR", "not finite", ""):
-        table.add_column(heading, justify="right", no_wrap=True)
+    numbers = ("rel. L2", "allowed", "worst sample", "max abs.", "99.9 %", "SNR", "not finite", "")
+    table = plain_table("backend", "output", numbers=numbers, title=f"\nDifference from {result.reference}")
     for backend, rows in result.parity.items():
         for row in rows:
             table.add_row(Text(backend), Text(row.output), *_parity_cells(row), _verdict(row.passed))
@@ -134,8 +119,7 @@ def _snr(row: OutputParity) -> str:
 
 
 def _metrics(metrics: Sequence[TaskMetric], backends: Sequence[str]) -> Table:
-    table = _table("Task (95 % intervals)")
-    table.add_column("")
+    table = plain_table("", title="\nTask (95 % intervals)")
     for name in backends:
         table.add_column(Text(name), justify="right")
     rows: dict[tuple[str | None, str], dict[str, TaskMetric]] = {}
@@ -171,8 +155,7 @@ def _layers(result: CheckResult) -> Iterator[RenderableType]:
     for report in sorted(reports, key=lambda report: -len(report.layers)):  # in the reference's order
         for layer in report.layers:
             rows.setdefault(layer.layer, {})[report.backend] = layer
-    table = _table("SN layers: rel. L2 so far (own)")
-    table.add_column("layer", overflow="fold")
+    table = plain_table("layer", title="\nSN layers: rel. L2 so far (own)")
     for report in reports:
         table.add_column(Text(report.backend), justify="right")
     for name, cells in rows.items():
@@ -195,14 +178,12 @@ def _layer_cell(layer: LayerError | None) -> Text:
 
 
 def _latency(report: LatencyReport) -> Table:
-    table = _table(f"Latency: {report.baseline} is 1, {report.threads or 'default'} threads")
-    table.add_column("backend", overflow="fold")
     headings = ["batch", "median", "90 %", "99 %", "ratio (95 %)", "a second"]
     with_device = any(row.device_ms is not None for row in report.results)
     with_memory = any(row.memory_mib is not None for row in report.results)
     headings += ["device"] * with_device + ["memory"] * with_memory
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
+    title = f"\nLatency: {report.baseline} is 1, {report.threads or 'default'} threads"
+    table = plain_table("backend", numbers=headings, title=title)
     for row in report.results:
         cells = [str(row.batch), *(f"{ms:.4g} ms" for ms in (row.median_ms, row.p90_ms, row.p99_ms))]
         cells += [f"{row.ratio:.3f} ({row.ratio_low:.3f}–{row.ratio_high:.3f})", f"{row.throughput:.4g}"]
@@ -215,10 +196,8 @@ def _latency(report: LatencyReport) -> Table:
 
 
 def _load(rows: Sequence[LoadResult]) -> Table:
-    table = _table("Load: callers at once, each waits for its answer")
-    table.add_column("backend", overflow="fold")
-    for heading in ("batch", "callers", "a second", "median", "90 %", "99 %", "calls"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    numbers = ("batch", "callers", "a second", "median", "90 %", "99 %", "calls")
+    table = plain_table("backend", numbers=numbers, title="\nLoad: callers at once, each waits for its answer")
     for row in rows:
         times = (f"{ms:.4g} ms" for ms in (row.median_ms, row.p90_ms, row.p99_ms))
         cells = (str(row.batch), str(row.concurrency), f"{row.throughput:.4g}", *times, str(row.calls))

@@ -6,13 +6,13 @@ import dataclasses
 import json
 
 import click
-from rich.table import Table
 from rich.text import Text
 
 from sn_deploy.console import output_console
 from sn_deploy.doctor.diagnose import diagnose
 from sn_deploy.doctor.finding import Finding
 from sn_deploy.errors import CheckFailedError
+from sn_deploy.table import plain_table
 
 _STYLES = {"ok": "green", "missing": "red", "broken": "red", "optional": "dim"}
 
@@ -41,7 +41,7 @@ def command(as_json: bool) -> None:
 
 def _print(findings: list[Finding]) -> None:
     console = output_console()
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = plain_table()
     table.add_column("")
     table.add_column("status", no_wrap=True)
     table.add_column("version", overflow="fold")

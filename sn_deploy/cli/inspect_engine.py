@@ -8,7 +8,7 @@ from pathlib import Path
 from sn_deploy.cli.json_output import write_json
 from sn_deploy.console import Console, output_console
 from sn_deploy.engine.inspect import Inspection, inspect_engine, inspect_sidecar
-from sn_deploy.engine.show import json_from_engine, layer_table, layers_summary, summary_table
+from sn_deploy.engine.show import json_from_engine, layer_table, layers_summary, print_summary
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.trt.access import Access
 from sn_deploy.text import typed_shape
@@ -29,7 +29,7 @@ def show_engine(path: Path, *, access: Access | None, json_output: str | None) -
     alone = json_output == "-"
     found = inspect_sidecar(path, _NOT_RUN if access is None else None)
     if found.sidecar is not None and not alone:
-        console.print(summary_table(found.sidecar))
+        print_summary(console, found.sidecar)
     if found.missing is None and access is not None:
         found = _asked(path, access, found)
     if not alone:

@@ -6,9 +6,8 @@ import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from sn_deploy.console import Console
+from sn_deploy.table import plain_table
 from sn_deploy.text import shape_text
 
 if TYPE_CHECKING:
@@ -24,12 +23,12 @@ def print_diff(
     """Tables of what differs, and a verdict; ``rest`` is where the weights are that are left out."""
     properties = {**found.properties, **_prefixed("input", found.inputs), **_prefixed("output", found.outputs)}
     if properties:
-        table = _table("", "before", "after")
+        table = plain_table("", "before", "after")
         for name, change in properties.items():
             table.add_row(name, _text(change.before), _text(change.after))
         console.print(table)
     if found.ops:
-        table = _table("operator", "before", "after", "change")
+        table = plain_table("operator", "before", "after", "change")
         for op, (before, after) in sorted(found.ops.items(), key=lambda item: -abs(item[1][1] - item[1][0])):
             table.add_row(op, str(before), str(after), f"{after - before:+d}")
         console.print(table)
@@ -38,7 +37,7 @@ def print_diff(
         given = ", ".join(f"{name} {shape}" for name, shape in found.inputs_run.items())
         larger = "" if found.why_larger is None else f" ({found.why_larger})"
         console.print(f"run on {given or 'no input'}{larger}:")
-        table = _table("output", "shape", "max abs", "rel L2", "cosine", "allowed")
+        table = plain_table("output", "shape", "max abs", "rel L2", "cosine", "allowed")
         for output in found.numerics:
             name = output.before if output.before == output.after else f"{output.before} → {output.after}"
             figures = (
@@ -85,7 +84,7 @@ def _print_weights(console: Console, found: FileDiff, most: int | None, rest: st
         *((name, "renamed", after, "", "") for name, after in weights.renamed.items()),
     ]  # fmt: skip
     if rows:
-        table = _table("weight", "", "", "max abs", "rel L2")
+        table = plain_table("weight", "", "", "max abs", "rel L2")
         for row in rows[:most]:
             table.add_row(*row)
         console.print(table)
@@ -95,13 +94,6 @@ def _print_weights(console: Console, found: FileDiff, most: int | None, rest: st
 
 def _prefixed(kind: str, changes: Any) -> dict[str, Change]:
     return {f"{kind} {name}": change for name, change in changes.items()}
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
 
 
 def _text(value: str | None) -> str:

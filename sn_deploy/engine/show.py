@@ -14,6 +14,8 @@ from sn_deploy.console import Console
 from sn_deploy.engine.inspect import Inspection
 from sn_deploy.engine.layers import LayerRow, layer_counts, layer_rows
 from sn_deploy.runtime.trt.sidecar import EMBEDDED, LOADED, Sidecar
+from sn_deploy.summary import Summary
+from sn_deploy.table import plain_table
 from sn_deploy.text import typed_shape
 
 if TYPE_CHECKING:
@@ -27,25 +29,19 @@ _PLUGIN_TEXTS: Final = {
 }
 
 
-def summary_table(sidecar: Sidecar) -> Table:
+def print_summary(console: Console, sidecar: Sidecar) -> None:
     """What the sidecar says, but for the layers."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    summary = Summary()
     for name, value in _facts(sidecar):
-        table.add_row(name, Text(value))
-    return table
+        summary.add(name, value)
+    summary.print(console)
 
 
 def layer_table(rows: Sequence[LayerRow]) -> Table:
     """The layers, in the order in which they run."""
     timed = any(row.ms is not None for row in rows)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("layer", "type", "tactic", "precision", "in", "out"):
-        table.add_column(name, overflow="fold")
-    if timed:
-        table.add_column("µs", justify="right", no_wrap=True)
-        table.add_column("share", justify="right", no_wrap=True)
+    heads = ("layer", "type", "tactic", "precision", "in", "out")
+    table = plain_table(*heads, numbers=("µs", "share") if timed else ())
     table.add_column("")
     for row in rows:
         times = ["" if row.ms is None else f"{row.ms * 1e3:.1f}", "" if row.share is None else f"{row.share:.1%}"]
@@ -124,7 +120,7 @@ def _range(three: Mapping[str, Sequence[int]]) -> str:
 
 def print_build(console: Console, report: BuildReport) -> None:
     """What was built."""
-    console.print(summary_table(report.sidecar))
+    print_summary(console, report.sidecar)
     if report.sidecar.layers is not None:
         console.print(layers_summary(layer_rows(report.sidecar.layers)))
     console.print(f"wrote {report.path} and {report.sidecar_path.name}")
@@ -132,5 +128,5 @@ def print_build(console: Console, report: BuildReport) -> None:
 
 def print_refit(console: Console, report: RefitReport) -> None:
     """What got its weights."""
-    console.print(summary_table(report.sidecar))
+    print_summary(console, report.sidecar)
     console.print(f"wrote {report.path} and {report.sidecar_path.name}")

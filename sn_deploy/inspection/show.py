@@ -11,6 +11,7 @@ from rich.text import Text
 
 from sn_deploy.console import Console
 from sn_deploy.inspection.layer import BRANCHES, LayerWeights, Spread, averages
+from sn_deploy.table import plain_table
 
 STATISTICS = {"mean": "mean", "var": "variance"}
 
@@ -52,7 +53,7 @@ def _cells(weights: tuple[float, float, float]) -> list[Text]:
 
 def statistics_from_layers(layers: list[LayerWeights]) -> Table:
     """One row a layer: gamma, and the population's statistics in its BN branch; medians, and ranges over channels."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = plain_table()
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("layer", overflow="fold", min_width=8)
     for head in ("gamma", "population mean", "population variance"):

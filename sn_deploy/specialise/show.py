@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from sn_deploy.console import Console
 from sn_deploy.summary import Summary
+from sn_deploy.table import plain_table
 from sn_deploy.text import percent
 
 if TYPE_CHECKING:
@@ -21,8 +20,7 @@ _BRANCHES = {"in": "IN", "ln": "LN"}
 
 def print_report(console: Console, report: SpecialiseReport) -> None:
     """A table of the layers, and the proof."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("layer", overflow="fold")
+    table = plain_table("layer")
     table.add_column("dropped")
     table.add_column("rel L2 of that alone", justify="right")
     table.add_column("is now", overflow="fold")
