@@ -20,7 +20,7 @@ from sn_deploy.diff.summary import Array, Summary
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.inference import check_openable
 from sn_deploy.graph.random_nodes import unseeded
-from sn_deploy.onnx_file import read_model
+from sn_deploy.onnx_file import model_of
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.stamp import read_stamp
 from sn_deploy.runtime.tensors import TensorInfo, is_exact
@@ -55,7 +55,7 @@ def compare_outputs(
         SnDeployError: ONNX Runtime is missing, can't load a file or fails to run it, or an input isn't as it must be.
     """
     for one in (before, after):
-        check_openable(one.path)
+        check_openable(one.path, one.proto)
     with _open(before.path) as first, _open(after.path) as second:
         inputs = _matched(first.inputs, second.inputs, "inputs", before, after)
         unknown = [name for name in given if name not in {info.name for pair in inputs for info in pair}]
@@ -74,7 +74,7 @@ def compare_outputs(
         results = [ran.outputs, _run(second, [other for _, other in inputs], values)]
         feeds = [[one for one, _ in inputs], [other for _, other in inputs]]
         moving = [
-            _drawn(summary.path, session, infos, values, result)
+            _drawn(summary, session, infos, values, result)
             for summary, session, infos, result in zip((before, after), (first, second), feeds, results, strict=True)
         ]
     if not any(value.size for result in results for value in result.values()):
@@ -108,10 +108,14 @@ def _check_kinds(inputs: Sequence[tuple[TensorInfo, TensorInfo]], given: Mapping
 
 
 def _drawn(
-    path: Path, session: OrtSession, infos: Sequence[TensorInfo], values: Sequence[Array], outputs: Mapping[str, Array]
+    summary: Summary,
+    session: OrtSession,
+    infos: Sequence[TensorInfo],
+    values: Sequence[Array],
+    outputs: Mapping[str, Array],
 ) -> set[str]:
     """The outputs that aren't the same when the file runs again; a new session would draw the same numbers."""
-    if next(unseeded(read_model(path)), None) is None:
+    if next(unseeded(model_of(summary.proto, summary.path)), None) is None:
         return set()
     again = [_run(session, infos, values) for _ in range(_MORE_RUNS)]
     return {

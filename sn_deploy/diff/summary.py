@@ -61,10 +61,11 @@ def content_of(values: Array) -> bytes:
 class Summary:
     """See `sn_deploy.diff.changes.FileDiff`.
 
-    ``attributes`` counts nodes by operator and attributes, whatever the order of these.
+    ``attributes`` counts nodes by operator and attributes, whatever the order of these; ``proto`` is what was read.
     """
 
     path: Path
+    proto: onnx.ModelProto
     properties: Mapping[str, str]
     ops: Counter[str]
     attributes: Counter[tuple[str, bytes]]
@@ -98,6 +99,7 @@ def summarise(path: Path) -> Summary:
     }
     return Summary(
         path=path,
+        proto=proto,
         properties=properties,
         ops=Counter(map(_op, nodes)),
         attributes=Counter((_op(node), _attributes(node)) for node in nodes),

@@ -25,7 +25,7 @@ from sn_deploy.graph.inference_hidden import ALIKE, hidden_nodes
 from sn_deploy.graph.inference_risk import is_risky
 from sn_deploy.graph.inference_size import SHAPE_READERS, EndlessError, InferenceSize
 from sn_deploy.graph.sequences import is_no_tensor
-from sn_deploy.onnx_file import model_of, read_model
+from sn_deploy.onnx_file import model_of
 
 # What is hidden hides lengths in its turn, as the views of dilated convolutions do that tf2onnx writes.
 _MOST_ROUNDS: Final = 4
@@ -99,18 +99,18 @@ def check_inference(model: ir.Model, where: str | None = None) -> InferenceSize:
         ) from error
 
 
-def check_openable(path: Path, proto: onnx.ModelProto | None = None) -> None:
+def check_openable(path: Path, proto: onnx.ModelProto) -> None:
     """Before a file from anybody is given to ONNX Runtime, which infers its shapes by the same code as onnx, and takes
     no heed of those that the file states.
 
     Args:
         path: of the file.
-        proto: what `read_proto` read of it, where that is at hand. Its negative sizes are taken for unknown ones.
+        proto: what `read_proto` read of it; changed as by `model_of`.
 
     Raises:
-        SnDeployError: it can't be read, or as `check_inference` and `check_inferable`.
+        SnDeployError: as `model_of`, `check_inference` and `check_inferable`.
     """
-    model = read_model(path) if proto is None else model_of(proto, path)
+    model = model_of(proto, path)
     for graph in model.graphs():
         for node in graph:
             for value in node.outputs:

@@ -8,10 +8,11 @@ import onnx_ir as ir
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import op
+from sn_deploy.graph.inference import check_openable
 from sn_deploy.graph.layers import check_nodes
 from sn_deploy.graph.order import check_order
 from sn_deploy.graph.random_nodes import refuse_random
-from sn_deploy.onnx_file import read_model
+from sn_deploy.onnx_file import model_of, read_proto
 
 
 def load_portable(source: Path) -> ir.Model:
@@ -19,9 +20,11 @@ def load_portable(source: Path) -> ir.Model:
 
     Raises:
         SnDeployError: it is no valid ONNX file, imports no standard operators, has nodes out of order, an SN layer
-            without its inputs or one inside of a function, or is random.
+            without its inputs or one inside of a function, is random, or would end the process that opens it.
     """
-    model, where = read_model(source), str(source)
+    proto, where = read_proto(source), str(source)
+    check_openable(source, proto)
+    model = model_of(proto, source)
     if "" not in model.opset_imports:
         raise SnDeployError("imports no standard operators", where=where, expected="an ONNX model of a network")
     check_order(model, where)

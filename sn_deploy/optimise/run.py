@@ -18,7 +18,7 @@ from sn_deploy.draft_folder import draft_folder
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import op
 from sn_deploy.graph.epilogue import fuse_epilogues
-from sn_deploy.graph.inference import check_openable, infer_shapes
+from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.layers import count_nodes, needed_nodes
 from sn_deploy.graph.portable_file import load_portable
 from sn_deploy.graph.save import save
@@ -202,7 +202,6 @@ def _check_machine() -> int:
 
 def _on_blocks(source: Path, block: int, folder: Path) -> _Made:
     """The optimised graph. What ONNX Runtime doesn't take on blocks is a layer again before it looks once more."""
-    check_openable(source)
     model = _load(source)
     mend = "find the layers of other files with: sn-deploy fuse; without SN, ONNX Runtime does all by itself"
     needed_nodes(model, str(source), mend=mend)

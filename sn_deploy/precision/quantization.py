@@ -17,7 +17,7 @@ from sn_deploy.check.data.open import OPTIONS_IN_PYTHON
 from sn_deploy.draft_folder import draft_folder
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.graph import keep as keeping
-from sn_deploy.graph.inference import check_openable, infer_shapes
+from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.layers import switch_norm_nodes, write_functions
 from sn_deploy.graph.portable_file import load_portable
 from sn_deploy.graph.precision import convert_precision as convert_graph
@@ -136,7 +136,6 @@ def quantize(
     keep = several_texts(keep, "keep", "NAME")
     method = method or ("percentile" if precision == "int8" else "minmax")
     _check_options(precision, float_type, method)
-    check_openable(source)
     graph = load_portable(source)
     opset_before = graph.opset_imports[""]
     common_passes.LiftConstantsToInitializersPass(lift_all_constants=False, size_limit=8)(graph)

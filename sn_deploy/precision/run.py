@@ -20,7 +20,6 @@ from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.graph import keep as keeping
 from sn_deploy.graph import op
 from sn_deploy.graph.emulate_half import emulate_half
-from sn_deploy.graph.inference import check_openable
 from sn_deploy.graph.layers import switch_norm_nodes
 from sn_deploy.graph.portable_file import load_portable
 from sn_deploy.graph.precision import Conversion, RoundedWeight
@@ -114,7 +113,6 @@ def convert_precision(
     max_rel_l2 = None if max_rel_l2 is None else real_number(max_rel_l2, "max_rel_l2")
     check_is_function(on_batch, "on_batch")
     keep = several_texts(keep, "keep", "NAME")
-    check_openable(source)
     graph = load_portable(source)
     kept = keeping.named_nodes(graph, keep)
     if keep_convolutions:

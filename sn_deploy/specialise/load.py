@@ -7,7 +7,7 @@ from typing import Final
 
 import onnx_ir as ir
 
-from sn_deploy.graph.inference import check_openable, infer_shapes
+from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.layers import needed_nodes
 from sn_deploy.graph.portable_file import load_portable
 from sn_deploy.graph.save import EXTERNAL_DATA_FROM_BYTES, weight_bytes
@@ -28,7 +28,6 @@ def load(path: Path) -> ir.Model:
     model = load_portable(path)
     needed_nodes(model, str(path), mend="find the layers of other files with: sn-deploy fuse")
     infer_shapes(model, str(path))
-    check_openable(path)
     return model
 
 

@@ -73,7 +73,7 @@ def test_onnxruntime_is_given_no_file_that_states_other_sizes(tmp_path: Path) ->
     onnx.save(model, path)
     infer_shapes(ir.from_proto(model))
     with pytest.raises(SnDeployError, match=BREAKS_DOWN):
-        check_openable(path)
+        check_openable(path, model)
     code = "import onnxruntime as ort, sys; ort.InferenceSession(sys.argv[1])"
     assert subprocess.run([sys.executable, "-c", code, path], capture_output=True, check=False).returncode < 0
 
@@ -87,7 +87,7 @@ def test_a_slice_of_known_sizes_and_the_projects_own_files_need_no_other_process
     monkeypatch.setattr(onnx_process, "run", refused)
     onnx.save(switch_norm_file.model([switch_norm_file.node("sn", "x", "y")]), tmp_path / "sn.onnx")
     for path in (write_net(tmp_path / "net.onnx"), tmp_path / "sn.onnx"):
-        check_openable(path)
+        check_openable(path, onnx.load(path))
         infer_shapes(ir.from_proto(onnx.load(path)))
     model = DEADLY["a_convolution"]()
     del model.graph.node[0]
