@@ -13,20 +13,20 @@ import sn_deploy
 
 ROOT: Final = Path(sn_deploy.__file__).parent
 
-# From the bottom up. A package knows those of the rows above its own; within a row only where the row is one of
-# `_KNOW_EACH_OTHER`. The modules beside the packages know one another and no package.
+# From the bottom up. A package knows those of the rows above its own. The modules beside the packages know one another
+# and no package.
 LEVELS: Final = (
     ("runtime",),
     ("graph",),
-    ("capture", "recognise", "nn"),
+    ("capture",),
+    ("nn",),
+    ("recognise",),
     ("checkpoint", "compare", "models"),
     ("fuse", "inspection"),
     ("check",),
     ("calibrate", "diff", "doctor", "engine", "inline", "onnx_export", "optimise", "precision", "serve", "specialise"),
     ("cli",),
 )
-# What folds a layer, what traces a model, and what trains one.
-_KNOW_EACH_OTHER: Final = LEVELS[2]
 _LEVEL: Final = {package: level for level, packages in enumerate(LEVELS) for package in packages}
 
 
@@ -38,21 +38,13 @@ def test_a_package_knows_only_those_below_it(package: str) -> None:
         for file in files
         if file.name != "__main__.py"
         for name in _packages_imported(file)
-        if name != package and not _may_know(package, name)
+        if name != package and not _LEVEL[name] < _LEVEL.get(package, 0)
     ]
     assert not wrong
 
 
 def test_every_package_has_its_level() -> None:
     assert {file.parent.name for file in ROOT.glob("*/__init__.py")} == set(_LEVEL)
-
-
-def _may_know(package: str, other: str) -> bool:
-    if not package:
-        return False
-    if package in _KNOW_EACH_OTHER and other in _KNOW_EACH_OTHER:
-        return True
-    return _LEVEL[other] < _LEVEL[package]
 
 
 def _packages_imported(file: Path) -> Iterator[str]:

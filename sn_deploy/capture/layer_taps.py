@@ -16,9 +16,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from sn_deploy import recognise
 from sn_deploy.capture.watch import watching
-from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.graph import op
 
 # (layer, point) -> whether somebody wants a copy of it.
@@ -40,38 +38,6 @@ class RecordedCall:
     x: torch.Tensor | None
     outputs: dict[str, torch.Tensor] = field(default_factory=dict)
     residual: torch.Tensor | None = None
-
-
-@dataclass(frozen=True)
-class FoundLayers:
-    """Modules that are SN layers, and those that look like it -> why they aren't."""
-
-    layers: Mapping[str, FoldedSwitchNorm]
-    refused: Mapping[str, str]
-
-
-def find_layers(model: torch.nn.Module, run: Callable[[], object]) -> FoundLayers:
-    """The SN layers of the model that run.
-
-    Args:
-        run: calls the model.
-
-    Raises:
-        What ``run`` raises.
-    """
-    names = recognise.candidate_names(model)
-    calls = record_layers(model, dict.fromkeys(names, ""), run, lambda layer, point: point == "")
-    shapes: dict[str, list[tuple[int, ...]]] = {}
-    for call in calls.values():
-        if call.x is not None:
-            seen = shapes.setdefault(call.module, [])
-            if not seen or call.x.ndim == len(seen[0]):
-                seen.append(tuple(call.x.shape))
-    found = recognise.recognise(model, input_shapes=shapes)
-    return FoundLayers(
-        {name: folded for name, folded in found.layers.items() if name in shapes},
-        {name: refusal.reason for name, refusal in found.refused.items() if name in shapes},
-    )
 
 
 def record_layers(

@@ -218,7 +218,7 @@ def _cause(job: Job, comparison: Comparison, backends: Backends, first: Batch) -
     divided = job.backends.model is not None and job.backends.model.finalize_batch_average is not None
     if torch is None or divided or all(one.passed for one in comparison.assertions()):
         return None
-    from sn_deploy.capture.undivided import undivided_sums
+    from sn_deploy.recognise.undivided import undivided_sums
 
     assert isinstance(torch.runner, TorchRunner)
     why = undivided_sums(torch.runner.model, lambda: torch.run(first.inputs))

@@ -51,7 +51,7 @@ class TorchTaps:
         """Nothing to free."""
 
     def _find(self, inputs: Mapping[str, Array]) -> dict[str, TappedLayer]:
-        from sn_deploy.capture.layer_taps import find_layers
+        from sn_deploy.recognise.running_layers import find_layers
 
         found = find_layers(self._runner.model, lambda: self._backend.run(inputs))
         name = self._backend.info.name

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from sn_deploy.capture.layer_taps import find_layers, record_layers
+from sn_deploy.capture.layer_taps import record_layers
 from sn_deploy.graph.op import SWITCH_NORM, SWITCH_NORM_ADD_RELU, SWITCH_NORM_RELU
 from sn_deploy.nn import SwitchNorm2d
+from sn_deploy.recognise.running_layers import find_layers
 from tests.randomise import randomise_
 
 X = torch.randn(2, 4, 6, 5, generator=torch.Generator().manual_seed(0))
