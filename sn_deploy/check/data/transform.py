@@ -52,11 +52,11 @@ class ImageOptions:
 
     def __post_init__(self) -> None:
         for name, between in (("resize", "x"), ("crop", "x"), ("mean", ","), ("std", ",")):
-            object.__setattr__(self, name, _as_text(getattr(self, name), between, f"ImageOptions, {name}"))
+            object.__setattr__(self, name, _as_text(getattr(self, name), between, f"ImageOptions.{name}"))
         for name, known in (("channel_order", CHANNEL_ORDERS), ("interpolation", INTERPOLATIONS)):
             given = getattr(self, name)
             if given not in known:
-                raise SnDeployError(f"is {given!r}", where=f"ImageOptions, {name}", expected=" or ".join(known))
+                raise SnDeployError(f"is {given!r}", where=f"ImageOptions.{name}", expected=" or ".join(known))
 
 
 def _as_text(given: object, between: str, where: str) -> str | None:

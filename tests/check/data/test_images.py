@@ -136,10 +136,10 @@ def test_options_in_python_may_be_numbers() -> None:
     [
         (
             {"channel_order": "BGR"},
-            "ImageOptions, channel_order: is 'BGR' .expected rgb or bgr",
+            "ImageOptions.channel_order: is 'BGR' .expected rgb or bgr",
         ),
-        ({"interpolation": "lanczos"}, "ImageOptions, interpolation: is 'lanczos' .expected bilinear or bicubic"),
-        ({"mean": ("a", "b", "c")}, "ImageOptions, mean: is 'a' .expected a number"),
+        ({"interpolation": "lanczos"}, "ImageOptions.interpolation: is 'lanczos' .expected bilinear or bicubic"),
+        ({"mean": ("a", "b", "c")}, "ImageOptions.mean: is 'a' .expected a number"),
     ],
 )
 def test_options_that_are_none(options: dict[str, Any], message: str) -> None:
