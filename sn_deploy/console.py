@@ -48,10 +48,10 @@ def output_console(*, to_stderr: bool = False) -> Console:
     return Console(width=None if terminal else _WIDTH_OF_A_PIPE, stderr=to_stderr, highlight=False, markup=False)
 
 
-def printed_text(print_it: Callable[[Console], None], *, width: int = 120) -> str:
-    """What is printed, without colours, in lines of ``width`` characters: for a notebook and a log alike."""
+def printed_text(print_it: Callable[[Console], None]) -> str:
+    """What is printed, without colours, in lines of 120 characters: for a notebook and a log alike."""
     console = Console(
-        width=width, no_color=True, highlight=False, markup=False, force_terminal=False, force_jupyter=False
+        width=120, no_color=True, highlight=False, markup=False, force_terminal=False, force_jupyter=False
     )
     with console.capture() as captured:
         print_it(console)

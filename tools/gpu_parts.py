@@ -17,7 +17,6 @@ HOST_KERNELS = "cuda/tests/libsn_deploy_cuda_host.so"
 ORT_CUDA = "onnxruntime_cuda/libsn_deploy_ort_cuda.so"
 TENSORRT = ("tensorrt/libsn_deploy_trt10.so", "tensorrt/libsn_deploy_trt11.so")
 TRIAL_PLUGINS = ("tensorrt/libsn_deploy_convolution_trt10.so", "tensorrt/libsn_deploy_convolution_trt11.so")
-SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
 HANGS_S = 100  # a test that takes longer is looked into
 SANITIZER_FOUND = 9  # compute-sanitizer's exit code when it has something to report
 

@@ -39,7 +39,7 @@ def as_array(value: Any, where: str) -> Array:
     return array
 
 
-def as_arrays(given: Any, where: str = "inputs") -> dict[str, Array]:
+def as_arrays(given: Any) -> dict[str, Array]:
     """Values of inputs by name, as arrays; none for None.
 
     Raises:
@@ -49,9 +49,9 @@ def as_arrays(given: Any, where: str = "inputs") -> dict[str, Array]:
         return {}
     if not isinstance(given, Mapping):
         raise SnDeployError(
-            f"is a {type(given).__name__}", where=where, expected='a dict by input name, such as {"x": samples}'
+            f"is a {type(given).__name__}", where="inputs", expected='a dict by input name, such as {"x": samples}'
         )
-    return {name: as_array(value, f"{where}, {name}") for name, value in given.items()}
+    return {name: as_array(value, f"inputs, {name}") for name, value in given.items()}
 
 
 def is_float(dtype: np.dtype[np.generic]) -> bool:

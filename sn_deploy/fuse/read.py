@@ -280,7 +280,7 @@ def _read(
     rank_2 = len(runs.shapes[0][reading.source]) == 2
     lines = _rolled_lines(reading, region, function, settings) if rank_2 else _lines(reading, region, runs)
     roundoff = _ROUNDOFF.get(region.radicand.dtype or ir.DataType.FLOAT, _FLOAT32_ROUNDOFF)
-    shown = _Shown(reading, region, function, settings[0])
+    shown = _Shown(reading, function, settings[0])
     solution = shown.published(solutions(lines, name, roundoff))
     if not (vectors_under_root(region, facts) or shown.has_two(solution)):
         raise OrdinaryError
@@ -428,7 +428,7 @@ def _depends_on_batch(region: Region, function: RegionFunction, settings: Sequen
 class _Shown:
     """The statistics that a region computes on its way, as far as they can be seen in its values."""
 
-    def __init__(self, reading: _Reading, region: Region, function: RegionFunction, setting: Setting) -> None:
+    def __init__(self, reading: _Reading, function: RegionFunction, setting: Setting) -> None:
         x = next(iter(solve_inputs(setting.shape, 0)))
         # Statistics have at most half as many numbers as x, but for those of (N, C).
         run = function(x, setting.foreign, most_kept=x.size if x.ndim == 2 else x.size // 2)

@@ -19,10 +19,11 @@ from sn_deploy.errors import SnDeployError
 _UNSEEN: Final = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 )
+_WHERE: Final = "the document"
 _MEND: Final = "make it with: sn-deploy check … --json FILE"
 
 
-def checked_document(document: Any, *, where: str = "the document") -> dict[str, Any]:
+def checked_document(document: Any) -> dict[str, Any]:
     """A copy in which everything has the type that `CheckResult` gives it, and what has a default is there.
 
     Fields that `CheckResult` doesn't have are left out. Where a float is asked for, None stands for what JSON can't
@@ -32,13 +33,13 @@ def checked_document(document: Any, *, where: str = "the document") -> dict[str,
         SnDeployError: it has another schema, or something is missing or of another type: said with its place.
     """
     if hasattr(document, "write_html"):
-        raise SnDeployError("is the result itself", where=where, mend="call its own: result.write_html(path)")
+        raise SnDeployError("is the result itself", where=_WHERE, mend="call its own: result.write_html(path)")
     if not isinstance(document, Mapping) or "schema" not in document:
-        raise SnDeployError("is not the document of a check", where=where, expected="a 'schema'", mend=_MEND)
+        raise SnDeployError("is not the document of a check", where=_WHERE, expected="a 'schema'", mend=_MEND)
     if document["schema"] != SCHEMA:
         raise SnDeployError(
             f"is of schema {document['schema']!r}",
-            where=where,
+            where=_WHERE,
             expected=str(SCHEMA),
             mend="use the sn-deploy that wrote it",
         )
@@ -49,10 +50,10 @@ def checked_document(document: Any, *, where: str = "the document") -> dict[str,
             _demand(culprit in (None, *names), culprit, "one of its layers", f"layers[{place}].culprit")
     except _UnlikeError as error:
         raise SnDeployError(
-            f"{error.place or 'it'} is {error.found}", where=where, expected=error.expected, mend=_MEND
+            f"{error.place or 'it'} is {error.found}", where=_WHERE, expected=error.expected, mend=_MEND
         ) from None
     except RecursionError:
-        raise SnDeployError("is nested too deep", where=where, mend=_MEND) from None
+        raise SnDeployError("is nested too deep", where=_WHERE, mend=_MEND) from None
     assert isinstance(checked, dict)
     return checked | {"passed": all(assertion["passed"] for assertion in checked["assertions"])}
 

@@ -177,10 +177,10 @@ def set_height(figure: Figure, inches: float) -> None:
     figure.set_size_inches(figure.get_size_inches()[0], inches)
 
 
-def add_legend(figure: Figure, axes: Axes, is_narrow: bool, *, columns: int = 4) -> None:
+def add_legend(figure: Figure, axes: Axes, is_narrow: bool) -> None:
     """The labels of what the axes show, above all axes."""
     handles, labels = axes.get_legend_handles_labels()
-    per_row = min(len(labels), 2 if is_narrow else columns)
+    per_row = min(len(labels), 2 if is_narrow else 4)
     figure.legend(handles, labels, loc="outside upper left", ncols=per_row, borderaxespad=0)
 
 
