@@ -12,17 +12,17 @@ from sn_deploy.errors import SnDeployError
 T = TypeVar("T")
 
 
-def whole_number(given: object, where: str, *, least: int = 1) -> int:
+def whole_number(given: object, where: str, *, least: int = 1, most: int | None = None) -> int:
     """A whole number, NumPy's included.
 
     Raises:
-        SnDeployError: it is something else, or less than ``least``.
+        SnDeployError: it is something else, less than ``least`` or more than ``most``.
     """
-    expected = f"a whole number of at least {least}"
+    expected = f"a whole number {f'of at least {least}' if most is None else f'from {least} to {most}'}"
     if isinstance(given, bool) or not hasattr(given, "__index__"):
         raise SnDeployError(f"is {given!r}", where=where, expected=expected)
     number = operator.index(given)
-    if number < least:
+    if number < least or (most is not None and number > most):
         raise SnDeployError(f"is {number}", where=where, expected=expected)
     return number
 

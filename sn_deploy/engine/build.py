@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import sn_deploy
+from sn_deploy.arguments import whole_number
 from sn_deploy.atomic import check_writable
-from sn_deploy.engine.given import ShapeRange, given_profiles, whole_number
+from sn_deploy.engine.given import ShapeRange, given_profiles
 from sn_deploy.engine.heard import Heard
 from sn_deploy.engine.model_file import ModelFile, inlined, read_model_file, without_functions
 from sn_deploy.engine.profiles import KINDS, Resolved, resolve_profiles
@@ -123,8 +124,10 @@ def build(
     target = Path(output)
     check_engine_name(target)
     _check_options(plugin, plugin_library, hardware_compatibility)
-    level = _number("optimization_level", optimization_level, 0, 5)
-    workspace_mib = _number("workspace_mib", workspace_mib, 1, _MOST_MIB)
+    if optimization_level is not None:
+        optimization_level = whole_number(optimization_level, "optimization_level", least=0, most=5)
+    if workspace_mib is not None:
+        workspace_mib = whole_number(workspace_mib, "workspace_mib", most=_MOST_MIB)
     given = given_profiles(profiles)
     if exclude_lean_runtime and not (version_compatible or plugin == "embed"):
         raise SnDeployError(
@@ -162,7 +165,7 @@ def build(
         profiles=resolved.profiles,
         tf32=tf32,
         workspace_mib=workspace_mib,
-        optimization_level=level,
+        optimization_level=optimization_level,
         hardware_compatibility=hardware_compatibility,
         version_compatible=version_compatible or (plugin == "embed" and library is not None),
         exclude_lean_runtime=exclude_lean_runtime,
@@ -198,14 +201,6 @@ def _check_options(plugin: str, library: object, hardware: str) -> None:
         raise SnDeployError(
             f"there is no {hardware!r}", where="hardware_compatibility", expected=", ".join(HARDWARE_COMPATIBILITY)
         )
-
-
-def _number(name: str, value: object, least: int, most: int) -> int | None:
-    """An option that is a whole number, or isn't given."""
-    number = None if value is None else whole_number(value)
-    if value is not None and (number is None or not least <= number <= most):
-        raise SnDeployError(f"is {value!r:.40}", where=name, expected=f"{least} to {most}")
-    return number
 
 
 def _loaded_plugin(file: ModelFile, use: PluginUse, major: int, named: str | os.PathLike[str] | None) -> Path | None:

@@ -1,4 +1,4 @@
-"""What users write in Python, read: profiles, and numbers that may come from NumPy or torch."""
+"""What users write in Python, read: profiles, whose numbers may come from NumPy or torch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def given_profiles(profiles: Sequence[Mapping[str, ShapeRange]]) -> list[Given]:
     return given
 
 
-def whole_number(value: object) -> int | None:
+def _whole_number(value: object) -> int | None:
     """What counts as one in Python, as an int; None for what doesn't: 2.0, "2"."""
     try:
         return operator.index(cast("Any", value))
@@ -57,7 +57,7 @@ def _given_input(where: str, shapes: object) -> Mapping[Kind, Shape]:
 
 def _shape(where: str, shape: object) -> Shape:
     parts = _parts(where, shape)
-    sizes = [whole_number(size) for size in parts]
+    sizes = [_whole_number(size) for size in parts]
     for size, part in zip(sizes, parts, strict=True):
         if size is None:
             raise SnDeployError(f"has the size {part!r:.40}", where=where, expected="whole numbers")
@@ -74,7 +74,7 @@ def _parts(where: str, shape: object) -> tuple[object, ...]:
 
 
 def _is_listing(part: object) -> bool:
-    return whole_number(part) is None and isinstance(part, Iterable) and not isinstance(part, (str, bytes))
+    return _whole_number(part) is None and isinstance(part, Iterable) and not isinstance(part, (str, bytes))
 
 
 def _no_profiles(what: str) -> SnDeployError:

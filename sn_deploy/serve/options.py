@@ -97,8 +97,8 @@ class ServeOptions:
             ("--max-batch", self.max_batch, 0),
             ("--threads", self.threads, 1),
         ):
-            if value is not None and not smallest <= whole_number(value, option, least=smallest) <= LARGEST:
-                raise SnDeployError(f"{value}", where=option, expected=f"{smallest} or more, up to {LARGEST}")
+            if value is not None:
+                whole_number(value, option, least=smallest, most=LARGEST)
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -28,8 +28,8 @@ from sn_deploy.runtime.tensors import TensorInfo
 from sn_deploy.specialise.budget import Budget
 from sn_deploy.specialise.choice import Limits, Outcome, choose_drops
 from sn_deploy.specialise.drafts import Drafts
-from sn_deploy.specialise.forms import Form, Runtime
-from sn_deploy.specialise.layers import layers_of
+from sn_deploy.specialise.forms import Choice, Form, Runtime
+from sn_deploy.specialise.layers import Layer, layers_of
 from sn_deploy.specialise.load import load
 from sn_deploy.specialise.parts import Parts, open_parts
 from sn_deploy.specialise.proof import prove_budget, prove_forms, time_ratio
@@ -102,7 +102,7 @@ def specialise(
             expected="a file in float32, float16 or bfloat16",
             mend="specialise the float file that it was made of, then quantize the result",
         )
-    layers, unfit = layers_of(before)
+    _, unfit = layers_of(before)
     # Weights stay in files of this folder until they are written, however large they are.
     with draft_folder(path, of=str(source)) as folder:
         drafts = Drafts(source, folder, _checked_runtime(runtime), threads)
@@ -128,31 +128,11 @@ def specialise(
         before_ms, after_ms = (drafts.layer_times_ms(each, inputs) for each in (load(source), model))
         ratio, low, high = time_ratio(drafts, draft, inputs)
         data_path = save(model, path, external_data=external_data)
-    choices = {layer.name: choice for layer, choice in chosen}
-    changes = []
-    for layer in layers:
-        choice, name = choices[layer.name], layer.name
-        gone = choice.form in (Form.FOLDED, Form.INSTANCE_NORM)
-        changes.append(
-            LayerChange(
-                name,
-                choice.form.value,
-                tuple(sorted(outcome.found.dropped.get(name, ()))),
-                choice.reason,
-                _alone(outcome, name),
-                before_ms.get(name),
-                0.0 if choice.form is Form.FOLDED else None if gone else after_ms.get(name),
-            )
-        )
-    changes += [
-        LayerChange(name, Form.KEPT.value, (), why, None, before_ms.get(name), after_ms.get(name))
-        for name, why in unfit.items()
-    ]
     return SpecialiseReport(
         path=path,
         data_path=data_path,
         runtime=drafts.runtime.value,
-        layers=tuple(changes),
+        layers=tuple(_changes(chosen, unfit, outcome, before_ms, after_ms)),
         exact_rel_l2=exact,
         exact_tolerance=tolerance,
         budget=budget,
@@ -166,6 +146,29 @@ def specialise(
         nodes_before=count_nodes(before),
         nodes=count_nodes(model),
     )
+
+
+def _changes(
+    chosen: Iterable[tuple[Layer, Choice]],
+    unfit: Mapping[str, str],
+    outcome: Outcome,
+    before_ms: Mapping[str, float],
+    after_ms: Mapping[str, float],
+) -> Iterator[LayerChange]:
+    for layer, choice in chosen:
+        name = layer.name
+        gone = choice.form in (Form.FOLDED, Form.INSTANCE_NORM)
+        yield LayerChange(
+            name,
+            choice.form.value,
+            tuple(sorted(outcome.found.dropped.get(name, ()))),
+            choice.reason,
+            _alone(outcome, name),
+            before_ms.get(name),
+            0.0 if choice.form is Form.FOLDED else None if gone else after_ms.get(name),
+        )
+    for name, why in unfit.items():
+        yield LayerChange(name, Form.KEPT.value, (), why, None, before_ms.get(name), after_ms.get(name))
 
 
 def _check_labels(budget: Budget | None, parts: Parts, outputs: Sequence[TensorInfo]) -> None:

@@ -141,10 +141,10 @@ def test_options_in_python_are_checked(model: Path) -> None:
     for options, message in (
         ({"plugin": "maybe"}, "plugin: there is no 'maybe' .expected auto, embed, none."),
         ({"hardware_compatibility": "all"}, "hardware_compatibility: there is no 'all'"),
-        ({"optimization_level": 6}, "optimization_level: is 6 .expected 0 to 5."),
-        ({"optimization_level": 2.5}, "optimization_level: is 2.5 .expected 0 to 5."),
-        ({"workspace_mib": 0}, "workspace_mib: is 0 .expected 1 to"),
-        ({"workspace_mib": "4"}, "workspace_mib: is '4' .expected 1 to"),
+        ({"optimization_level": 6}, "optimization_level: is 6 .expected a whole number from 0 to 5."),
+        ({"optimization_level": 2.5}, "optimization_level: is 2.5 .expected a whole number from 0 to 5."),
+        ({"workspace_mib": 0}, "workspace_mib: is 0 .expected a whole number from 1 to"),
+        ({"workspace_mib": "4"}, "workspace_mib: is '4' .expected a whole number from 1 to"),
         ({"workspace_mib": 10**20}, "workspace_mib: is 10"),
     ):
         with pytest.raises(SnDeployError, match=message):

@@ -677,7 +677,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
         "ServeOptions.max_queue_delay_us: changes nothing with batches of 1 at most",
     ),
     ({"instances": 0}, "ServeOptions.instances: is 0"),
-    ({"instances": 2**31}, "ServeOptions.instances: 2147483648 (expected 1 or more, up to 2147483647)"),
+    ({"instances": 2**31}, "ServeOptions.instances: is 2147483648 (expected a whole number from 1 to 2147483647)"),
     ({"max_batch": 2**31}, "ServeOptions.max_batch: 2147483648"),
     ({"server_path": "models"}, "ServeOptions.server_path: 'models' is no folder of a server"),
     ({"engines": ("sm90=gone.engine",)}, "gone.engine: there is no such file"),
