@@ -81,23 +81,16 @@ def examine_as_read(candidate: Candidate, shapes: Sequence[Shape]) -> FoldedSwit
     channels = _channel_count(candidate, shape)
     constants = constants_from_candidate(candidate, channels)
     subject = Subject(candidate.module)
-    trials, failure = [], None
-    for rank, spatial in _attempts(candidate, channels, shape):
-        try:
-            trial = _Trial(rank, spatial, _run(subject, constants, rank, spatial, seed=0))
-        except RefusedError as error:
-            failure = failure or error
-            continue
+    first: tuple[_Trial, _Reading] | None = None
+    for trial in _trials(candidate, constants, subject, channels, shape):
         reading = _closest(candidate, constants, subject, trial)
         if reading.folded is not None and _confirmed(reading, subject, trial):
             _check_accepted(candidate, constants, subject, reading, trial, shapes)
             return reading.folded
-        trials.append((trial, reading))
+        first = first or (trial, reading)
+    assert first is not None
     # A module may take a rank it wasn't made for and only give nonsense there: what it fails on first is its own.
-    if not trials:
-        assert failure is not None
-        raise failure
-    trial, reading = trials[0]
+    trial, reading = first
     line_probes = _run_lines(subject, constants, trial)
     raise diagnose(candidate, constants, subject, trial.probes, line_probes, reading.size)
 
@@ -121,21 +114,13 @@ def examine_reading(
     subject = Subject(candidate.module)
     folded = fold(candidate.name, constants, form)
     first: tuple[_Trial, float] | None = None
-    failure = None
-    for rank, spatial in _attempts(candidate, channels, shape):
-        try:
-            trial = _Trial(rank, spatial, _run(subject, constants, rank, spatial, seed=0))
-        except RefusedError as error:
-            failure = failure or error
-            continue
+    for trial in _trials(candidate, constants, subject, channels, shape):
         reading = _Reading(folded, mismatch(folded, trial.probes))
         if _confirmed(reading, subject, trial):
             _check_accepted(candidate, constants, subject, reading, trial, shapes)
             return folded
         first = first or (trial, reading.size)
-    if first is None:
-        assert failure is not None
-        raise failure
+    assert first is not None
     trial, size = first
     raise misbehaviour(candidate, constants, subject, trial.probes) or RefusedError(
         f"differs by {size:.1e} of its output from what {reader} reads of it", f"correct {reader}"
@@ -199,8 +184,22 @@ def _attempts(candidate: Candidate, channels: int, shape: Shape | None) -> Itera
         yield rank, None
 
 
-def _run(subject: Subject, constants: Constants, rank: int, spatial: tuple[int, ...] | None, seed: int) -> list[Probe]:
-    return run_probes(subject, probe_inputs(constants.scale.size, rank, constants, seed, spatial))
+def _trials(
+    candidate: Candidate, constants: Constants, subject: Subject, channels: int, shape: Shape | None
+) -> Iterator[_Trial]:
+    """Runs of the module as it takes them, the likeliest first; where it takes none, why not the first is raised."""
+    failure, ran = None, False
+    for rank, spatial in _attempts(candidate, channels, shape):
+        inputs = probe_inputs(constants.scale.size, rank, constants, 0, spatial)
+        try:
+            trial = _Trial(rank, spatial, run_probes(subject, inputs))
+        except RefusedError as error:
+            failure = failure or error
+            continue
+        ran = True
+        yield trial
+    if not ran and failure is not None:
+        raise failure
 
 
 def _run_lines(subject: Subject, constants: Constants, trial: _Trial) -> list[Probe]:
