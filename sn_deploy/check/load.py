@@ -17,7 +17,6 @@ import numpy as np
 from sn_deploy.check.backends.adapted import AdaptedBackend
 from sn_deploy.check.latency import Runner
 from sn_deploy.check.result import LoadResult
-from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import Array
 
 Inputs = Mapping[str, Array]
@@ -26,21 +25,6 @@ Inputs = Mapping[str, Array]
 _CONCURRENT: Final = ("ort", "ort-native", "ort-rounded", "ort-cuda", "ort-cuda-native", "torch", "triton")
 _WARMUP_CALLS: Final = 2
 _MAX_SECONDS: Final = 30.0
-
-
-def parse_concurrency(text: str) -> list[int]:
-    """``--concurrency 1,8``, ascending.
-
-    Raises:
-        SnDeployError: it isn't of that form.
-    """
-    try:
-        levels = sorted({int(part) for part in text.split(",")})
-    except ValueError:
-        levels = [0]
-    if levels[0] < 1 or levels[-1] > 1024:
-        raise SnDeployError("can't be read", where=f"--concurrency {text}", expected="numbers of callers such as 1,8")
-    return levels
 
 
 def measure_load(

@@ -28,7 +28,7 @@ from sn_deploy.cli.engine_options import ENGINE_PARAMETERS, access_from_options
 from sn_deploy.cli.model_options import check_checkpoint_options, finalize_option, model_options
 from sn_deploy.cli.options import add_options
 from sn_deploy.cli.outputs import OutputCommand
-from sn_deploy.cli.values import parse_arguments, parse_sizes
+from sn_deploy.cli.values import parse_arguments, parse_counts, parse_sizes
 from sn_deploy.errors import SnDeployError
 
 if TYPE_CHECKING:
@@ -82,7 +82,6 @@ def _job(given: Mapping[str, Any], command: str) -> Job:
     """What the options say, as far as it can be told without opening anything."""
     from sn_deploy.check.data.open import DataOptions, data_kind
     from sn_deploy.check.job import Bisect, Job, Latency
-    from sn_deploy.check.load import parse_concurrency
     from sn_deploy.check.run import Plan
     from sn_deploy.check.shard import WHOLE, parse_shard
     from sn_deploy.check.timing import parse_speedup
@@ -90,7 +89,8 @@ def _job(given: Mapping[str, Any], command: str) -> Job:
     limits, layers = limits_from_options(given), layers_from_options(given)
     speedups = [parse_speedup(text) for text in given["speedups"]]
     shard = parse_shard(given["shard"]) if given["shard"] is not None else WHOLE
-    concurrency = parse_concurrency(given["concurrency"]) if given["concurrency"] else ()
+    form = "numbers of callers such as 1,8"
+    concurrency = parse_counts(given["concurrency"], "--concurrency", most=1024, expected=form)
     with_latency = _with_latency(given)
     for option, needs in (("--min-speedup", speedups), ("--concurrency", concurrency)):
         if needs and not with_latency:

@@ -18,6 +18,14 @@ from sn_deploy.errors import SnDeployError
 if TYPE_CHECKING:
     from sn_deploy.check.data.transform import ImageOptions
 
+EXAMPLES: Final = click.option(
+    "--input",
+    "examples",
+    multiple=True,
+    metavar="[NAME=]SHAPE[:DTYPE]",
+    help="Size of an input whose axes the file leaves open: 1x3x224x224; repeatable.",
+)
+
 BACKENDS: Final = (
     click.option(
         "--backend",
@@ -45,13 +53,7 @@ BACKENDS: Final = (
     click.option(
         "--threads", type=click.IntRange(min=1), help="Threads within an operator; default: each runtime's own."
     ),
-    click.option(
-        "--input",
-        "examples",
-        multiple=True,
-        metavar="[NAME=]SHAPE[:DTYPE]",
-        help="Size of an input whose axes the file leaves open: 1x3x224x224; repeatable.",
-    ),
+    EXAMPLES,
 )
 
 # The parameters that they become.
@@ -221,12 +223,7 @@ def layers_from_options(given: Mapping[str, Any]) -> LayerTolerance | None:
         refuse_idle(("layer_tolerances",), "layers aren't compared", mend="give --layers, too")
     figures: dict[str, float] = {}
     for text in given["layer_tolerances"]:
-        where = f"--layer-tolerance {text}"
-        for pair in text.split(","):
-            figure, equals, value = pair.partition("=")
-            if not equals or figure not in LAYER_LIMITS:
-                raise SnDeployError(f"there is no figure {figure!r}", where=where, expected=", ".join(LAYER_LIMITS))
-            figures[figure] = _number(value, where, False)
+        figures |= _parse_pairs(text, f"--layer-tolerance {text}", dict.fromkeys(LAYER_LIMITS, False))
     return LayerTolerance(**figures) if given["layers"] else None
 
 
@@ -236,13 +233,18 @@ def _parse_tolerance(text: str) -> tuple[str, dict[str, float]]:
     output, colon, pairs = text.rpartition(":")
     if not colon or not output:
         raise SnDeployError("can't be read", where=where, expected="OUTPUT:FIGURE=LIMIT, as in logits:rel_l2=1e-4")
+    return output, _parse_pairs(pairs, where, PARITY_LIMITS)
+
+
+def _parse_pairs(pairs: str, where: str, may_be_negative: Mapping[str, bool]) -> dict[str, float]:
+    """``FIGURE=X,…``, of the figures that are known."""
     figures = {}
     for pair in pairs.split(","):
         figure, equals, value = pair.partition("=")
-        if not equals or figure not in PARITY_LIMITS:
-            raise SnDeployError(f"there is no figure {figure!r}", where=where, expected=", ".join(PARITY_LIMITS))
-        figures[figure] = _number(value, where, PARITY_LIMITS[figure])
-    return output, figures
+        if not equals or figure not in may_be_negative:
+            raise SnDeployError(f"there is no figure {figure!r}", where=where, expected=", ".join(may_be_negative))
+        figures[figure] = _number(value, where, may_be_negative[figure])
+    return figures
 
 
 def _figures(texts: Sequence[str], option: str) -> dict[str, float]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from sn_deploy.cli.check_options import DATA_FROM, IMAGES, images_from_options
+from sn_deploy.cli.check_options import DATA_FROM, EXAMPLES, IMAGES, images_from_options
 from sn_deploy.cli.values import parse_sizes
 
 if TYPE_CHECKING:
@@ -21,13 +21,7 @@ SAMPLES: Final = (
     click.option(
         "--limit", type=click.IntRange(min=1), metavar="N", help="So many samples; default: all, 8 random ones."
     ),
-    click.option(
-        "--input",
-        "examples",
-        multiple=True,
-        metavar="[NAME=]SHAPE[:DTYPE]",
-        help="Size of an input whose axes the file leaves open: 1x3x224x224; repeatable.",
-    ),
+    EXAMPLES,
     *IMAGES,
 )
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from sn_deploy.cli.effect import refuse_idle
-from sn_deploy.cli.values import inputs_by_name, parse_size
+from sn_deploy.cli.values import inputs_by_name, parse_counts, parse_size
 from sn_deploy.console import Console
 from sn_deploy.errors import SnDeployError
 
@@ -80,12 +80,13 @@ def triton(model: Path, output: Path, **given: Any) -> None:
     _refuse_idle(model, given)
     from sn_deploy.serve import DeployOptions, ServeOptions, serve_triton
     from sn_deploy.serve.deployment import TRITON_IMAGE
-    from sn_deploy.serve.options import parse_delay, parse_sizes
+    from sn_deploy.serve.options import LARGEST, parse_delay
 
+    preferred = parse_counts(given["preferred_batch"], "--preferred-batch", most=LARGEST, expected="sizes such as 8,32")
     options = ServeOptions(
         name=given["name"],
         max_batch=given["max_batch"],
-        preferred_batch=parse_sizes(given["preferred_batch"]) if given["preferred_batch"] else (),
+        preferred_batch=tuple(preferred),
         max_queue_delay_us=parse_delay(given["max_queue_delay"]),
         instances=given["instances"],
         device=given["device"],

@@ -146,6 +146,23 @@ def parse_sizes(texts: Sequence[str]) -> list[Example]:
     return [Example(spec.name, spec.value.shape, spec.value.dtype) for spec in specs]
 
 
+def parse_counts(text: str | None, option: str, *, most: int, expected: str) -> list[int]:
+    """Whole numbers from 1 on such as ``8,32``, ascending and without repetitions; none for None.
+
+    Raises:
+        SnDeployError: it isn't of that form, or one is above ``most``.
+    """
+    if not text:
+        return []
+    try:
+        counts = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        counts = [0]
+    if counts[0] < 1 or counts[-1] > most:
+        raise SnDeployError("can't be read", where=f"{option} {text}", expected=expected)
+    return counts
+
+
 def _size(name: str | None, value: str, where: str) -> Size:
     if name == "" or not value:
         raise SnDeployError("can't be read", where=where, expected=_INPUT_FORM)

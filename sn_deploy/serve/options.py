@@ -101,21 +101,6 @@ class ServeOptions:
                 whole_number(value, option, least=smallest, most=LARGEST)
 
 
-def parse_sizes(text: str) -> tuple[int, ...]:
-    """``--preferred-batch 8,32``, ascending and without repetitions.
-
-    Raises:
-        SnDeployError: it isn't of that form.
-    """
-    try:
-        sizes = sorted({int(part) for part in text.split(",")})
-    except ValueError:
-        sizes = [0]
-    if sizes[0] < 1 or sizes[-1] > LARGEST:
-        raise SnDeployError("can't be read", where=f"--preferred-batch {text}", expected="sizes such as 8,32")
-    return tuple(sizes)
-
-
 def parse_delay(text: str, option: str = "--max-queue-delay") -> int:
     """``500us``, ``2ms``, ``1s`` or a number of µs, in µs.
 

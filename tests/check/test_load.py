@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sn_deploy.check.load import load, measure_load, parse_concurrency
+from sn_deploy.check.load import load, measure_load
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import Array
 
@@ -88,10 +88,3 @@ def test_what_may_not_be_called_by_several_is_left_out() -> None:
 
     rows = measure_load([backend("a", "ort"), backend("b", "trt")], {3: X}, [1, 2], calls=2)
     assert [(row.backend, row.concurrency) for row in rows] == [("a", 1), ("a", 2)]
-
-
-def test_levels() -> None:
-    assert parse_concurrency("8,1,8") == [1, 8]
-    for text in ("", "0", "a", "1,-1", "1025"):
-        with pytest.raises(SnDeployError, match="expected numbers of callers"):
-            parse_concurrency(text)

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from sn_deploy.cli.values import inputs_by_name, parse_arguments, parse_input, parse_size
+from sn_deploy.cli.values import inputs_by_name, parse_arguments, parse_counts, parse_input, parse_size
 from sn_deploy.errors import SnDeployError
 
 
@@ -140,3 +140,10 @@ def test_pickled_arrays_are_not_opened(tmp_path: Path) -> None:
 def test_a_scalar_has_no_axes() -> None:
     assert parse_input("gain=scalar").value.shape == ()
     assert parse_input("scalar:int64").value.dtype == np.int64
+
+
+def test_counts() -> None:
+    assert parse_counts("8,1,8", "--concurrency", most=8, expected="callers") == [1, 8]
+    for text in ("0", "a", "1,-1", "1,9"):
+        with pytest.raises(SnDeployError, match=rf"--concurrency {text}: can't be read \(expected callers\)"):
+            parse_counts(text, "--concurrency", most=8, expected="callers")
