@@ -16,8 +16,8 @@ from sn_deploy.fuse import fuse
 from sn_deploy.models import BoxHeadSN, DetectionSwitchNorm, MaskHeadSN, MaskRCNNBodySN, maskrcnnsn50_body
 from sn_deploy.nn import SwitchNorm2d
 from sn_deploy.onnx_export import export
+from tests.models.states import sn_shapes, state_shapes
 from tests.models.test_resnet import published_shapes
-from tests.models.test_segmentation import sn, state_shapes
 from tests.models.whole_way import through_everything
 from tests.randomise import randomise_
 from tools.rows.measure import onnxruntime_outputs, run_check
@@ -41,7 +41,7 @@ def test_the_bodys_state_is_the_published_one() -> None:
     inner |= {f"topdown_lateral_modules.{i}.conv_lateral": (width, 1) for i, width in enumerate((1024, 512, 256))}
     inner |= {f"posthoc_modules.{i}": (256, 3) for i in range(4)}
     for name, (inputs, size) in inner.items():
-        expected.update({f"{name}.0.weight": (256, inputs, size, size), **sn(f"{name}.1", 256)})
+        expected.update({f"{name}.0.weight": (256, inputs, size, size), **sn_shapes(f"{name}.1", 256)})
     assert found == expected
 
 
@@ -52,7 +52,7 @@ def test_the_heads_states_are_the_published_ones(kind: type[nn.Module]) -> None:
     convolutions = "head.convs" if kind is BoxHeadSN else "head.conv_fcn"
     expected: dict[str, tuple[int, ...]] = {}
     for i in range(0, 12, 3):
-        expected.update({f"{convolutions}.{i}.weight": (256, 256, 3, 3), **sn(f"{convolutions}.{i + 1}", 256)})
+        expected.update({f"{convolutions}.{i}.weight": (256, 256, 3, 3), **sn_shapes(f"{convolutions}.{i + 1}", 256)})
     linear = {"head.fc": (1024, 256 * 49), "outputs.cls_score": (81, 1024), "outputs.bbox_pred": (324, 1024)}
     if kind is MaskHeadSN:
         linear = {"head.upconv": (256, 256, 2, 2), "outputs.classify": (81, 256, 1, 1)}

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import sn_deploy.models as models
+from tests.models.states import sn_shapes, state_shapes
 from tests.models.whole_way import through_everything
 from tests.randomise import randomise_
 
@@ -23,9 +24,7 @@ def published_shapes(layers: int, use_se: bool) -> dict[str, tuple[int, ...]]:
         shapes[f"{name}.weight"] = (outputs, inputs, size, size)
 
     def sn(name: str, channels: int) -> None:
-        shapes.update({f"{name}.{key}": (1, channels, 1, 1) for key in ("weight", "bias")})
-        shapes.update({f"{name}.{key}": (3,) for key in ("mean_weight", "var_weight")})
-        shapes.update({f"{name}.{key}": (1, channels, 1) for key in ("running_mean", "running_var")})
+        shapes.update(sn_shapes(name, channels))
 
     conv("conv1", 64, 3, 3)
     sn("norm1", 64)
@@ -61,7 +60,7 @@ def published_shapes(layers: int, use_se: bool) -> dict[str, tuple[int, ...]]:
 def test_the_state_is_that_of_the_published_checkpoints(layers: int, use_se: bool) -> None:
     with torch.device("meta"):
         model = getattr(models, f"faceresnetsn{layers}")(use_se=use_se)
-    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    shapes = state_shapes(model)
     assert shapes == published_shapes(layers, use_se)
 
 

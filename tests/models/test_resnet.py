@@ -11,6 +11,7 @@ from torch import Tensor
 
 import sn_deploy.models as models
 from sn_deploy.errors import SnDeployError
+from tests.models.states import sn_shapes, state_shapes
 from tests.randomise import randomise_
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -24,9 +25,7 @@ def published_shapes(version: int, layers: int, num_classes: int = 1000) -> dict
         shapes[f"{name}.weight"] = (outputs, inputs, size, size)
 
     def sn(name: str, channels: int) -> None:
-        shapes.update({f"{name}.{key}": (1, channels, 1, 1) for key in ("weight", "bias")})
-        shapes.update({f"{name}.{key}": (3,) for key in ("mean_weight", "var_weight")})
-        shapes.update({f"{name}.{key}": (1, channels, 1) for key in ("running_mean", "running_var")})
+        shapes.update(sn_shapes(name, channels))
 
     expansion = 4 if layers >= 50 else 1
     conv("conv1", 64, 3, 7)
@@ -57,7 +56,7 @@ def published_shapes(version: int, layers: int, num_classes: int = 1000) -> dict
 def test_the_state_is_that_of_the_published_checkpoints(version: int, layers: int) -> None:
     with torch.device("meta"):
         model = getattr(models, f"resnetv{version}sn{layers}")()
-    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    shapes = state_shapes(model)
     assert shapes == published_shapes(version, layers)
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import nn
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.models import CityscapesSN, SegmentationSN
 from sn_deploy.models.segmentation import AdaptiveAveragePool
+from tests.models.states import sn_shapes, state_shapes
 from tests.models.test_resnet import published_shapes
 from tests.models.whole_way import through_everything
 from tests.randomise import randomise_
@@ -25,12 +25,6 @@ def images(*sizes: tuple[int, int, int]) -> list[dict[str, np.ndarray]]:
     return [{"x": generator.standard_normal((n, 3, h, w), dtype=np.float32)} for n, h, w in sizes]
 
 
-def sn(name: str, channels: int) -> dict[str, tuple[int, ...]]:
-    shapes = {f"{name}.{key}": (1, channels, 1, 1) for key in ("weight", "bias")}
-    shapes.update({f"{name}.{key}": (3,) for key in ("mean_weight", "var_weight")})
-    return {**shapes, **{f"{name}.{key}": (1, channels, 1) for key in ("running_mean", "running_var")}}
-
-
 def backbone(prefix: str, stem: str) -> dict[str, tuple[int, ...]]:
     """ResNet-50's state under the names that the segmentation nets give it."""
     shapes = {}
@@ -41,17 +35,13 @@ def backbone(prefix: str, stem: str) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def state_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
-
-
 def test_the_ade20k_state_is_the_published_one() -> None:
     with torch.device("meta"):
         found = state_shapes(SegmentationSN())
     expected = backbone("encoder.", "")
     for name, inputs in (("cbr", 2048), ("cbr_deepsup", 1024)):
         expected[f"decoder.{name}.0.weight"] = (512, inputs, 3, 3)
-        expected.update(sn(f"decoder.{name}.1", 512))
+        expected.update(sn_shapes(f"decoder.{name}.1", 512))
     for name in ("conv_last", "conv_last_deepsup"):
         expected.update({f"decoder.{name}.weight": (150, 512, 1, 1), f"decoder.{name}.bias": (150,)})
     assert found == expected
@@ -60,10 +50,10 @@ def test_the_ade20k_state_is_the_published_one() -> None:
 def test_the_pyramids_state_is_the_published_one() -> None:
     with torch.device("meta"):
         found = state_shapes(SegmentationSN(head="ppm", deep_supervision=False).decoder)
-    expected = {"conv_last.0.weight": (512, 2048 + 3 * 512, 3, 3), **sn("conv_last.1", 512)}
+    expected = {"conv_last.0.weight": (512, 2048 + 3 * 512, 3, 3), **sn_shapes("conv_last.1", 512)}
     expected.update({"conv_last.4.weight": (150, 512, 1, 1), "conv_last.4.bias": (150,)})
     for i in range(3):
-        expected.update({f"ppm.{i}.1.weight": (512, 2048, 1, 1), **sn(f"ppm.{i}.2", 512)})
+        expected.update({f"ppm.{i}.1.weight": (512, 2048, 1, 1), **sn_shapes(f"ppm.{i}.2", 512)})
     assert found == expected
 
 
@@ -76,7 +66,7 @@ def test_the_cityscapes_state_is_the_published_one() -> None:
     }
     for name, inputs, channels in (("cls", 2048, 512), ("aux", 1024, 256)):
         expected[f"{name}.0.weight"] = (channels, inputs, 3, 3)
-        expected.update(sn(f"{name}.1", channels))
+        expected.update(sn_shapes(f"{name}.1", channels))
         expected.update({f"{name}.4.weight": (19, channels, 1, 1), f"{name}.4.bias": (19,)})
     assert found == expected
 

@@ -13,7 +13,7 @@ import torch
 from sn_deploy.graph.op import DOMAIN
 from sn_deploy.models import I3DResNetSN, i3dsn50
 from sn_deploy.onnx_export import export
-from tests.models.test_segmentation import state_shapes
+from tests.models.states import sn_shapes, state_shapes
 from tests.models.whole_way import through_everything
 from tests.randomise import randomise_
 from tests.tolerances import TOLERANCES
@@ -26,17 +26,11 @@ INFLATED = ({0, 1, 2}, {0, 2}, {0, 2, 4}, {1})
 DEPTHS = (3, 4, 6, 3)
 
 
-def sn(name: str, channels: int) -> dict[str, tuple[int, ...]]:
-    shapes = {f"{name}.{key}": (1, channels, 1, 1, 1) for key in ("weight", "bias")}
-    shapes.update({f"{name}.{key}": (3,) for key in ("mean_weight", "var_weight")})
-    return {**shapes, **{f"{name}.{key}": (1, channels, 1) for key in ("running_mean", "running_var")}}
-
-
 @pytest.mark.parametrize("non_local", [False, True])
 def test_the_state_is_that_of_the_public_net_with_the_published_layer(non_local: bool) -> None:
     with torch.device("meta"):
         found = state_shapes(i3dsn50(non_local=non_local))
-    expected: dict[str, tuple[int, ...]] = {"conv1.weight": (64, 3, 5, 7, 7), **sn("bn1", 64)}
+    expected: dict[str, tuple[int, ...]] = {"conv1.weight": (64, 3, 5, 7, 7), **sn_shapes("bn1", 64, axes=3)}
     inputs = 64
     for stage, depth in enumerate(DEPTHS):
         planes = 64 * 2**stage
@@ -47,10 +41,10 @@ def test_the_state_is_that_of_the_public_net_with_the_published_layer(non_local:
             expected[f"{name}.conv2.weight"] = (planes, planes, 1, 3, 3)
             expected[f"{name}.conv3.weight"] = (outputs, planes, 1, 1, 1)
             for i, channels in enumerate((planes, planes, outputs), 1):
-                expected.update(sn(f"{name}.bn{i}", channels))
+                expected.update(sn_shapes(f"{name}.bn{i}", channels, axes=3))
             if block == 0:
                 expected[f"{name}.downsample.0.weight"] = (outputs, inputs, 1, 1, 1)
-                expected.update(sn(f"{name}.downsample.1", outputs))
+                expected.update(sn_shapes(f"{name}.downsample.1", outputs, axes=3))
             if non_local and stage in (1, 2) and block % 2:
                 for part, (o, c) in {
                     "theta": (outputs // 2, outputs),
@@ -59,7 +53,7 @@ def test_the_state_is_that_of_the_public_net_with_the_published_layer(non_local:
                     "out": (outputs, outputs // 2),
                 }.items():
                     expected.update({f"{name}.nl.{part}.weight": (o, c, 1, 1, 1), f"{name}.nl.{part}.bias": (o,)})
-                expected.update(sn(f"{name}.nl.bn", outputs))
+                expected.update(sn_shapes(f"{name}.nl.bn", outputs, axes=3))
             inputs = outputs
     expected.update({"fc.weight": (400, 2048), "fc.bias": (400,)})
     assert found == expected

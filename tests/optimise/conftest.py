@@ -5,17 +5,8 @@ from pathlib import Path
 import pytest
 
 from sn_deploy.runtime.ort import block_size
-from tests.native.library import library_path, why_no_library
+from tests.native.conftest import library as library
 from tests.optimise.nets import plain_chain
-
-
-@pytest.fixture(scope="session")
-def library() -> str:
-    """Path of the custom-op library; the test is skipped where there is none."""
-    path = library_path()
-    if path is None:
-        pytest.skip(why_no_library())
-    return path
 
 
 @pytest.fixture(scope="session")
