@@ -87,7 +87,7 @@ def test_an_argument_of_another_kind(
         (lambda: Budget(rel_l2="a"), r"^Budget.rel_l2: is 'a' .expected a number"),  # type: ignore[arg-type]
         (lambda: Budget(top1=-1), r"^Budget.top1: is -1 .expected 0 to 1"),
         (lambda: ServeOptions(3), r"^ServeOptions.name: is a int"),  # type: ignore[arg-type]
-        (lambda: ServeOptions("a", max_batch="8"), r"^ServeOptions.max_batch: is '8' .*at least 0"),  # type: ignore[arg-type]
+        (lambda: ServeOptions("a", max_batch="8"), r"^ServeOptions.max_batch: is '8' .*from 0 to"),  # type: ignore[arg-type]
         (lambda: ServeOptions("a", labels="a.txt"), r"^ServeOptions.labels: is a str .*a dict"),  # type: ignore[arg-type]
         (lambda: ServeOptions("a", sizes=(1,)), r"^ServeOptions.sizes: is a tuple .*a dict"),  # type: ignore[arg-type]
         (lambda: convert(torch.nn.ReLU(), other_share="a"), r"^other_share: is 'a'"),  # type: ignore[arg-type]
