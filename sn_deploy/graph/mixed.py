@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -15,10 +14,6 @@ from sn_deploy.graph.names import taken_names, unused
 from sn_deploy.subgraphs import subgraphs
 
 HALF_TYPES = {"float16": ir.DataType.FLOAT16, "bfloat16": ir.DataType.BFLOAT16}
-_NUMPY: dict[ir.DataType, npt.DTypeLike] = {
-    ir.DataType.FLOAT16: np.float16,
-    ir.DataType.BFLOAT16: ml_dtypes.bfloat16,
-}
 
 # Name of a weight -> the float32 numbers that it was rounded from, where somebody knows them.
 Originals = Callable[[str], npt.NDArray[np.float32] | None]
@@ -87,7 +82,7 @@ class _Widening:
         original = self._originals(str(value.name))
         if original is not None and original.shape == stored.shape:
             with np.errstate(over="ignore"):
-                rounded = original.astype(_NUMPY[self._half])
+                rounded = original.astype(self._half.numpy())
             if np.array_equal(rounded.astype(np.float32), wide):
                 wide = np.asarray(original, dtype=np.float32)
         tensor = ir.tensor(wide, name=unused(f"{value.name}/float32", self._names))

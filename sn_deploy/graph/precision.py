@@ -15,13 +15,11 @@ A set of SN layers in float32 within a half file, in three lines::
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import ml_dtypes
 import numpy as np
 import onnx.defs
 import onnx_ir as ir
@@ -30,6 +28,7 @@ import onnx_ir.passes.common as common_passes
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import op
 from sn_deploy.graph.inference import infer_shapes
+from sn_deploy.graph.inference_rules import schema_of
 from sn_deploy.graph.io_types import keep_float32_io
 from sn_deploy.graph.layers import write_functions
 from sn_deploy.graph.names import taken_by_nodes, taken_names, unused
@@ -42,7 +41,6 @@ HALF_TYPES: Final = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 # The first opset with convolutions, pooling and matrix products of bfloat16 alike.
 BF16_OPSET: Final = 22
 
-_NUMPY_TYPES: Final = {ir.DataType.FLOAT16: np.dtype(np.float16), ir.DataType.BFLOAT16: np.dtype(ml_dtypes.bfloat16)}
 _TYPE_NAMES: Final = {ir.DataType.FLOAT16: "tensor(float16)", ir.DataType.BFLOAT16: "tensor(bfloat16)"}
 
 # float32 constants of fewer elements than this are what a graph computes shapes and borders with, not weights.
@@ -168,17 +166,9 @@ def operators_of_newer_opset(model: ir.Model, half: ir.DataType) -> list[str]:
 
 
 def _takes(op_type: str, opset: int, half: ir.DataType) -> bool:
-    schema = _schema(op_type, opset)
+    schema = schema_of("", op_type, opset)
     allowed = schema.type_constraints if schema is not None else []
     return any(_TYPE_NAMES[half] in constraint.allowed_type_strs for constraint in allowed)
-
-
-@functools.cache
-def _schema(op_type: str, opset: int) -> onnx.defs.OpSchema | None:
-    try:
-        return onnx.defs.get_schema(op_type, opset, "")
-    except onnx.defs.SchemaError:
-        return None
 
 
 # --- The walk -------------------------------------------------------------------------------------------------------
@@ -286,7 +276,7 @@ class _Walk:
             return "it has a graph of its own"
         if node.domain not in ("", "ai.onnx"):
             return f"an operator of {node.domain}, whose types aren't known"
-        schema = _schema(node.op_type, self.model.opset_imports[""])
+        schema = schema_of("", node.op_type, self.model.opset_imports[""])
         if schema is None:
             return f"opset {self.model.opset_imports['']} has no such operator"
         if any(value is not None and is_no_tensor(value) for value in (*node.inputs, *node.outputs)):
@@ -336,9 +326,8 @@ class _Walk:
         made = ir.Value(
             name=self._new_name(value, dtype), shape=value.shape, type=ir.TensorType(dtype), const_value=None
         )
-        numpy_type = _NUMPY_TYPES.get(dtype, np.dtype(np.float32))
         made.const_value = ir.LazyTensor(
-            lambda: ir.Tensor(_rounded(tensor.numpy(), numpy_type), dtype=dtype, name=made.name),
+            lambda: ir.Tensor(_rounded(tensor.numpy(), dtype.numpy()), dtype=dtype, name=made.name),
             dtype=dtype,
             shape=tensor.shape,  # type: ignore[arg-type]
             name=made.name,
@@ -470,7 +459,7 @@ def _loss(
     value: ir.Value, tensor: ir.TensorProtocol, half: ir.DataType, reader: ir.Node | None
 ) -> RoundedWeight | None:
     array = tensor.numpy()
-    made = _rounded(array, _NUMPY_TYPES[half]).astype(np.float32)
+    made = _rounded(array, half.numpy()).astype(np.float32)
     too_large = 0 if _only_bounds(value) else int(np.count_nonzero(np.isinf(made) & np.isfinite(array)))
     vanished = int(np.count_nonzero((made == 0) & (array != 0)))
     if not too_large and not vanished:

@@ -11,13 +11,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.names import taken_by_nodes, taken_names, unused
+from sn_deploy.graph.precision import HALF_TYPES
 from sn_deploy.python_words import in_callers_words
 
 Array = npt.NDArray[Any]
@@ -28,24 +28,19 @@ class Format:
     """A type to quantize to: symmetric, so that zero is 0; ``largest`` is its largest number."""
 
     dtype: ir.DataType
-    numpy: np.dtype[Any]
     largest: float
     min_opset: int
 
 
 FORMATS: Final = {
-    "int8": Format(ir.DataType.INT8, np.dtype(np.int8), 127.0, 13),
-    "fp8": Format(ir.DataType.FLOAT8E4M3FN, np.dtype(ml_dtypes.float8_e4m3fn), 448.0, 21),
+    "int8": Format(ir.DataType.INT8, 127.0, 13),
+    "fp8": Format(ir.DataType.FLOAT8E4M3FN, 448.0, 21),
 }
 # Quantized by default: MatMul isn't, since its weights may be on either side.
 QUANTIZED_OPS: Final = ("Conv", "ConvTranspose", "Gemm")
 
 _KEPT: Final = "kept by --keep, --keep-first or --keep-last"
-_NUMPY_OF_SCALES: Final = {
-    "fp32": np.dtype(np.float32),
-    "fp16": np.dtype(np.float16),
-    "bf16": np.dtype(ml_dtypes.bfloat16),
-}
+_SCALES: Final = {"fp32": ir.DataType.FLOAT, **HALF_TYPES}
 
 
 @dataclass(frozen=True)
@@ -90,7 +85,7 @@ def quantize_convolutions(
     """
     if precision not in FORMATS:
         raise SnDeployError(f"{precision!r} is no such precision", where="--precision", expected=" or ".join(FORMATS))
-    work = _Work(model, FORMATS[precision], ranges, _NUMPY_OF_SCALES[scales])
+    work = _Work(model, FORMATS[precision], ranges, _SCALES[scales].numpy())
     nodes: list[str] = []
     left: dict[str, str] = {}
     for node in convolutions(model):
@@ -200,7 +195,7 @@ class _Work:
     def _zero(self, name: str, shape: tuple[int, ...]) -> tuple[list[ir.Value], dict[str, int]]:
         """The zero point, which says the type as well; or the attribute that does."""
         if self._form.dtype == ir.DataType.INT8:
-            return [self._constant(f"{name}_zero", np.zeros(shape, self._form.numpy), self._form.dtype)], {}
+            return [self._constant(f"{name}_zero", np.zeros(shape, self._form.dtype.numpy()), self._form.dtype)], {}
         # Behind a ReLU, ONNX Runtime (1.32, CPU) takes a zero point of float8 for the type's smallest number, and the
         # ReLU out.
         return [], {"output_dtype": int(self._form.dtype)}
@@ -238,7 +233,7 @@ def _stored(divided: Array, form: Format) -> Array:
     limited = np.clip(divided, -form.largest, form.largest)
     if form.dtype == ir.DataType.INT8:
         limited = np.rint(limited)
-    return limited.astype(np.float32).astype(form.numpy)
+    return limited.astype(np.float32).astype(form.dtype.numpy())
 
 
 def _rounded_up(exact: Array, dtype: np.dtype[Any]) -> Array:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 from onnxscript import version_converter
 
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.graph import op
+from sn_deploy.graph.inference_rules import schema_of
 from sn_deploy.graph.names import taken_by_nodes, taken_names, unused
 
 _OLDEST: Final = 15
@@ -99,10 +99,10 @@ def _raise_to_converter(model: ir.Model, before: int) -> None:
 def _changed(op_type: str, before: int) -> bool:
     versions = []
     for opset in (before, _OLDEST_OF_CONVERTER):
-        try:
-            versions.append(onnx.defs.get_schema(op_type, opset, "").since_version)
-        except onnx.defs.SchemaError:
-            raise _NotRaisedError(f"opset {opset} has no {op_type}") from None
+        schema = schema_of("", op_type, opset)
+        if schema is None:
+            raise _NotRaisedError(f"opset {opset} has no {op_type}")
+        versions.append(schema.since_version)
     return versions[0] != versions[1]
 
 
