@@ -15,13 +15,10 @@ A set of SN layers in float32 within a half file, in three lines::
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-import numpy as np
-import onnx.defs
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
@@ -33,7 +30,9 @@ from sn_deploy.graph.io_types import keep_float32_io
 from sn_deploy.graph.layers import write_functions
 from sn_deploy.graph.names import taken_by_nodes, taken_names, unused
 from sn_deploy.graph.raise_opset import raise_opset
+from sn_deploy.graph.rounded_weights import RoundedWeight, rounded, rounding_loss
 from sn_deploy.graph.sequences import is_no_tensor
+from sn_deploy.graph.type_groups import TypeGroup, type_groups
 from sn_deploy.subgraphs import subgraphs
 
 HALF_TYPES: Final = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
@@ -48,27 +47,6 @@ _FEW: Final = 8
 
 # What they make is of the type that they read where they don't say another.
 _LIKES: Final = frozenset({"EyeLike", "RandomNormalLike", "RandomUniformLike", "Bernoulli"})
-
-# Operators all of whose float inputs are one tensor's parameters: they go with X, though their types may differ.
-_GO_TOGETHER: Final = frozenset({"BatchNormalization"})
-
-
-@dataclass(frozen=True)
-class RoundedWeight:
-    """A weight that the half type can't hold as it is.
-
-    Attributes:
-        name: of the initializer; node: the first one that reads it.
-        largest: the largest absolute value; too_large: how many values the type has no number for.
-        vanished: how many values that aren't 0 become 0.
-    """
-
-    name: str
-    node: str
-    largest: float
-    too_large: int
-    vanished: int
-    elements: int
 
 
 @dataclass(frozen=True)
@@ -153,9 +131,6 @@ def _write_types_of_likes(model: ir.Model) -> None:
             node.attributes["dtype"] = ir.AttrInt64("dtype", made.value)
 
 
-# --- Opset ----------------------------------------------------------------------------------------------------------
-
-
 def operators_of_newer_opset(model: ir.Model, half: ir.DataType) -> list[str]:
     """The operators of the graph that take the type in a later version than the file's, sorted."""
     opset = model.opset_imports[""]
@@ -169,17 +144,6 @@ def _takes(op_type: str, opset: int, half: ir.DataType) -> bool:
     schema = schema_of("", op_type, opset)
     allowed = schema.type_constraints if schema is not None else []
     return any(_TYPE_NAMES[half] in constraint.allowed_type_strs for constraint in allowed)
-
-
-# --- The walk -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Inputs and outputs of one node that have one type: places in its lists."""
-
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
 
 
 @dataclass
@@ -238,7 +202,7 @@ class _Walk:
                 self._give(node, index, self.half)
             for index in group.outputs:
                 if index < len(node.outputs):
-                    self._set_type(node.outputs[index], self.half)
+                    node.outputs[index].type = ir.TensorType(self.half)
             done.update(group.inputs)
         for index, value in enumerate(node.inputs):
             if index not in done and value is not None and value.dtype == self.half and value in self._data:
@@ -267,11 +231,11 @@ class _Walk:
             else:
                 self.left[node.name or node.op_type] = why
 
-    def _groups(self, node: ir.Node) -> list[_Group] | str:
+    def _groups(self, node: ir.Node) -> list[TypeGroup] | str:
         """The groups of one type that may be half; a reason where the node has to stay float32."""
         if node.domain == op.DOMAIN:
             places = [0, *range(1 + len(op.PARAMETERS), len(node.inputs))]  # X and residual
-            return [_Group(tuple(places), (0,))]
+            return [TypeGroup(tuple(places), (0,))]
         if subgraphs(node):
             return "it has a graph of its own"
         if node.domain not in ("", "ai.onnx"):
@@ -281,14 +245,14 @@ class _Walk:
             return f"opset {self.model.opset_imports['']} has no such operator"
         if any(value is not None and is_no_tensor(value) for value in (*node.inputs, *node.outputs)):
             return "it reads or writes something that is no tensor"
-        groups = _typed_groups(node, schema, _TYPE_NAMES[self.half])
+        groups = type_groups(node, schema, _TYPE_NAMES[self.half])
         reads_float = any(value in self._data and value.dtype in (ir.DataType.FLOAT, self.half)
                           for value in node.inputs if value is not None)  # fmt: skip
         if not groups and reads_float and any(_is_float(value) for value in node.outputs):
             return f"{node.op_type} of opset {self.model.opset_imports['']} takes no {_TYPE_NAMES[self.half]}"
         return groups
 
-    def _has_data(self, node: ir.Node, group: _Group) -> bool:
+    def _has_data(self, node: ir.Node, group: TypeGroup) -> bool:
         if (node.domain, node.op_type) == ("", "DequantizeLinear"):
             # What it makes is data, whatever made the integers; its readers decide.
             return not all(user in self.keep for user in node.outputs[0].consumers())
@@ -320,14 +284,14 @@ class _Walk:
         tensor = value.const_value
         assert tensor is not None
         if dtype == self.half:
-            loss = _loss(value, tensor, self.half, reader)
+            loss = rounding_loss(value, tensor, self.half, reader)
             if loss is not None:
                 self.rounded.append(loss)
         made = ir.Value(
             name=self._new_name(value, dtype), shape=value.shape, type=ir.TensorType(dtype), const_value=None
         )
         made.const_value = ir.LazyTensor(
-            lambda: ir.Tensor(_rounded(tensor.numpy(), dtype.numpy()), dtype=dtype, name=made.name),
+            lambda: ir.Tensor(rounded(tensor.numpy(), dtype.numpy()), dtype=dtype, name=made.name),
             dtype=dtype,
             shape=tensor.shape,  # type: ignore[arg-type]
             name=made.name,
@@ -355,9 +319,6 @@ class _Walk:
         value.name, made.name = self._new_name(value, ir.DataType.FLOAT), name
         return made
 
-    def _set_type(self, value: ir.Value, dtype: ir.DataType) -> None:
-        value.type = ir.TensorType(dtype)
-
     def _drop_unused(self) -> None:
         """Removes weights that are read in the other type alone, whose copies then take their names."""
         initializers = self.model.graph.initializers
@@ -373,44 +334,6 @@ class _Walk:
             del initializers[old]
             made.name = name
             self.model.graph.register_initializer(made)
-
-
-def _typed_groups(node: ir.Node, schema: onnx.defs.OpSchema, half_name: str) -> list[_Group]:
-    """Inputs and outputs by the schema's type variables, of those that may be half."""
-    able = {
-        constraint.type_param_str
-        for constraint in schema.type_constraints
-        if half_name in constraint.allowed_type_strs and "tensor(float)" in constraint.allowed_type_strs
-    }
-    inputs: dict[str, list[int]] = {}
-    outputs: dict[str, list[int]] = {}
-    for index, value in enumerate(node.inputs):
-        if value is not None:
-            inputs.setdefault(_variable(schema.inputs, index), []).append(index)
-    for index in range(len(node.outputs)):
-        outputs.setdefault(_variable(schema.outputs, index), []).append(index)
-    names = [name for name in inputs if name in able]
-    if node.op_type in _GO_TOGETHER and names:
-        everything = sorted(index for name in names for index in inputs[name])
-        written = sorted(index for name in names for index in outputs.get(name, []))
-        return [_Group(tuple(everything), tuple(written))]
-    if node.op_type == "DequantizeLinear":
-        # Up to opset 22 the scale's type is the output's; later an attribute may say it.
-        scale = _variable(schema.inputs, 1)
-        written_by = _variable(schema.outputs, 0)
-        if half_name not in _allowed(schema, written_by):
-            return []
-        return [_Group(tuple(inputs.get(scale, [])), (0,))]
-    return [_Group(tuple(inputs[name]), tuple(outputs.get(name, []))) for name in names]
-
-
-def _allowed(schema: onnx.defs.OpSchema, variable: str) -> Collection[str]:
-    return next((c.allowed_type_strs for c in schema.type_constraints if c.type_param_str == variable), [])
-
-
-def _variable(formals: Sequence[onnx.defs.OpSchema.FormalParameter], index: int) -> str:
-    """The type variable of an input or output; the last one of a variadic operator is repeated."""
-    return str(formals[min(index, len(formals) - 1)].type_str) if formals else ""
 
 
 def _captured(node: ir.Node) -> list[tuple[ir.Value, list[tuple[ir.Node, int]]]]:
@@ -440,30 +363,3 @@ def _is_float(value: ir.Value) -> bool:
 def _is_weight(value: ir.Value) -> bool:
     tensor = value.const_value
     return value.dtype == ir.DataType.FLOAT and tensor is not None and tensor.size >= _FEW
-
-
-# --- Weights --------------------------------------------------------------------------------------------------------
-
-
-def _rounded(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    with np.errstate(over="ignore", invalid="ignore"):
-        return array.astype(dtype)
-
-
-def _only_bounds(value: ir.Value) -> bool:
-    """Whether Clip nodes alone read it, as their bounds: beyond the largest number none is as good as any."""
-    return all((node.domain, node.op_type) == ("", "Clip") and index > 0 for node, index in value.uses())
-
-
-def _loss(
-    value: ir.Value, tensor: ir.TensorProtocol, half: ir.DataType, reader: ir.Node | None
-) -> RoundedWeight | None:
-    array = tensor.numpy()
-    made = _rounded(array, half.numpy()).astype(np.float32)
-    too_large = 0 if _only_bounds(value) else int(np.count_nonzero(np.isinf(made) & np.isfinite(array)))
-    vanished = int(np.count_nonzero((made == 0) & (array != 0)))
-    if not too_large and not vanished:
-        return None
-    largest = float(np.max(np.abs(array), where=np.isfinite(array), initial=0.0))
-    node = reader.name or reader.op_type if reader is not None else ""
-    return RoundedWeight(value.name or "", node, largest, too_large, vanished, math.prod(array.shape))

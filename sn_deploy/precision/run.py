@@ -22,8 +22,9 @@ from sn_deploy.graph import op
 from sn_deploy.graph.emulate_half import emulate_half
 from sn_deploy.graph.layers import switch_norm_nodes
 from sn_deploy.graph.portable_file import load_portable
-from sn_deploy.graph.precision import Conversion, RoundedWeight
+from sn_deploy.graph.precision import Conversion
 from sn_deploy.graph.precision import convert_precision as convert_graph
+from sn_deploy.graph.rounded_weights import RoundedWeight
 from sn_deploy.graph.save import save
 from sn_deploy.precision.files import check_paths, file_bytes
 from sn_deploy.precision.proof import TIES, Proof, compare_files, hold_tolerance
