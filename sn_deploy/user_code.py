@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sn_deploy.errors import SnDeployError
+from sn_deploy.errors import SnDeployError, first_line
 
 
 def load_object(reference: str, *, option: str) -> Any:
@@ -46,6 +47,21 @@ def name_of(held: object) -> str:
     """What to call an object that was given in the place of its name: of a function its own, else its class's."""
     name = getattr(held, "__qualname__", None)
     return name if isinstance(name, str) else type(held).__qualname__
+
+
+@contextlib.contextmanager
+def failures_told(where: str) -> Iterator[None]:
+    """Turns what the user's code raises within it into an error of ours, at ``where``."""
+    try:
+        yield
+    except SnDeployError:
+        raise
+    except Exception as error:
+        raise SnDeployError(
+            f"failed: {type(error).__name__}: {first_line(error)}",
+            where=where,
+            mend="see where with sn-deploy --traceback …",
+        ) from error
 
 
 def call(function: Any, arguments: Mapping[str, Any], *, option: str) -> Any:

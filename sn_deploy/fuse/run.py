@@ -22,12 +22,11 @@ from sn_deploy.fuse.region import Region
 from sn_deploy.fuse.replace import replace
 from sn_deploy.fuse.report import FusedLayer, FuseReport
 from sn_deploy.fuse.tidy import tidy
-from sn_deploy.fuse.whole import Array, WholeFile, compare_whole
+from sn_deploy.fuse.whole import Array, save_compared
 from sn_deploy.graph.epilogue import fuse_epilogues
 from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.layers import check_nodes, count_nodes, switch_norm_nodes, write_functions
 from sn_deploy.graph.own_functions import check_functions
-from sn_deploy.graph.save import save
 from sn_deploy.input_file import source_path
 from sn_deploy.output_file import check_onnx_output
 from sn_deploy.python_words import naming_arguments
@@ -117,14 +116,7 @@ def _fuse(
     rename_inlined(model)
     fusion = fuse_epilogues(model) if fuse_relu else None
     layers = tuple(_fused_layer(layer, region, name) for (layer, region), name in zip(found.layers, names, strict=True))
-    whole = WholeFile("it wasn't asked for")
-
-    def prove(draft: Path) -> None:
-        nonlocal whole
-        if inputs is not None:
-            whole = compare_whole(source, draft, model, loaded.bytes, inputs)
-
-    data_path = save(model, path, external_data=external_data, prove=prove, source=source)
+    data_path, whole = save_compared(model, path, source, loaded.bytes, inputs, external_data)
     return FuseReport(
         path=path,
         data_path=data_path,

@@ -27,6 +27,7 @@ from sn_deploy.compare.model_type import coarsest_type
 from sn_deploy.compare.tolerances import TOLERANCES, TWO_EVALUATIONS
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.graph.in_float32 import put_in_float32
+from sn_deploy.graph.save import save
 from sn_deploy.onnx_file import read_model
 from sn_deploy.python_words import in_callers_words
 
@@ -69,6 +70,22 @@ class WholeFile:
     why_larger: str | None = None
     in_float32: bool = False
     other_inputs: Sequence[str] = ()
+
+
+def save_compared(
+    model: ir.Model, path: Path, source: Path, size: int, given: Mapping[str, Array] | None, external_data: bool | None
+) -> tuple[Path | None, WholeFile]:
+    """Writes a file if it computes what its source does; without ``given`` that isn't asked. Gives the path of its
+    external data, and how near it is. Arguments, Raises: as `compare_whole` and `sn_deploy.graph.save.save`.
+    """
+    whole = WholeFile("it wasn't asked for")
+
+    def prove(draft: Path) -> None:
+        nonlocal whole
+        if given is not None:
+            whole = compare_whole(source, draft, model, size, given)
+
+    return save(model, path, external_data=external_data, prove=prove, source=source), whole
 
 
 def compare_whole(source: Path, draft: Path, model: ir.Model, size: int, given: Mapping[str, Array]) -> WholeFile:

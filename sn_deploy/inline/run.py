@@ -16,12 +16,11 @@ import onnx_ir as ir
 
 from sn_deploy.compare.fit import as_arrays
 from sn_deploy.errors import SnDeployError
-from sn_deploy.fuse.whole import WholeFile, compare_whole
+from sn_deploy.fuse.whole import WholeFile, save_compared
 from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.inline import inline as inline_layers
 from sn_deploy.graph.layers import check_nodes, count_nodes, switch_norm_nodes, write_functions
 from sn_deploy.graph.order import check_order
-from sn_deploy.graph.save import save
 from sn_deploy.inline.opset import brought_to, check_opset
 from sn_deploy.input_file import read_head, source_path
 from sn_deploy.onnx_file import model_of, read_proto, size_with_data
@@ -114,14 +113,8 @@ def inline(
     if opset is not None and opset != before:
         model = brought_to(model, opset, source)
     infer_shapes(model, str(source))
-    whole = WholeFile("it wasn't asked for")
-
-    def prove(draft: Path) -> None:
-        nonlocal whole
-        if run:
-            whole = compare_whole(source, draft, model, size, values)
-
-    data_path = save(model, path, external_data=external_data, prove=prove, source=source)
+    given = values if run else None
+    data_path, whole = save_compared(model, path, source, size, given, external_data)
     return InlineReport(
         path=path,
         data_path=data_path,

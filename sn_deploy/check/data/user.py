@@ -32,7 +32,7 @@ from sn_deploy.check.data.samples import check_shard_has_batches
 from sn_deploy.check.names import match_names
 from sn_deploy.check.shard import WHOLE, Shard
 from sn_deploy.compare.fit import LABEL_NAMES, as_array, check_fits
-from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import Array, TensorInfo
 
 
@@ -183,16 +183,8 @@ class UserBatches:
             raise SnDeployError(
                 f"gives a {type(items).__name__}", where=self._where, expected="something to iterate over", mend=mend
             )
-        try:
+        with user_code.failures_told(self._where):
             yield from items
-        except SnDeployError:
-            raise
-        except Exception as error:
-            raise SnDeployError(
-                f"failed: {type(error).__name__}: {first_line(error)}",
-                where=self._where,
-                mend="see where with sn-deploy --traceback …",
-            ) from error
 
     def _item(self, raw: Any, where: str) -> tuple[_Item, bool]:
         """The item's inputs, by name, with a batch axis, and whether it had one."""

@@ -103,16 +103,8 @@ def _title(text: str) -> str:
 
 
 def _guarded(where: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    try:
+    with user_code.failures_told(where):
         return function(*arguments)
-    except SnDeployError:
-        raise
-    except Exception as error:
-        raise SnDeployError(
-            f"failed: {type(error).__name__}: {first_line(error)}",
-            where=where,
-            mend="see where with sn-deploy --traceback …",
-        ) from error
 
 
 def _handed(batch: Batch, outputs: Mapping[str, Array]) -> tuple[dict[str, Array], Array | None]:
