@@ -33,6 +33,11 @@ class SnDeployError(Exception):
             message += f"; {mend}"
         super().__init__(" ".join(message.split()))
 
+    def but(self, **fields: str | None) -> SnDeployError:
+        """An error of the same kind, with other ``what``, ``where``, ``expected`` or ``mend``."""
+        own = {"what": self.what, "where": self.where, "expected": self.expected, "mend": self.mend}
+        return type(self)(**{**own, **fields})  # type: ignore[arg-type]
+
 
 class CheckFailedError(SnDeployError):
     """The request was valid and the answer is no: a comparison left its tolerance. The command line exits with 1."""

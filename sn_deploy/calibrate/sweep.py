@@ -143,7 +143,7 @@ def _run(model: torch.nn.Module, batch: Batch) -> None:
         call()
     except SnDeployError as error:
         where = f"batch {batch.index}" if error.where is None else f"batch {batch.index}, {error.where}"
-        raise SnDeployError(error.what, where=where, expected=error.expected, mend=error.mend) from error
+        raise error.but(where=where) from error
     except Exception as error:
         shapes = ", ".join(f"{name}: {value.shape} {value.dtype}" for name, value in batch.inputs.items())
         cause, mend = f" ({shapes})", "check the shapes and the types of the data"

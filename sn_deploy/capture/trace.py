@@ -52,7 +52,7 @@ def trace(model: torch.nn.Module, inputs: BoundInputs, names: Collection[str]) -
             result = _without_grad(inputs, model)
     except SnDeployError as error:
         where = f"layer {running[-1]!r}" if running else error.where
-        raise SnDeployError(error.what, where=where, expected=error.expected, mend=error.mend) from error
+        raise error.but(where=where) from error
     except Exception as error:
         place = f" in layer {running[-1]!r}" if running else ""
         if running and running[-1] in traces:  # a layer may be given what is no tensor

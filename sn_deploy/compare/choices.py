@@ -63,7 +63,7 @@ def telling() -> Iterator[None]:
     try:
         yield
     except CheckFailedError as error:
-        raise CheckFailedError(told(error.what), where=error.where, expected=error.expected, mend=error.mend) from error
+        raise error.but(what=told(error.what)) from error
 
 
 def _deciding(model: ir.Model) -> dict[str, ir.Node]:

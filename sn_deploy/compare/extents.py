@@ -79,7 +79,7 @@ def _usual_after(
         return Run(value, run(value), f"at {SMALL_EXTENT} it doesn't run: {error.what}")
     except SnDeployError:
         what = f"with open axes at {SMALL_EXTENT}, and at {_USUAL_EXTENT}, too: {error.what}"
-        raise SnDeployError(what, where=error.where, expected=error.expected, mend=error.mend) from error
+        raise error.but(what=what) from error
 
 
 def _spoilt(outputs: Mapping[str, Array]) -> list[str]:

@@ -141,7 +141,7 @@ def _run(session: OrtSession, infos: Sequence[TensorInfo], values: Sequence[Arra
     try:
         return session.run({info.name: value.astype(info.dtype) for info, value in zip(infos, values, strict=True)})
     except SnDeployError as error:
-        raise SnDeployError(error.what, where=error.where, expected=error.expected, mend=_USUAL_INPUT) from error
+        raise error.but(mend=_USUAL_INPUT) from error
 
 
 def _matched(

@@ -216,12 +216,7 @@ def _loaded_plugin(file: ModelFile, use: PluginUse, major: int, named: str | os.
     except SnDeployError as error:
         if named is not None:
             raise
-        raise SnDeployError(
-            error.what,
-            where=error.where,
-            expected=error.expected,
-            mend=f"{error.mend}; or build without it, --plugin none: {_cost(file)}",
-        ) from error
+        raise error.but(mend=f"{error.mend}; or build without it, --plugin none: {_cost(file)}") from error
     load_plugin(library)
     return library
 

@@ -65,7 +65,7 @@ def check_overload(node: ir.Node) -> frozenset[str]:
     try:
         used = uses_from_overload(node.overload)
     except SnDeployError as error:
-        raise SnDeployError(error.what, where=where, expected=error.expected) from error
+        raise error.but(where=where) from error
     for name in FLOAT_ATTRIBUTES:
         attribute = node.attributes.get(name)
         if name not in used and attribute is not None and attribute.as_float() != 0:

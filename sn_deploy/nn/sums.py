@@ -44,7 +44,7 @@ def divide_sums(layers: Iterable[BatchSums], batches: int) -> None:
         try:
             averages = moments_from_sums(layer.mean_sum, layer.square_sum, batches)
         except SnDeployError as error:
-            raise SnDeployError(error.what, where=layer.where, expected=error.expected, mend=error.mend) from None
+            raise error.but(where=layer.where) from None
         for target, value in zip((layer.running_mean, layer.running_var), averages, strict=True):
             changes[id(target)] = (target, value)
     for target, value in changes.values():

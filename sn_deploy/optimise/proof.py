@@ -124,7 +124,7 @@ def _checked(name: str, expected: Array, actual: Array, source: Path, most_rel_l
     try:
         found = difference(expected, actual, whose=whose)
     except CheckFailedError as error:
-        raise CheckFailedError(error.what, where=where, expected=error.expected, mend=mend) from error
+        raise error.but(where=where, mend=mend) from error
     if found.is_exact:
         what, limit, bar = f"{whose} changes {percent(found.changed)} of it", MOST_CHANGED, percent(MOST_CHANGED)
     else:

@@ -105,7 +105,7 @@ def _with_extents(
         ran = run_at_extents(lambda extent: inputs_for(inputs, {}, 0, extent), run, pairs, {})
     except SnDeployError as error:
         mend = "give a size that the network takes: --input [NAME=]1x3x512x512, or --data"
-        raise SnDeployError(error.what, where=error.where, expected=error.expected, mend=mend) from error
+        raise error.but(mend=mend) from error
     return [
         replace(info, shape=(*(info.shape or ())[:1], *ran.inputs[info.name].shape[1:])) if info.shape else info
         for info in inputs

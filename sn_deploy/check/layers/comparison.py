@@ -173,9 +173,7 @@ class LayerComparison:
         try:
             return tolerance_for(choose(dtypes)).rel_l2
         except SnDeployError as error:
-            raise SnDeployError(
-                error.what, expected=error.expected, mend="say what is allowed: --layer-tolerance rel_l2=0.05"
-            ) from None
+            raise error.but(mend="say what is allowed: --layer-tolerance rel_l2=0.05") from None
 
     def _stored(self, sums: LayerSums) -> float:
         """What storing Y costs, and X: a runtime may go on with more digits of it than it shows.
@@ -185,9 +183,7 @@ class LayerComparison:
         try:
             roundoff = tolerance_for(sums.dtype).roundoff
         except SnDeployError as error:
-            raise SnDeployError(
-                error.what, expected=error.expected, mend="say what is allowed: --layer-tolerance own_rel_l2=0.01"
-            ) from None
+            raise error.but(mend="say what is allowed: --layer-tolerance own_rel_l2=0.01") from None
         return roundoff * (1.0 + sums.beside_output(sums.carried)) * (1.0 if sums.rounds_once else _STEPS)
 
     def state(self) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def load_plugin_for(sidecar: Sidecar | None, named: Path | None) -> tuple[Path |
 def _with_library(error: SnDeployError, built_with: Mapping[str, Any]) -> SnDeployError:
     own = f"the engine was built with {built_with.get('library')}: --plugin-library FILE.so"
     mend = own if error.mend is None else f"{own}; or {error.mend}"
-    return SnDeployError(error.what, where=error.where, expected=error.expected, mend=mend)
+    return error.but(mend=mend)
 
 
 def _other_build(built_with: Mapping[str, Any], library: Path) -> str | None:
