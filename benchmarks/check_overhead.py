@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from function_body import look_trained_
-from interleaved import machine, write_results
+from interleaved import command_line, machine, write_results
 from PIL import Image
 
 import sn_deploy
@@ -152,7 +151,7 @@ def main() -> None:
         parts = (row["whole"], row["comparing"], row["waiting"], row["data_alone"])
         print(f"{kind:30s} " + " ".join(f"{part:10.3%}" for part in parts))
     results = {
-        "command": " ".join(["python", "benchmarks/check_overhead.py", *sys.argv[1:]]),
+        "command": command_line(),
         "machine": machine(["onnxruntime", "numpy", "pillow"], arguments.threads),
         "resnet50_at_224_batch_8": shares,
     }

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from interleaved import machine, write_results
+from interleaved import command_line, machine, write_results
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.check.latency import ratio_of
@@ -113,7 +113,7 @@ def main() -> None:
     if arguments.output is not None:
         check_writable(arguments.output)
     results: dict[str, Any] = {
-        "command": " ".join(["python", "benchmarks/command_costs.py", *sys.argv[1:]]),
+        "command": command_line(),
         "machine": machine(["onnxruntime", "onnx", "torch", "numpy"], 1),
         "resnet50_at_224": {},
     }

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import argparse
 import copy
-import sys
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 import torchvision
-from interleaved import machine, write_results
+from interleaved import command_line, machine, write_results
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.compare.parity import compare
@@ -54,7 +53,7 @@ def main() -> None:
     if arguments.output is not None:
         check_writable(arguments.output)
     results: dict[str, Any] = {
-        "command": " ".join(["python", "benchmarks/convert_shares.py", *sys.argv[1:]]),
+        "command": command_line(),
         "machine": machine(["torch", "torchvision", "numpy"], torch.get_num_threads()),
         "nets": {},
     }

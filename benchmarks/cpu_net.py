@@ -25,7 +25,6 @@ import argparse
 import functools
 import json
 import multiprocessing
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -36,7 +35,7 @@ from typing import Any
 import numpy as np
 from cpu_backends import BACKENDS, EAGER, FLOOR, INPUT, images, open_backend, write_models
 from cpu_tables import CLOCKS, all_tables, write_pages
-from interleaved import machine, summary, table, times_of, write_results
+from interleaved import command_line, machine, summary, table, times_of, write_results
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.check.machine import load_between, read_counters
@@ -153,7 +152,7 @@ def main() -> None:
             # A process of its own: no thread pool, compiled code or memory of an earlier cell.
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
                 cell = process.submit(measure_cell, batch, threads, rounds).result()
-            cells[name] = {"command": " ".join(["python", "benchmarks/cpu_net.py", *sys.argv[1:]]), **cell}
+            cells[name] = {"command": command_line(), **cell}
             write_results(results, arguments.output)
             for clock in CLOCKS:
                 print(f"\n{name}: {clock}\n{table(cell[clock])}", flush=True)

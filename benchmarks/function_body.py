@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import copy
 import io
-import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 import onnx
 import torch
 from body_forms import FORMS, body_from_form
-from interleaved import machine, summary, table, times_of, write_results
+from interleaved import command_line, machine, summary, table, times_of, write_results
 
 import sn_deploy
 from sn_deploy.atomic import check_writable
@@ -145,7 +144,7 @@ def main() -> None:
         check_writable(arguments.output)
     torch.set_num_threads(arguments.threads)
     results: dict[str, Any] = {
-        "command": " ".join(["python", "benchmarks/function_body.py", *sys.argv[1:]]),
+        "command": command_line(),
         "machine": machine(["onnxruntime", "onnx", "torch", "numpy"], arguments.threads),
         "provider": "CPUExecutionProvider (CUDA: not measured)",
         "baseline": PUBLISHED,

@@ -44,8 +44,8 @@ from gpu_machines import (
     TimeUpError,
 )
 from gpu_nets import FLOAT_OF, FLOOR, FORMS, NETS, PLUGIN, PRECISIONS, USUAL, Files, Net, at_batch, pack
-from gpu_timing import FAILURES, UNFINISHED, Make, Timed, all_made, command_line, in_turns, reason_of, summary
-from interleaved import write_results
+from gpu_timing import FAILURES, UNFINISHED, Make, Timed, all_made, in_turns, reason_of, summary
+from interleaved import command_line, write_results
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.errors import SnDeployError
@@ -459,7 +459,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         facts = {**machine.clock.facts(), "tensorrt": _tensorrt_version(options.rehearse)}
         facts["rehearsal"] = options.rehearse
-        results = {"command": command_line(sys.argv), "machine": facts, "float_of": FLOAT_OF, "nets": {}}
+        results = {"command": command_line(), "machine": facts, "float_of": FLOAT_OF, "nets": {}}
         results |= earlier(options.output, facts)
         bench = Bench(machine, Files(files, folder), options.rounds, deadline, results, options.output)
         bench.results["complete"] = measure(bench, wanted)

@@ -32,8 +32,8 @@ import torch
 from fused_convolutions import DEPTHS
 from gpu_layers import Layer, OnDevice
 from gpu_tactics import launchers, make_parser, some_sets, stream_of, times_us
-from gpu_timing import FAILURES, Clock, GpuClock, command_line, ended_if_it_hangs, reason_of
-from interleaved import write_results
+from gpu_timing import FAILURES, Clock, GpuClock, ended_if_it_hangs, reason_of
+from interleaved import command_line, write_results
 from second_moments import Norm, affine, second_moments, weights_of_samples
 from trial_convolution import Convolution, ConvolutionKernels, ConvolutionTactic
 
@@ -277,7 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     trial = ConvolutionKernels(options.trial) if options.trial is not None else None
     torch.backends.cuda.matmul.allow_tf32 = True  # of the affine maps: a kernel would have the half types' speed there
     expansions = dict(Counter(resnet50_expansions()))
-    results: dict[str, Any] = {"command": command_line(sys.argv), "machine": clock.facts(), "batches": {}}
+    results: dict[str, Any] = {"command": command_line(), "machine": clock.facts(), "batches": {}}
     wrong = 0
     for batch in options.batches:
         rows = {expansion.name: time_expansion(kernels, clock, expansion, batch, trial) for expansion in expansions}

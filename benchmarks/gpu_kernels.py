@@ -32,12 +32,11 @@ from gpu_timing import (
     GpuClock,
     RehearsalClock,
     Timed,
-    command_line,
     in_turns,
     reason_of,
     summary,
 )
-from interleaved import write_results
+from interleaved import command_line, write_results
 
 from sn_deploy.atomic import check_writable
 from sn_deploy.errors import SnDeployError
@@ -355,7 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     deadline = time.monotonic() + options.budget
     bench = Bench(CudaKernels(options.library), clock, work, compiled=not options.no_compile, deadline=deadline)
     bench.results = {
-        "command": command_line(sys.argv), "machine": bench.facts, "rehearsal": options.rehearse,
+        "command": command_line(), "machine": bench.facts, "rehearsal": options.rehearse,
         "large": [], "tactics": {}, "resnet50": {}, **earlier(options.output, bench.facts, options.rehearse),
     }  # fmt: skip
     bench.save = lambda: write_results(bench.results, options.output)

@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from gpu_kernels import repeated
 from gpu_layers import Layer, OnDevice, resnet50_layers
-from gpu_timing import Clock, GpuClock, Timed, all_made, command_line, ended_if_it_hangs, in_turns
-from interleaved import write_results
+from gpu_timing import Clock, GpuClock, Timed, all_made, ended_if_it_hangs, in_turns
+from interleaved import command_line, write_results
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.cuda import WORKSPACE_ALIGNMENT, CudaKernels, Layout
@@ -134,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     kernels, clock = CudaKernels(options.library), GpuClock()
     layers = dict(Counter(resnet50_layers()))
-    results: dict[str, Any] = {"command": command_line(sys.argv), "machine": clock.facts(), "layouts": {}}
+    results: dict[str, Any] = {"command": command_line(), "machine": clock.facts(), "layouts": {}}
     failures = 0
     for layout in options.layouts:
         for batch in options.batches:

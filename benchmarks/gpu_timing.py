@@ -8,8 +8,7 @@ import random
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -18,7 +17,6 @@ import torch
 from sn_deploy.check.machine import machine_facts
 from sn_deploy.errors import SnDeployError
 
-ROOT = Path(__file__).resolve().parents[1]
 Work = Callable[[], object]
 Timed = Callable[[], float]  # does the work once, and gives its time in µs
 Make = Callable[[], Timed]  # prepares what is timed; may fail alone
@@ -136,18 +134,6 @@ class RehearsalClock:
     def facts(self) -> dict[str, Any]:
         """See `Clock`."""
         return {**machine_facts(), "l2_bytes": 0, "torch": torch.__version__}
-
-
-def command_line(arguments: Sequence[str]) -> str:
-    """How the figures were made: paths in the project from its root on, others by their last part."""
-
-    def short(argument: str) -> str:
-        path = Path(argument)
-        if not path.is_absolute():
-            return argument
-        return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
-
-    return " ".join(["python", *map(short, arguments)])
 
 
 def gpu_state() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +15,8 @@ from sn_deploy.atomic import atomic_output
 from sn_deploy.check.latency import ratio_of
 from sn_deploy.check.machine import machine_facts
 from sn_deploy.check.rounds import take_turns
+
+_ROOT = Path(__file__).resolve().parents[1]
 
 
 def times_of(calls: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, np.ndarray]:
@@ -49,6 +52,18 @@ def summary(times_ms: Mapping[str, np.ndarray], baseline: str) -> dict[str, dict
 def machine(packages: Sequence[str], threads: int) -> dict[str, Any]:
     """What a figure depends on and nothing that names the machine."""
     return {**machine_facts(), "threads": threads, **{name: metadata.version(name) for name in packages}}
+
+
+def command_line() -> str:
+    """How the figures were made: paths in the project from its root on, others by their last part."""
+
+    def short(argument: str) -> str:
+        path = Path(argument)
+        if not path.is_absolute():
+            return argument
+        return str(path.relative_to(_ROOT)) if path.is_relative_to(_ROOT) else path.name
+
+    return " ".join(["python", *map(short, sys.argv)])
 
 
 def table(rows: Mapping[str, Mapping[str, float]]) -> str:

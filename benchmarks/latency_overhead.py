@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from function_body import look_trained_
-from interleaved import machine, write_results
+from interleaved import command_line, machine, write_results
 
 import sn_deploy
 from sn_deploy.atomic import check_writable
@@ -106,7 +105,7 @@ def main() -> None:
     print(f"between: {', '.join(f'{share:.2%}' for share in between)}")
     print(f"within: {np.median(within):.4f} ({low:.4f} to {high:.4f})")
     results: dict[str, Any] = {
-        "command": " ".join(["python", "benchmarks/latency_overhead.py", *sys.argv[1:]]),
+        "command": command_line(),
         "machine": machine(["onnxruntime", "numpy"], 2),
         "whole": whole,
         "between": between,

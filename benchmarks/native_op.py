@@ -12,7 +12,6 @@ in range, the function body is the net's baseline too.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 import onnx
 import torch
 from function_body import LAYERS, look_trained_
-from interleaved import machine, summary, table, times_of, write_results
+from interleaved import command_line, machine, summary, table, times_of, write_results
 
 import sn_deploy
 from sn_deploy.atomic import check_writable
@@ -124,7 +123,7 @@ def main() -> None:
         check_writable(arguments.output)
     torch.set_num_threads(max(arguments.threads))
     results: dict[str, Any] = {
-        "command": " ".join(["python", "benchmarks/native_op.py", *sys.argv[1:]]),
+        "command": command_line(),
         "machine": machine(["onnxruntime", "onnx", "torch", "numpy"], max(arguments.threads)),
         "provider": "CPUExecutionProvider",
         "operators": [f"{DOMAIN}::{op_type}" for op_type in OP_TYPES],

@@ -12,7 +12,6 @@ the 16 random images that it is tried on; the demo's from 512 of those that it w
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from gpu_nets import NETS, Net
-from interleaved import machine, write_results
+from interleaved import command_line, machine, write_results
 
 import sn_deploy
 from sn_deploy.atomic import check_writable
@@ -102,7 +101,7 @@ def main() -> None:
     if arguments.output is not None:
         check_writable(arguments.output)
     results: dict[str, Any] = {
-        "command": " ".join(["python", "benchmarks/precision_accuracy.py", *sys.argv[1:]]),
+        "command": command_line(),
         "machine": machine(["onnxruntime", "onnx", "torch", "numpy"], torch.get_num_threads()),
         "nets": {},
     }

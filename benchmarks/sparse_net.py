@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import numpy as np
 import onnx
 import torch
 from function_body import look_trained_
-from interleaved import machine, summary, table, times_of, write_results
+from interleaved import command_line, machine, summary, table, times_of, write_results
 from onnx import helper
 
 import sn_deploy
@@ -110,7 +109,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     arguments = parser.parse_args()
     results: dict[str, Any] = {
-        "command": " ".join(["python", "benchmarks/sparse_net.py", *sys.argv[1:]]),
+        "command": command_line(),
         "machine": machine(["onnxruntime", "onnx", "torch", "numpy"], arguments.threads),
         "sparse_resnet50_at_224": {},
     }

@@ -8,13 +8,12 @@ The baseline is the general function body, which computes all statistics whateve
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from interleaved import machine, summary, table, times_of, write_results
+from interleaved import command_line, machine, summary, table, times_of, write_results
 from onnx import TensorProto, helper, numpy_helper
 
 from sn_deploy.folded import FoldedSwitchNorm
@@ -143,7 +142,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=60)
     arguments = parser.parse_args()
     results: dict[str, Any] = {
-        "command": " ".join(["python", "benchmarks/specialised_forms.py", *sys.argv[1:]]),
+        "command": command_line(),
         "machine": machine(["onnxruntime", "onnx", "numpy"], arguments.threads),
         "layers_with_relu": {},
     }
