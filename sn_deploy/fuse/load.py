@@ -20,6 +20,7 @@ import onnx_ir as ir
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.fuse.convert import converted
 from sn_deploy.graph import onnx_process
+from sn_deploy.graph.calls import settle_calls
 from sn_deploy.graph.function_body import MAX_OPSET, MIN_OPSET
 from sn_deploy.graph.inference import check_inference, infer_shapes
 from sn_deploy.graph.layers import check_nodes
@@ -153,6 +154,7 @@ def _inlined(proto: onnx.ModelProto, path: Path, *, every: bool) -> onnx.ModelPr
     functions = [(function.domain, function.name) for function in proto.functions if every or not is_ours(function)]
     if not functions:
         return proto
+    settle_calls(proto, functions)
     try:
         return onnx.load_from_string(onnx_process.run("inline", proto.SerializeToString(), json.dumps(functions)))
     except (onnx_process.TaskError, onnx_process.EndedError) as error:

@@ -17,6 +17,11 @@ from sn_deploy.graph.shape_parts import write_plain_shapes
 # What is folded may leave more to fold.
 _FOLDINGS: Final = 2
 
+_KIND: Final = ir.AttributeType
+# Kinds of attributes by which two nodes can be told apart.
+_COMPARED: Final = (_KIND.FLOAT, _KIND.FLOATS, _KIND.INT, _KIND.INTS, _KIND.STRING, _KIND.STRINGS, _KIND.TENSOR)
+_MARK: Final = "sn_deploy.apart"
+
 
 def inline(model: ir.Model) -> None:
     """Puts the body of SwitchNorm in the place of each call. Changes ``model``; no operator of ours is left.
@@ -34,7 +39,11 @@ def inline(model: ir.Model) -> None:
             f"{left[0].op_type} has no function body in the file, so it can't be inlined", where=f"node {left[0].name}"
         )
     model.opset_imports.pop(op.DOMAIN, None)
+    outputs = list(model.graph.outputs)
     _fold(model)
+    # Of an output that is there twice, folding takes an Identity away before the one and not before the other.
+    for place, value in enumerate(outputs):
+        model.graph.outputs[place] = model.graph.outputs[outputs.index(value)]
     _drop_needless(model)
     write_plain_shapes(model)
 
@@ -43,7 +52,7 @@ def _fold(model: ir.Model) -> None:
     """As onnxscript's optimizer, without its rewriting: that finds nothing in our bodies, changes what else is in the
     graph, and tries each of its rules at each node by way of all nodes."""
     for _ in range(_FOLDINGS):
-        fold_constants(model, onnx_shape_inference=True, should_fold=lambda node: False if draws(node) else None)
+        fold_constants(model, onnx_shape_inference=True, should_fold=lambda node: False if _stays(node) else None)
         common_passes.RemoveUnusedNodesPass()(model)
     with quiet_passes():  # of weights that are inputs, too, it is told that they stay
         for tidy in (
@@ -51,11 +60,35 @@ def _fold(model: ir.Model) -> None:
             common_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
             common_passes.LiftSubgraphInitializersToMainGraphPass(),
             common_passes.DeduplicateInitializersPass(),
-            common_passes.CommonSubexpressionEliminationPass(),
-            common_passes.OutputFixPass(),
+            _merge_equal_nodes,
             common_passes.NameFixPass(),
         ):
             tidy(model)
+
+
+def _stays(node: ir.Node) -> bool:
+    """Whether a node is to be computed in each run: of text onnxscript makes constants that can't be written."""
+    values = (value for value in (*node.inputs, *node.outputs) if value is not None)
+    return draws(node) or any(value.dtype == ir.DataType.STRING for value in values)
+
+
+def _merge_equal_nodes(model: ir.Model) -> None:
+    """Makes one node of those that compute the same. For the time a mark each is on those that onnx_ir would take for
+    such wrongly, as they draw numbers or may do so, and on those that hold what it can't compare."""
+    apart = [node for node in model.graph if not _may_be_one(node)]
+    own = [dict(node.attributes) for node in apart]
+    for place, node in enumerate(apart):
+        for name in own[place]:
+            del node.attributes[name]
+        node.attributes[_MARK] = ir.AttrInt64(_MARK, place)
+    common_passes.CommonSubexpressionEliminationPass()(model)
+    for node, attributes in zip(apart, own, strict=True):
+        del node.attributes[_MARK]
+        node.attributes.update(attributes)
+
+
+def _may_be_one(node: ir.Node) -> bool:
+    return not node.domain and not draws(node) and all(one.type in _COMPARED for one in node.attributes.values())
 
 
 def _drop_needless(model: ir.Model) -> None:

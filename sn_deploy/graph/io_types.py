@@ -38,7 +38,11 @@ def keep_float32_io(model: ir.Model, *, but: Collection[str] = ()) -> list[str]:
         graph.inputs[index] = border
         graph.insert_before(graph[0], cast)
         changed.append(border.name or "")
+    borders: dict[ir.Value, ir.Value] = {}
     for index, value in enumerate(list(graph.outputs)):
+        if value in borders:  # an output that is there twice
+            graph.outputs[index] = borders[value]
+            continue
         if value.dtype not in HALF or value.name is None or value.name in but:
             continue
         name = value.name
@@ -47,6 +51,6 @@ def keep_float32_io(model: ir.Model, *, but: Collection[str] = ()) -> list[str]:
         border = cast.outputs[0]
         border.name, border.shape, border.type = name, value.shape, ir.TensorType(ir.DataType.FLOAT)
         graph.append(cast)
-        graph.outputs[index] = border
+        graph.outputs[index] = borders[value] = border
         changed.append(name)
     return changed

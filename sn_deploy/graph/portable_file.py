@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import op
+from sn_deploy.graph.calls import settle_calls
 from sn_deploy.graph.inference import check_openable
 from sn_deploy.graph.layers import check_nodes
 from sn_deploy.graph.order import check_order
@@ -24,6 +25,7 @@ def load_portable(source: Path) -> ir.Model:
     """
     proto, where = read_proto(source), str(source)
     check_openable(source, proto)
+    settle_calls(proto)
     model = model_of(proto, source)
     if "" not in model.opset_imports:
         raise SnDeployError("imports no standard operators", where=where, expected="an ONNX model of a network")

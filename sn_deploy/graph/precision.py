@@ -98,6 +98,7 @@ def convert_precision(
     infer_shapes(model)
     if operators_of_newer_opset(model, half):
         raise_opset(model, BF16_OPSET, where="--precision bf16")
+        infer_shapes(model)  # of what functions had been
     _write_types_of_likes(model)
     half_before = {value.name for value in (*model.graph.inputs, *model.graph.outputs) if value.dtype in _TYPE_NAMES}
     casts_before = sum(node.op_type == "Cast" for node in model.graph)
@@ -176,12 +177,15 @@ class _Walk:
         self._data.update(value for value in graph.initializers.values() if _is_weight(value))
         for node in list(graph):
             self._take(node)
+        half_outputs: dict[ir.Value, ir.Value] = {}
         for index, value in enumerate(graph.outputs):
             # A weight that is an output, too, keeps its type and its name.
             if value.is_initializer():
                 continue
             if not self.keep_io_types and value.dtype == ir.DataType.FLOAT and value in self._data:
-                graph.outputs[index] = self._half_output(value)
+                if value not in half_outputs:  # else an output that is there twice
+                    half_outputs[value] = self._half_output(value)
+                graph.outputs[index] = half_outputs[value]
         self._drop_unused()
 
     def _take(self, node: ir.Node) -> None:

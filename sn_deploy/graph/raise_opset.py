@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 import onnx_ir as ir
+import onnx_ir.passes.common as common_passes
 from onnxscript import version_converter
 
 from sn_deploy.errors import SnDeployError, first_line
@@ -37,7 +38,8 @@ _REDUCTIONS: Final = frozenset(
 
 
 def raise_opset(model: ir.Model, opset: int, *, where: str) -> None:
-    """Brings the graph to a newer opset. Changes ``model``; its functions go.
+    """Brings the graph to a newer opset. Changes ``model``; its functions go, those of others in the place of their
+    calls.
 
     Args:
         where: the option that asks for it, for errors.
@@ -49,17 +51,12 @@ def raise_opset(model: ir.Model, opset: int, *, where: str) -> None:
     mend = f"make the file with opset {opset}: sn-deploy export --opset {opset}, or opset_version={opset} of torch.onnx"
     if before < _OLDEST:
         raise SnDeployError(f"opset {before} doesn't have the type for its operators", where=where, mend=mend)
-    others = [function for function in model.functions.values() if function.domain != op.DOMAIN]
-    if others:
-        raise SnDeployError(
-            f"opset {before} doesn't have the type for its operators, and can't be raised: it has functions, such as "
-            f"{others[0].domain}::{others[0].name}",
-            where=where,
-            mend="put them in the place of their calls first, with onnx.inliner.inline_selected_functions",
-        )
-    # The converter would put function bodies in the place of their calls; they are written anew for the new opset.
-    model.functions.clear()
     try:
+        if not all(map(_is_ours, model.functions.values())):  # the operators of others are raised with the rest
+            common_passes.InlinePass(lambda function: not _is_ours(function))(model)
+            common_passes.NameFixPass()(model)
+        # The converter would put our bodies, too, in the place of their calls; they are written anew for the new opset.
+        model.functions.clear()
         if before < _OLDEST_OF_CONVERTER:
             _raise_to_converter(model, before)
         version_converter.convert_version(model, opset, fallback=False)
@@ -71,6 +68,10 @@ def raise_opset(model: ir.Model, opset: int, *, where: str) -> None:
         ) from error
     if model.opset_imports[""] != opset:
         raise SnDeployError(f"opset {before} can't be raised to {opset}", where=where, mend=mend)
+
+
+def _is_ours(function: ir.Function) -> bool:
+    return function.domain == op.DOMAIN and function.name in op.OP_TYPES
 
 
 class _NotRaisedError(Exception):

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from sn_deploy.compare.fit import as_arrays
-from sn_deploy.errors import SnDeployError
+from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.fuse.whole import WholeFile, save_compared
+from sn_deploy.graph.calls import settle_calls
 from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.inline import inline as inline_layers
 from sn_deploy.graph.layers import check_nodes, count_nodes, switch_norm_nodes, write_functions
@@ -103,13 +104,14 @@ def inline(
     refuse_optimised(source, mend="inline the portable file that it was made of: {source}")
     proto = read_proto(source)
     size = size_with_data(proto, source)
+    settle_calls(proto)
     model = model_of(proto, source)
     check_order(model, str(source))
     before, nodes_before = model.opset_imports.get("", 0), count_nodes(model)
     layers = switch_norm_nodes(model)
     _check_layers(model, layers, source, opset)
     _complete(model, layers, source)
-    inline_layers(model)
+    _inline_layers(model, source)
     if opset is not None and opset != before:
         model = brought_to(model, opset, source)
     infer_shapes(model, str(source))
@@ -127,6 +129,20 @@ def inline(
         bytes=sum(file.stat().st_size for file in (path, data_path) if file is not None),
         whole=whole,
     )
+
+
+def _inline_layers(model: ir.Model, source: Path) -> None:
+    try:
+        inline_layers(model)
+    except SnDeployError:
+        raise
+    except Exception as error:  # the libraries' own, of a file that breaks the format in a way that nobody looks for
+        raise SnDeployError(
+            f"its functions can't go in the place of their calls: {type(error).__name__}: {first_line(error)[:200]}",
+            where=str(source),
+            expected="a valid ONNX model",
+            mend="check it with onnx.checker.check_model; if it is valid, please report this with the file",
+        ) from error
 
 
 def _check_layers(model: ir.Model, layers: Sequence[ir.Node], source: Path, opset: int | None) -> None:

@@ -9,7 +9,8 @@ from typing import Final
 from sn_deploy.check.backends.onnx_file import read_facts
 from sn_deploy.check.latency import ratio_of
 from sn_deploy.check.rounds import take_turns
-from sn_deploy.compare.tolerances import tolerance_for
+from sn_deploy.compare.model_type import coarsest_type
+from sn_deploy.compare.tolerances import coarsest, tolerance_for
 from sn_deploy.errors import CheckFailedError
 from sn_deploy.runtime.tensors import Array
 from sn_deploy.specialise.budget import Budget
@@ -28,8 +29,10 @@ def prove_forms(drafts: Drafts, changes: Changes, result: Path, held_out: Yardst
     Raises:
         CheckFailedError: it is further off than rounding may bring it.
     """
-    tolerance = tolerance_for(read_facts(drafts.source).precision).rel_l2
-    with drafts.open(drafts.write(drafts.changed(changes), "constants"), native=False) as plain:
+    model = drafts.changed(changes)
+    # A file of float32 weights may compute in half precision between two casts.
+    tolerance = tolerance_for(coarsest([read_facts(drafts.source).precision, coarsest_type(model)])).rel_l2
+    with drafts.open(drafts.write(model, "constants"), native=False) as plain:
         yardstick = Yardstick(held_out.batches(), plain.run, where=str(drafts.source)) if changes else held_out
         worst = 0.0
         for native in {False, drafts.native}:

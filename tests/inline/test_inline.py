@@ -161,6 +161,89 @@ def test_what_else_is_in_the_graph_stays_as_it_is(tmp_path: Path, caplog: pytest
     assert not caplog.records
 
 
+def one_layer(folder: Path, nodes: Sequence[onnx.NodeProto], more: Sequence[onnx.ValueInfoProto]) -> Path:
+    """net.onnx: a layer from x to y, these nodes, and these outputs more."""
+    made = switch_norm_file.model([switch_norm_file.node("sn", "x", "y"), *nodes], (2, 4, 8, 8))
+    del made.graph.input[1:]
+    made.graph.output.extend(more)
+    made.functions.append(function_body(20, [4]))
+    onnx.save(made, folder / "net.onnx")
+    return folder / "net.onnx"
+
+
+def test_two_draws_stay_two(tmp_path: Path) -> None:
+    """Their difference was 0 everywhere."""
+    node, value = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    nodes = [
+        node("Sigmoid", ["y"], ["p"]),
+        node("Bernoulli", ["p"], ["a"]),
+        node("Bernoulli", ["p"], ["b"]),
+        node("Sub", ["a", "b"], ["z"]),
+        node("Off", ["y"], ["own"], domain="theirs"),
+        node("Off", ["y"], ["others"], domain="theirs"),
+    ]
+    shape = [2, 4, 8, 8]
+    path = one_layer(tmp_path, nodes, [value(name, onnx.TensorProto.FLOAT, shape) for name in ("z", "own", "others")])
+    made = onnx.load(path)
+    made.opset_import.append(onnx.helper.make_opsetid("theirs", 1))
+    onnx.save(made, path)
+    inline(path, path.with_name("out.onnx"), run=False)
+    kinds = Counter(one.op_type for one in onnx.load(path.with_name("out.onnx")).graph.node)
+    assert (kinds["Bernoulli"], kinds["Off"]) == (2, 2)
+
+
+def test_attributes_that_are_types(tmp_path: Path) -> None:
+    """They ended in a traceback."""
+    node, value = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    tensor = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None)
+    nodes = [node("Optional", [], ["none"], type=tensor), node("OptionalHasElement", ["none"], ["has"])]
+    path = one_layer(tmp_path, nodes, [value("has", onnx.TensorProto.BOOL, [])])
+    inline(path, path.with_name("out.onnx"))
+    (optional,) = (one for one in onnx.load(path.with_name("out.onnx")).graph.node if one.op_type == "Optional")
+    assert optional.attribute[0].tp == tensor
+
+
+def test_text_stays_text(tmp_path: Path) -> None:
+    """It ended in a traceback: a constant made of it can't be written."""
+    nodes = [
+        onnx.helper.make_node("Constant", [], ["words"], value_strings=["a", "bb"]),
+        onnx.helper.make_node("Identity", ["words"], ["said"]),
+    ]
+    path = one_layer(tmp_path, nodes, [onnx.helper.make_tensor_value_info("said", onnx.TensorProto.STRING, [2])])
+    inline(path, path.with_name("out.onnx"))
+    session = onnxruntime.InferenceSession(path.with_name("out.onnx"), providers=["CPUExecutionProvider"])
+    (said,) = session.run(["said"], {"x": np.ones((2, 4, 8, 8), np.float32)})
+    assert said.tolist() == ["a", "bb"]
+
+
+def test_an_input_that_is_an_output_keeps_its_name(tmp_path: Path) -> None:
+    """It was refused: the input was called x_orig."""
+    path = one_layer(tmp_path, [], [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2, 4, 8, 8])])
+    assert inline(path, path.with_name("out.onnx")).whole.rel_l2 is not None
+    made = onnx.load(path.with_name("out.onnx")).graph
+    assert ([one.name for one in made.input], [one.name for one in made.output]) == (["x"], ["y", "x"])
+
+
+def test_an_output_that_is_there_twice_keeps_its_name(tmp_path: Path) -> None:
+    """The second one was called z_1."""
+    z = onnx.helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, [2, 4, 8, 8])
+    path = one_layer(tmp_path, [onnx.helper.make_node("Identity", ["y"], ["z"])], [z, z])
+    inline(path, path.with_name("out.onnx"))
+    assert [one.name for one in onnx.load(path.with_name("out.onnx")).graph.output] == ["y", "z", "z"]
+
+
+def test_a_file_that_breaks_the_format_is_told_so(tmp_path: Path) -> None:
+    """A whole number in the place of another ended in a traceback."""
+    path = one_layer(tmp_path, [], [])
+    made = onnx.load(path)
+    wrong = [one for one in made.graph.node[0].attribute if one.type == onnx.AttributeProto.FLOAT]
+    for one in wrong:
+        one.CopyFrom(onnx.helper.make_attribute(one.name, 1))
+    onnx.save(made, path)
+    with pytest.raises(SnDeployError, match=r"net.onnx: its functions can't go in the place of their calls"):
+        inline(path, path.with_name("out.onnx"))
+
+
 def test_a_function_that_is_there_stays_where_another_is_missing(tmp_path: Path) -> None:
     """It need not be ours: what it computes has to stay."""
     doubled = onnx.parser.parse_function(

@@ -131,6 +131,20 @@ def test_nodes_need_no_names(tmp_path: Path, named: str) -> None:
     assert convert_precision(source, tmp_path / "half.onnx", precision="fp16").proof.rel_l2 < 0.002
 
 
+@pytest.mark.parametrize("keep_io_types", [True, False])
+def test_an_output_that_is_there_twice_keeps_its_name(source: Path, tmp_path: Path, keep_io_types: bool) -> None:
+    """The second one was called OUTPUT_half."""
+    net = onnx.load(source)
+    net.graph.output.append(net.graph.output[0])
+    onnx.save(net, source)
+    keep = [] if keep_io_types else ["Flatten"]  # what makes it, in float32
+    convert_precision(source, tmp_path / "out.onnx", precision="fp16", keep=keep, keep_io_types=keep_io_types)
+    made = onnx.load(tmp_path / "out.onnx").graph
+    assert [one.name for one in made.output] == [one.name for one in net.graph.output]
+    wanted = onnx.TensorProto.FLOAT if keep_io_types else onnx.TensorProto.FLOAT16
+    assert {one.type.tensor_type.elem_type for one in made.output} == {wanted}
+
+
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_indices_are_shares_that_changed(tmp_path: Path, precision: str) -> None:
     source = indices_net(tmp_path / "net.onnx")

@@ -153,6 +153,18 @@ def test_half_precision_keeps_float32_constants(tmp_path: Path) -> None:
     assert rel_l2(run(source, x)["sn2"], run(path, x)["sn2"]) < TOLERANCES["float16"].rel_l2
 
 
+def test_a_file_that_computes_in_half_precision_between_casts(tmp_path: Path) -> None:
+    """It was held to float32's bound, and refused."""
+    net = Net()
+    net.add("Cast", [net.conv("x", "conv", (3, C), bias=True)], "half", to=TensorProto.FLOAT16)
+    net.norm(net.norm("half", "sn", C, MIXED, MIXED), "sn2", C, BN, MIXED)
+    net.add("Cast", ["sn2"], "y", to=TensorProto.FLOAT)
+    source = net.save(tmp_path / "in.onnx", ["N", 3, 8, 8], ["y"])
+    report, path = changed(source, runtime=Runtime.ORT_NATIVE)
+    assert report.exact_tolerance == TOLERANCES["float16"].rel_l2
+    assert rel_l2(run(source, X)["y"], run(path, X)["y"]) < TOLERANCES["float16"].rel_l2
+
+
 def test_half_precision_weights_that_would_overflow_stay(tmp_path: Path) -> None:
     net = Net(dtype=TensorProto.FLOAT16)
     net.norm(net.conv("x", "conv", (3, C)), "sn", C, BN, BN)
