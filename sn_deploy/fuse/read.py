@@ -7,7 +7,6 @@ constants were not solved from.
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -19,18 +18,9 @@ from sn_deploy.errors import SnDeployError
 from sn_deploy.folded import Float64Array, FoldedSwitchNorm, distance
 from sn_deploy.fuse.evaluate import Array, EvaluationError, RegionFunction
 from sn_deploy.fuse.facts import GraphFacts
-from sn_deploy.fuse.growth import MOST_NUMBERS
-from sn_deploy.fuse.inputs import (
-    FAR_SCALES,
-    ROLLS,
-    SETTINGS,
-    SOLVE_SCALES,
-    free_shape,
-    rolled,
-    solve_inputs,
-    structured,
-)
+from sn_deploy.fuse.inputs import FAR_SCALES, ROLLS, SOLVE_SCALES, rolled, solve_inputs, structured
 from sn_deploy.fuse.region import Region, vectors_under_root
+from sn_deploy.fuse.settings import DTYPES, Run, Runs, Setting, runs_at, settings_that_run
 from sn_deploy.fuse.sizes import Sizes
 from sn_deploy.fuse.solve import (
     Lines,
@@ -53,9 +43,6 @@ _NEAR: Final = 1e-6
 
 # A branch with less isn't in use.
 _NO_SHARE: Final = 1e-9
-
-# What the operator takes.
-_DTYPES: Final = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 _ROUNDOFF: Final = {ir.DataType.FLOAT16: 2.0**-11, ir.DataType.BFLOAT16: 2.0**-8}
 _FLOAT32_ROUNDOFF: Final = 2.0**-24
@@ -80,19 +67,6 @@ class ReadLayer:
     mismatch: float
 
 
-_Run = dict[ir.Value, Array]
-# Numbers of all runs together that are held.
-_MOST_HELD: Final = 1 << 24
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A shape of the region's outermost source, and what its foreign Shape nodes read."""
-
-    shape: tuple[int, ...]
-    foreign: Mapping[ir.Node, tuple[int, ...]]
-
-
 @dataclass(frozen=True)
 class _Reading:
     """One way to read the region: which value is X, which is Y, and whether their channels come last."""
@@ -102,7 +76,7 @@ class _Reading:
     source_last: bool
     result_last: bool
 
-    def arrays(self, run: _Run) -> tuple[Float64Array, Float64Array]:
+    def arrays(self, run: Run) -> tuple[Float64Array, Float64Array]:
         """X and Y, both (N, C, *spatial)."""
         x, y = run[self.source], run[self.result]
         return _channels_first(x, self.source_last), _channels_first(y, self.result_last)
@@ -113,34 +87,6 @@ class _Reading:
         if (self.source_last or self.result_last) and not len(x) == len(y) > 2:
             return False
         return _first(x, self.source_last) == _first(y, self.result_last)
-
-
-class _Runs:
-    """What a region makes of the inputs that constants are solved from.
-
-    Large values are made anew each time: held, they would be most of what a layer takes of memory.
-    """
-
-    def __init__(self, region: Region, function: RegionFunction, settings: Sequence[Setting]) -> None:
-        self._arguments = region, function, settings
-        self._held: list[_Run] | None = []
-        self.shapes: list[dict[ir.Value, tuple[int, ...]]] = []
-        numbers = 0
-        for run in self._made():
-            self.shapes.append({value: array.shape for value, array in run.items()})
-            numbers += sum(array.size for array in run.values())
-            if self._held is not None:
-                self._held.append(run)
-            if numbers > _MOST_HELD:
-                self._held = None
-
-    def __iter__(self) -> Iterator[_Run]:
-        return self._made() if self._held is None else iter(self._held)
-
-    def _made(self) -> Iterator[_Run]:
-        region, function, settings = self._arguments
-        for turn, each in enumerate(settings):
-            yield from _runs(region, function, each, turn, SOLVE_SCALES)
 
 
 class OrdinaryError(Exception):
@@ -163,7 +109,7 @@ def read_layer(region: Region, facts: GraphFacts, opset: int, sizes: Sequence[Si
     """
     try:
         function = RegionFunction(region, opset)
-        settings, runs = _settings_that_run(region, sizes, function)
+        settings, runs = settings_that_run(region, sizes, function)
         refused = NotSwitchNormError("its result never has the shape of what it is computed from", -1)
         for reading in _readings(region, runs):
             try:
@@ -177,90 +123,11 @@ def read_layer(region: Region, facts: GraphFacts, opset: int, sizes: Sequence[Si
         raise NotSwitchNormError(str(error), -1) from error
 
 
-def _settings_that_run(region: Region, sizes: Sequence[Sizes], function: RegionFunction) -> tuple[list[Setting], _Runs]:
-    """The settings of the source's own shape, and what the region makes of them; else of the shape of a result, where
-    that says more: of what a Slice leaves not even the channels are known."""
-    failed: EvaluationError | None = None
-    for declared in _declared(region):
-        settings = _settings(region, sizes, declared)
-        for setting in settings:
-            if not 0 < math.prod(setting.shape) <= MOST_NUMBERS:
-                shape = "×".join(map(str, setting.shape))
-                raise NotSwitchNormError(f"its input is {shape}, which is empty or too large to be tried", -1)
-        try:
-            return settings, _Runs(region, function, settings)
-        except EvaluationError as error:
-            failed = failed or error
-    assert failed is not None
-    raise failed
-
-
-def _runs(
-    region: Region, function: RegionFunction, setting: Setting, turn: int, scales: Sequence[float]
-) -> Iterator[_Run]:
-    """What the region makes of `solve_inputs`, with as many samples as these are to be, however its input is laid out:
-    a view of (N·T, C, H, W) as (N, C, T, H, W), say, has fewer of them."""
-    inputs = solve_inputs(setting.shape, turn, scales)
-    first = function(next(inputs), setting.foreign)
-    samples = min(first[source].shape[0] for source in region.sources if first[source].ndim)
-    if samples < setting.shape[0]:
-        inputs = solve_inputs(setting.shape, turn, scales, samples)
-    else:
-        yield first
-    for x in inputs:
-        yield function(x, setting.foreign)
-
-
-def _declared(region: Region) -> Iterator[list[int | None]]:
-    """What is known of the shape of the outermost source: as it is stated, and with the sizes of each result."""
-    source = region.sources[-1]
-    if all(value.dtype not in _DTYPES for value in region.sources):
-        dtype = "of an unknown type" if source.dtype is None else source.dtype.name.lower()
-        raise NotSwitchNormError(f"its input {source.name!r} is {dtype}, and the operator takes none", -1)
-    if source.shape is None:
-        raise NotSwitchNormError(f"the rank of its input {source.name!r} isn't known", -1)
-    stated = [dim if isinstance(dim, int) else None for dim in source.shape]
-    yield stated
-    for result in region.results:
-        if result.shape is not None and len(result.shape) == len(stated):
-            pairs = list(zip(stated, result.shape, strict=True))
-            more = [other if isinstance(other, int) else own for own, other in pairs]
-            if more != stated and all(own in (None, now) for own, now in zip(stated, more, strict=True)):
-                yield more
-
-
-def _settings(region: Region, sizes: Sequence[Sizes], declared: list[int | None]) -> list[Setting]:
-    if len(declared) < 2:
-        raise NotSwitchNormError(f"its input {region.sources[-1].name!r} has {len(declared)} axes", -1)
-    if region.foreign_shapes:
-        settings = list(_followed(region, sizes))
-    else:
-        shapes = [free_shape(declared, turn) for turn in range(SETTINGS)]
-        settings = [Setting(shape, {}) for shape in dict.fromkeys(shapes)]
-    # Where the batch alone is dynamic, one sample and two tell all.
-    return settings if None in declared[1:] else settings[:2]
-
-
-def _followed(region: Region, sizes: Sequence[Sizes]) -> Iterator[Setting]:
-    seen = set()
-    for choice in sizes:
-        shape = choice.shape(region.sources[-1])
-        foreign = {node: choice.shape(node.inputs[0]) for node in region.foreign_shapes if node.inputs[0] is not None}
-        known = {node: size for node, size in foreign.items() if size is not None}
-        if shape is None or len(known) < len(foreign):
-            unknown = next((node for node in foreign if node not in known), None)
-            tensor = region.sources[-1].name if unknown is None else getattr(unknown.inputs[0], "name", None)
-            raise NotSwitchNormError(f"it depends on the size of {tensor!r}, which can't be followed", -1)
-        if (shape, *known.values()) not in seen:
-            seen.add((shape, *known.values()))
-            yield Setting(shape, known)
-
-
-def _readings(region: Region, runs: _Runs) -> Iterator[_Reading]:
+def _readings(region: Region, runs: Runs) -> Iterator[_Reading]:
     """The readings in which Y has X's shape and type, those that leave the least outside first."""
     for result in reversed(region.results):
         for source in reversed(region.sources):
-            if source.dtype not in _DTYPES or result.dtype not in (source.dtype, None):
+            if source.dtype not in DTYPES or result.dtype not in (source.dtype, None):
                 continue
             for source_last, result_last in ((False, False), (True, True), (False, True), (True, False)):
                 reading = _Reading(source, result, source_last, result_last)
@@ -274,7 +141,7 @@ def _read(
     facts: GraphFacts,
     function: RegionFunction,
     settings: Sequence[Setting],
-    runs: _Runs,
+    runs: Runs,
     name: str,
 ) -> ReadLayer:
     rank_2 = len(runs.shapes[0][reading.source]) == 2
@@ -307,7 +174,7 @@ def _channels_first(array: Array, channels_last: bool) -> Float64Array:
     return np.asarray(np.moveaxis(array, -1, 1) if channels_last else array, dtype=np.float64)
 
 
-def _lines(reading: _Reading, region: Region, runs: Iterable[_Run]) -> Lines:
+def _lines(reading: _Reading, region: Region, runs: Iterable[Run]) -> Lines:
     parts = []
     for run in runs:
         x, y = (array.reshape(*array.shape[:2], -1) for array in reading.arrays(run))
@@ -320,7 +187,7 @@ def _far_lines(
 ) -> Lines:
     if rank_2:
         return _rolled_lines(reading, region, function, settings[:1], FAR_SCALES)
-    return _lines(reading, region, _runs(region, function, settings[0], 0, FAR_SCALES))
+    return _lines(reading, region, runs_at(region, function, settings[0], 0, FAR_SCALES))
 
 
 def _rolled_lines(

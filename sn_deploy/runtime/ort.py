@@ -6,7 +6,6 @@ import ctypes
 import dataclasses
 import functools
 import os
-import re
 import shlex
 import tempfile
 import warnings
@@ -24,6 +23,7 @@ from sn_deploy.imports import imported
 from sn_deploy.input_file import source_path, utf8_path
 from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.native import SWITCH, ort_library
+from sn_deploy.runtime.ort_errors import load_error, ort_errors, reason_of
 from sn_deploy.runtime.stamp import Here, misfit, portable_source, read_stamp
 from sn_deploy.runtime.tensors import Array, TensorInfo, check_inputs
 
@@ -52,13 +52,6 @@ _DTYPES: Final = {
     "tensor(uint64)": np.dtype(np.uint64),
     "tensor(bool)": np.dtype(np.bool_),
 }
-# What stands before the part of a message that says something: the file, the node, and a line of ONNX Runtime's own
-# source with the function's signature and the condition that it tests.
-_LOADED_FILE: Final = re.compile(r"^Load model from .*? failed:\s*", re.DOTALL)
-_FAILED_NODE: Final = re.compile(
-    r"^Non-zero status code returned while running (\S+) node\. Name:'(.*?)' Status Message: "
-)
-_SOURCE_LINE: Final = re.compile(r"\S+\.(?:h|hpp|cc|cpp|cu|cuh):\d+ (?:.*? was false\. (?=\S))?")
 _EXTERNAL_DATA: Final = "session.model_external_initializers_file_folder_path"
 _CPU: Final = "CPUExecutionProvider"
 # Without TF32, which the provider would compute float32 in by itself: its tolerance in a check is float32's.
@@ -138,8 +131,8 @@ class OrtSession:
         try:
             with_options = [(name, _PROVIDER_OPTIONS.get(name, {})) for name in chosen]
             self._session = ort.InferenceSession(source, options, providers=with_options)
-        except _ort_errors(ort) as error:
-            raise _load_error(error, self.name) from error
+        except ort_errors(ort) as error:
+            raise load_error(error, self.name) from error
         # It falls back to the CPU by itself where a provider's libraries are missing, and only logs it.
         if chosen[0] not in self._session.get_providers():
             raise SnDeployError(
@@ -169,7 +162,7 @@ class OrtSession:
         check_inputs(self.inputs, inputs, where=self.name)
         try:
             results = self._run_values(inputs) if self._with_values else self._session.run(None, dict(inputs))
-        except _ort_errors(self._ort) as error:
+        except ort_errors(self._ort) as error:
             raise SnDeployError(f"ONNX Runtime failed: {reason_of(error)}", where=self.name) from error
         return {info.name: result for info, result in zip(self.outputs, results, strict=True)}
 
@@ -268,8 +261,8 @@ def write_optimised_graph(
     options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
     try:
         ort.InferenceSession(utf8_path(model), options, providers=[_CPU], disabled_optimizers=list(disabled_optimizers))
-    except _ort_errors(ort) as error:
-        raise _load_error(error, str(model)) from error
+    except ort_errors(ort) as error:
+        raise load_error(error, str(model)) from error
     return written
 
 
@@ -318,41 +311,6 @@ def _onnxruntime() -> Any:
     return imported("onnxruntime", called="onnxruntime", where="ONNX Runtime", extra="ort")
 
 
-def _ort_errors(ort: Any) -> tuple[type[Exception], ...]:
-    # They share no base class but Exception.
-    state = ort.capi.onnxruntime_pybind11_state
-    names = ("Fail", "InvalidArgument", "NoSuchFile", "NoModel", "EngineError", "RuntimeException", "InvalidProtobuf",
-             "ModelLoaded", "NotImplemented", "InvalidGraph", "EPFail")  # fmt: skip
-    return (*(getattr(state, name) for name in names), RuntimeError, ValueError)
-
-
-def _load_error(error: Exception, where: str) -> SnDeployError:
-    what = f"ONNX Runtime can't load it: {reason_of(error)}"
-    if "Duplicate model-local function" in what:
-        return SnDeployError(
-            what,
-            where=where,
-            expected="one function of a name",
-            mend="if it was one of sn-deploy specialise, sn-deploy fuse or inline makes it anew",
-        )
-    if "Could not find an implementation" not in what:
-        return SnDeployError(what, where=where, expected="a valid ONNX file")
-    return SnDeployError(
-        what,
-        where=where,
-        expected="operators in types that its provider has",
-        mend="what the CPU lacks, bfloat16 most of all, runs on a GPU; on the CPU use float32 or fp16",
-    )
-
-
-def reason_of(error: Exception) -> str:
-    """The part of a message of ONNX Runtime's that says something."""
-    # "[ONNXRuntimeError] : 1 : FAIL : Load model from x.onnx failed:…" -> the part that says something.
-    text = str(error).split(" : ", 3)[-1].strip().rstrip(".")
-    text = _LOADED_FILE.sub("", text)
-    return _SOURCE_LINE.sub("", _FAILED_NODE.sub(r"node \2 (\1): ", text))
-
-
 def _checked_providers(ort: Any, providers: Sequence[str] | None) -> list[str]:
     chosen = [_CPU] if providers is None else list(providers)
     available = ort.get_available_providers()
@@ -392,7 +350,7 @@ def _register_library(ort: Any, options: Any, library: Path) -> None:
     try:
         # Absolute: a bare file name would be looked up on the loader's search path.
         options.register_custom_ops_library(utf8_path(library.resolve()))
-    except _ort_errors(ort) as error:
+    except ort_errors(ort) as error:
         raise SnDeployError(
             f"ONNX Runtime can't load it: {reason_of(error)}",
             where=str(library),

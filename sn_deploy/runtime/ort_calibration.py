@@ -15,7 +15,7 @@ import numpy as np
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.imports import imported
-from sn_deploy.runtime.ort import reason_of
+from sn_deploy.runtime.ort_errors import reason_of
 from sn_deploy.runtime.tensors import Array
 
 # method -> (its name there, options). The library's own 128 bins for entropy are too few for 127 levels.
