@@ -34,15 +34,7 @@ from typing import Any, Final
 import numpy as np
 import onnx
 import torch
-from gpu_machines import (
-    BODY,
-    COMPILED,
-    Machine,
-    Opened,
-    RehearsalMachine,
-    TensorRtMachine,
-    TimeUpError,
-)
+from gpu_machines import BODY, COMPILED, Machine, Opened, RehearsalMachine, TensorRtMachine, TimeUpError
 from gpu_nets import FLOAT_OF, FLOOR, FORMS, NETS, PLUGIN, PRECISIONS, USUAL, Files, Net, at_batch, pack
 from gpu_timing import FAILURES, UNFINISHED, Make, Timed, all_made, in_turns, reason_of, summary
 from interleaved import command_line, write_results

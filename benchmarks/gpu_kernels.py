@@ -25,17 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from gpu_layers import Layer, OnDevice, plain, resnet50_layers
-from gpu_timing import (
-    FAILURES,
-    UNFINISHED,
-    Clock,
-    GpuClock,
-    RehearsalClock,
-    Timed,
-    in_turns,
-    reason_of,
-    summary,
-)
+from gpu_timing import FAILURES, UNFINISHED, Clock, GpuClock, RehearsalClock, Timed, in_turns, reason_of, summary
 from interleaved import command_line, write_results
 
 from sn_deploy.atomic import check_writable

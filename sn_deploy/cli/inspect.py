@@ -63,11 +63,7 @@ def command(
         raise click.UsageError(f"{option} is for engines, and {model} is none.")
     from sn_deploy.inspection.picture import check_picture_path, write_picture
     from sn_deploy.inspection.read import layers_from_file
-    from sn_deploy.inspection.show import (
-        json_from_layers,
-        print_layers,
-        statistics_from_layers,
-    )
+    from sn_deploy.inspection.show import json_from_layers, print_layers, statistics_from_layers
 
     if picture is not None:
         check_picture_path(picture)

@@ -27,13 +27,7 @@ from sn_deploy.input_file import read_head, source_path
 from sn_deploy.optimise.layers import Layer, layers_of
 from sn_deploy.optimise.processor import describe_processor
 from sn_deploy.optimise.proof import Proof, prove
-from sn_deploy.optimise.stand_ins import (
-    BLOCK_SIZES,
-    DISABLED_OPTIMIZERS,
-    found_on_blocks,
-    put_layers,
-    put_stand_ins,
-)
+from sn_deploy.optimise.stand_ins import BLOCK_SIZES, DISABLED_OPTIMIZERS, found_on_blocks, put_layers, put_stand_ins
 from sn_deploy.output_file import check_onnx_output
 from sn_deploy.printed import Printed
 from sn_deploy.python_words import naming_arguments

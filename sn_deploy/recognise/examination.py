@@ -13,14 +13,7 @@ from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.recognise.candidates import Candidate, with_other_statistics
 from sn_deploy.recognise.diagnose import check_dtype, diagnose, misbehaviour, negative_variance
 from sn_deploy.recognise.forms import Constants, Form, branch_orders, constants_from_candidate, eps_values, fold, forms
-from sn_deploy.recognise.probe import (
-    SINGLE_TOLERANCE,
-    TOLERANCE,
-    Probe,
-    mismatch,
-    probe_inputs,
-    run_probes,
-)
+from sn_deploy.recognise.probe import SINGLE_TOLERANCE, TOLERANCE, Probe, mismatch, probe_inputs, run_probes
 from sn_deploy.recognise.raw_sums import why_undivided
 from sn_deploy.recognise.result import RefusedError
 from sn_deploy.recognise.solve import line_inputs, solutions

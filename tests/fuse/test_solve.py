@@ -11,14 +11,7 @@ from hypothesis import strategies as st
 
 from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.fuse.inputs import rolled, solve_inputs
-from sn_deploy.fuse.solve import (
-    Lines,
-    NotSwitchNormError,
-    joined,
-    lines_from_positions,
-    lines_from_rolls,
-    solutions,
-)
+from sn_deploy.fuse.solve import Lines, NotSwitchNormError, joined, lines_from_positions, lines_from_rolls, solutions
 from tests.cases import Case, cases
 
 FLOAT32 = 2.0**-24

@@ -15,14 +15,7 @@ from onnx import numpy_helper
 
 from sn_deploy.runtime.native import ort_library
 from tools.get_ort_versions import install, versions
-from tools.ort_matrix import (
-    inputs_of,
-    outputs_here,
-    outputs_there,
-    run_matrix,
-    tolerance_of,
-    worst_rel_l2,
-)
+from tools.ort_matrix import inputs_of, outputs_here, outputs_there, run_matrix, tolerance_of, worst_rel_l2
 
 
 @pytest.fixture(scope="session")  # before the files are made that it skips
