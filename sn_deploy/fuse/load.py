@@ -67,7 +67,7 @@ def load(path: Path, *, freeze: bool = False) -> Loaded:
     load_attributes(proto, path)
     nodes = sum(1 for _ in proto_nodes(proto.graph.node))
     if freeze or proto.ir_version < _IR_VERSION_OF_FREE_INITIALIZERS:
-        _remove_initializers_from_inputs(proto.graph)
+        _remove_initializers_from_inputs(proto)
     opset = _opset(proto, path)
     weights = _take_weights(proto.graph)
     if opset < MIN_OPSET or proto.functions:
@@ -99,7 +99,10 @@ def _opset(proto: onnx.ModelProto, path: Path) -> int:
     return int(opset)
 
 
-def _remove_initializers_from_inputs(graph: onnx.GraphProto) -> None:
+def _remove_initializers_from_inputs(proto: onnx.ModelProto) -> None:
+    """As newer formats allow it: onnx's converter takes the format's word for it."""
+    graph = proto.graph
+    proto.ir_version = max(proto.ir_version, _IR_VERSION_OF_FREE_INITIALIZERS)
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
     del graph.input[:]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sn_deploy.check.backends.interface import Example, with_examples
+from sn_deploy.check.backends.own_types import InOwnTypes
 from sn_deploy.check.batch import Source, batch_size_for, check_whole_batches, fixed_batch
 from sn_deploy.check.data.open import DataOptions, data_kind, data_options, open_data
 from sn_deploy.runtime.tensors import TensorInfo
@@ -28,7 +29,7 @@ class SampleOptions:
 
 
 def open_samples(given: object, inputs: Sequence[TensorInfo]) -> Source:
-    """The samples in batches.
+    """The samples in batches, in the types of the file's inputs.
 
     Args:
         given: a `SampleOptions`, a `DataOptions`, or what one takes as data.
@@ -44,4 +45,4 @@ def open_samples(given: object, inputs: Sequence[TensorInfo]) -> Source:
         limit = fixed or DEFAULT_RANDOM_SAMPLES
     source = open_data(replace(options.data, batch_size=size, limit=limit), known)
     check_whole_batches(source, fixed)
-    return source
+    return InOwnTypes(source, inputs)

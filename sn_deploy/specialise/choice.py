@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from sn_deploy.check.backends.own_types import InOwnTypes
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.specialise.budget import Budget
@@ -12,7 +13,6 @@ from sn_deploy.specialise.drafts import Changes, Drafts
 from sn_deploy.specialise.expected import Expected, expected_statistics, without
 from sn_deploy.specialise.layers import Layer, layers_of
 from sn_deploy.specialise.load import load
-from sn_deploy.specialise.parts import Samples
 from sn_deploy.specialise.samples import Yardstick
 from sn_deploy.specialise.search import DROPS, Found, Progress, Search
 
@@ -37,7 +37,7 @@ class Limits:
 
 
 def choose_drops(
-    drafts: Drafts, running: OrtSession, choosing: Samples, limits: Limits, batch: int, on_progress: Progress
+    drafts: Drafts, running: OrtSession, choosing: InOwnTypes, limits: Limits, batch: int, on_progress: Progress
 ) -> Outcome:
     """Which statistics may be replaced by their averages.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sn_deploy.check.backends.adapted import cast_input
 from sn_deploy.check.backends.interface import Example, with_examples
-from sn_deploy.check.batch import Batch, Source, batch_size_for, check_whole_batches, fixed_batch
+from sn_deploy.check.backends.own_types import InOwnTypes
+from sn_deploy.check.batch import Source, batch_size_for, check_whole_batches, fixed_batch
 from sn_deploy.check.data.open import DataOptions, data_kind, open_data
 from sn_deploy.check.shard import Shard
 from sn_deploy.compare.extents import run_at_extents
@@ -21,24 +21,6 @@ _RANDOM: Final = 16
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Batches in the types that the file takes."""
-
-    source: Source
-    inputs: Sequence[TensorInfo]
-
-    @property
-    def label_classes(self) -> int | None:
-        """How many classes the labels tell apart, where that is known."""
-        return getattr(self.source, "label_classes", None)
-
-    def __iter__(self) -> Iterator[Batch]:
-        for batch in self.source:
-            inputs = {info.name: cast_input(batch.inputs[info.name], info, "--data") for info in self.inputs}
-            yield replace(batch, inputs=inputs)
-
-
-@dataclass(frozen=True)
 class Parts:
     """The samples.
 
@@ -48,8 +30,8 @@ class Parts:
         fixed_batch: the batch size that the file fixes, if it does.
     """
 
-    choosing: Samples | None
-    held_out: Samples
+    choosing: InOwnTypes | None
+    held_out: InOwnTypes
     fixed_batch: int | None
 
 
@@ -88,9 +70,9 @@ def open_parts(
     if not split:
         source = open_data(given, named)
         check_whole_batches(source, fixed)
-        return Parts(None, Samples(source, inputs), fixed)
+        return Parts(None, InOwnTypes(source, inputs), fixed)
     _refuse_one_batch(open_data(given, named), fixed)
-    choosing, held_out = (Samples(open_data(replace(given, shard=Shard(part, 2)), named), inputs) for part in (1, 2))
+    choosing, held_out = (InOwnTypes(open_data(replace(given, shard=Shard(part, 2)), named), inputs) for part in (1, 2))
     return Parts(choosing, held_out, fixed)
 
 

@@ -87,8 +87,8 @@ def test_old_files_are_converted_to_an_opset_that_has_a_body(tmp_path: Path) -> 
     assert (report.opset_before, report.opset) == (11, 15)
 
 
-def with_weights_as_inputs(ir_version: int) -> onnx.ModelProto:
-    model = net()
+def with_weights_as_inputs(ir_version: int, opset: int = 17) -> onnx.ModelProto:
+    model = net(opset)
     for tensor in model.graph.initializer:
         value = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
         model.graph.input.append(value)
@@ -96,8 +96,9 @@ def with_weights_as_inputs(ir_version: int) -> onnx.ModelProto:
     return model
 
 
-def test_weights_that_had_to_be_inputs_are_constants(tmp_path: Path) -> None:
-    report = fuse(written(tmp_path, with_weights_as_inputs(3)), tmp_path / "out.onnx")
+@pytest.mark.parametrize("opset", [17, 9])  # the older one is converted, by onnx
+def test_weights_that_had_to_be_inputs_are_constants(tmp_path: Path, opset: int) -> None:
+    report = fuse(written(tmp_path, with_weights_as_inputs(3, opset)), tmp_path / "out.onnx")
     assert len(report.layers) == 1
     assert [value.name for value in onnx.load(report.path).graph.input] == ["x"]
 

@@ -131,6 +131,21 @@ def test_nodes_need_no_names(tmp_path: Path, named: str) -> None:
     assert convert_precision(source, tmp_path / "half.onnx", precision="fp16").proof.rel_l2 < 0.002
 
 
+def test_a_file_whose_inputs_are_half_already(tmp_path: Path) -> None:
+    """Random samples are float32, and were refused."""
+    text = """<ir_version: 8, opset_import: ["": 18]> g (float16[N, 8] x) => (float16[N, 4] y) <float[8, 4] w> {
+        wide = Cast <to = 1> (x)  made = MatMul (wide, w)  y = Cast <to = 10> (made) }"""
+    model = onnx.parser.parse_model(text)
+    w = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(w, "w"))
+    onnx.save(model, tmp_path / "in.onnx")
+    report = convert_precision(tmp_path / "in.onnx", tmp_path / "out.onnx", precision="fp16")
+    x = np.random.default_rng(1).normal(size=(3, 8)).astype(np.float16)
+    with OrtSession(tmp_path / "out.onnx") as session:
+        np.testing.assert_allclose(session.run({"x": x})["y"], x.astype(np.float64) @ w, rtol=0.01, atol=0.01)
+    assert report.conversion.converted
+
+
 @pytest.mark.parametrize("keep_io_types", [True, False])
 def test_an_output_that_is_there_twice_keeps_its_name(source: Path, tmp_path: Path, keep_io_types: bool) -> None:
     """The second one was called OUTPUT_half."""
