@@ -109,7 +109,7 @@ def quantize(
 
     Args:
         model: a float32 file, of `sn_deploy.export` or `sn_deploy.fuse`, or any other.
-        output: the .onnx file to write; may be ``model``.
+        output: the .onnx file to write; not ``model``, which the result is held against.
         precision: ``int8`` or ``fp8`` (E4M3).
         samples: what ranges are taken from, and what the result is tried on, as `sn_deploy.check.check` takes its data,
             in a `DataOptions` or not.

@@ -93,7 +93,7 @@ def convert_precision(
 
     Args:
         model: an ONNX file, of `sn_deploy.export` or `sn_deploy.fuse`, or any other in float32.
-        output: the .onnx file to write; may be ``model``.
+        output: the .onnx file to write; not ``model``, which the result is held against.
         precision: ``fp16`` or ``bf16``.
         keep: what stays float32: names of nodes, SN layers or operators, or patterns of them.
         keep_convolutions: also the convolutions in front of the SN layers that ``keep`` names.
