@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import re
 import warnings
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from sn_deploy.check.report.palette import CSS_NAMES, INK, MARKERS, MUTED, RULE, SERIES
-from sn_deploy.text import number
+from sn_deploy.text import cut, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -182,6 +183,35 @@ def add_legend(figure: Figure, axes: Axes, is_narrow: bool) -> None:
     handles, labels = axes.get_legend_handles_labels()
     per_row = min(len(labels), 2 if is_narrow else 4)
     figure.legend(handles, labels, loc="outside upper left", ncols=per_row, borderaxespad=0)
+
+
+def draw_lines(
+    axes: Axes,
+    rows: Sequence[Mapping[str, Any]],
+    places: Mapping[str, int],
+    *,
+    x: str,
+    y: str,
+    is_narrow: bool,
+    marker_size: float,
+    width: float,
+) -> None:
+    """A line a backend, of its rows' ``y`` over their ``x``, from 0 up; None is a gap."""
+    for name in dict.fromkeys(row["backend"] for row in rows):
+        own = sorted((row for row in rows if row["backend"] == name), key=lambda row: row[x])
+        index = places.get(name, 0)
+        axes.plot(
+            [row[x] for row in own],
+            [math.nan if row[y] is None else row[y] for row in own],
+            color=colour_of(index),
+            marker=marker_of(index),
+            markersize=marker_size,
+            linewidth=width,
+            label=cut(name, 18 if is_narrow else 28),
+        )
+    axes.set_ylim(bottom=0)
+    plain_axis(axes.yaxis)
+    axes.grid(axis="y")
 
 
 def log_axis(axis: Any) -> None:

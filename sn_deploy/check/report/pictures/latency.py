@@ -15,9 +15,9 @@ from sn_deploy.check.report.pictures.canvas import (
     Picture,
     add_legend,
     colour_of,
+    draw_lines,
     marker_of,
     picture,
-    plain_axis,
     set_height,
 )
 from sn_deploy.text import cut, milliseconds, number
@@ -184,26 +184,12 @@ def throughput_picture(rows: Rows, places: Mapping[str, int], says: str) -> Pict
     def draw(figure: Figure, is_narrow: bool) -> None:
         set_height(figure, 2.5 if is_narrow else 2.9)
         axes = figure.subplots()
-        for name in dict.fromkeys(row["backend"] for row in rows):
-            own = sorted((row for row in rows if row["backend"] == name), key=lambda row: row["batch"])
-            index = places.get(name, 0)
-            axes.plot(
-                [row["batch"] for row in own],
-                [np.nan if row["throughput"] is None else row["throughput"] for row in own],
-                color=colour_of(index),
-                marker=marker_of(index),
-                markersize=4.5,
-                linewidth=1.4,
-                label=cut(name, 18 if is_narrow else 28),
-            )
+        draw_lines(axes, rows, places, x="batch", y="throughput", is_narrow=is_narrow, marker_size=4.5, width=1.4)
         axes.set_xscale("log", base=2)
         axes.set_xticks(batches, [str(batch) for batch in batches])
         axes.minorticks_off()
-        axes.set_ylim(bottom=0)
-        plain_axis(axes.yaxis)
         axes.set_xlabel("batch size")
         axes.set_ylabel("samples per second")
-        axes.grid(axis="y")
         add_legend(figure, axes, is_narrow)
 
     how = "Higher is better. A line that goes flat has found the batch size beyond which only the waiting grows."
