@@ -7,6 +7,7 @@ is given the file; onnx and ONNX Runtime look again when they open it.
 
 from __future__ import annotations
 
+import contextlib
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -89,15 +90,21 @@ def model_of(proto: onnx.ModelProto, path: Path) -> ir.Model:
     """
     check_sizes(proto, path)
     load_attributes(proto, path)
-    try:
+    with as_invalid(path):
         model = ir.from_proto(proto)
         ir.external_data.set_base_dir(model.graph, path.parent)
-    except Exception as error:
-        # onnx_ir raises whatever it stumbles over (SerdeError, ValueError, KeyError) in a file that breaks the format.
+    return model
+
+
+@contextlib.contextmanager
+def as_invalid(path: Path) -> Iterator[None]:
+    """Turns what onnx_ir stumbles over in a file that breaks the format into an error of ours."""
+    try:
+        yield
+    except Exception as error:  # SerdeError, ValueError, KeyError
         raise SnDeployError(
             f"is no valid ONNX model ({first_line(error)[:160]})", where=str(path), mend=COPY_AGAIN
         ) from error
-    return model
 
 
 def _settle_domain(proto: onnx.ModelProto) -> None:

@@ -44,7 +44,7 @@ def converted(proto: onnx.ModelProto, opset: int, path: Path) -> onnx.ModelProto
             _drop_unused_value(node)
     try:
         content = onnx_process.run("convert", proto.SerializeToString(), str(MIN_OPSET))
-    except (onnx_process.TaskError, onnx_process.EndedError) as error:
+    except onnx_process.TaskError as error:
         reason = f"onnx can't convert it to {MIN_OPSET}: {first_line(error)[:200]}"
         raise _refused(reason, opset, path) from error
     made = onnx.load_from_string(content)

@@ -7,9 +7,7 @@ file's external data, say, until they are needed.
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,8 +24,7 @@ from sn_deploy.graph.inference import check_inference, infer_shapes
 from sn_deploy.graph.layers import check_nodes
 from sn_deploy.graph.order import check_order
 from sn_deploy.graph.own_functions import is_ours
-from sn_deploy.input_file import COPY_AGAIN
-from sn_deploy.onnx_file import load_attributes, read_proto, size_with_data
+from sn_deploy.onnx_file import as_invalid, load_attributes, read_proto, size_with_data
 from sn_deploy.onnx_sizes import check_sizes
 from sn_deploy.subgraphs import proto_nodes
 
@@ -82,7 +79,7 @@ def load(path: Path, *, freeze: bool = False) -> Loaded:
     proto.ir_version = max(proto.ir_version, _IR_VERSION)
     model = _deserialized(proto, path)
     infer_shapes(model, str(path))
-    with _as_invalid(path):
+    with as_invalid(path):
         _give_back(model, weights, path.parent)
     check_order(model, str(path))
     return Loaded(model, opset, nodes, size)
@@ -160,21 +157,10 @@ def _inlined(proto: onnx.ModelProto, path: Path, *, every: bool) -> onnx.ModelPr
     settle_calls(proto, functions)
     try:
         return onnx.load_from_string(onnx_process.run("inline", proto.SerializeToString(), json.dumps(functions)))
-    except (onnx_process.TaskError, onnx_process.EndedError) as error:
+    except onnx_process.TaskError as error:
         raise SnDeployError(f"its functions can't be inlined: {first_line(error)[:200]}", where=str(path)) from error
 
 
 def _deserialized(proto: onnx.ModelProto, path: Path) -> ir.Model:
-    with _as_invalid(path):
+    with as_invalid(path):
         return ir.from_proto(proto)
-
-
-@contextlib.contextmanager
-def _as_invalid(path: Path) -> Iterator[None]:
-    """Turns what onnx_ir stumbles over in a file that breaks the format into an error of ours."""
-    try:
-        yield
-    except Exception as error:  # SerdeError, ValueError, KeyError
-        raise SnDeployError(
-            f"is no valid ONNX model ({first_line(error)[:160]})", where=str(path), mend=COPY_AGAIN
-        ) from error

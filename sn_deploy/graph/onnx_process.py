@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import onnx
@@ -26,12 +27,12 @@ _MOST_BYTES: Final = 4 << 30
 _MOST_COPIES: Final = 8
 
 
-class EndedError(Exception):
-    """A task ended its process, or wanted more memory than it may have; the text says how."""
-
-
 class TaskError(Exception):
-    """A task failed as Python code does; the text is what the library said, one line."""
+    """A task failed; the text is what the library said, one line."""
+
+
+class EndedError(TaskError):
+    """A task ended its process, or wanted more memory than it may have; the text says how."""
 
 
 def run(task: str, content: bytes, *arguments: str) -> bytes:
@@ -46,7 +47,7 @@ def run(task: str, content: bytes, *arguments: str) -> bytes:
         The serialized ModelProto that it makes; ``b""`` of one that makes none.
 
     Raises:
-        EndedError, TaskError: it didn't come to its end.
+        TaskError: it failed, or `EndedError`.
     """
     try:
         done = child.call("sn_deploy.graph.onnx_process:_child", task, *arguments, content=content)
@@ -70,15 +71,7 @@ def _run_here(task: str, content: bytes, arguments: Sequence[str]) -> bytes:
         raise TaskError(first_line(error)) from error
 
 
-def _infer(content: bytes) -> bytes:
-    return _infer_and_forget(content, follow=False)
-
-
-def _follow(content: bytes) -> bytes:
-    return _infer_and_forget(content, follow=True)
-
-
-def _infer_and_forget(content: bytes, *, follow: bool) -> bytes:
+def _infer(content: bytes, *, follow: bool) -> bytes:
     onnx.shape_inference.infer_shapes(content, data_prop=follow)
     return b""
 
@@ -95,8 +88,8 @@ def _inline(content: bytes, functions: str) -> bytes:
 # Name -> what is done with a serialized model: its shapes inferred (without, and with the values of shapes followed),
 # its operators brought to another opset, calls of functions replaced by their nodes.
 TASKS: Final[Mapping[str, Callable[..., bytes]]] = {
-    "infer": _infer,
-    "follow": _follow,
+    "infer": partial(_infer, follow=False),
+    "follow": partial(_infer, follow=True),
     "convert": _convert,
     "inline": _inline,
 }

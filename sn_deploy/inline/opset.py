@@ -66,7 +66,7 @@ def brought_to(model: ir.Model, opset: int, source: Path) -> ir.Model:
     proto = ir.to_proto(model)
     try:
         made = onnx.load_from_string(onnx_process.run("convert", proto.SerializeToString(), str(opset)))
-    except (onnx_process.TaskError, onnx_process.EndedError) as error:
+    except onnx_process.TaskError as error:
         raise SnDeployError(
             f"onnx can't bring it to opset {opset}: {_fault(error)[:200]}",
             where=str(source),
