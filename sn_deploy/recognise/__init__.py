@@ -17,7 +17,7 @@ from sn_deploy.recognise.candidates import Candidate
 from sn_deploy.recognise.cuda_check import lift_cuda_checks_
 from sn_deploy.recognise.examination import Shape, examine
 from sn_deploy.recognise.other_sizes import holds_at_other_sizes
-from sn_deploy.recognise.raw_sums import refuse_raw_sums, refuse_raw_sums_in_most, suspect_raw_sums
+from sn_deploy.recognise.raw_sums import refuse_raw_sums_in_most
 from sn_deploy.recognise.readers import Reader, Reading, examine_claim, found_layers, register, unregister
 from sn_deploy.recognise.result import Recognition, Refusal, RefusedError
 from sn_deploy.runtime.torch import own_surroundings
@@ -32,10 +32,8 @@ __all__ = [
     "holds_at_other_sizes",
     "lift_cuda_checks_",
     "recognise",
-    "refuse_raw_sums",
     "refuse_raw_sums_in_most",
     "register",
-    "suspect_raw_sums",
     "unregister",
 ]
 

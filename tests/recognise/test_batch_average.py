@@ -7,7 +7,8 @@ from torch import nn
 
 from sn_deploy import nn as sn
 from sn_deploy.errors import SnDeployError
-from sn_deploy.recognise import finalize_batch_average_, recognise, refuse_raw_sums, suspect_raw_sums
+from sn_deploy.recognise import finalize_batch_average_, recognise
+from sn_deploy.recognise.raw_sums import refuse_raw_sums, suspect_raw_sums
 from tests.randomise import randomise_
 
 BATCHES = 40
