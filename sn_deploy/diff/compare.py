@@ -13,8 +13,8 @@ from sn_deploy.arguments import real_number, whole_number
 from sn_deploy.compare.fit import as_arrays
 from sn_deploy.compare.random_inputs import OtherInterfaceError
 from sn_deploy.diff.changes import Change, FileDiff, OutputDiff, WeightChange, WeightsDiff
+from sn_deploy.diff.contents import FileContents, Weight, bytes_of, read_contents
 from sn_deploy.diff.run import Compared, compare_outputs
-from sn_deploy.diff.summary import Summary, Weight, content_of, summarise
 from sn_deploy.input_file import source_path
 from sn_deploy.python_words import naming_arguments
 
@@ -45,7 +45,8 @@ def diff(
     values = as_arrays(inputs)
     seed = whole_number(seed, "seed", least=0)
     tolerance = None if tolerance is None else real_number(tolerance, "tolerance")
-    first, second = summarise(source_path(before, "the first file")), summarise(source_path(after, "the second file"))
+    paths = source_path(before, "the first file"), source_path(after, "the second file")
+    first, second = map(read_contents, paths)
     ops = {op: (first.ops[op], second.ops[op]) for op in sorted(first.ops | second.ops)}
     changed_inputs, changed_outputs = _changes(first.inputs, second.inputs), _changes(first.outputs, second.outputs)
     weights = _weights(first, second)
@@ -95,7 +96,7 @@ def _interface(changes: Mapping[str, Change], kind: str) -> list[str]:
     return found
 
 
-def _other_attributes(before: Summary, after: Summary, changed_ops: Collection[str]) -> dict[str, int]:
+def _other_attributes(before: FileContents, after: FileContents, changed_ops: Collection[str]) -> dict[str, int]:
     """Operator -> how many of its nodes have other attributes, of operators that both have as many of."""
     found: Counter[str] = Counter()
     for (op, _), count in (before.attributes - after.attributes).items():
@@ -120,7 +121,7 @@ def _reason(output: OutputDiff) -> str:
     return f"output {output.before!r} differs by {output.rel_l2:.2e} (relative L2; {output.tolerance:.1e} is allowed)"
 
 
-def _weights(before: Summary, after: Summary) -> WeightsDiff:
+def _weights(before: FileContents, after: FileContents) -> WeightsDiff:
     same = 0
     changed: dict[str, WeightChange] = {}
     for name in before.weights:
@@ -147,7 +148,7 @@ def _weight_change(before: Weight, after: Weight) -> WeightChange | None:
     what = "values" if before.kind == after.kind else f"{before.kind} → {after.kind}"
     if old.shape != new.shape:
         return WeightChange(what, None, None)
-    if before.kind == after.kind and content_of(old) == content_of(new):
+    if before.kind == after.kind and bytes_of(old) == bytes_of(new):
         return None
     if object in (old.dtype, new.dtype):
         return WeightChange(what, None, None)

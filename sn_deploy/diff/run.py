@@ -16,7 +16,7 @@ from sn_deploy.compare.parity import compare
 from sn_deploy.compare.random_inputs import OtherInterfaceError, values_for
 from sn_deploy.compare.tolerances import TOLERANCES, coarsest
 from sn_deploy.diff.changes import OutputDiff
-from sn_deploy.diff.summary import Array, Summary
+from sn_deploy.diff.contents import Array, FileContents
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.inference import check_openable
 from sn_deploy.graph.random_nodes import unseeded
@@ -44,7 +44,7 @@ class Compared:
 
 
 def compare_outputs(
-    before: Summary, after: Summary, given: Mapping[str, Array], tolerance: float | None, seed: int
+    before: FileContents, after: FileContents, given: Mapping[str, Array], tolerance: float | None, seed: int
 ) -> Compared:
     """Runs both and compares each output, but for those that come out otherwise in each run.
 
@@ -74,8 +74,8 @@ def compare_outputs(
         results = [ran.outputs, _run(second, [other for _, other in inputs], values)]
         feeds = [[one for one, _ in inputs], [other for _, other in inputs]]
         moving = [
-            _drawn(summary, session, infos, values, result)
-            for summary, session, infos, result in zip((before, after), (first, second), feeds, results, strict=True)
+            _drawn(file, session, infos, values, result)
+            for file, session, infos, result in zip((before, after), (first, second), feeds, results, strict=True)
         ]
     if not any(value.size for result in results for value in result.values()):
         raise SnDeployError("no output has an element for this input, so nothing can be compared", mend=_USUAL_INPUT)
@@ -108,14 +108,14 @@ def _check_kinds(inputs: Sequence[tuple[TensorInfo, TensorInfo]], given: Mapping
 
 
 def _drawn(
-    summary: Summary,
+    file: FileContents,
     session: OrtSession,
     infos: Sequence[TensorInfo],
     values: Sequence[Array],
     outputs: Mapping[str, Array],
 ) -> set[str]:
     """The outputs that aren't the same when the file runs again; a new session would draw the same numbers."""
-    if next(unseeded(model_of(summary.proto, summary.path)), None) is None:
+    if next(unseeded(model_of(file.proto, file.path)), None) is None:
         return set()
     again = [_run(session, infos, values) for _ in range(_MORE_RUNS)]
     return {
@@ -145,7 +145,7 @@ def _run(session: OrtSession, infos: Sequence[TensorInfo], values: Sequence[Arra
 
 
 def _matched(
-    first: Sequence[TensorInfo], second: Sequence[TensorInfo], what: str, before: Summary, after: Summary
+    first: Sequence[TensorInfo], second: Sequence[TensorInfo], what: str, before: FileContents, after: FileContents
 ) -> list[tuple[TensorInfo, TensorInfo]]:
     if len(first) != len(second):
         raise OtherInterfaceError(f"{before.path} has {len(first)} {what} and {after.path} has {len(second)}")

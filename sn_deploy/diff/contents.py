@@ -48,17 +48,17 @@ class Weight:
     def digest(self) -> bytes:
         """A hash of shape, type and values."""
         found = hashlib.blake2b(self.kind.encode(), digest_size=16)
-        found.update(content_of(self.values()))
+        found.update(bytes_of(self.values()))
         return found.digest()
 
 
-def content_of(values: Array) -> bytes:
+def bytes_of(values: Array) -> bytes:
     """Bytes that are the same where the values are."""
     return repr(values.tolist()).encode() if values.dtype == object else np.ascontiguousarray(values).tobytes()
 
 
 @dataclass(frozen=True)
-class Summary:
+class FileContents:
     """See `sn_deploy.diff.changes.FileDiff`.
 
     ``attributes`` counts nodes by operator and attributes, whatever the order of these; ``proto`` is what was read.
@@ -74,7 +74,7 @@ class Summary:
     weights: Mapping[str, Weight]
 
 
-def summarise(path: Path) -> Summary:
+def read_contents(path: Path) -> FileContents:
     """Reads a file, without its external data.
 
     Raises:
@@ -97,7 +97,7 @@ def summarise(path: Path) -> Summary:
         "functions": ", ".join(f"{each.domain}::{each.name}" for each in proto.functions),
         **{f"metadata {prop.key}": prop.value for prop in proto.metadata_props},
     }
-    return Summary(
+    return FileContents(
         path=path,
         proto=proto,
         properties=properties,
