@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sn_deploy.folded import Float64Array
+from sn_deploy.folded import Float64Array, Moments
 from sn_deploy.recognise.forms import Constants, Form
-from sn_deploy.recognise.moments import LiveMoments, moments, variance
+from sn_deploy.recognise.moments import moments, variance
 
 _Compute = Callable[[Float64Array, Constants, Form], Float64Array]
 _USUAL_GROUPS = (32, 16, 8, 4, 2, 64, 3, 6)
@@ -96,7 +96,7 @@ def _normalise(x: Float64Array, constants: Constants, mean: Float64Array, std: F
 
 
 def _mix(
-    live: LiveMoments, constants: Constants, form: Form, batch: tuple[Float64Array, Float64Array] | None = None
+    live: Moments, constants: Constants, form: Form, batch: tuple[Float64Array, Float64Array] | None = None
 ) -> tuple[Float64Array, Float64Array]:
     """The mixed mean and variance, eps left out, (N, C, 1); ``batch`` in the place of the running statistics."""
     mean_bn, var_bn = batch or (constants.running_mean[:, None], constants.running_var[:, None])
@@ -105,7 +105,7 @@ def _mix(
     return mean + form.mean.get("bn", 0) * mean_bn, var + form.var.get("bn", 0) * var_bn
 
 
-def _mixed(x: Float64Array, constants: Constants, form: Form, live: LiveMoments | None = None) -> Float64Array:
+def _mixed(x: Float64Array, constants: Constants, form: Form, live: Moments | None = None) -> Float64Array:
     mean, var = _mix(moments(x, form.ddof) if live is None else live, constants, form)
     return _normalise(x, constants, mean, np.sqrt(var + form.eps))
 

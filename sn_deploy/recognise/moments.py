@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from sn_deploy.folded import Float64Array
+from sn_deploy.folded import Float64Array, Moments
 
 
-@dataclass(frozen=True)
-class LiveMoments:
-    """(N, C, 1) for IN, (N, 1, 1) for LN; for a rank 2 input IN is 0 and LN is taken over C."""
-
-    mean_in: Float64Array
-    var_in: Float64Array
-    mean_ln: Float64Array
-    var_ln: Float64Array
-
-
-def moments(x: Float64Array, ddof: int) -> LiveMoments:
+def moments(x: Float64Array, ddof: int) -> Moments:
     """The live statistics of ``x`` (N, C, *spatial), each variance over n values with divisor n - ddof."""
     flat = x.reshape(*x.shape[:2], -1)  # (N, C, HW)
     if x.ndim == 2:
         zero = np.zeros((x.shape[0], 1, 1))
-        return LiveMoments(
-            zero, zero, flat.mean(axis=1, keepdims=True), variance(flat, (1,), ddof)
-        )  # HW is 1: over channels
+        # HW is 1: over channels.
+        return Moments(zero, zero, flat.mean(axis=1, keepdims=True), variance(flat, (1,), ddof))
     mean_in, var_in = flat.mean(axis=2, keepdims=True), variance(flat, (2,), ddof)
     mean_ln = mean_in.mean(axis=1, keepdims=True)
-    return LiveMoments(mean_in, var_in, mean_ln, var_in.mean(axis=1, keepdims=True) + variance(mean_in, (1,), 0))
+    return Moments(mean_in, var_in, mean_ln, var_in.mean(axis=1, keepdims=True) + variance(mean_in, (1,), 0))
 
 
 def variance(x: Float64Array, axes: tuple[int, ...], ddof: int) -> Float64Array:
