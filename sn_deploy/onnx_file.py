@@ -20,8 +20,8 @@ from onnx.external_data_helper import load_external_data_for_tensor
 
 from sn_deploy.errors import SnDeployError, first_line
 from sn_deploy.input_file import COPY_AGAIN, read_head, refuse_checkpoint
+from sn_deploy.onnx_nodes import proto_nodes
 from sn_deploy.onnx_sizes import byte_count, check_sizes
-from sn_deploy.subgraphs import proto_nodes
 
 _STANDARD_DOMAIN: Final = "ai.onnx"
 _EXPECTED: Final = "a plain file in its folder, or below"

@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import COPY_AGAIN
-from sn_deploy.subgraphs import proto_subgraphs
+from sn_deploy.onnx_nodes import is_standard, proto_subgraphs
 
 _TYPES: Final = onnx.TensorProto
 _HALF_BYTES: Final = frozenset(
@@ -129,7 +129,7 @@ def _check_graphs(waiting: list[onnx.GraphProto], path: Path, *, in_function: bo
 
 def _check_nodes(nodes: Iterable[onnx.NodeProto], path: Path, *, in_function: bool) -> None:
     for node in nodes:
-        is_constant = node.op_type == "Constant" and node.domain in ("", "ai.onnx")
+        is_constant = node.op_type == "Constant" and is_standard(node)
         if is_constant and not any(attribute.name in _VALUES for attribute in node.attribute):
             raise SnDeployError(f"Constant {node.name!r} has no value", where=str(path), mend=COPY_AGAIN)
         if is_constant and any(_VALUES.get(one.name, one.type) != one.type for one in node.attribute):

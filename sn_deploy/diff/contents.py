@@ -14,8 +14,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from sn_deploy.onnx_file import read_proto, size_with_data
+from sn_deploy.onnx_nodes import proto_nodes
 from sn_deploy.onnx_sizes import byte_count, check_sizes
-from sn_deploy.subgraphs import proto_nodes
 from sn_deploy.text import shape_text
 
 Array = np.ndarray[Any, np.dtype[Any]]

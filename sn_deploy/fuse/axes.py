@@ -14,9 +14,9 @@ import onnx
 import onnx_ir as ir
 from onnx import TypeProto, helper
 
-from sn_deploy.fuse.facts import is_standard
 from sn_deploy.graph import op
 from sn_deploy.graph.node_inference import infer_node
+from sn_deploy.onnx_nodes import is_standard
 
 _SLIDING: Final = frozenset({"Conv", "MaxPool", "AveragePool", "LpPool"})
 

@@ -15,10 +15,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 from sn_deploy.errors import SnDeployError, first_line
-from sn_deploy.fuse.facts import STANDARD_DOMAINS
 from sn_deploy.graph import onnx_process
 from sn_deploy.graph.function_body import MAX_OPSET, MIN_OPSET
-from sn_deploy.subgraphs import proto_nodes, proto_subgraphs
+from sn_deploy.onnx_nodes import is_standard, proto_nodes, proto_subgraphs
 
 # From here on Resize says how coordinates are transformed, and Pad's value is an input.
 _RESIZE_WITH_MODES: Final = 11
@@ -37,7 +36,7 @@ def converted(proto: onnx.ModelProto, opset: int, path: Path) -> onnx.ModelProto
     Raises:
         SnDeployError: onnx can't convert it, or would change what it computes.
     """
-    for node in (one for one in proto_nodes(proto.graph.node) if one.domain in STANDARD_DOMAINS):
+    for node in filter(is_standard, proto_nodes(proto.graph.node)):
         if node.op_type == "Hardmax" and opset < _HARDMAX_OF_ONE_AXIS:
             raise _refused(f"onnx's conversion to {MIN_OPSET} changes what its Hardmax computes", opset, path)
         if node.op_type == "Pad" and opset < _RESIZE_WITH_MODES:
@@ -51,7 +50,7 @@ def converted(proto: onnx.ModelProto, opset: int, path: Path) -> onnx.ModelProto
     if opset < _RESIZE_WITH_MODES:
         for graph, constants in _scopes(made.graph, {}):
             for node in graph.node:
-                if node.op_type == "Resize" and node.domain in STANDARD_DOMAINS:
+                if node.op_type == "Resize" and is_standard(node):
                     _keep_meaning(node, constants, opset, path)
     return made
 

@@ -18,10 +18,10 @@ from onnx.reference import ReferenceEvaluator
 
 from sn_deploy.errors import first_line
 from sn_deploy.folded import Float64Array
-from sn_deploy.fuse.facts import STANDARD_DOMAINS
 from sn_deploy.fuse.growth import most_made
 from sn_deploy.fuse.region import FLOATS, Region
 from sn_deploy.fuse.sizes import shape_output
+from sn_deploy.onnx_nodes import is_standard
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -120,7 +120,7 @@ class RegionFunction:
         return self._names[value]
 
     def _proto(self, node: ir.Node) -> onnx.NodeProto:
-        proto = onnx.NodeProto(op_type=node.op_type, domain="" if node.domain in STANDARD_DOMAINS else node.domain)
+        proto = onnx.NodeProto(op_type=node.op_type, domain="" if is_standard(node) else node.domain)
         proto.input.extend("" if value is None else self._name(value) for value in node.inputs)
         proto.output.extend(self._name(value) for value in node.outputs)
         proto.attribute.extend(_attribute(node, attribute) for attribute in node.attributes.values())

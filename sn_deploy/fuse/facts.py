@@ -11,16 +11,9 @@ from typing import Final
 import onnx_ir as ir
 
 from sn_deploy.graph.random_nodes import draws
-from sn_deploy.subgraphs import subgraphs
-
-STANDARD_DOMAINS: Final = ("", "ai.onnx")
+from sn_deploy.onnx_nodes import is_standard, subgraphs
 
 _SIZE_OPS: Final = frozenset({"Shape", "Size"})
-
-
-def is_standard(node: ir.Node) -> bool:
-    """Whether the node is an operator of the ONNX standard itself."""
-    return node.domain in STANDARD_DOMAINS
 
 
 class GraphFacts:

@@ -18,7 +18,7 @@ from sn_deploy.fuse.report import NearMiss
 from sn_deploy.fuse.sizes import Sizes
 from sn_deploy.fuse.solve import NotSwitchNormError
 from sn_deploy.graph import op
-from sn_deploy.subgraphs import subgraphs
+from sn_deploy.onnx_nodes import subgraphs
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from sn_deploy.fuse.facts import is_standard
+from sn_deploy.onnx_nodes import is_standard
 
 
 def order_of(node: ir.Node | None) -> list[int] | None:

@@ -25,8 +25,8 @@ from sn_deploy.graph.layers import check_nodes
 from sn_deploy.graph.order import check_order
 from sn_deploy.graph.own_functions import is_ours
 from sn_deploy.onnx_file import as_invalid, load_attributes, read_proto, size_with_data
+from sn_deploy.onnx_nodes import STANDARD_DOMAINS, proto_nodes
 from sn_deploy.onnx_sizes import check_sizes
-from sn_deploy.subgraphs import proto_nodes
 
 # The first with metadata on nodes; ONNX Runtime reads it from 1.18 on.
 _IR_VERSION: Final = 10
@@ -86,7 +86,7 @@ def load(path: Path, *, freeze: bool = False) -> Loaded:
 
 
 def _opset(proto: onnx.ModelProto, path: Path) -> int:
-    opset = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), None)
+    opset = next((entry.version for entry in proto.opset_import if entry.domain in STANDARD_DOMAINS), None)
     if opset is None:
         raise SnDeployError("imports no standard operators", where=str(path), expected="an ONNX model of a network")
     if opset > MAX_OPSET:

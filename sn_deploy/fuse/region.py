@@ -21,7 +21,8 @@ from typing import Final
 import numpy as np
 import onnx_ir as ir
 
-from sn_deploy.fuse.facts import GraphFacts, is_standard
+from sn_deploy.fuse.facts import GraphFacts
+from sn_deploy.onnx_nodes import is_standard
 
 # The published layers take 20 to 60 nodes, sizes and constants included.
 _MOST_NODES: Final = 300

@@ -14,10 +14,11 @@ import onnx
 import onnx_ir as ir
 from onnx import TypeProto, helper, numpy_helper
 
-from sn_deploy.fuse.facts import STANDARD_DOMAINS, GraphFacts
+from sn_deploy.fuse.facts import GraphFacts
 from sn_deploy.fuse.growth import MOST_NUMBERS, most_made
 from sn_deploy.graph import op
 from sn_deploy.graph.node_inference import infer_node
+from sn_deploy.onnx_nodes import is_standard
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, ...]
@@ -68,7 +69,7 @@ class Sizes:
             if shape is not None:
                 self._shapes[node.outputs[0]] = shape
             return
-        if node.domain not in STANDARD_DOMAINS:
+        if not is_standard(node):
             return
         if node.op_type in ("Shape", "Size"):
             self._take_shape(node)

@@ -20,11 +20,11 @@ import onnx_ir.passes.common as common_passes
 from onnx.reference import ReferenceEvaluator
 
 from sn_deploy.fuse.axes import is_unknown, name_axes
-from sn_deploy.fuse.facts import is_standard
 from sn_deploy.fuse.sizes import shape_output
 from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.names import taken_names
 from sn_deploy.graph.weights import new_weight
+from sn_deploy.onnx_nodes import is_standard
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -15,6 +15,7 @@ import onnx
 import onnx_ir as ir
 
 from sn_deploy.graph.inference_rules import HIGHEST_RANK
+from sn_deploy.onnx_nodes import is_standard
 
 # Operators that inference has got through in whatever was drawn of them (tools/soak_inference.py), but for the two of
 # `_CONDITIONS`.
@@ -31,8 +32,6 @@ HARMLESS: Final = frozenset({
     "Sigmoid", "Sign", "Sin", "Size", "Slice", "Softmax", "Softplus", "SpaceToDepth", "Split", "Sqrt", "Squeeze",
     "Sub", "Sum", "Swish", "Tanh", "Tile", "TopK", "Transpose", "Unsqueeze", "Upsample", "Where", "Xor",
 })  # fmt: skip
-
-_STANDARD: Final = ("", "ai.onnx")
 
 Sizes = Sequence[int | None]
 
@@ -54,9 +53,8 @@ def _stated(node: ir.Node) -> list[Sizes | None]:
 
 def is_risky_node(node: ir.Node, shapes: Sequence[Sizes | None]) -> bool:
     """Whether inference isn't known to survive a node whose inputs have ``shapes``, as far as these are known."""
-    is_standard = node.domain in _STANDARD
-    if not is_standard or node.op_type not in HARMLESS:
-        return ("" if is_standard else node.domain, node.op_type) in _known()
+    if not is_standard(node) or node.op_type not in HARMLESS:
+        return ("" if is_standard(node) else node.domain, node.op_type) in _known()
     if not _is_axis(node.attributes.get("axis")):
         return True
     condition = _CONDITIONS.get(node.op_type)
@@ -82,7 +80,7 @@ def _is_safe_slice(node: ir.Node, shapes: Sequence[Sizes | None]) -> bool:
     if value is None or value.const_value is not None:
         return True
     producer = value.producer()
-    if producer is not None and producer.op_type == "Shape" and producer.domain in _STANDARD:
+    if producer is not None and producer.op_type == "Shape" and is_standard(producer):
         return True  # a vector of as many numbers as the other has axes
     shape = shapes[0]
     if shape is None:

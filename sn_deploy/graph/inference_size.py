@@ -26,7 +26,7 @@ from sn_deploy.graph.inference_rules import (
     rank_from_inputs,
     schema_of,
 )
-from sn_deploy.subgraphs import subgraphs
+from sn_deploy.onnx_nodes import STANDARD_DOMAINS, is_standard, subgraphs
 
 # Of all tensors together, some 50 bytes each. Networks have a few a node.
 MOST_AXES: Final = 1 << 24
@@ -41,8 +41,6 @@ MOST_TIMES: Final = 16
 
 # Functions that call functions: inference goes into each other by recursion.
 DEEPEST: Final = 64
-
-_STANDARD: Final = ("", "ai.onnx")
 
 # Operators that take the numbers of an input for the shape of what they make, and which input.
 SHAPE_READERS: Final = {"Reshape": 1, "Expand": 1, "ConstantOfShape": 0}
@@ -141,9 +139,9 @@ class InferenceSize:
         ranks = [self._rank(value) for value in (*inputs, *results)]
         lengths = [self._length(value) for value in inputs]
         rank, held, found = max(ranks, default=0), 0, ANY_LENGTH
-        if node.domain in _STANDARD:
+        if is_standard(node):
             rank = rank_from_inputs(node, ranks, [0 if length >= ANY_LENGTH else length for length in lengths])
-            follows = is_followed(node.op_type, max(self._scope.opset(domain) for domain in _STANDARD))
+            follows = is_followed(node.op_type, max(self._scope.opset(domain) for domain in STANDARD_DOMAINS))
             read = self._read(node) if follows or node.op_type in SHAPE_READERS else []
             numbers = [self._length(value) for value in read]
             if max(numbers, default=0) >= ANY_LENGTH:
@@ -185,7 +183,7 @@ class InferenceSize:
         """The length of a vector that is as long as another one's length says, as torch's exporters write it before an
         Expand; any for other sizes."""
         maker = None if not node.inputs or node.inputs[0] is None else node.inputs[0].producer()
-        if maker is None or maker.op_type != "Shape" or maker.domain not in _STANDARD or not maker.inputs:
+        if maker is None or maker.op_type != "Shape" or not is_standard(maker) or not maker.inputs:
             return ANY_LENGTH
         sized = maker.inputs[0]
         return ANY_LENGTH if sized is None or self._rank(sized) != 1 else self._length(sized) or ANY_LENGTH

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.in_float32 import TYPE_ATTRIBUTES
 from sn_deploy.graph.names import taken_names, unused
-from sn_deploy.subgraphs import subgraphs
+from sn_deploy.onnx_nodes import subgraphs
 
 HALF_TYPES = {"float16": ir.DataType.FLOAT16, "bfloat16": ir.DataType.BFLOAT16}
 

@@ -19,6 +19,7 @@ from sn_deploy.graph import op
 from sn_deploy.graph.function_body import function_body
 from sn_deploy.graph.layers import switch_norm_nodes
 from sn_deploy.graph.overloads import GENERAL
+from sn_deploy.onnx_nodes import STANDARD_DOMAINS
 
 # Of X of all nodes of an operator: one, or several, among which rank 3 makes a difference.
 _RANKS: Final = (*((rank,) for rank in range(2, 9)), (2, 4), (2, 3))
@@ -30,7 +31,7 @@ def is_ours(function: onnx.FunctionProto, rank: int | None = None) -> bool:
     Args:
         rank: of an X that it has to be right for; None for any.
     """
-    opset = next((one.version for one in function.opset_import if one.domain in ("", "ai.onnx")), None)
+    opset = next((one.version for one in function.opset_import if one.domain in STANDARD_DOMAINS), None)
     if function.domain != op.DOMAIN or function.name not in op.OP_TYPES or opset is None:
         return False
     return _content(function) in _bodies(int(opset), function.name, function.overload, rank)

@@ -33,7 +33,7 @@ from sn_deploy.graph.raise_opset import raise_opset
 from sn_deploy.graph.rounded_weights import RoundedWeight, rounded, rounding_loss
 from sn_deploy.graph.sequences import is_no_tensor
 from sn_deploy.graph.type_groups import TypeGroup, type_groups
-from sn_deploy.subgraphs import subgraphs
+from sn_deploy.onnx_nodes import is_standard, subgraphs
 
 HALF_TYPES: Final = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
@@ -242,7 +242,7 @@ class _Walk:
             return [TypeGroup(tuple(places), (0,))]
         if subgraphs(node):
             return "it has a graph of its own"
-        if node.domain not in ("", "ai.onnx"):
+        if not is_standard(node):
             return f"an operator of {node.domain}, whose types aren't known"
         schema = schema_of("", node.op_type, self.model.opset_imports[""])
         if schema is None:

@@ -8,6 +8,7 @@ from typing import Final
 import onnx_ir as ir
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.onnx_nodes import is_standard
 
 _RANDOM_OPS: Final = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
@@ -17,7 +18,7 @@ _TRAINING_MODE: Final = 2  # the input of Dropout that says so
 
 def draws(node: ir.Node) -> bool:
     """Whether an operator of the ONNX standard draws random numbers: Dropout does in training mode."""
-    if node.domain not in ("", "ai.onnx"):
+    if not is_standard(node):
         return False
     if node.op_type != "Dropout":
         return node.op_type in _RANDOM_OPS

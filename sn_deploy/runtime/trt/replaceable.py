@@ -10,7 +10,7 @@ from typing import Final
 
 import onnx
 
-from sn_deploy.subgraphs import proto_nodes
+from sn_deploy.onnx_nodes import is_standard, proto_nodes
 
 # The types that the refitter replaces; of all others the values decide what is computed.
 _TYPES: Final = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
@@ -36,4 +36,4 @@ def replaceable(graph: onnx.GraphProto) -> set[str]:
 def _first_weight(node: onnx.NodeProto) -> int | None:
     if node.op_type.startswith(_SWITCH_NORM):
         return _FIRST_WEIGHT[_SWITCH_NORM]
-    return _FIRST_WEIGHT.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    return _FIRST_WEIGHT.get(node.op_type) if is_standard(node) else None

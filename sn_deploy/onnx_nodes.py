@@ -1,11 +1,20 @@
-"""Going into the graphs that nodes hold, such as the branches of an If: protobuf's nodes, and onnx_ir's."""
+"""Nodes, protobuf's and onnx_ir's: which are the standard's, and which graphs they hold, as an If does its branches."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 import onnx
 import onnx_ir as ir
+
+# The standard goes by both names.
+STANDARD_DOMAINS: Final = ("", "ai.onnx")
+
+
+def is_standard(node: ir.Node | onnx.NodeProto) -> bool:
+    """Whether the node is an operator of the ONNX standard itself."""
+    return node.domain in STANDARD_DOMAINS
 
 
 def subgraphs(node: ir.Node) -> list[ir.Graph]:

@@ -6,7 +6,7 @@ import onnx
 import onnx_ir as ir
 from onnx import GraphProto, helper
 
-from sn_deploy.subgraphs import proto_nodes, proto_subgraphs, subgraphs
+from sn_deploy.onnx_nodes import proto_nodes, proto_subgraphs, subgraphs
 
 
 def graph(name: str, *nodes: onnx.NodeProto) -> GraphProto:
