@@ -20,6 +20,7 @@ from sn_deploy.graph import keep as keeping
 from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.layers import switch_norm_nodes, write_functions
 from sn_deploy.graph.portable_file import load_portable
+from sn_deploy.graph.precision import BF16_OPSET
 from sn_deploy.graph.precision import convert_precision as convert_graph
 from sn_deploy.graph.quantize import FORMATS, QUANTIZED_OPS, Quantized, convolutions, quantize_convolutions
 from sn_deploy.graph.raise_opset import raise_opset
@@ -46,7 +47,6 @@ MOST_CHANGED: Final = 0.5
 
 # The first opset with QuantizeLinear of half types.
 _HALF_OPSET: Final = 19
-_BF16_OPSET: Final = 22
 
 
 @dataclass(frozen=True, repr=False)
@@ -190,7 +190,7 @@ def _prepare(graph: ir.Model, precision: str, float_type: str, where: str) -> No
     """An opset that has the types, and the types of all values."""
     needed = max(
         FORMATS[precision].min_opset,
-        {"fp32": 0, "fp16": _HALF_OPSET, "bf16": _BF16_OPSET}[float_type],
+        {"fp32": 0, "fp16": _HALF_OPSET, "bf16": BF16_OPSET}[float_type],
     )
     infer_shapes(graph, where)
     if graph.opset_imports[""] < needed:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 import onnx_ir as ir
 
@@ -22,7 +22,7 @@ from sn_deploy.graph import op
 from sn_deploy.graph.emulate_half import emulate_half
 from sn_deploy.graph.layers import switch_norm_nodes
 from sn_deploy.graph.portable_file import load_portable
-from sn_deploy.graph.precision import Conversion
+from sn_deploy.graph.precision import HALF_TYPES, Conversion
 from sn_deploy.graph.precision import convert_precision as convert_graph
 from sn_deploy.graph.rounded_weights import RoundedWeight
 from sn_deploy.graph.save import save
@@ -36,8 +36,6 @@ from sn_deploy.runtime.ort import OrtSession
 
 if TYPE_CHECKING:
     from sn_deploy.console import Console
-
-DTYPES: Final = {"fp16": "float16", "bf16": "bfloat16"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -210,7 +208,7 @@ def _prove(
 ) -> Proof:
     candidate = write_emulated(draft, draft.with_name("emulated.onnx"))
     proof = compare_files(source, candidate, batches, title=str(source), data=batches.describe(), on_batch=on_batch)
-    most = TOLERANCES[DTYPES[precision]].rel_l2 if max_rel_l2 is None else max_rel_l2
+    most = TOLERANCES[HALF_TYPES[precision].numpy().name].rel_l2 if max_rel_l2 is None else max_rel_l2
     other = "" if precision == "bf16" else ", use bf16"
     mend = f"keep sensitive layers in float32 with --keep{other}, or allow more with --max-rel-l2"
     hold_tolerance(proof, most, TIES * most, where=str(source), mend=mend)
