@@ -9,11 +9,10 @@ import numpy as np
 import torch
 
 from sn_deploy.calibrate.batch_form import BatchForm, recorded_form, usual_form
-from sn_deploy.calibrate.exact_sums import Float64Array
 from sn_deploy.calibrate.tally import Identity, Traits
 from sn_deploy.capture.torchscript import scripted_blocks
 from sn_deploy.errors import SnDeployError
-from sn_deploy.folded import FoldedSwitchNorm
+from sn_deploy.folded import Float64Array, FoldedSwitchNorm
 from sn_deploy.recognise import Refusal, recognise
 from sn_deploy.recognise.candidates import Candidate, candidate_from_module, candidates, with_other_statistics
 

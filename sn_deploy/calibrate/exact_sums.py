@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Float64Array = npt.NDArray[np.float64]
+from sn_deploy.folded import Float64Array
+
 # Python integers, (C,); NumPy has no type for them.
 Integers = npt.NDArray[Any]
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sn_deploy.calibrate.exact_sums import ExactSums, Float64Array, Integers
+from sn_deploy.calibrate.exact_sums import ExactSums, Integers
+from sn_deploy.folded import Float64Array
 
 
 class LayerSums:

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from sn_deploy.calibrate.exact_sums import Float64Array
+from sn_deploy.folded import Float64Array
 
 # The published eps: what a variance below it is, makes no difference to the layer.
 _EPS: Final = 1e-5

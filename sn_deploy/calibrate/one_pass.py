@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sn_deploy.calibrate.exact_sums import Float64Array
 from sn_deploy.calibrate.tally import Identity, Tally, Traits
 from sn_deploy.errors import SnDeployError
+from sn_deploy.folded import Float64Array
 from sn_deploy.printed import Printed
 from sn_deploy.text import counted
 

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from sn_deploy.calibrate.exact_sums import Float64Array
 from sn_deploy.calibrate.layer_sums import LayerSums
 from sn_deploy.errors import SnDeployError
+from sn_deploy.folded import Float64Array
 
 BATCH_AVERAGE: Final = "batch-average"
 POPULATION: Final = "population"

@@ -16,11 +16,11 @@ import numpy as np
 
 from sn_deploy.archive import DAMAGED_ARRAYS
 from sn_deploy.errors import SnDeployError
+from sn_deploy.runtime.tensors import Array
 
 if TYPE_CHECKING:
     from sn_deploy.check.backends.interface import Example
 
-Array = np.ndarray[Any, np.dtype[Any]]
 
 DTYPES: Final[dict[str, Any]] = {
     "float32": np.float32,

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from sn_deploy.compare.exact import ExactSum
 from sn_deploy.compare.histogram import Histogram
 from sn_deploy.errors import CheckFailedError
+from sn_deploy.folded import Float64Array
 from sn_deploy.runtime.tensors import Array
 
 PERCENTS: Final = ("50", "90", "99", "99.9")
@@ -28,8 +29,6 @@ _BLOCK: Final = 1 << 14
 
 # Sums of squares below it have lost digits, or all of them: float64 ends at 5e-324.
 SMALLEST_SQUARES: Final = 1e-290
-
-Float64Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

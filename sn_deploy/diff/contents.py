@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -16,9 +15,8 @@ from onnx import helper, numpy_helper
 from sn_deploy.onnx_file import read_proto, size_with_data
 from sn_deploy.onnx_nodes import proto_nodes
 from sn_deploy.onnx_sizes import byte_count, check_sizes
+from sn_deploy.runtime.tensors import Array
 from sn_deploy.text import shape_text
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)

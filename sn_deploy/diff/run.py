@@ -16,14 +16,14 @@ from sn_deploy.compare.parity import compare
 from sn_deploy.compare.random_inputs import OtherInterfaceError, values_for
 from sn_deploy.compare.tolerances import TOLERANCES, coarsest
 from sn_deploy.diff.changes import OutputDiff
-from sn_deploy.diff.contents import Array, FileContents
+from sn_deploy.diff.contents import FileContents
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.inference import check_openable
 from sn_deploy.graph.random_nodes import unseeded
 from sn_deploy.onnx_file import model_of
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.stamp import read_stamp
-from sn_deploy.runtime.tensors import TensorInfo, is_exact
+from sn_deploy.runtime.tensors import Array, TensorInfo, is_exact
 from sn_deploy.text import shape_text
 
 _USUAL_INPUT: Final = "give a usual input: --input [NAME=]FILE.npy, or a size: --input [NAME=]1x3x512x512"

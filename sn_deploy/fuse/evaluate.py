@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import onnx
@@ -22,8 +22,7 @@ from sn_deploy.fuse.growth import most_made
 from sn_deploy.fuse.region import FLOATS, Region
 from sn_deploy.fuse.sizes import shape_output
 from sn_deploy.onnx_nodes import is_standard
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from sn_deploy.runtime.tensors import Array
 
 # Numbers that nodes may make of constants alone, and at least of an input, each and all that are held together.
 _MOST_MADE: Final = 1 << 22

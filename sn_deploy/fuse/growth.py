@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import onnx
 
-Array = np.ndarray[Any, np.dtype[Any]]
+from sn_deploy.runtime.tensors import Array
 
 # Of the largest input that a layer is tried on, which takes some 100 bytes for each; what leads to one is no larger.
 MOST_NUMBERS: Final = 1 << 26

@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.folded import Float64Array, FoldedSwitchNorm, distance
-from sn_deploy.fuse.evaluate import Array, EvaluationError, RegionFunction
+from sn_deploy.fuse.evaluate import EvaluationError, RegionFunction
 from sn_deploy.fuse.facts import GraphFacts
 from sn_deploy.fuse.inputs import FAR_SCALES, ROLLS, SOLVE_SCALES, rolled, solve_inputs, structured
 from sn_deploy.fuse.region import Region, vectors_under_root
@@ -31,6 +31,7 @@ from sn_deploy.fuse.solve import (
     lines_from_rolls,
     solutions,
 )
+from sn_deploy.runtime.tensors import Array
 
 # Of each channel's largest output. float64 rounding is near 1e-15; the published var_ln loses up to four digits of it.
 TOLERANCE: Final = 1e-9

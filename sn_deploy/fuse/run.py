@@ -22,7 +22,7 @@ from sn_deploy.fuse.region import Region
 from sn_deploy.fuse.replace import replace
 from sn_deploy.fuse.report import FusedLayer, FuseReport
 from sn_deploy.fuse.tidy import tidy
-from sn_deploy.fuse.whole import Array, save_compared
+from sn_deploy.fuse.whole import save_compared
 from sn_deploy.graph.epilogue import fuse_epilogues
 from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.layers import check_nodes, count_nodes, switch_norm_nodes, write_functions
@@ -31,6 +31,7 @@ from sn_deploy.input_file import source_path
 from sn_deploy.output_file import check_onnx_output
 from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.stamp import refuse_optimised
+from sn_deploy.runtime.tensors import Array
 
 
 @naming_arguments(no_fuse="fuse_relu=False")

@@ -9,12 +9,13 @@ from typing import Final
 
 import onnx_ir as ir
 
-from sn_deploy.fuse.evaluate import Array, EvaluationError, RegionFunction
+from sn_deploy.fuse.evaluate import EvaluationError, RegionFunction
 from sn_deploy.fuse.growth import MOST_NUMBERS
 from sn_deploy.fuse.inputs import SETTINGS, SOLVE_SCALES, free_shape, solve_inputs
 from sn_deploy.fuse.region import Region
 from sn_deploy.fuse.sizes import Sizes
 from sn_deploy.fuse.solve import NotSwitchNormError
+from sn_deploy.runtime.tensors import Array
 
 # What the operator takes.
 DTYPES: Final = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)

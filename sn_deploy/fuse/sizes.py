@@ -7,7 +7,7 @@ its own, as files from torch's dynamo exporter with dynamic axes do.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import onnx
@@ -19,8 +19,8 @@ from sn_deploy.fuse.growth import MOST_NUMBERS, most_made
 from sn_deploy.graph import op
 from sn_deploy.graph.node_inference import infer_node
 from sn_deploy.onnx_nodes import is_standard
+from sn_deploy.runtime.tensors import Array
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, ...]
 
 # The first axis of an input, and its others in turn. Multiples of 64 divide evenly through most networks.

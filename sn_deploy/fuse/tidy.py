@@ -11,7 +11,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import onnx
@@ -25,8 +25,7 @@ from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.names import taken_names
 from sn_deploy.graph.weights import new_weight
 from sn_deploy.onnx_nodes import is_standard
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from sn_deploy.runtime.tensors import Array
 
 # Operators whose result is computed where all that they read is known.
 _COMPUTED: Final = frozenset(

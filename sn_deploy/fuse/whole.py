@@ -30,8 +30,7 @@ from sn_deploy.graph.in_float32 import put_in_float32
 from sn_deploy.graph.save import save
 from sn_deploy.onnx_file import read_model
 from sn_deploy.python_words import in_callers_words
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from sn_deploy.runtime.tensors import Array
 
 # Address space of the other process: for activations and ONNX Runtime itself, and some copies of the weights. No more
 # than there is memory, besides what a process takes of the one and not of the other.

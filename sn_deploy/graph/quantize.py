@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph.names import taken_by_nodes, taken_names, unused
 from sn_deploy.graph.precision import HALF_TYPES
 from sn_deploy.python_words import in_callers_words
-
-Array = npt.NDArray[Any]
+from sn_deploy.runtime.tensors import Array
 
 
 @dataclass(frozen=True)

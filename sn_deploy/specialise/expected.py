@@ -12,17 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from sn_deploy.check.batch import Batch
-from sn_deploy.folded import FoldedSwitchNorm
+from sn_deploy.folded import Float64Array, FoldedSwitchNorm
 from sn_deploy.graph.names import taken_names
 from sn_deploy.graph.weights import new_weight
 from sn_deploy.specialise.layers import Layer
 from sn_deploy.specialise.samples import Run
-
-Float64Array = npt.NDArray[np.float64]
 
 BRANCHES: Final = ("in", "ln")
 _PREFIX: Final = "sn_deploy.statistics"

@@ -13,11 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from sn_deploy.folded import FoldedSwitchNorm
+from sn_deploy.folded import Float64Array, FoldedSwitchNorm
 from sn_deploy.graph.weights import new_weight
 from sn_deploy.specialise.layers import Layer
 
-Float64Array = npt.NDArray[np.float64]
 Array = npt.NDArray[np.generic]
 
 

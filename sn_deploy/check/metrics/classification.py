@@ -19,6 +19,7 @@ from sn_deploy.check.metrics.class_numbers import class_numbers
 from sn_deploy.check.metrics.metric import Outputs
 from sn_deploy.check.result import TaskMetric
 from sn_deploy.errors import SnDeployError
+from sn_deploy.folded import Float64Array
 from sn_deploy.runtime.tensors import Array
 
 # The k of top-1 and top-5; of a k that isn't below the number of classes nothing can be said.
@@ -28,7 +29,6 @@ TOP: Final = (1, 5)
 TIES: Final = "top1_ties"
 
 Mask = npt.NDArray[np.bool_]
-Float64Array = npt.NDArray[np.float64]
 
 
 def leaders(scores: Float64Array) -> Mask:
