@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tokenize
 import zipfile
 import zlib
@@ -11,16 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from sn_deploy.errors import SnDeployError
+from sn_deploy.free_memory import free_memory
 from sn_deploy.input_file import COPY_AGAIN
 
-_MEMINFO: Final = Path("/proc/meminfo")
-# Folder of a container's memory, the files in it of its limit and its use, and what names of its statistics begin with:
-# by the two versions of control groups.
-_CONTAINER: Final = (
-    (Path("/sys/fs/cgroup"), "memory.max", "memory.current", ""),
-    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
-)
-_WITHOUT_KNOWLEDGE: Final = 16 << 30  # what an archive may take where the system doesn't tell what is free
 _GIB: Final = 1 << 30
 _NUMPYS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 
@@ -87,27 +79,6 @@ def entries(path: Path, *, where: str) -> list[zipfile.ZipInfo]:
             return archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise SnDeployError("is cut off or damaged", where=where, mend=COPY_AGAIN) from error
-
-
-def free_memory() -> int:
-    """Bytes that this process could still take: of the machine, or of the container that it runs in."""
-    free = [_WITHOUT_KNOWLEDGE]
-    if found := re.search(r"^MemAvailable:\s*(\d+) kB", _read(_MEMINFO), re.M):
-        free = [int(found.group(1)) << 10]
-    for folder, limit, used, prefix in _CONTAINER:
-        texts = [_read(folder / limit).strip(), _read(folder / used).strip()]
-        if all(text.isdecimal() for text in texts):
-            # Files that were read count as used, until somebody needs the memory: in the end they fill all of it.
-            cached = re.findall(rf"^{prefix}(?:in)?active_file (\d+)$", _read(folder / "memory.stat"), re.M)
-            free.append(max(int(texts[0]) - int(texts[1]) + sum(map(int, cached)), 0))
-    return min(free)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError:
-        return ""
 
 
 def names(found: Iterable[zipfile.ZipInfo]) -> set[str]:

@@ -15,11 +15,12 @@ import pytest
 import torch
 
 from sn_deploy import archive
-from sn_deploy.archive import check_stored, check_unpacked_size, free_memory
+from sn_deploy.archive import check_stored, check_unpacked_size
 from sn_deploy.calibrate.partial import merge_parts, read_part
 from sn_deploy.check.data.arrays import open_arrays
 from sn_deploy.checkpoint import read_checkpoint
 from sn_deploy.errors import SnDeployError
+from sn_deploy.free_memory import free_memory
 from sn_deploy.onnx_file import read_model, read_proto
 from sn_deploy.runtime.tensors import TensorInfo
 from sn_deploy.runtime.trt.sidecar import read_sidecar
@@ -315,7 +316,7 @@ def test_text_of_numbers_that_are_no_characters(tmp_path: Path) -> None:
 
 def test_free_memory_is_that_of_a_container_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit, used, statistics = (tmp_path / name for name in ("max", "current", "memory.stat"))
-    monkeypatch.setattr(archive, "_CONTAINER", ((tmp_path, "max", "current", "total_"),))
+    monkeypatch.setattr("sn_deploy.free_memory._CONTAINER", ((tmp_path, "max", "current", "total_"),))
     of_the_machine = free_memory()
     limit.write_text("3000\n")
     used.write_text("1000\n")

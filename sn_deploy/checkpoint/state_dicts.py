@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from sn_deploy.archive import free_memory
 from sn_deploy.errors import SnDeployError
+from sn_deploy.free_memory import free_memory
 
 # Names that wrappers put before a parameter's own, wherever the wrapped module sits: DataParallel and
 # DistributedDataParallel (module), torch.compile (_orig_mod), FullyShardedDataParallel, activation checkpointing, and

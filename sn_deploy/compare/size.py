@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from sn_deploy.archive import free_memory
 from sn_deploy.errors import SnDeployError
+from sn_deploy.free_memory import free_memory
 
 _BYTES: Final = 8  # float32, and a copy of it
 _GIB: Final = 1 << 30

@@ -20,12 +20,12 @@ import numpy as np
 import onnx_ir as ir
 
 from sn_deploy import child
-from sn_deploy.archive import free_memory
 from sn_deploy.compare import choices
 from sn_deploy.compare.file_pair import ANSWER, LONGEST_REASON, Task
 from sn_deploy.compare.model_type import coarsest_type
 from sn_deploy.compare.tolerances import TOLERANCES, TWO_EVALUATIONS
 from sn_deploy.errors import CheckFailedError, SnDeployError
+from sn_deploy.free_memory import free_memory
 from sn_deploy.graph.in_float32 import put_in_float32
 from sn_deploy.graph.save import save
 from sn_deploy.onnx_file import read_model
