@@ -112,22 +112,28 @@ def folded_from_node(node: ir.Node, name: str) -> FoldedSwitchNorm:
     tensors = constant_parameters(node)
     if tensors is None:
         raise SnDeployError("its parameters are no constants", where=f"node {name}")
-    weights = {key: _number(node, name, key, ir.AttributeType.FLOAT) for key in op.FLOAT_ATTRIBUTES}
+    weights = {key: number_of(node, key, f"node {name}") for key in op.FLOAT_ATTRIBUTES}
     arrays: dict[str, Any] = {key: np.asarray(tensor.numpy(), dtype=np.float64) for key, tensor in tensors.items()}
     return FoldedSwitchNorm(
         name=name,
         **arrays | weights,
         mean_bn=_share_of_bn(node, op.METADATA_MEAN_BN, 1.0 - weights["mean_in"] - weights["mean_ln"]),
         var_bn=_share_of_bn(node, op.METADATA_VAR_BN, 1.0 - weights["var_in"] - weights["var_ln"]),
-        ddof=int(_number(node, name, "ddof", ir.AttributeType.INT)),
+        ddof=int(number_of(node, "ddof", f"node {name}", ir.AttributeType.INT)),
     )
 
 
-def _number(node: ir.Node, name: str, key: str, kind: ir.AttributeType) -> float:
+def number_of(node: ir.Node, key: str, where: str, kind: ir.AttributeType = ir.AttributeType.FLOAT) -> float:
+    """The number in an attribute that the operator demands.
+
+    Raises:
+        SnDeployError: there is none, or one of another kind.
+    """
     attribute = node.attributes.get(key)
     if attribute is None or attribute.type != kind:
         met = "is missing" if attribute is None else f"is of type {attribute.type.name}"
-        raise SnDeployError(f"attribute {key} {met}", where=f"node {name}", mend="export the file again")
+        wanted = "a float" if kind == ir.AttributeType.FLOAT else "an int"
+        raise SnDeployError(f"attribute {key} {met}", where=where, expected=wanted, mend="export it again")
     return float(attribute.value)
 
 

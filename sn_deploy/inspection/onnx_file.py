@@ -13,7 +13,7 @@ import onnx_ir as ir
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import op
 from sn_deploy.graph.inference import infer_shapes
-from sn_deploy.graph.layers import check_nodes, needed_nodes
+from sn_deploy.graph.layers import check_nodes, needed_nodes, number_of
 from sn_deploy.graph.order import check_order
 from sn_deploy.input_file import source_path
 from sn_deploy.inspection.layer import LayerWeights, kind_from_rank, spread
@@ -94,7 +94,7 @@ def _unfolded(offset: npt.NDArray[Any] | None, share: float) -> npt.NDArray[Any]
 
 
 def _weights(node: ir.Node, statistic: str, metadata_key: str, where: str) -> tuple[float, float, float]:
-    w_in, w_ln = (_float_attribute(node, f"{statistic}_{branch}", where) for branch in ("in", "ln"))
+    w_in, w_ln = (number_of(node, f"{statistic}_{branch}", where) for branch in ("in", "ln"))
     text = node.metadata_props.get(metadata_key)
     if text is None:
         rest = 1.0 - w_in - w_ln
@@ -103,14 +103,6 @@ def _weights(node: ir.Node, statistic: str, metadata_key: str, where: str) -> tu
         return w_in, w_ln, float(text)
     except ValueError:
         raise SnDeployError(f"metadata {metadata_key} is {text!r}", where=where, expected="a number") from None
-
-
-def _float_attribute(node: ir.Node, name: str, where: str) -> float:
-    attribute = node.attributes.get(name)
-    if attribute is None or attribute.type != ir.AttributeType.FLOAT:
-        met = "is missing" if attribute is None else f"is of type {attribute.type.name}"
-        raise SnDeployError(f"attribute {name} {met}", where=where, expected="a float", mend="export it again")
-    return float(attribute.as_float())
 
 
 def _shape(value: ir.Value | None) -> tuple[int | str | None, ...] | None:
