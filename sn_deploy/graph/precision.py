@@ -24,6 +24,7 @@ import onnx_ir.passes.common as common_passes
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import op
+from sn_deploy.graph.in_float32 import HALF
 from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.inference_rules import schema_of
 from sn_deploy.graph.io_types import keep_float32_io
@@ -47,6 +48,12 @@ _FEW: Final = 8
 
 # What they make is of the type that they read where they don't say another.
 _LIKES: Final = frozenset({"EyeLike", "RandomNormalLike", "RandomUniformLike", "Bernoulli"})
+
+# Operators whose schema takes half types, and that can't be put into one; why.
+_STAY: Final = {
+    "BitCast": "it reads bits, and those of a half type are others",
+    "MeanVarianceNormalization": "it is defined by numbers in float32",
+}
 
 
 @dataclass(frozen=True)
@@ -244,6 +251,8 @@ class _Walk:
             return "it has a graph of its own"
         if not is_standard(node):
             return f"an operator of {node.domain}, whose types aren't known"
+        if node.op_type in _STAY:
+            return _STAY[node.op_type]
         schema = schema_of("", node.op_type, self.model.opset_imports[""])
         if schema is None:
             return f"opset {self.model.opset_imports['']} has no such operator"
@@ -257,12 +266,13 @@ class _Walk:
         return groups
 
     def _has_data(self, node: ir.Node, group: TypeGroup) -> bool:
+        values = [value for index in group.inputs if (value := node.inputs[index]) is not None]
+        if any(value.dtype in HALF and value.dtype != self.half for value in values):
+            return False  # in the other half type already
         if (node.domain, node.op_type) == ("", "DequantizeLinear"):
             # What it makes is data, whatever made the integers; its readers decide.
             return not all(user in self.keep for user in node.outputs[0].consumers())
-        values = [node.inputs[index] for index in group.inputs]
-        return any(value in self._data and value.dtype in (ir.DataType.FLOAT, self.half)
-                   for value in values if value is not None)  # fmt: skip
+        return any(value in self._data and value.dtype in (ir.DataType.FLOAT, self.half) for value in values)
 
     def _give(self, node: ir.Node, index: int, dtype: ir.DataType) -> None:
         value = node.inputs[index]

@@ -290,6 +290,44 @@ def test_operators_of_float32_stand_between_half_ones(nodes: str, precision: str
         assert half not in types_of(model, name)
 
 
+@pytest.mark.parametrize(
+    ("opset", "nodes"),
+    [
+        (26, "i = BitCast <to = 6> (a)  b = BitCast <to = 1> (i)"),
+        (18, "r = Reshape <allowzero = 0> (a, shape)  b = MeanVarianceNormalization <axes = [0, 2, 3]> (r)"),
+    ],
+)
+def test_operators_that_mean_something_else_in_half_stay(opset: int, nodes: str, tmp_path: Path) -> None:
+    """Their schemas take half types; the file was no valid one, and sn-deploy said to be at fault."""
+    text = f"""<ir_version: 10, opset_import: ["": {opset}]> g (float[2, 8] x) => (float[A, B] y)
+        <int64[4] shape = {{2, 2, 2, 2}}, int64[2] flat = {{2, 8}}> {{
+            a = Neg (x)  {nodes}  c = Reshape (b, flat)  y = MatMul (c, w) }}"""
+    model = parsed(text, w=(8, 3))
+    onnx.save(ir.to_proto(model), tmp_path / "in.onnx")
+    conversion = convert_precision(model, "fp16")
+    onnx.save(checked(model), tmp_path / "out.onnx")
+    assert set(conversion.left) <= {"i", "b"}
+    assert conversion.left
+    x = np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)
+    made = []
+    for name in ("in", "out"):
+        with OrtSession(tmp_path / f"{name}.onnx") as session:
+            made.append(session.run({"x": x})["y"])
+    np.testing.assert_allclose(made[1], made[0], rtol=0.02, atol=0.02)
+
+
+def test_what_is_in_the_other_half_type_stays_in_it() -> None:
+    """What quantized weights were made had the one type, and what they are read with the other."""
+    text = """<ir_version: 10, opset_import: ["": 22]> g (float[2, 1] x) => (float[2, 3] y)
+        <int8[1, 8] q = {1, 2, 3, 4, 5, 6, 7, 8}> {
+        one = Constant <value_float = 1.0> ()  scale = Cast <to = 10> (one)  v = DequantizeLinear (q, scale)
+        a = Cast <to = 10> (x)  b = MatMul (a, v)  c = Cast <to = 1> (b)  y = MatMul (c, w) }"""
+    model = parsed(text, w=(8, 3))
+    assert convert_precision(model, "bf16").converted == ("y",)
+    checked(model)
+    assert types_of(model, "b") == [ir.DataType.FLOAT16] * 3
+
+
 def test_subgraphs_stay_float32_with_all_that_they_read() -> None:
     proto = onnx.parser.parse_model(
         """<ir_version: 10, opset_import: ["": 20]> g (float[2, 8] x, bool c) => (float[2, 8] y) {
