@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -15,20 +15,24 @@ import onnx_ir as ir
 from sn_deploy.errors import CheckFailedError
 from sn_deploy.graph.names import taken_by_nodes, taken_names, unused
 from sn_deploy.onnx_file import read_model
+from sn_deploy.onnx_nodes import subgraphs
 
 # What these make of data is known without it, as a rule: the other branch may be one that no data leads to.
 _OF_SHAPES: Final = frozenset({"Shape", "Size"})
 
 
-def chosen_otherwise(first: Path, second: Path, folder: Path) -> tuple[Path, Path] | None:
-    """Copies of both files in which each If that both have, and that decides by data, decides the other way.
+def chosen_otherwise(first: Path, second: Path, folder: Path) -> list[tuple[Path, Path]]:
+    """Copies of both files in which If nodes that both have, and that decide by data, decide the other way.
+
+    All do in the first pair of copies. Where one stands in a branch of another, there are two pairs more, in which
+    every second of these levels does, so that of two levels all four ways run.
 
     Args:
         first, second: files that are to compute the same; an If is known by what it makes.
         folder: where the copies are written, with their external data.
 
     Returns:
-        The copies; None where the files share no such node.
+        The pairs of copies; none where the files share no such node.
 
     Raises:
         SnDeployError: a file can't be read.
@@ -38,18 +42,21 @@ def chosen_otherwise(first: Path, second: Path, folder: Path) -> tuple[Path, Pat
         models.append(read_model(path))
         found.append(_deciding(models[-1]))
         if not found[-1]:  # as in most files: the other one needs no reading
-            return None
+            return []
     shared = found[0].keys() & found[1].keys()
     if not shared:
-        return None
-    copies = []
+        return []
+    levels = _levels({name: found[0][name] for name in shared})
+    ways = [{0, 1}, {0}, {1}] if any(levels.values()) else [{0, 1}]
+    pairs = [[folder / f"otherwise{number}{place}.onnx" for place in range(2)] for number in range(len(ways))]
     for place, (model, nodes) in enumerate(zip(models, found, strict=True)):
         taken = taken_names(model) | taken_by_nodes(model)
-        for name in shared:
-            _turn(nodes[name], taken)
-        copies.append(folder / f"otherwise{place}.onnx")
-        ir.save(model, copies[-1], external_data=f"{copies[-1].name}.data")
-    return copies[0], copies[1]
+        conditions = {name: (nodes[name].inputs[0], _turned(nodes[name], taken)) for name in shared}
+        for turning, pair in zip(ways, pairs, strict=True):
+            for name in shared:
+                nodes[name].replace_input_with(0, conditions[name][levels[name] % 2 in turning])
+            ir.save(model, pair[place], external_data=f"{pair[place].name}.data")
+    return [(one, other) for one, other in pairs]
 
 
 def told(what: str) -> str:
@@ -91,7 +98,17 @@ def _is_of_data(condition: ir.Value | None) -> bool:
     return False
 
 
-def _turn(node: ir.Node, taken: set[str]) -> None:
+def _levels(nodes: Mapping[str, ir.Node]) -> dict[str, int]:
+    """In how many of the others' branches each node stands."""
+    inner: Counter[ir.Node] = Counter()
+    for node in nodes.values():
+        for graph in subgraphs(node):
+            inner.update(graph.all_nodes())
+    return {name: inner[node] for name, node in nodes.items()}
+
+
+def _turned(node: ir.Node, taken: set[str]) -> ir.Value:
+    """The opposite of what the node decides by, made beside it."""
     condition, graph = node.inputs[0], node.graph
     assert condition is not None
     assert isinstance(graph, ir.Graph)
@@ -99,4 +116,4 @@ def _turn(node: ir.Node, taken: set[str]) -> None:
     turned = ir.node("Not", [condition], name=name)
     turned.outputs[0].name = name
     graph.insert_before(node, turned)
-    node.replace_input_with(0, turned.outputs[0])
+    return turned.outputs[0]

@@ -162,16 +162,15 @@ def _otherwise(task: Task, model: ir.Model, folder: Path) -> dict[str, Any] | No
     if all(node.op_type != "If" for node in model.graph.all_nodes()):
         return None
     try:
-        files = choices.chosen_otherwise(Path(task.source), Path(task.draft), folder)
+        pairs = choices.chosen_otherwise(Path(task.source), Path(task.draft), folder)
     except Exception:  # noqa: BLE001 - the files are anybody's, and the first comparison stands
         return None
-    if files is None:
-        return None
-    wrong = _asked(replace(task, source=str(files[0]), draft=str(files[1]))).get("wrong")
-    if not wrong:
-        return None
-    where = wrong["where"].replace(str(files[0]), task.source)
-    return {"wrong": {**wrong, "where": where, "what": choices.told(wrong["what"])}}
+    for files in pairs:
+        wrong = _asked(replace(task, source=str(files[0]), draft=str(files[1]))).get("wrong")
+        if wrong:
+            where = wrong["where"].replace(str(files[0]), task.source)
+            return {"wrong": {**wrong, "where": where, "what": choices.told(wrong["what"])}}
+    return None
 
 
 def _asked(task: Task) -> dict[str, Any]:

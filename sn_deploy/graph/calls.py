@@ -6,11 +6,12 @@ nor onnx_ir's takes a function of another opset, though its operators are the sa
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection
 
 import onnx
 
 from sn_deploy.graph.inference_rules import schema_of
+from sn_deploy.onnx_nodes import proto_nodes
 
 
 def settle_calls(proto: onnx.ModelProto, names: Collection[tuple[str, str]] | None = None) -> None:
@@ -26,7 +27,7 @@ def settle_calls(proto: onnx.ModelProto, names: Collection[tuple[str, str]] | No
     if not functions:
         return
     for nodes in (proto.graph.node, *(function.node for function in proto.functions)):
-        for node in _all(nodes):
+        for node in proto_nodes(nodes):
             function = functions.get((node.domain, node.op_type, node.overload))
             if function is not None:
                 given = {attribute.name for attribute in node.attribute}
@@ -38,7 +39,7 @@ def settle_calls(proto: onnx.ModelProto, names: Collection[tuple[str, str]] | No
                 versions[entry.domain] = entry.version
                 proto.opset_import.append(entry)
             version = versions[entry.domain]
-            operators = {node.op_type for node in _all(function.node) if node.domain == entry.domain}
+            operators = {node.op_type for node in proto_nodes(function.node) if node.domain == entry.domain}
             if version != entry.version and all(_since(name, entry) == _since(name, entry, version) != 0
                                                 for name in operators):  # fmt: skip
                 entry.version = version
@@ -48,12 +49,3 @@ def _since(op_type: str, entry: onnx.OperatorSetIdProto, version: int | None = N
     """The version that brought what the operator is in the one that is imported; 0 where it isn't known."""
     schema = schema_of(entry.domain, op_type, entry.version if version is None else version)
     return 0 if schema is None else int(schema.since_version)
-
-
-def _all(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    """The nodes, and those of their subgraphs."""
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs):
-                yield from _all(graph.node)

@@ -10,6 +10,7 @@ from typing import Final
 from sn_deploy.check.batch import Batch
 from sn_deploy.check.metrics.classification import top1_agreement
 from sn_deploy.check.metrics.scores import are_scores, may_be_scores, smallest_cosine
+from sn_deploy.compare import choices
 from sn_deploy.compare.output_difference import OutputDifference
 from sn_deploy.compare.parity import Parity
 from sn_deploy.errors import CheckFailedError, SnDeployError
@@ -131,6 +132,33 @@ def hold_tolerance(proof: Proof, most_rel_l2: float, most_changed: float, *, whe
                 expected=f"at most {percent(most_changed)}",
                 mend=mend,
             )
+
+
+def hold_otherwise(
+    source: Path,
+    candidate: Path,
+    batches: Iterable[Batch],
+    most_rel_l2: float,
+    most_changed: float,
+    *,
+    where: str,
+    mend: str,
+) -> None:
+    """As `hold_tolerance`, with branches that the data doesn't choose. What doesn't run then, or isn't finite, is no
+    error; copies of the files are written beside the candidate.
+
+    Raises:
+        CheckFailedError: as there, and as `compare_files`.
+    """
+    for files in choices.chosen_otherwise(source, candidate, candidate.parent):
+        try:
+            with choices.telling():
+                proof = compare_files(*files, batches, title=where)
+                hold_tolerance(proof, most_rel_l2, most_changed, where=where, mend=mend)
+        except CheckFailedError:
+            raise
+        except SnDeployError:
+            continue
 
 
 def _update(difference: OutputDifference, expected: Array, actual: Array, batch: Batch, where: str) -> None:

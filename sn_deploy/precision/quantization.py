@@ -26,7 +26,7 @@ from sn_deploy.graph.quantize import FORMATS, QUANTIZED_OPS, Quantized, convolut
 from sn_deploy.graph.raise_opset import raise_opset
 from sn_deploy.graph.save import save
 from sn_deploy.precision.files import check_paths, file_bytes
-from sn_deploy.precision.proof import Proof, compare_files, hold_tolerance
+from sn_deploy.precision.proof import Proof, compare_files, hold_otherwise, hold_tolerance
 from sn_deploy.precision.run import refuse_too_large, write_emulated
 from sn_deploy.precision.samples import open_samples
 from sn_deploy.printed import Printed
@@ -160,6 +160,16 @@ def quantize(
         described = batches.describe()
         proof = compare_files(source, candidate, batches, title=str(source), data=described, on_batch=on_batch)
         _hold_limits(proof, source, max_rel_l2, min_top1_agreement)
+        # No range was taken of what the data doesn't lead to: it is held to what no format costs.
+        hold_otherwise(
+            source,
+            candidate,
+            batches,
+            max(MOST_REL_L2, max_rel_l2 or 0.0),
+            MOST_CHANGED,
+            where=str(source),
+            mend="calibrate on data that leads there, too, or leave what is behind the branches with --keep",
+        )
         data = save(graph, path, external_data=external_data)
     return QuantizeReport(
         path,

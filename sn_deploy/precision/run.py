@@ -13,7 +13,6 @@ import onnx_ir as ir
 from sn_deploy.arguments import check_is_function, real_number, several_texts
 from sn_deploy.check.batch import Source
 from sn_deploy.check.data.open import OPTIONS_IN_PYTHON
-from sn_deploy.compare import choices
 from sn_deploy.compare.tolerances import TOLERANCES
 from sn_deploy.draft_folder import draft_folder
 from sn_deploy.errors import CheckFailedError, SnDeployError
@@ -27,7 +26,7 @@ from sn_deploy.graph.precision import convert_precision as convert_graph
 from sn_deploy.graph.rounded_weights import RoundedWeight
 from sn_deploy.graph.save import save
 from sn_deploy.precision.files import check_paths, file_bytes
-from sn_deploy.precision.proof import TIES, Proof, compare_files, hold_tolerance
+from sn_deploy.precision.proof import TIES, Proof, compare_files, hold_otherwise, hold_tolerance
 from sn_deploy.precision.ranges import LARGEST, Range, largest_values
 from sn_deploy.precision.samples import open_samples
 from sn_deploy.printed import Printed
@@ -212,22 +211,8 @@ def _prove(
     other = "" if precision == "bf16" else ", use bf16"
     mend = f"keep sensitive layers in float32 with --keep{other}, or allow more with --max-rel-l2"
     hold_tolerance(proof, most, TIES * most, where=str(source), mend=mend)
-    others = choices.chosen_otherwise(source, candidate, draft.parent)
-    if others is not None:
-        _hold_otherwise(others, batches, most, str(source), mend)
+    hold_otherwise(source, candidate, batches, most, TIES * most, where=str(source), mend=mend)
     return proof
-
-
-def _hold_otherwise(files: tuple[Path, Path], batches: Source, most: float, source: str, mend: str) -> None:
-    """The same limit for what the data doesn't choose; what doesn't run then, or isn't finite, is no error."""
-    try:
-        with choices.telling():
-            proof = compare_files(*files, batches, title=source)
-            hold_tolerance(proof, most, TIES * most, where=source, mend=mend)
-    except CheckFailedError:
-        raise
-    except SnDeployError:
-        return
 
 
 def write_emulated(half: Path, path: Path) -> Path:
