@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -60,10 +61,17 @@ def x() -> np.ndarray:
     return np.random.default_rng(0).standard_normal((2, 3, 7, 6)).astype(np.float32)
 
 
+@pytest.fixture(scope="module")
+def exported(net: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The net's file, exported once: tests get a copy each."""
+    path = tmp_path_factory.mktemp("exported") / "net.onnx"
+    sn_deploy.export(net, torch.zeros(2, 3, 7, 6), path, trust_statistics=True)
+    return path
+
+
 @pytest.fixture
-def path(net: nn.Module, x: np.ndarray, tmp_path: Path) -> Path:
-    sn_deploy.export(net, torch.from_numpy(x), tmp_path / "net.onnx", trust_statistics=True)
-    return tmp_path / "net.onnx"
+def path(exported: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(exported, tmp_path))
 
 
 def inlined_to(opset: int, folder: Path) -> tuple[InlineReport, onnx.ModelProto]:
