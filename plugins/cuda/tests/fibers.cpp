@@ -1,7 +1,5 @@
 #include "cuda/tests/fibers.h"
 
-#include <ucontext.h>
-
 #include <algorithm>
 #include <cstddef>
 #include <cstdio>
@@ -9,6 +7,8 @@
 #include <memory>
 #include <random>
 #include <vector>
+
+#include "cuda/tests/context.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
@@ -27,7 +27,7 @@ namespace {
 constexpr std::size_t kStackBytes = 256 * 1024;
 
 struct Fiber {
-  ucontext_t context;
+  Context context;
   std::unique_ptr<char[]> stack{new char[kStackBytes]};
   int index = 0;
   bool done = false;
@@ -36,7 +36,7 @@ struct Fiber {
 };
 
 struct Scheduler {
-  ucontext_t context;
+  Context context;
   void* fake_stack = nullptr;
   const void* stack = nullptr;
   std::size_t stack_bytes = 0;
@@ -78,7 +78,7 @@ SN_SCHEDULER void fiber_main() {
   (*scheduler.body)(fiber.index);
   fiber.done = true;
   leave_fiber(fiber);
-  swapcontext(&fiber.context, &scheduler.context);
+  switch_context(&fiber.context, &scheduler.context);
 }
 
 SN_SCHEDULER void resume(Fiber& fiber) {
@@ -89,19 +89,14 @@ SN_SCHEDULER void resume(Fiber& fiber) {
 #if defined(__SANITIZE_THREAD__)
   __tsan_switch_to_fiber(fiber.thread, __tsan_switch_to_fiber_no_sync);
 #endif
-  swapcontext(&scheduler.context, &fiber.context);
+  switch_context(&scheduler.context, &fiber.context);
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_finish_switch_fiber(scheduler.fake_stack, nullptr, nullptr);
 #endif
 }
 
 void prepare_fiber(Fiber* fiber) {
-  getcontext(&fiber->context);
-  fiber->context.uc_stack.ss_sp = fiber->stack.get();
-  fiber->context.uc_stack.ss_size = kStackBytes;
-  fiber->context.uc_link = nullptr;
-  makecontext(&fiber->context, fiber_main, 0);
-  fiber->context.uc_stack.ss_size = 0;  // or the address sanitizer would forget all of the stack at each switch
+  prepare_context(&fiber->context, fiber->stack.get(), kStackBytes, fiber_main);
   fiber->done = false;
   fiber->fake_stack = nullptr;
 #if defined(__SANITIZE_THREAD__)
@@ -158,7 +153,7 @@ SN_SCHEDULER void yield_fiber(bool first) {
   Fiber& fiber = *scheduler.current;
   if (first) scheduler.moved = true;
   leave_fiber(fiber);
-  swapcontext(&fiber.context, &scheduler.context);
+  switch_context(&fiber.context, &scheduler.context);
   arrive_in_fiber(fiber);
 }
 
