@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -9,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.gpu.device import built
+
 ROOT = Path(__file__).resolve().parents[2]
+GUIDE = "docs/guides/tensorrt-plugin.md"
 # Accesses of single bytes; the kernels have none of their own.
 BYTES = re.compile(r"\b(?:ld|st)(?:\.[a-z]+)*\.[usb]8\b")
 
@@ -91,6 +95,35 @@ def test_the_blocks_of_a_cluster_meet(code: str) -> None:
     for name, body in fused.items():
         is_read = "4FormE0E" in name
         assert cluster_barriers_of(body) == TELLS * (2 if is_read else 1) + READ, name
+
+
+def test_gpus_that_get_the_ptx_of_another_are_asked_for_nothing_more() -> None:
+    """8.6 and 8.9 run what is compiled for 8.0 (architectures.cmake)."""
+    asked = {
+        int(number)
+        for path in (ROOT / "plugins").rglob("*.*h")
+        for number in re.findall(r"__CUDA_ARCH__\s*[<>=!]+\s*(\d+)", path.read_text())
+    }
+    assert {800, 900} <= asked
+    assert not {number for number in asked if 800 < number <= 890}
+
+
+def test_the_kernels_are_compiled_for_the_gpus_of_the_guide() -> None:
+    commands, cache = built("compile_commands.json"), built("CMakeCache.txt")
+    if commands is None or cache is None:
+        pytest.skip("the plugin was not built: set SN_PLUGIN_BUILD")
+    if re.search(r"^CMAKE_CUDA_ARCHITECTURES:\w+=.", cache.read_text(), re.MULTILINE):
+        pytest.skip("SN_PLUGIN_BUILD was built for GPUs that were named")
+    sentence = re.search(
+        r"machine code for compute capabilities\s+([\d.,\s]+) and (\d+\.\d)", (ROOT / GUIDE).read_text()
+    )
+    assert sentence
+    told = {number.replace(".", "") for number in re.findall(r"\d+\.\d", sentence.group())}
+    kernels = [one["command"] for one in json.loads(commands.read_text()) if "cuda/kernels/" in one["file"]]
+    assert len(kernels) == 3
+    for command in kernels:
+        assert set(re.findall(r"\bsm_(\d+)", command)) == told
+        assert re.findall(r"code=\[[^]]*compute_(\d+)", command) == ["120"]  # for what comes after
 
 
 MEETING = """
