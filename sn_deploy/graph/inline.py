@@ -11,11 +11,16 @@ from onnxscript.optimizer import fold_constants
 from sn_deploy.errors import SnDeployError
 from sn_deploy.graph import op
 from sn_deploy.graph.inference import quiet_passes
+from sn_deploy.graph.inference_hidden import hidden_nodes
 from sn_deploy.graph.random_nodes import draws
 from sn_deploy.graph.shape_parts import write_plain_shapes
+from sn_deploy.onnx_nodes import is_standard
 
 # What is folded may leave more to fold.
 _FOLDINGS: Final = 2
+
+# What onnxscript makes of these where it knows the parts is of another rank, or of a newer opset. Theirs stay.
+_SEQUENCES: Final = frozenset({"ConcatFromSequence", "SequenceAt", "SequenceConstruct", "SplitToSequence"})
 
 _KIND: Final = ir.AttributeType
 # Kinds of attributes by which two nodes can be told apart.
@@ -51,8 +56,10 @@ def inline(model: ir.Model) -> None:
 def _fold(model: ir.Model) -> None:
     """As onnxscript's optimizer, without its rewriting: that finds nothing in our bodies, changes what else is in the
     graph, and tries each of its rules at each node by way of all nodes."""
+    sequences = [node for node in model.graph.all_nodes() if is_standard(node) and node.op_type in _SEQUENCES]
     for _ in range(_FOLDINGS):
-        fold_constants(model, onnx_shape_inference=True, should_fold=lambda node: False if _stays(node) else None)
+        with hidden_nodes(model, sequences):
+            fold_constants(model, onnx_shape_inference=True, should_fold=lambda node: False if _stays(node) else None)
         common_passes.RemoveUnusedNodesPass()(model)
     with quiet_passes():  # of weights that are inputs, too, it is told that they stay
         for tidy in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Final
 
@@ -67,14 +68,11 @@ def brought_to(model: ir.Model, opset: int, source: Path) -> ir.Model:
     try:
         made = onnx.load_from_string(onnx_process.run("convert", proto.SerializeToString(), str(opset)))
     except onnx_process.TaskError as error:
-        raise SnDeployError(
-            f"onnx can't bring it to opset {opset}: {_fault(error)[:200]}",
-            where=str(source),
-            mend="give an opset nearer to the file's own",
-        ) from error
+        raise _refused(opset, _fault(error), source) from error
     # What reads the older opset may refuse a newer format; without functions and overloads nothing needs it.
     oldest: int = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)], ignore_unknown=True)
     made.ir_version = oldest if opset < model.opset_imports[""] else max(made.ir_version, oldest)
+    _check_attributes(made, proto, opset, source)
     converted = model_of(made, source)
     end_conversion(converted)
     if copied:
@@ -92,6 +90,24 @@ def _refuse_bodies(model: ir.Model, opset: int, source: Path) -> None:
                 where=f"{source}, node {node.name}",
                 mend=f"give --opset {_OLDEST_WITH_BODIES} or a later one",
             )
+
+
+def _check_attributes(made: onnx.ModelProto, before: onnx.ModelProto, opset: int, source: Path) -> None:
+    """Refuses what the converter leaves where the older opset doesn't have it, in a file that was valid before."""
+    try:
+        onnx.checker.check_model(made)
+    except onnx.checker.ValidationError as error:
+        with contextlib.suppress(onnx.checker.ValidationError):
+            onnx.checker.check_model(before)
+            raise _refused(opset, first_line(error), source) from error
+
+
+def _refused(opset: int, fault: str, source: Path) -> SnDeployError:
+    return SnDeployError(
+        f"onnx can't bring it to opset {opset}: {fault[:200]}",
+        where=str(source),
+        mend="give an opset nearer to the file's own",
+    )
 
 
 def _fault(error: Exception) -> str:

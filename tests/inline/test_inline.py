@@ -211,6 +211,41 @@ def test_attributes_that_are_types(tmp_path: Path) -> None:
     assert optional.attribute[0].tp == tensor
 
 
+@pytest.mark.parametrize("opset", [16, 20])
+@pytest.mark.parametrize(("parts", "keep"), [([1, 1, 1, 1], 0), (1, 1), ([2, 2], 1)])
+def test_sequences_stay_what_they_are(parts: int | list[int], keep: int, opset: int, tmp_path: Path) -> None:
+    """They became parts without their axis, or a Split of a newer opset, and the file was refused."""
+    node = onnx.helper.make_node
+    nodes = [
+        node("SplitToSequence", ["y", "parts"], ["all"], axis=1, keepdims=keep),
+        node("SequenceAt", ["all", "place"], ["z"]),
+    ]
+    size = parts[0] if isinstance(parts, list) else parts
+    path = one_layer(
+        tmp_path, nodes, [onnx.helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, [2, size, 8, 8])]
+    )
+    made = onnx.load(path)
+    made.opset_import[0].version = opset
+    del made.functions[:]
+    made.functions.append(function_body(opset, [4]))
+    weights = {"parts": np.array(parts), "place": np.array(1)}
+    made.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in weights.items())
+    onnx.save(made, path)
+    assert inline(path, path.with_name("out.onnx")).whole.why_not is None
+    x = np.random.default_rng(0).normal(size=(2, 4, 8, 8)).astype(np.float32)
+    with OrtSession(path, native=False) as before, OrtSession(path.with_name("out.onnx")) as after:
+        expected, found = (session.run({"x": x})["z"] for session in (before, after))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_attribute_that_an_older_opset_has_not(tmp_path: Path) -> None:
+    """sn-deploy said to be at fault."""
+    pool = onnx.helper.make_node("AveragePool", ["y"], ["z"], kernel_shape=[2, 2], dilations=[2, 2])
+    path = one_layer(tmp_path, [pool], [onnx.helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, [2, 4, 6, 6])])
+    with pytest.raises(SnDeployError, match=r"onnx can't bring it to opset 17: .*dilations.*; give an opset nearer"):
+        inline(path, path.with_name("out.onnx"), opset=17)
+
+
 def test_text_stays_text(tmp_path: Path) -> None:
     """It ended in a traceback: a constant made of it can't be written."""
     nodes = [
