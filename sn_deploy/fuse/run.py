@@ -100,11 +100,11 @@ def _fuse(
     loaded = load(source, freeze=freeze_weights)
     refuse_optimised(source, "is optimised, for {machine}, and its layers are ONNX Runtime's own there")
     model = loaded.model
+    check_nodes(model, str(source))
+    check_functions(model, str(source))  # before nodes of theirs go that nothing needs
     # A layer that nothing needs would be replaced and then be gone.
     common_passes.RemoveUnusedNodesPass()(model)
     present = len(switch_norm_nodes(model))
-    check_nodes(model, str(source))
-    check_functions(model, str(source))
     found = find(model)
     _check_found(found, present, source, strict)
     names = [node.name or "" for node in replace(model, [layer for layer, _ in found.layers])]

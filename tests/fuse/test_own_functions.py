@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from onnx import helper
 
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.graph.function_body import MAX_OPSET, MIN_OPSET, function_body
-from sn_deploy.graph.op import OP_TYPES
+from sn_deploy.graph.op import FLOAT_ATTRIBUTES, OP_TYPES
 from sn_deploy.graph.own_functions import is_ours
 from sn_deploy.runtime.ort import OrtSession
 from tests import switch_norm_file
@@ -64,6 +65,25 @@ def test_ours_stays_a_layer(tmp_path: Path) -> None:
     onnx.save(net(function_body(OPSET, {4})), tmp_path / "net.onnx")
     assert fuse(tmp_path / "net.onnx", tmp_path / "fused.onnx").present == 1
     assert np.allclose(outputs(tmp_path / "net.onnx"), outputs(tmp_path / "fused.onnx"), atol=1e-6)
+
+
+@pytest.mark.parametrize("count", range(len(FLOAT_ATTRIBUTES)))
+def test_ours_stays_a_layer_whatever_it_leaves_out(count: int, tmp_path: Path) -> None:
+    """Nodes that nothing in an overload reads were taken out first, so that it seemed to be another's."""
+    for used in itertools.combinations(FLOAT_ATTRIBUTES, count):
+        if "var_ln" in used:  # it needs all others
+            continue
+        overload = "_".join(used) or "constant"
+        made = net(function_body(OPSET, {4}, overload=""))
+        made.functions.append(function_body(OPSET, {4}, overload=overload))
+        node = made.graph.node[0]
+        node.overload = overload
+        for attribute in node.attribute:
+            if attribute.name in FLOAT_ATTRIBUTES and attribute.name not in used:
+                attribute.f = 0.0
+        onnx.save(made, tmp_path / "net.onnx")
+        assert fuse(tmp_path / "net.onnx", tmp_path / "fused.onnx").present == 1, overload
+        assert np.allclose(outputs(tmp_path / "net.onnx"), outputs(tmp_path / "fused.onnx"), atol=1e-6)
 
 
 def test_another_function_of_our_name_is_no_layer(tmp_path: Path) -> None:
