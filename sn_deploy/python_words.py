@@ -59,7 +59,7 @@ _KEPT: Final = re.compile("--keep '[^']*'(?: --keep '[^']*')*")
 _PROFILE: Final = re.compile("--min, --opt(?:,| and) --max")
 _WORDS: Final = (
     "batch|bf16|cpu|embed|fp8|fp16|fp32|int8|keep|none|random|replace|same-compute-capability|spatial|lib[^ ]+|"
-    r"[a-z]\w*/\w+"
+    r"[a-z]\w*/\w+|[a-z]+:[A-Z]+"
 )
 # An option, and what stands for its value: FILE, none, a number. Not within a path.
 _OPTION: Final = re.compile(

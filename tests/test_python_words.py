@@ -283,6 +283,7 @@ CHECK: Final[dict[str, Any]] = {
         ("--input NAME=1x3, or NAME=FILE.npy", "example_inputs={'NAME': torch.randn(1, 3)}"),
         ("--input x", "example_inputs x"),
         ("give batches, each with its own, or --batch-size 1", "give batches, each with its own, or batch_size=1"),
+        ("name it with --task classification:OUTPUT", "name it with task='classification:OUTPUT'"),
         ("accuracies need labels; see --task and --metric", "accuracies need labels; see task and metrics"),
         ("export with --dynamic batch, or leave it out", "export with dynamic='batch', or leave it out"),
         ("give --finalize-batch-average N, with N", "give finalize_batch_average=N, with N"),

@@ -22,7 +22,7 @@ from sn_deploy.check.data.open import data_options
 from sn_deploy.check.job import Bisect, Job, Latency, Watcher, run_job
 from sn_deploy.check.layers.comparison import LayerTolerance
 from sn_deploy.check.limits import EVERY_OUTPUT, Limits
-from sn_deploy.check.metrics.choose import TASKS, Task
+from sn_deploy.check.metrics.choose import check_task
 from sn_deploy.check.result import CheckResult
 from sn_deploy.check.run import Plan
 from sn_deploy.check.shard import Shard, parse_shard
@@ -73,7 +73,7 @@ def check(
     example_inputs: ExampleInputs | None = None,
     limits: Limits = _NO_LIMITS,
     max_rel_l2: float | None = None,
-    task: Task = "auto",
+    task: str = "auto",
     metrics: str | Callable[..., Any] | Sequence[str | Callable[..., Any]] = (),
     layers: bool | LayerTolerance = False,
     bisect: bool | Bisect = False,
@@ -109,7 +109,7 @@ def check(
             file but a server's. Shapes and types matter, values don't.
         limits: what has to hold; what isn't in there has the tolerance of its type.
         max_rel_l2: the same for the relative L2 error of every output.
-        task: ``auto``, ``classification``, ``segmentation`` or ``none``.
+        task: ``auto``, ``classification``, ``segmentation`` or ``none``; ``classification:OUTPUT``: of that alone.
         metrics: your own figures: a function or class, or ``PACKAGE.MODULE:CALLABLE`` of one; or several.
         layers: compare after each SN layer, too; a `LayerTolerance` sets what is allowed there.
         bisect: of a file in half precision that fails, find the layers that must stay in float32.
@@ -171,8 +171,7 @@ def check(
 
 
 def _check_kinds(task: object, reference_dtype: object, on_batch: object) -> None:
-    if task not in TASKS:
-        raise SnDeployError(f"is {task!r}", where="task", expected=" or ".join(map(repr, TASKS)))
+    check_task(task, "task")
     if reference_dtype not in (None, "float64"):
         raise SnDeployError(f"is {reference_dtype!r}", where="reference_dtype", expected="'float64' or None")
     check_is_function(on_batch, "on_batch")

@@ -82,6 +82,7 @@ def _job(given: Mapping[str, Any], command: str) -> Job:
     """What the options say, as far as it can be told without opening anything."""
     from sn_deploy.check.data.open import DataOptions, data_kind
     from sn_deploy.check.job import Bisect, Job, Latency
+    from sn_deploy.check.metrics.choose import check_task
     from sn_deploy.check.run import Plan
     from sn_deploy.check.shard import WHOLE, parse_shard
     from sn_deploy.check.timing import parse_speedup
@@ -106,7 +107,7 @@ def _job(given: Mapping[str, Any], command: str) -> Job:
     job = Job(
         _backend_options(given),
         DataOptions(given["data"], given["batch_size"], given["limit"], given["labels"], shard, images),
-        Plan(limits, given["task"], given["user_metrics"], layers=layers),
+        Plan(limits, check_task(given["task"], "--task"), given["user_metrics"], layers=layers),
         latency=latency if with_latency else None,
         bisect=Bisect(output, given["bisect_runs"]) if given["bisect"] else None,
         command=command,

@@ -124,10 +124,10 @@ LIMITS: Final = (
 TASK: Final = (
     click.option(
         "--task",
-        type=click.Choice(["auto", "classification", "segmentation", "none"]),
+        metavar="auto|none|classification[:OUTPUT]|segmentation[:OUTPUT]",
         default="auto",
         show_default=True,
-        help="Agreement and accuracy, or mIoU; auto goes by the outputs' shapes.",
+        help="Agreement and accuracy, or mIoU, of OUTPUT alone where it is named; auto goes by shapes.",
     ),
     click.option(
         "--metric",

@@ -347,6 +347,37 @@ def test_folders_that_are_not_the_classes_are_refused() -> None:
         )
 
 
+NAMES: dict[str, Any] = {"backends": ["a", "b"], "reference": "a"}
+
+
+def test_folders_are_labels_of_the_outputs_with_as_many_classes() -> None:
+    outputs = {"features": np.zeros((2, 64)), "logits": np.zeros((2, 10)), "other": np.zeros((2, 10))}
+    metrics = choose_metrics("auto", outputs, np.zeros(2, int), label_classes=10, **NAMES)
+    assert {metric.spec["output"]: metric.spec["labelled"] for metric in metrics} == {
+        "features": False,
+        "logits": True,
+        "other": True,
+    }
+
+
+def test_one_of_several_outputs_may_be_named() -> None:
+    outputs = {"feat:0": np.zeros((2, 4)), "logits": np.eye(10)[:2], "map": np.zeros((2, 4, 3, 3))}
+    labels, batch = np.array([0, 9]), Batch(0, 0, {"x": np.zeros((2, 1))}, np.array([0, 9]))
+    (metric,) = choose_metrics("classification:logits", outputs, labels, **NAMES)
+    metric.update(batch, dict.fromkeys("ab", outputs))
+    assert by_name(metric.figures(), "b")["top1_accuracy"].value == 0.5
+    (metric,) = choose_metrics("classification:feat:0", outputs, None, **NAMES)
+    assert metric.spec["output"] == "feat:0"
+    metric = choose_metrics("auto", outputs, labels, **NAMES)[0]
+    message = r"sample 1 is 9 .*classes of output feat:0\); .* name the output .* of with --task classification:OUTPUT"
+    with pytest.raises(SnDeployError, match=message):
+        metric.update(batch, dict.fromkeys("ab", outputs))
+    with pytest.raises(SnDeployError, match=r"there is no output 'scores' \(expected feat:0, logits, map\)"):
+        choose_metrics("classification:scores", outputs, labels, **NAMES)
+    with pytest.raises(SnDeployError, match=r"no output is \(N, classes\): map \(2, 4, 3, 3\)"):
+        choose_metrics("classification:map", outputs, labels, **NAMES)
+
+
 def unit_vectors(dtype: Any = np.float32) -> Array:
     vectors = np.random.default_rng(0).standard_normal((6, 16)).astype(np.float32)
     made: Array = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(dtype)

@@ -307,6 +307,11 @@ IMPOSSIBLE: list[tuple[list[str], str]] = [
     (["net.onnx", "same.onnx", "--max-drop", "top1_accuracy:0"], "--max-drop: there is no figure 'top1_accuracy'"),
     (["net.onnx", "same.onnx", "--max", "x"], "--max x: can't be read (expected FIGURE:LIMIT"),
     (["net.onnx", "same.onnx", "--task", "segmentation"], "--task segmentation: no output is (N, classes, H, W)"),
+    (
+        ["net.onnx", "same.onnx", "--task", "detection"],
+        "--task: is 'detection' (expected auto or none or classification",
+    ),
+    (["net.onnx", "same.onnx", "--task", "classification:x"], "there is no output 'x' (expected logits)"),
     (["net.onnx", "same.onnx", "--metric", "mine:gone"], "--metric mine:gone: mine has no 'gone'"),
     (
         ["net.onnx", "same.onnx", "--metric", "mine:np"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
 from sn_deploy.check.metrics.class_numbers import are_class_numbers, are_laid_out
 from sn_deploy.check.metrics.classification import Classification
@@ -15,13 +15,26 @@ from sn_deploy.check.metrics.user import load_metric
 from sn_deploy.errors import SnDeployError
 from sn_deploy.runtime.tensors import Array
 
-Task = Literal["auto", "classification", "segmentation", "none"]
-TASKS: Final[tuple[Task, ...]] = get_args(Task)
-
+_WORDS: Final = ("auto", "none")
 _KINDS: Final[dict[str, Callable[..., Metric]]] = {"classification": Classification, "segmentation": Segmentation}
 _RANKS: Final = {"classification": 2, "segmentation": 4}
 _LABELS: Final = {"classification": "(N,)", "segmentation": "(N, H, W)"}
 _FORMS: Final = {"classification": "(N, classes)", "segmentation": "(N, classes, H, W)"}
+
+
+def check_task(task: object, where: str) -> str:
+    """``auto``, ``none``, or ``classification`` or ``segmentation`` of each output that may be one, or ``…:OUTPUT``.
+
+    Raises:
+        SnDeployError: it is none of them.
+    """
+    kind, colon, output = task.partition(":") if isinstance(task, str) else ("", "", "")
+    if kind in _KINDS and bool(colon) == bool(output):
+        return str(task)
+    if task in _WORDS:
+        return str(task)
+    expected = " or ".join([*_WORDS, *(f"{kind}[:OUTPUT]" for kind in _KINDS)])
+    raise SnDeployError(f"is {task!r}", where=where, expected=expected)
 
 
 def choose_metrics(
@@ -36,31 +49,40 @@ def choose_metrics(
     """The metrics of the task for the outputs that they fit.
 
     Args:
-        task: one of `TASKS`; ``auto`` takes scores (N, classes) for a classification and (N, classes, H, W) for a
+        task: as of `check_task`; ``auto`` takes scores (N, classes) for a classification and (N, classes, H, W) for a
             segmentation, unless they have three channels and no labels: that is a picture. Unit vectors are embeddings.
         outputs: the reference's, of one batch; those that have a row for each sample.
         labels: (N,) for a classification, (N, H, W) for a segmentation, or as `class_numbers` makes such of them.
-        label_classes: how many classes the labels tell apart, where that is known.
+        label_classes: how many classes the labels tell apart, where that is known: they are outputs' with as many.
 
     Raises:
         SnDeployError: there is no such output, or the labels are another task's.
     """
     if task == "none":
         return []
+    asked, _, only = task.partition(":")
+    if only:
+        if only not in outputs:
+            raise SnDeployError(f"there is no output {only!r}", where=f"--task {task}", expected=", ".join(outputs))
+        outputs = {only: outputs[only]}
     made: list[Metric] = []
-    for kind in (task,) if task != "auto" else _KINDS:
+    for kind in (asked,) if asked != "auto" else _KINDS:
         rank = _RANKS[kind] - 1
         fitting = {
             name: (classes, labels is not None and are_class_numbers(labels, rank, classes))
             for name, value in outputs.items()
             if value.ndim == _RANKS[kind]
             for classes in (value.shape[1],)
-            if _fits(value, kind, labels is not None and are_laid_out(labels, rank, classes), task)
+            if _fits(value, kind, labels is not None and are_laid_out(labels, rank, classes), asked)
         }
-        if task != "auto":
+        if asked != "auto":
             _check_asked_for(kind, outputs, fitting, labels)
+        # Of a net that gives its features beside its scores, these alone are what folders are numbers of.
+        told = label_classes in (classes for classes, labelled in fitting.values() if labelled)
         for name, (classes, labelled) in fitting.items():
-            if labelled:
+            if labelled and told:
+                labelled = classes == label_classes
+            elif labelled:
                 check_label_classes(name, classes, label_classes)
             made.append(_KINDS[kind](name, classes, backends, reference, labelled))
     return made

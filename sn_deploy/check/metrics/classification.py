@@ -49,7 +49,7 @@ def rivals(scores: Float64Array, targets: Mask) -> npt.NDArray[np.int64]:
     return result
 
 
-def targets_from_labels(labels: Array, classes: int, first: int = 0) -> Mask:
+def targets_from_labels(labels: Array, classes: int, first: int = 0, output: str | None = None) -> Mask:
     """(N, classes): true at each sample's label.
 
     Raises:
@@ -60,8 +60,9 @@ def targets_from_labels(labels: Array, classes: int, first: int = 0) -> Mask:
         raise SnDeployError(
             f"the label of sample {first + int(outside[0])} is {int(labels[outside[0]])}",
             where="labels",
-            expected=f"0 to {classes - 1}, the classes of the output",
-            mend="give the right ones with --labels FILE, or none with --labels none",
+            expected=f"0 to {classes - 1}, the classes of {'the output' if output is None else f'output {output}'}",
+            mend="give the right ones with --labels FILE or none with --labels none, or name the output that they are "
+            "of with --task classification:OUTPUT",
         )
     mask: Mask = np.arange(classes) == labels[:, None]
     return mask
@@ -127,7 +128,7 @@ class Classification:
         labels = None
         if self._labelled and batch.labels is not None:
             numbers = class_numbers(batch.labels, 1, self._classes, batch.first)
-            labels = targets_from_labels(numbers, self._classes, batch.first)
+            labels = targets_from_labels(numbers, self._classes, batch.first, self._output)
         for name, row in self._counts.items():
             own = leading if name == self._reference else leaders(scores[name])
             self._ties[name] += int(np.count_nonzero(np.count_nonzero(own, axis=1) > 1))
