@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from sn_deploy.errors import SnDeployError
 from sn_deploy.input_file import COPY_AGAIN
-from sn_deploy.onnx_nodes import is_standard, proto_subgraphs
+from sn_deploy.onnx_nodes import is_standard, proto_nodes, proto_subgraphs
 
 _TYPES: Final = onnx.TensorProto
 _HALF_BYTES: Final = frozenset(
@@ -44,6 +44,7 @@ _VALUES: Final[dict[str, int]] = {
     },
 }
 _GRAPHS: Final = frozenset({_ATTRIBUTE.GRAPH, _ATTRIBUTE.GRAPHS})
+_SPARSE: Final = frozenset({_ATTRIBUTE.SPARSE_TENSOR, _ATTRIBUTE.SPARSE_TENSORS})
 # What NumPy's arrays end at, sizes of 0 left out.
 _MOST_AXES: Final = 32  # 64 from NumPy 2 on
 _MOST_NUMBERS: Final = 1 << 59
@@ -65,6 +66,26 @@ def check_sizes(proto: onnx.ModelProto, path: Path) -> None:
     for function in proto.functions:
         _check_nodes(function.node, path, in_function=True)
         _check_graphs(list(proto_subgraphs(function.node)), path, in_function=True)
+
+
+def refuse_sparse(proto: onnx.ModelProto, path: Path) -> None:
+    """Refuses sparse weights and constants in a file that another is to be made of: onnx_ir reads the one as nothing,
+    and the other not at all.
+
+    Args:
+        path: of the file, for the error.
+
+    Raises:
+        SnDeployError: with the first of them.
+    """
+    holders = (proto.graph.node, *(function.node for function in proto.functions))
+    nodes = [node for holder in holders for node in proto_nodes(holder)]
+    graphs = (proto.graph, *proto_subgraphs(nodes))
+    found = [f"weight {one.values.name!r}" for graph in graphs for one in graph.sparse_initializer]
+    found += [f"{node.op_type} {node.name!r}" for node in nodes if any(one.type in _SPARSE for one in node.attribute)]
+    if found:
+        expected, mend = "weights and constants that are dense", "write it anew with all its numbers"
+        raise SnDeployError(f"{found[0]} is sparse", where=str(path), expected=expected, mend=mend)
 
 
 # onnx-graphsurgeon's folding, and polygraphy's with it, writes overloads of a function under one name.

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sn_deploy.diff import diff
 from sn_deploy.errors import SnDeployError
 from sn_deploy.onnx_file import read_model
-from tests.cli.command import run
+from tests.cli.command import run, run_folded
 
 
 def net(path: Path, weight: TensorProto | None = None, shape: tuple[int, ...] = (2, 3)) -> Path:
@@ -37,6 +37,37 @@ def test_shapes_that_no_array_has(dims: list[int], tmp_path: Path) -> None:
 def test_an_empty_weight_is_read(tmp_path: Path) -> None:
     weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[1 << 40, 0], raw_data=b"")
     assert not diff(*[net(tmp_path / "net.onnx", weight)] * 2).different
+
+
+@pytest.mark.parametrize("place", ["weight", "constant"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "fuse net.onnx -o out.onnx",
+        "inline net.onnx --opset 17 -o out.onnx",
+        "specialise net.onnx -o out.onnx",
+        "convert-precision net.onnx --precision fp16 -o out.onnx",
+        "quantize net.onnx --precision int8 -o out.onnx",
+        "optimise net.onnx --for ort-cpu -o out.onnx",
+    ],
+)
+def test_what_is_sparse_is_told(
+    command: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file was said to be invalid, damaged, or a fault of sn-deploy's."""
+    made = onnx.load(net(tmp_path / "net.onnx"))
+    values = numpy_helper.from_array(np.array([3], np.float32), "few")
+    sparse = helper.make_sparse_tensor(values, numpy_helper.from_array(np.array([1])), [3])
+    if place == "weight":
+        made.graph.sparse_initializer.append(sparse)
+    else:
+        made.graph.node.insert(0, helper.make_node("Constant", [], ["few"], name="few", sparse_value=sparse))
+    onnx.save(made, tmp_path / "net.onnx")
+    monkeypatch.chdir(tmp_path)
+    code, _, told = run_folded(capsys, *command.split())
+    kind = "weight" if place == "weight" else "Constant"
+    assert (code, f"net.onnx: {kind} 'few' is sparse" in told) == (2, True), told
+    assert not (tmp_path / "out.onnx").exists()
 
 
 def test_text_is_compared_by_its_bytes(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from sn_deploy.graph.order import check_order
 from sn_deploy.graph.own_functions import is_ours
 from sn_deploy.onnx_file import as_invalid, load_attributes, read_proto, size_with_data
 from sn_deploy.onnx_nodes import STANDARD_DOMAINS, proto_nodes
-from sn_deploy.onnx_sizes import check_sizes
+from sn_deploy.onnx_sizes import check_sizes, refuse_sparse
 
 # The first with metadata on nodes; ONNX Runtime reads it from 1.18 on.
 _IR_VERSION: Final = 10
@@ -61,6 +61,7 @@ def load(path: Path, *, freeze: bool = False) -> Loaded:
     proto = read_proto(path)
     size = size_with_data(proto, path)
     check_sizes(proto, path)
+    refuse_sparse(proto, path)
     load_attributes(proto, path)
     nodes = sum(1 for _ in proto_nodes(proto.graph.node))
     if freeze or proto.ir_version < _IR_VERSION_OF_FREE_INITIALIZERS:

@@ -14,6 +14,7 @@ from sn_deploy.graph.layers import check_nodes
 from sn_deploy.graph.order import check_order
 from sn_deploy.graph.random_nodes import refuse_random
 from sn_deploy.onnx_file import model_of, read_proto
+from sn_deploy.onnx_sizes import refuse_sparse
 
 
 def load_portable(source: Path) -> ir.Model:
@@ -24,6 +25,7 @@ def load_portable(source: Path) -> ir.Model:
             without its inputs or one inside of a function, is random, or would end the process that opens it.
     """
     proto, where = read_proto(source), str(source)
+    refuse_sparse(proto, source)
     check_openable(source, proto)
     settle_calls(proto)
     model = model_of(proto, source)

@@ -25,6 +25,7 @@ from sn_deploy.graph.order import check_order
 from sn_deploy.inline.opset import brought_to, check_opset
 from sn_deploy.input_file import read_head, source_path
 from sn_deploy.onnx_file import model_of, read_proto, size_with_data
+from sn_deploy.onnx_sizes import refuse_sparse
 from sn_deploy.output_file import check_onnx_output
 from sn_deploy.printed import Printed
 from sn_deploy.python_words import naming_arguments
@@ -104,6 +105,7 @@ def inline(
     refuse_optimised(source, mend="inline the portable file that it was made of: {source}")
     proto = read_proto(source)
     size = size_with_data(proto, source)
+    refuse_sparse(proto, source)
     settle_calls(proto)
     model = model_of(proto, source)
     check_order(model, str(source))
