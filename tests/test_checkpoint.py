@@ -430,11 +430,15 @@ def test_complex_numbers_do_not_lose_half_of_what_they_are(save: Callable[..., P
 
 
 @pytest.mark.parametrize("strict", [True, False])
-def test_whole_numbers_of_a_quantized_checkpoint_are_no_weights(save: Callable[..., Path], strict: bool) -> None:
-    path = save({**STATE, "fc.weight": STATE["fc.weight"].to(torch.int8), "fc.weight_scale": torch.ones(1)})
+@pytest.mark.parametrize("scale", [{"fc.weight_scale": torch.ones(1)}, {}])
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_numbers_of_a_quantized_checkpoint_are_no_weights(
+    save: Callable[..., Path], strict: bool, scale: dict[str, torch.Tensor], dtype: torch.dtype
+) -> None:
+    path = save({**STATE, "fc.weight": STATE["fc.weight"].to(dtype), **scale})
     net = make(1)
     before = copy.deepcopy(net.state_dict())
-    with pytest.raises(SnDeployError, match=r"fc\.weight is of torch\.int8 \(expected torch\.float32, as in the model"):
+    with pytest.raises(SnDeployError, match=rf"fc\.weight is of {dtype} \(expected torch\.float32, as in the model"):
         load_into(net, path, strict=strict)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 

@@ -96,8 +96,8 @@ def load_into(
         strict: refuse names that only one of the two has.
 
     Raises:
-        SnDeployError: what `read_checkpoint` raises; a shape that differs, complex numbers, or whole ones for a
-            parameter of floating-point numbers, whether strict or not; with ``strict``, names that are missing or
+        SnDeployError: what `read_checkpoint` raises; a shape that differs, complex numbers, or whole ones or fp8
+            for a parameter of floating-point numbers, whether strict or not; with ``strict``, names that are missing or
             unexpected (the others have been copied then).
     """
     check_is_module(model)
@@ -119,20 +119,31 @@ def load_into(
 
 
 def _check_parameters(model: torch.nn.Module, state: StateDict, where: str) -> None:
-    """Refuses what quantization leaves: whole numbers, of no use without the scale that belongs to them."""
+    """Refuses what quantization leaves: whole numbers or fp8, of no use without the scale that belongs to them.
+
+    Of fp8 without a scale in the file nothing tells whether there was one: that has to be said by who cast it.
+    """
     for name, parameter in model.named_parameters(remove_duplicate=False):
         tensor = state.tensors.get(name)
-        if tensor is not None and parameter.is_floating_point() and _is_exact(tensor):
+        if tensor is None or not parameter.is_floating_point():
+            continue
+        if _is_exact(tensor) or (_is_tiny(tensor.dtype) and tensor.dtype != parameter.dtype):
+            cast = "; values that were cast without a scale, cast back: value.float()" if _is_tiny(tensor.dtype) else ""
             raise SnDeployError(
                 f"{name} is of {tensor.dtype}",
                 where=where,
-                expected=f"{parameter.dtype}, as in the model, or another floating-point type",
-                mend="where the checkpoint is quantized, give the one that it was made of",
+                expected=f"{parameter.dtype}, as in the model, or another floating-point type of 16 bits or more",
+                mend=f"where the checkpoint is quantized, give the one that it was made of{cast}",
             )
 
 
 def _is_exact(tensor: torch.Tensor) -> bool:
     return tensor.is_quantized or not (tensor.is_floating_point() or tensor.is_complex())
+
+
+def _is_tiny(dtype: torch.dtype) -> bool:
+    """Whether a floating-point type has 8 bits or fewer."""
+    return dtype.is_floating_point and dtype.itemsize == 1
 
 
 def _check_shapes(own: Mapping[str, torch.Tensor], state: StateDict, where: str) -> None:
