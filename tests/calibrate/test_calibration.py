@@ -630,6 +630,10 @@ def test_a_parameter_that_holds_a_dict(nested):
     parts = [{"image": x[part], "gain": gain[part]} for part in (slice(3), slice(3, None))]
     data = [{"batch": part} if nested else {f"batch_{key}": each for key, each in part.items()} for part in parts]
     np.testing.assert_allclose(worst(pairs(calibrate(OfADict(chain()), data)), pairs(wanted)), 0, atol=1e-6)
+    whole = {"image": x, "gain": gain}
+    held = {"batch": whole} if nested else {f"batch_{key}": each for key, each in whole.items()}
+    found = calibrate(OfADict(chain()), DataOptions({**held, "labels": np.arange(len(x))}, batch_size=len(x)))
+    np.testing.assert_allclose(worst(pairs(found), pairs(calibrate(chain(), [x * gain]))), 0, atol=1e-6)
 
 
 class KeepsTraining(nn.Module):

@@ -14,6 +14,7 @@ import numpy as np
 from sn_deploy.archive import DAMAGED_ARRAYS, check_unpacked_size
 from sn_deploy.check.batch import samples_of
 from sn_deploy.check.data.labels import Labels, description_of
+from sn_deploy.check.data.nested import flat, spread
 from sn_deploy.check.names import match_names
 from sn_deploy.compare.fit import LABEL_NAMES, as_array, check_fits, fits
 from sn_deploy.errors import SnDeployError, first_line
@@ -79,8 +80,9 @@ def held_arrays(
     """The samples of arrays or tensors in memory.
 
     Args:
-        data: name -> array, as a .npz file has them; the array of the only input; or a tuple of arrays, one for each
-            input in order, and perhaps the labels behind them.
+        data: name -> array, as a .npz file has them, or a dict of these where a parameter holds one; the
+            array of the only input; or a tuple of arrays, one for each input in order, and perhaps the labels behind
+            them.
         inputs, labels, own_labels: as of `open_arrays`.
         limit: how many samples will be taken; None for all.
 
@@ -88,7 +90,7 @@ def held_arrays(
         SnDeployError: they are no numbers, or don't fit the inputs or each other.
     """
     if isinstance(data, Mapping):
-        named = data
+        named = flat(data)
     elif isinstance(data, tuple):
         named = _named_in_order(data, inputs)
     else:
@@ -119,7 +121,7 @@ def _matched(
     arrays: dict[str, Array], inputs: Sequence[TensorInfo], labels: Labels | None, own_labels: bool, where: str
 ) -> tuple[dict[str, Array], Array | None]:
     """Input -> its array, and the labels, all checked. Takes the labels out of ``arrays``."""
-    by_name = {info.name: info for info in inputs}
+    by_name = spread({info.name: info for info in inputs}, arrays)
     inside = [arrays.pop(name) for name in LABEL_NAMES if name in arrays and name not in by_name]
     names = match_names(
         list(by_name),

@@ -27,6 +27,7 @@ import numpy as np
 
 from sn_deploy import user_code
 from sn_deploy.check.batch import Batch, fixed_batch, no_whole_batches, samples_of
+from sn_deploy.check.data.nested import flat, spread
 from sn_deploy.check.data.sample_labels import labels_from, update_digest
 from sn_deploy.check.data.samples import check_shard_has_batches
 from sn_deploy.check.names import match_names
@@ -189,7 +190,7 @@ class UserBatches:
     def _item(self, raw: Any, where: str) -> tuple[_Item, bool]:
         """The item's inputs, by name, with a batch axis, and whether it had one."""
         given, given_labels = self._parts(raw, where)
-        self._inputs = self._spread(given)
+        self._inputs = spread(self._inputs, given)
         names = match_names(list(self._inputs), list(given), where, ordered=not isinstance(_unpaired(raw), Mapping))
         arrays = {name: given[own] for name, own in names.items()}
         shapes = {name: info.shape for name, info in self._inputs.items()}
@@ -213,17 +214,6 @@ class UserBatches:
             )
         return item, not single
 
-    def _spread(self, given: Mapping[str, Array]) -> dict[str, TensorInfo]:
-        """The inputs, with the parts of what a parameter holds in its place where nothing more is known of it."""
-        found: dict[str, TensorInfo] = {}
-        for name, info in self._inputs.items():
-            parts = [one for one in given if one.startswith(f"{name}_")] if name not in given else []
-            if info.shape is None and parts:
-                found.update((one, TensorInfo(one, None, info.dtype)) for one in parts)
-            else:
-                found[name] = info
-        return found
-
     def _refuse_others(self, values: Mapping[Any, Any], where: str) -> None:
         """Names and paths of files beside the inputs, as many a data set has them."""
         others = [str(name) for name, value in values.items() if name not in self._inputs and _is_text(value)]
@@ -245,7 +235,7 @@ class UserBatches:
             for name in LABEL_NAMES:
                 if labels is None and name in values and name not in self._inputs:
                     labels = values.pop(name)
-            values = _flat(values)
+            values = flat(values)
         elif isinstance(raw, (tuple, list)):
             values = dict(zip(self._inputs, raw, strict=False))
             if len(raw) == len(self._inputs) + 1:
@@ -262,23 +252,6 @@ class UserBatches:
         self._refuse_others(values, where)
         arrays = {str(name): as_array(value, f"{where}, {name}") for name, value in values.items()}
         return arrays, labels if self._labelled else None
-
-
-def _flat(values: Mapping[Any, Any]) -> dict[str, Any]:
-    """A dict without dicts in it, each value under the way to it, as `export` names inputs."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        if not isinstance(value, Mapping):
-            found[str(name)] = value
-            continue
-        inner = {key: dict(enumerate(one)) if _are_tensors(one) else one for key, one in value.items()}
-        found.update(_flat({f"{name}_{key}": one for key, one in inner.items()}))
-    return found
-
-
-def _are_tensors(value: Any) -> bool:
-    """Whether it is a list of tensors or arrays, such as the levels of a pyramid."""
-    return isinstance(value, (list, tuple)) and bool(value) and all(getattr(one, "shape", ()) for one in value)
 
 
 def _unpaired(raw: Any) -> Any:
