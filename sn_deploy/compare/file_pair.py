@@ -12,31 +12,25 @@ import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import ml_dtypes
 import numpy as np
 
 from sn_deploy.child import limit_memory
 from sn_deploy.compare.extents import Run, run_at_extents
 from sn_deploy.compare.fit import keeps_values
-from sn_deploy.compare.output_difference import check_shape_and_type, comparable, difference
+from sn_deploy.compare.held_outputs import OwnDifferences, hold
+from sn_deploy.compare.output_difference import comparable
 from sn_deploy.compare.random_inputs import has_open_extents, inputs_for
-from sn_deploy.compare.tolerances import MOST_AMPLIFIED, MOST_CHANGED, OWN_ROUNDINGS
 from sn_deploy.errors import CheckFailedError, SnDeployError
 from sn_deploy.runtime.ort import GraphOptimization, OrtSession
-from sn_deploy.runtime.tensors import Array, TensorInfo, is_exact
-from sn_deploy.text import percent, shape_text, typed_shape
+from sn_deploy.runtime.tensors import Array, TensorInfo
+from sn_deploy.text import shape_text, typed_shape
 
 # A few, so that the limit of memory means the same on every machine: each thread has a stack and a heap of its own.
 _THREADS: Final = 4
-
-# Units in the last place that inputs are moved by: what rounding does anywhere in the net, and more, to see outputs
-# jump that decide by their data (the boxes that a detector keeps).
-_NUDGE: Final = 1
-_LARGE_NUDGE: Final = 64
 
 # Extents of an input that may do where the small and the usual ones didn't, and where these took too much memory.
 _OTHER_EXTENT: Final = 512
@@ -134,34 +128,19 @@ def _compared_too(source: Path, draft: Path, ran: Run[Outputs], task: Task) -> N
 
 def _compared(source: Path, draft: Path, ran: Run[Outputs], task: Task) -> dict[str, Any]:
     """The fields of a `WholeFile` for what the source was run on."""
-    inputs, expected = ran.inputs, ran.outputs
-    actual = _run_draft(source, draft, inputs, task)
-    differing = {name: _difference(reference, actual.get(name)) for name, reference in expected.items()}
-    allowed = {name: _usual(reference, task.tolerance) for name, reference in expected.items()}
-    left_out = {name: _not_finite(array) for name, array in expected.items() if not comparable(array).all()}
-    over = [name for name, size in differing.items() if size > allowed[name]]
-    if over:
-        small, large = _own_differences(source, inputs, expected)
-        for name in over:
-            amplified = min(OWN_ROUNDINGS * small[name], MOST_AMPLIFIED)
-            allowed[name] = max(allowed[name], amplified)
-            if differing[name] <= allowed[name]:
-                continue
-            if 2 * max(small[name], large[name]) < differing[name]:
-                raise _wrong(source, name, expected[name], actual.get(name), differing[name], allowed[name])
-            left_out[name] = "the source itself makes something else of it where its input moves by a rounding"
-            del differing[name]
-    if not differing:
-        raise _not_compared(next(iter(left_out.values())))
-    floats = [name for name in differing if not is_exact(expected[name].dtype)]
-    exact = [name for name in differing if is_exact(expected[name].dtype)]
-    worst = max(floats, key=lambda name: differing[name] / allowed[name], default=None)
+    actual = _run_draft(source, draft, ran.inputs, task)
+    try:
+        held = hold(
+            ran.outputs, actual, task.tolerance, lambda: _own_differences(source, ran), made=_FUSED, of="the source"
+        )
+    except CheckFailedError as error:
+        wrong = {"what": error.what, "where": f"{source}, {error.where}", "expected": error.expected}
+        raise _AnswerError({"wrong": wrong}) from error
+    if not held.compared:
+        raise _not_compared(next(iter(held.left_out.values())))
     return {
-        "inputs": {name: shape_text(value.shape) for name, value in inputs.items()},
-        "rel_l2": None if worst is None else differing[worst],
-        "changed": max((differing[name] for name in exact), default=None),
-        "tolerance": None if worst is None else allowed[worst],
-        "left_out": left_out,
+        "inputs": {name: shape_text(value.shape) for name, value in ran.inputs.items()},
+        **asdict(held),
         "why_larger": None if ran.why_larger is None else _short(ran.why_larger),
     }
 
@@ -254,52 +233,15 @@ def _open(model: Path, graph_optimization: GraphOptimization = "all") -> OrtSess
     return OrtSession(model, native=False, threads=_THREADS, spinning=False, graph_optimization=graph_optimization)
 
 
-def _own_differences(
-    source: Path, inputs: Outputs, expected: Mapping[str, Array]
-) -> tuple[dict[str, float], dict[str, float]]:
-    """How far the source's own outputs move: where each input moves by one unit in the last place, or its graph is run
-    as it stands; and where the inputs move by some more."""
-    small, large = dict.fromkeys(expected, 0.0), dict.fromkeys(expected, 0.0)
-    generator = np.random.default_rng(1)
+def _own_differences(source: Path, ran: Run[Outputs]) -> OwnDifferences:
+    """How far the source's own outputs move: where its inputs do, and where its graph is run as it stands."""
 
-    def measure(session: OrtSession, steps: int, into: dict[str, float]) -> None:
-        with contextlib.suppress(SnDeployError):
-            made = session.run({name: _nudged(value, steps, generator) for name, value in inputs.items()})
-            for name, reference in expected.items():
-                into[name] = max(into[name], _difference(reference, made[name]))
+    def as_it_stands(inputs: Mapping[str, Array]) -> Outputs:
+        with _open(source, "disabled") as session:
+            return session.run(inputs)
 
     with _open(source) as session:
-        for steps, into in ((_NUDGE, small), (_NUDGE, small), (_LARGE_NUDGE, large), (_LARGE_NUDGE, large)):
-            measure(session, steps, into)
-    with contextlib.suppress(SnDeployError), _open(source, "disabled") as session:
-        measure(session, 0, small)
-    return small, large
-
-
-def _nudged(value: Array, steps: int, generator: np.random.Generator) -> Array:
-    """Each number moved by so many units in the last place, up or down; integers stay."""
-    if is_exact(value.dtype):
-        return value
-    eps = float(ml_dtypes.finfo(value.dtype).eps)  # type: ignore[no-untyped-call]
-    moves = steps * eps * generator.choice((-1.0, 1.0), value.shape)
-    return np.asarray(value.astype(np.float64) * (1 + moves)).astype(value.dtype)
-
-
-def _difference(expected: Array, actual: Array | None) -> float:
-    """As `OutputDifference.size`; infinite between other shapes and types."""
-    try:
-        return difference(expected, actual).size
-    except CheckFailedError:
-        return math.inf
-
-
-def _usual(expected: Array, tolerance: float) -> float:
-    return MOST_CHANGED if is_exact(expected.dtype) else tolerance
-
-
-def _not_finite(array: Array) -> str:
-    count = int(np.count_nonzero(~comparable(array)))
-    return f"{count} of its {array.size} numbers aren't finite in the source's own output"
+        return OwnDifferences(session.run, ran.inputs, ran.outputs, as_it_stands)
 
 
 def _not_compared(reason: str, other_inputs: Sequence[str] = ()) -> _AnswerError:
@@ -308,19 +250,3 @@ def _not_compared(reason: str, other_inputs: Sequence[str] = ()) -> _AnswerError
 
 def _short(reason: str) -> str:
     return " ".join(reason.split())[:LONGEST_REASON]
-
-
-def _wrong(source: Path, name: str, expected: Array, actual: Array | None, size: float, allowed: float) -> _AnswerError:
-    bar = f"at most {allowed:.1e}"
-    try:
-        check_shape_and_type(expected, actual, whose=_FUSED)
-    except CheckFailedError as error:
-        what, bar = error.what, str(error.expected)
-    else:
-        if is_exact(expected.dtype):
-            what, bar = f"{_FUSED} changes {percent(size)} of it", f"at most {percent(allowed)}"
-        elif not math.isfinite(size):
-            what = f"{_FUSED}'s isn't finite, or isn't 0, where the file's is"
-        else:
-            what = f"{_FUSED} differs from the file by {size:.1e} (relative L2, both run on the same input)"
-    return _AnswerError({"wrong": {"what": what, "where": f"{source}, output {name}", "expected": bar}})

@@ -94,13 +94,19 @@ def comparable(array: Array) -> npt.NDArray[np.bool_]:
 
 
 def check_shape_and_type(
-    expected: Array, actual: Array | None, *, whose: str = "it", where: str | None = None, any_width: bool = False
+    expected: Array,
+    actual: Array | None,
+    *,
+    whose: str = "it",
+    of: str = "the source",
+    where: str | None = None,
+    any_width: bool = False,
 ) -> None:
     """Refuses an output of another shape or type.
 
     Args:
         actual: None of an output that isn't there.
-        whose: what the error calls the candidate.
+        whose, of: what the error calls the candidate and the reference.
         any_width: a float16 may stand for a float32, and so on; the types of integers have to agree all the same.
 
     Raises:
@@ -112,5 +118,5 @@ def check_shape_and_type(
             return
     made = "nothing" if actual is None else f"{actual.dtype} {actual.shape}"
     raise CheckFailedError(
-        f"{whose} gives {made}", where=where, expected=f"{expected.dtype} {expected.shape}, as the source does"
+        f"{whose} gives {made}", where=where, expected=f"{expected.dtype} {expected.shape}, as {of} does"
     )

@@ -80,7 +80,7 @@ def test_a_whole_that_differs_is_exit_1_and_no_file(
 ) -> None:
     monkeypatch.setattr("sn_deploy.fuse.run.tidy", drop_the_bias)
     assert call("in.onnx", "-o", "out.onnx") == 1
-    assert "the fused graph differs from the file by" in capsys.readouterr().err
+    assert "the fused graph differs from the source by" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == ["in.onnx"]
 
 

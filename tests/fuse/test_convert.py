@@ -161,7 +161,7 @@ def test_scales_that_are_computed(mode: str, size: tuple[int, int], tmp_path: Pa
     onnx.save(_sized_as_an_input(mode), tmp_path / "in.onnx")
     inputs = {"other": np.zeros((*SHAPE[:2], *size), np.float32)}
     if mode == "nearest" and size[0] < SHAPE[2]:
-        with pytest.raises(CheckFailedError, match="the fused graph differs from the file by"):
+        with pytest.raises(CheckFailedError, match="the fused graph differs from the source by"):
             fuse(tmp_path / "in.onnx", tmp_path / "out.onnx", inputs=inputs)
         assert not (tmp_path / "out.onnx").exists()
     else:

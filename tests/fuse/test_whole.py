@@ -78,7 +78,7 @@ def test_a_meaning_that_conversion_changes_is_refused(tmp_path: Path, monkeypatc
     monkeypatch.setattr(convert, "_keep_meaning", lambda *arguments: None)
     error = refused(model_of(enlarged, opset=10), tmp_path)
     assert "in.onnx, output t" in str(error)
-    assert "the fused graph differs from the file by" in error.what
+    assert "the fused graph differs from the source by" in error.what
     assert error.expected == "at most 2.0e-05"
     assert "run=False" in str(error.mend)
 
@@ -91,7 +91,7 @@ def test_a_weight_that_changes_outside_a_layer_is_refused(
     (tmp_path / "out.onnx").write_bytes(b"the old one")
     alter_weight(monkeypatch, 1.001)
     monkeypatch.setattr("sn_deploy.graph.save._SMALLEST_EXTERNAL_BYTES", 100)
-    with pytest.raises(CheckFailedError, match="the fused graph differs from the file by"):
+    with pytest.raises(CheckFailedError, match="the fused graph differs from the source by"):
         fuse(tmp_path / "in.onnx", tmp_path / "out.onnx", external_data=external)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.onnx", "out.onnx"]
     assert (tmp_path / "out.onnx").read_bytes() == b"the old one"
@@ -128,7 +128,7 @@ def test_a_change_below_half_precisions_rounding_is_refused(
 ) -> None:
     alter_weight(monkeypatch, 1.02)
     error = refused(in_half(net(opset=18), dtype), tmp_path)
-    assert error.what.startswith("in float32, the fused graph differs from the file by")
+    assert error.what.startswith("in float32, the fused graph differs from the source by")
     assert error.expected == "at most 2.0e-05"
     assert str(error.where).startswith(f"{tmp_path / 'in.onnx'}, output ")
 
@@ -264,7 +264,7 @@ def test_both_branches_of_a_choice_are_compared(spoiled: str, tmp_path: Path) ->
 
     factors = {"then_branch": 2.0, "else_branch": 3.0}
     wrong = answer(chosen(factors), chosen({**factors, spoiled: 4.0}), tmp_path)["wrong"]
-    assert "differs from the file" in wrong["what"]
+    assert "differs from the source" in wrong["what"]
     assert answer(chosen(factors), chosen(factors), tmp_path)["whole"]["rel_l2"] == 0
 
 
@@ -278,7 +278,7 @@ def test_a_net_that_amplifies_rounding_is_not_refused(tmp_path: Path) -> None:
     other.graph.initializer.append(numpy_helper.from_array(np.array(0.5, np.float32), "half"))
     other.graph.node.append(helper.make_node("Mul", ["sine", "half"], [sine.output[0]]))
     sine.output[0] = "sine"
-    assert "differs from the file by 5.0e-01" in answer(model, other, tmp_path)["wrong"]["what"]
+    assert "differs from the source by 5.0e-01" in answer(model, other, tmp_path)["wrong"]["what"]
 
 
 def test_what_rounding_alone_decides_is_left_out(tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_numbers_that_are_not_finite_are_left_out_and_told(tmp_path: Path) -> No
 def test_zeros_are_equal_and_nothing_else_is_zero(tmp_path: Path) -> None:
     zero, one = (model_of(lambda g, y, value=value: str(g("Mul", y, g.constant(value)))) for value in (0.0, 1.0))
     assert answer(zero, fused(zero, tmp_path), tmp_path)["whole"]["rel_l2"] == 0
-    assert "isn't 0, where the file's is" in answer(zero, one, tmp_path)["wrong"]["what"]
+    assert "isn't 0, where that of the source is" in answer(zero, one, tmp_path)["wrong"]["what"]
 
 
 def index(axis: int) -> onnx.ModelProto:
