@@ -17,7 +17,7 @@ import torch
 from sn_deploy.capture.exporter_faults import mend_
 from sn_deploy.capture.inputs import BoundInputs
 from sn_deploy.capture.pooling import AnySizePooling
-from sn_deploy.capture.sizes import SizeWatch
+from sn_deploy.capture.sizes import SizeLimit, SizeWatch
 from sn_deploy.errors import SnDeployError, first_line
 
 # What torch.onnx.export converts to, and sn_deploy.graph.function_body has a body for.
@@ -35,7 +35,19 @@ def capture(
     opset: int,
     output_names: Sequence[str] | None = None,
 ) -> ir.Model:
-    """The ONNX graph of ``model`` in inference mode.
+    """The ONNX graph of ``model`` in inference mode; see `capture_with_limits`."""
+    return capture_with_limits(model, inputs, axes, opset=opset, output_names=output_names)[0]
+
+
+def capture_with_limits(
+    model: torch.nn.Module,
+    inputs: BoundInputs,
+    axes: Axes,
+    *,
+    opset: int,
+    output_names: Sequence[str] | None = None,
+) -> tuple[ir.Model, list[SizeLimit]]:
+    """The ONNX graph of ``model`` in inference mode, and what its code asked of the sizes of dynamic axes.
 
     Args:
         inputs: bound example inputs; the sizes of dynamic axes are 2 or more (see `widen_dynamic`).
@@ -87,7 +99,7 @@ def capture(
     _name_axes(captured, axes)
     if axes:
         watch.verify_decomposition()
-    return captured
+    return captured, watch.limits() if axes else []
 
 
 def _mend(inputs: BoundInputs) -> str:

@@ -18,11 +18,14 @@ from sn_deploy.errors import SnDeployError, first_line
 _OF_MODULES = frozenset(vars(torch.nn.Module())) - {"_buffers"}
 
 
-def private_copy(model: torch.nn.Module) -> torch.nn.Module:
+def private_copy(model: torch.nn.Module, *, shares_parameters: bool = False) -> torch.nn.Module:
     """A copy of ``model``, on the same device and in the same mode; wrappers stay.
 
     A ``forward`` that was set on an instance is copied with it, without torch.compile around it; one that the model
     holds on to elsewhere is that of the copy (`sn_deploy.capture.bound_forwards`).
+
+    Args:
+        shares_parameters: the values of the copy's parameters are the model's own, so that they aren't there twice.
 
     Raises:
         SnDeployError: it is no module, can't be copied, or a copy would share a forward with the original.
@@ -40,6 +43,9 @@ def private_copy(model: torch.nn.Module) -> torch.nn.Module:
         for value in _held_in([held for name, held in vars(part).items() if name not in _OF_MODULES]):
             if isinstance(value, FakeTensor) or (isinstance(value, torch.Tensor) and not value.is_leaf):
                 copies[id(value)] = value.detach().clone()
+    if shares_parameters:
+        for parameter in model.parameters():
+            copies[id(parameter)] = torch.nn.Parameter(parameter.detach(), requires_grad=False)
     try:
         private = copy.deepcopy(model, copies)
     except Exception as error:

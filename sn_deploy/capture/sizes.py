@@ -8,7 +8,9 @@ divide). Here the guards are tried at other sizes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import sympy  # type: ignore[import-untyped]
@@ -31,6 +33,24 @@ FAR: Final[Changes] = (
 )
 # For what has a largest size, such as a table of positions.
 SMALLER: Final[Changes] = (lambda size: size // 2, lambda size: size // 4, lambda size: size - 64)
+
+# Sizes from 1, and about the example's, among which one is looked for that a guard doesn't hold of.
+_SMALL: Final = 65
+
+
+@dataclass(frozen=True)
+class SizeLimit:
+    """What the model's code asked of its dynamic sizes, with a yes or a no that the file holds for all of them.
+
+    Attributes:
+        text: in the names of the axes: ``batch <= 4``.
+        beyond: axis -> size, of the axes that it is about: nearest to the example's where it isn't so.
+        is_of_one: it was whether a size is 1, which torch asks of every convolution, too.
+    """
+
+    text: str
+    beyond: Mapping[str, int]
+    is_of_one: bool
 
 
 class SizeWatch:
@@ -79,6 +99,36 @@ class SizeWatch:
                     mend="give an example so large that no size in the model is 1, which torch takes for fixed; make "
                     "the axis static; or mend the model (int() of a quotient takes the example's)",
                 )
+
+    def limits(self) -> list[SizeLimit]:
+        """What the model's code asked of sizes of dynamic axes: the most telling first."""
+        example = {symbol: size for symbol, size in self._example().items() if str(symbol) in self._symbols}
+        found = []
+        for guard in dict.fromkeys(self._before):
+            symbols = [symbol for symbol in guard.free_symbols if symbol in example]
+            if not symbols or len(symbols) < len(guard.free_symbols):
+                continue
+            beyond = next(
+                (
+                    sizes
+                    for sizes in _nearest(guard, {symbol: example[symbol] for symbol in symbols})
+                    if _fails(guard, sizes)
+                ),
+                None,
+            )
+            if beyond is not None:
+                distance = max(abs(size - example[symbol]) / example[symbol] for symbol, size in beyond.items())
+                named = {self._symbols[str(symbol)][2]: size for symbol, size in beyond.items()}
+                is_of_one = isinstance(guard, sympy.Unequality) and guard.rhs == 1
+                found.append((distance, SizeLimit(self._in_names_of_axes(guard), named, is_of_one)))
+        return [limit for _, limit in sorted(found, key=lambda one: (one[1].is_of_one, one[0]))]
+
+    def _in_names_of_axes(self, guard: sympy.Basic) -> str:
+        is_relation = isinstance(guard, sympy.core.relational.Relational)
+        text = f"{guard.lhs} {guard.rel_op} {guard.rhs}" if is_relation else str(guard)
+        for symbol, (_, _, called) in self._symbols.items():
+            text = re.sub(rf"\b{re.escape(symbol)}\b", called, text)
+        return text
 
     def verify_decomposition(self) -> None:
         """Refuses what was decomposed since in a way that holds for some sizes alone.
@@ -144,6 +194,16 @@ class SizeWatch:
             where=f"dynamic axis {' and '.join(names)}" if names else "--dynamic",
             mend="make these axes static, or compute it by operators that take any size",
         )
+
+
+def _nearest(guard: sympy.Basic, example: Symbols) -> Iterator[Symbols]:
+    """Other sizes of one axis of the guard after the other, from the example's outwards."""
+    constants = [int(number) for number in guard.atoms(sympy.Integer)]
+    for symbol, size in example.items():
+        near = {*range(1, _SMALL), *range(max(size - _SMALL, 1), size + _SMALL), 2 * size}
+        near |= {constant + step for constant in constants for step in (-1, 0, 1) if constant + step > 0}
+        for other in sorted(near - {size}, key=lambda one: abs(one - size)):
+            yield {**example, symbol: other}
 
 
 def _chooses_a_kernel(guard: Any) -> bool:

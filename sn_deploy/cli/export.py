@@ -57,6 +57,11 @@ from sn_deploy.errors import SnDeployError
     metavar="NAME",
     help="Of an output, in order; repeatable. Default: its key in the dict that the model returns, else torch's.",
 )
+@click.option(
+    "--run/--no-run",
+    default=True,
+    help="Run the file in ONNX Runtime, where it is installed, and compare it with the model (default).",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE.onnx")
 def command(
     reference: str,
@@ -77,6 +82,7 @@ def command(
     trust_statistics: bool,
     external_data: bool | None,
     output_names: tuple[str, ...],
+    run: bool,
     output: Path,
 ) -> None:
     """Turn a trained PyTorch model with Switchable Normalization layers into one ONNX file.
@@ -88,6 +94,10 @@ def command(
     Every SN layer becomes one SwitchNorm node, together with the ReLU or the residual and the ReLU that
     follow it; the file also carries it as a function of standard operators, so that a stock ONNX Runtime
     runs it. --model imports and runs your code; a checkpoint is only read, nothing in it is run.
+
+    At last the file is run in ONNX Runtime beside the model, at the sizes of the example and, along
+    dynamic axes, at others. Exits with 1, and writes nothing, where they differ by more than rounding;
+    with 2 for a model or options that can't be used.
     """
     # Everything that can be wrong without torch is told before torch is imported.
     arguments = parse_arguments(model_args, option="--model-arg")
@@ -130,6 +140,7 @@ def command(
             trust_statistics=trust_statistics,
             external_data=None if exact else external_data,
             output_names=output_names or None,
+            run=run,
         )
         if exact:
             from sn_deploy.check.backends.interface import Example

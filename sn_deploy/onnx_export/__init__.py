@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from sn_deploy.onnx_export.proof import Proof
 from sn_deploy.onnx_export.report import ExportedLayer, ExportReport
 from sn_deploy.onnx_export.run import export
 
-__all__ = ["ExportReport", "ExportedLayer", "export"]
+__all__ = ["ExportReport", "ExportedLayer", "Proof", "export"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sn_deploy.folded import FoldedSwitchNorm
+from sn_deploy.onnx_export.proof import Proof
 from sn_deploy.printed import Printed
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class ExportReport(Printed):
         forms: SwitchNorm and its fused forms -> how many there are (or, inlined, were).
         apart: node -> why the ReLU that follows it, or the residual and the ReLU, was not fused with it.
         kept: layer -> reason, of layers left in standard operators (``keep_unrecognised``).
+        proof: how near the file is to the model.
         unused: layers of the model that don't run on these inputs, and so aren't in the file.
         nodes: nodes of the graph, an SN layer counting as one (or, inlined, as its body).
         op_counts: operator -> number of nodes.
@@ -51,6 +53,7 @@ class ExportReport(Printed):
     forms: Mapping[str, int]
     apart: Mapping[str, str]
     kept: Mapping[str, str]
+    proof: Proof
     unused: tuple[str, ...]
     nodes: int
     op_counts: Mapping[str, int]

@@ -14,7 +14,7 @@ import onnx_ir as ir
 import torch
 
 from sn_deploy import recognise
-from sn_deploy.capture.capture import MAX_OPSET, MIN_OPSET, capture
+from sn_deploy.capture.capture import MAX_OPSET, MIN_OPSET, capture_with_limits
 from sn_deploy.capture.inputs import (
     BoundInputs,
     DynamicAxes,
@@ -42,6 +42,8 @@ from sn_deploy.graph.io_types import keep_float32_io
 from sn_deploy.graph.precision import BF16_OPSET, operators_of_newer_opset
 from sn_deploy.graph.save import save
 from sn_deploy.onnx_export.layers import recognised_layers, refuse_raw_sums
+from sn_deploy.onnx_export.proof import Proof, prove
+from sn_deploy.onnx_export.reference import Reference
 from sn_deploy.onnx_export.refusals import no_layer_runs, not_recognised
 from sn_deploy.onnx_export.report import ExportedLayer, ExportReport
 from sn_deploy.onnx_export.sizes import at_one_size, refuse_other_sizes
@@ -88,6 +90,7 @@ def export(
     finalize_batch_average: int | None = None,
     trust_statistics: bool = False,
     external_data: bool | None = None,
+    run: bool = True,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
 ) -> ExportReport:
@@ -125,11 +128,13 @@ def export(
             with ``using_moving_average=False`` that were never divided.
         trust_statistics: don't refuse running statistics whose size is that of sums rather than of averages.
         external_data: write large tensors to a file beside it; by default only above protobuf's 2 GiB.
+        run: run the file in ONNX Runtime, where it is installed, and compare it with the model; see `Proof`.
         input_names, output_names: names in the file, one for each tensor, in order. Without names an output has
             its key in the dict, or its field of the named tuple, that the model returns; else the exporter's name.
 
     Raises:
         SnDeployError: with the layer, input or option at fault; no file is left behind.
+        CheckFailedError: one of them; the file computes something else than the model.
     """
     check_onnx_output(path)
     input_names, output_names = given_names("input_names", input_names), given_names("output_names", output_names)
@@ -170,12 +175,15 @@ def export(
     standard = StandardNodes(private, {name: traces[name].shapes[0] for name in called}, opset)
 
     fixed = at_one_size(private, called, traces) if any(axis > 1 for spec in axes.values() for axis in spec) else set()
+    reference, reference_inputs = Reference(private, called, dtype) if run else None, inputs
     private = swap(private.to(dtype), called)
     if isinstance(private, OpaqueSwitchNorm) and len(inputs.arguments) == 1:
         (x,) = inputs.arguments.values()
         inputs = BoundInputs({"x": x}, inputs.names)  # a model that is a layer may have another name for it
     give_tensors_alone(private, result)
-    captured = capture(private, cast_inputs(inputs, dtype), axes, opset=opset, output_names=output_names)
+    captured, limits = capture_with_limits(
+        private, cast_inputs(inputs, dtype), axes, opset=opset, output_names=output_names
+    )
     refuse_other_sizes(captured, fixed)
     check_count(output_names, captured)
     if output_names is None:
@@ -190,7 +198,14 @@ def export(
         keep_float32_io(captured)
     if inline:
         inliner.inline(captured)
-    data_path = save(captured, path, external_data=external_data)
+    proof = Proof("it wasn't asked for")
+
+    def prove_draft(draft: Path) -> None:
+        nonlocal proof
+        if reference is not None:
+            proof = prove(draft, Path(path), captured, limits, reference, reference_inputs, dtype)
+
+    data_path = save(captured, path, external_data=external_data, prove=prove_draft)
 
     order = [name for name in traces if name in calls]
     return ExportReport(
@@ -204,6 +219,7 @@ def export(
         forms=dict(forms),
         apart={node.name or "": reason for node, reason in fusion.apart.items()} if fusion is not None else {},
         kept=kept,
+        proof=proof,
         unused=tuple(name for name in found.layers if name not in calls),
         nodes=graph_layers.count_nodes(captured),
         standard=functools.partial(standard.count, nodes_unfused, calls),

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 from sn_deploy.console import Console
 from sn_deploy.graph.op import SWITCH_NORM, SWITCH_NORM_ADD_RELU, SWITCH_NORM_RELU
 from sn_deploy.summary import Summary, sizes
+from sn_deploy.text import counted, percent
 
 if TYPE_CHECKING:
-    from sn_deploy.onnx_export import ExportReport
+    from sn_deploy.onnx_export import ExportReport, Proof
 
 
 _MOST_APART_SHOWN = 5
+_MOST_RUNS_SHOWN = 3
 
 
 def print_report(console: Console, report: ExportReport, *, standard: bool = True) -> None:
@@ -28,6 +30,11 @@ def print_report(console: Console, report: ExportReport, *, standard: bool = Tru
     summary.add_first("not fused", apart, _MOST_APART_SHOWN)
     summary.add("nodes", _nodes_text(report, standard))
     summary.add("folded", _folded_text(report))
+    summary.add("proof", _proof_text(report.proof))
+    for name, reason in report.proof.left_out.items():
+        summary.add("left out", f"output {name}: {reason}")
+    for limit in report.proof.not_tried:
+        summary.add("not tried", f"the model's code asks whether {limit}, and the file holds what it does then alone")
     for name, reason in report.kept.items():
         summary.add("kept", f"{name}: {reason}")
     if report.unused:
@@ -63,3 +70,14 @@ def _folded_text(report: ExportReport) -> str:
     layers = f"{len(report.layers)} layer{'' if len(report.layers) == 1 else 's'}"
     text = f"softmax weights and epsilon of {layers}, the BN statistics of {len(with_bn)}"
     return text + (f"; {biased} with a biased variance" if biased else "")
+
+
+def _proof_text(proof: Proof) -> str:
+    if proof.why_not is not None:
+        return f"not compared with the model, as {proof.why_not}"
+    parts = [] if proof.rel_l2 is None else [f"relative L2 {proof.rel_l2:.1e} (at most {proof.tolerance:.1e})"]
+    parts += [] if proof.changed is None else [f"{percent(proof.changed)} of the integers are others"]
+    inputs = [", ".join(f"{name} {shape}" for name, shape in run.items()) for run in proof.runs]
+    how = "in float32 and " if proof.in_float32 else ""
+    more = f"; and at {counted(len(inputs) - _MOST_RUNS_SHOWN, 'other size')}" if len(inputs) > _MOST_RUNS_SHOWN else ""
+    return f"{', '.join(parts)} from the model, both {how}run on {'; '.join(inputs[:_MOST_RUNS_SHOWN])}{more}"
