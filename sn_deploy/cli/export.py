@@ -164,7 +164,7 @@ def _option_named(argument: str, option: str) -> Iterator[None]:
     except SnDeployError as error:
         if error.where != argument:
             raise
-        raise SnDeployError(error.what, where=option, expected=error.expected, mend=error.mend) from error
+        raise error.but(where=option) from error
 
 
 def _example_inputs(specs: list[InputSpec]) -> dict[str, Any]:

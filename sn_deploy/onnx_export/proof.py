@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import onnx_ir as ir
 import torch
 
@@ -32,7 +33,7 @@ from sn_deploy.onnx_file import read_model
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.tensors import Array
 from sn_deploy.runtime.torch import array_from_tensor
-from sn_deploy.text import shape_text
+from sn_deploy.text import counted, shape_text
 
 _MADE: Final = "the exported file"
 _MODEL: Final = "the model"
@@ -95,31 +96,33 @@ def prove(
         return Proof(f"it doesn't run a second time: {type(error).__name__}: {first_line(error)}")
     if not any(comparable(array).any() for array in expected):
         return Proof("the model gives no finite number on the example inputs")
-    with tempfile.TemporaryDirectory(prefix=f".{path.stem[:40]}-", dir=path.parent) as folder:
-        in_float32 = dtype != torch.float32
+    in_float32 = dtype != torch.float32
+    with contextlib.ExitStack() as stack:
+        if in_float32:
+            folder = tempfile.TemporaryDirectory(prefix=f".{path.stem[:40]}-", dir=path.parent)
+            draft = _put_in_float32(draft, Path(stack.enter_context(folder)))
         try:
-            session = _open(_put_in_float32(draft, Path(folder)) if in_float32 else draft)
+            session = stack.enter_context(_open(draft))
         except SnDeployError as error:
             return Proof(_cant_run(error))
-        with session:
-            pair = _Pair(session, reference, _tolerances(dtype), path)
-            try:
-                first = pair.compared(base, expected)
-            except _NotRunError as error:
-                return Proof(_cant_run(error.reason))
-            if not first.compared:
-                return Proof(next(iter(first.left_out.values())))
-            runs, held = [base], [first]
-            not_tried = []
-            for other in other_runs(captured, base, limits):
-                if not other.alternatives and other.limit is not None:
-                    not_tried.append(other.limit)
-                for one in other.alternatives:
-                    outputs = _outputs(reference, one)
-                    if outputs is not None and any(comparable(array).any() for array in outputs):
-                        held.append(pair.compared_at(one, outputs, other.limit))
-                        runs.append(one)
-                        break
+        pair = _Pair(session, reference, _tolerances(dtype), path)
+        try:
+            first = pair.compared(base, expected)
+        except _NotRunError as error:
+            return Proof(_cant_run(error.reason))
+        if not first.compared:
+            return Proof(next(iter(first.left_out.values())))
+        runs, held = [base], [first]
+        not_tried = []
+        for other in other_runs(captured, base, limits):
+            if not other.alternatives and other.limit is not None:
+                not_tried.append(other.limit)
+            for one in other.alternatives:
+                outputs = _outputs(reference, one)
+                if outputs is not None and any(comparable(array).any() for array in outputs):
+                    held.append(pair.compared_at(one, outputs, other.limit))
+                    runs.append(one)
+                    break
     return Proof(
         runs=[_shapes(one) for one in runs],
         rel_l2=max((one.rel_l2 for one in held if one.rel_l2 is not None), default=None),
@@ -152,7 +155,9 @@ class _Pair:
             CheckFailedError: they differ.
             _NotRunError: the file doesn't run.
         """
-        return self._hold(inputs, expected, mend=f"please report this with the model's code; {_UNSEEN}")
+        return self._hold(
+            inputs, expected, mend=f"nothing was written; please report this with the model's code; {_UNSEEN}"
+        )
 
     def compared_at(self, inputs: BoundInputs, expected: Sequence[Array], limit: str | None) -> Held:
         """At other sizes than the example's; ``limit`` is what the model's code asked, and isn't so of them.
@@ -176,9 +181,7 @@ class _Pair:
                 mend=mend,
             ) from error.reason
         except CheckFailedError as error:
-            raise CheckFailedError(
-                f"with {at}, {error.what}", where=error.where, expected=error.expected, mend=error.mend
-            ) from error
+            raise error.but(what=f"with {at}, {error.what}") from error
 
     def _hold(self, inputs: BoundInputs, expected: Sequence[Array], *, mend: str, unit_axes: bool = False) -> Held:
         names = [info.name for info in self.session.outputs]
@@ -187,7 +190,10 @@ class _Pair:
             actual = self._run_file(arrays)
         except SnDeployError as error:
             raise _NotRunError(error) from error
-        wanted = dict(zip(names, expected, strict=True))
+        if len(expected) != len(names):
+            what = f"{_MADE} gives {counted(len(names), 'output')}, and {_MODEL} {len(expected)}"
+            raise CheckFailedError(what, where=str(self.path), mend=mend)
+        wanted = {name: self._of_files_type(array) for name, array in zip(names, expected, strict=True)}
         if unit_axes:
             actual = {name: _with_unit_axes_of(wanted[name], array) for name, array in actual.items()}
 
@@ -196,7 +202,7 @@ class _Pair:
             outputs = _outputs(self.reference, inputs.map(lambda _: next(tensors)))
             if outputs is None:
                 raise SnDeployError("doesn't run")
-            return dict(zip(names, outputs, strict=True))
+            return {name: self._of_files_type(array) for name, array in zip(names, outputs, strict=False)}
 
         def own() -> OwnDifferences:
             return OwnDifferences(run_model, arrays, wanted)
@@ -208,9 +214,12 @@ class _Pair:
         try:
             return hold(wanted, actual, widest, own, made=_MADE, of=_MODEL)
         except CheckFailedError as error:
-            raise CheckFailedError(
-                error.what, where=f"{self.path}, {error.where}", expected=error.expected, mend=mend
-            ) from error
+            raise error.but(where=f"{self.path}, {error.where}", mend=mend) from error
+
+    def _of_files_type(self, array: Array) -> Array:
+        """What a model makes in half precision itself is float32 in a file that was put into that."""
+        in_float32 = len(self.tolerances) > 1
+        return array.astype(np.float32) if in_float32 and str(array.dtype) in ("float16", "bfloat16") else array
 
     def _run_file(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         return self.session.run({info.name: arrays[info.name].astype(info.dtype) for info in self.session.inputs})

@@ -282,3 +282,8 @@ def test_names_of_inputs_and_outputs_are_the_files_own(tmp_path: Path) -> None:
     assert report.proof.runs == [{"image": "2×3×8×8"}]
     assert {value.name for value in onnx.load(tmp_path / "net.onnx").graph.output} == {"b", "a.0", "a.1"}
     assert np.isfinite(report.proof.rel_l2 or 0)
+
+
+def test_another_number_of_outputs_is_refused(tmp_path: Path) -> None:
+    error = refused(net(lambda x, y: [y] * (1 if x.shape[0] == 1 else 2)), tmp_path, dynamic="batch")
+    assert error.what == "with x 1×3×16×16, the exported file gives 2 outputs, and the model 1"
