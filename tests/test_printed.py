@@ -14,6 +14,7 @@ import torch
 import sn_deploy
 from sn_deploy.calibrate import calibrate
 from sn_deploy.check import check
+from sn_deploy.cli.values import parse_input
 from sn_deploy.diff import diff
 from sn_deploy.fuse import fuse
 from sn_deploy.inline import inline
@@ -81,7 +82,8 @@ def assert_is_short(report: Any) -> None:
 
 
 def test_an_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    report = sn_deploy.export(load_pretrained(), torch.zeros(1, 1, 8, 8), tmp_path / "a.onnx", dynamic="batch")
+    example = torch.from_numpy(parse_input("1x1x8x8", seed=0).value)  # as the command draws it
+    report = sn_deploy.export(load_pretrained(), example, tmp_path / "a.onnx", dynamic="batch")
     assert_is_short(report)
     before = str(report)
     assert "torch's own export" not in before  # which would take seconds, for a look

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,14 +43,23 @@ def save_out_of_order(path: Path) -> None:
     onnx.save(made, path)
 
 
-def save_without_standard_operators(path: Path) -> None:
-    """A layer alone needs none but in its function, which imports them itself: a valid file."""
-    sn_deploy.export(randomise_(SwitchNorm2d(4), 0).eval(), torch.zeros(1, 4, 6, 6), path)
-    made = onnx.load(path)
+def layer_that_imports_its_own_domain_alone() -> onnx.ModelProto:
+    """It needs no standard operators but in its function, which imports them itself: a valid file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "layer.onnx"
+        sn_deploy.export(randomise_(SwitchNorm2d(4), 0).eval(), torch.zeros(1, 4, 6, 6), path)
+        made = onnx.load(path)
     own = [opset for opset in made.opset_import if opset.domain]
     del made.opset_import[:]
     made.opset_import.extend(own)
     onnx.checker.check_model(made)
+    return made
+
+
+def save_without_standard_operators(path: Path) -> None:
+    """For runtimes that have the operator themselves."""
+    made = layer_that_imports_its_own_domain_alone()
+    del made.functions[:]
     onnx.save(made, path)
 
 
@@ -82,6 +92,13 @@ def test_every_command_refuses_it(save: Callable[[Path], None], refusal: str, co
     with pytest.raises(SnDeployError, match=refusal):
         COMMANDS[command](tmp_path / "in.onnx", tmp_path / "out.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
+
+
+@pytest.mark.parametrize("command", ["specialise", "convert-precision"])
+def test_opsets_that_functions_alone_import_are_the_models(command: str, tmp_path: Path) -> None:
+    onnx.save(layer_that_imports_its_own_domain_alone(), tmp_path / "in.onnx")
+    COMMANDS[command](tmp_path / "in.onnx", tmp_path / "out.onnx")
+    assert {opset.domain for opset in onnx.load(tmp_path / "out.onnx").opset_import} == {"", "sn_deploy"}
 
 
 def test_what_is_sound_is_loaded(tmp_path: Path) -> None:
