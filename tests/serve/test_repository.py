@@ -678,7 +678,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ),
     ({"instances": 0}, "ServeOptions.instances: is 0"),
     ({"instances": 2**31}, "ServeOptions.instances: is 2147483648 (expected a whole number from 1 to 2147483647)"),
-    ({"max_batch": 2**31}, "ServeOptions.max_batch: 2147483648"),
+    ({"max_batch": 2**31}, "ServeOptions.max_batch: is 2147483648"),
     ({"server_path": "models"}, "ServeOptions.server_path: 'models' is no folder of a server"),
     ({"engines": ("sm90=gone.engine",)}, "gone.engine: there is no such file"),
     ({"engines": ("sm9x=gone.engine",)}, "there is no such file"),
