@@ -56,7 +56,7 @@ lock: $(UV)
 # What meets other libraries, with the oldest of them that pyproject.toml allows, and with the newest. Why these tests, and
 # what becomes of a library that is newer than the lock file: docs/decisions/0015-libraries.md.
 OLD_AND_NEW := $(IN_PARALLEL) -m "not slow" -W default \
-	tests/onnx_export/test_export.py tests/graph/test_function_body.py tests/graph/test_op.py tests/graph/test_overloads.py \
+	tests/onnx_export/test_export.py tests/onnx_export/test_proof.py tests/graph/test_function_body.py tests/graph/test_op.py tests/graph/test_overloads.py \
 	tests/fuse/test_exporters.py tests/runtime tests/native tests/recognise/test_accepted.py tests/calibrate \
 	tests/cli/test_check_command.py tests/cli/test_calibrate_command.py tests/test_nn.py \
 	tests/capture/test_wrapped_models.py tests/capture/test_torchscript.py tests/capture/test_sizes.py \

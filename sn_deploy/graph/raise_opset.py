@@ -52,11 +52,12 @@ def raise_opset(model: ir.Model, opset: int, *, where: str) -> None:
     if before < _OLDEST:
         raise SnDeployError(f"opset {before} doesn't have the type for its operators", where=where, mend=mend)
     try:
-        if not all(map(_is_ours, model.functions.values())):  # the operators of others are raised with the rest
-            common_passes.InlinePass(lambda function: not _is_ours(function))(model)
-            common_passes.NameFixPass()(model)
         # The converter would put our bodies, too, in the place of their calls; they are written anew for the new opset.
-        model.functions.clear()
+        for own in [name for name, function in model.functions.items() if _is_ours(function)]:
+            del model.functions[own]
+        if model.functions:  # the operators of others are raised with the rest
+            common_passes.InlinePass()(model)
+            common_passes.NameFixPass()(model)
         if before < _OLDEST_OF_CONVERTER:
             _raise_to_converter(model, before)
         version_converter.convert_version(model, opset, fallback=False)

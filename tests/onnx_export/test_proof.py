@@ -97,6 +97,8 @@ def test_sides_are_such_as_the_model_takes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_a_wrong_weight_is_refused(precision: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if precision == "bf16" and OLD_LIBRARIES:
+        pytest.skip("ONNX Runtime 1.18 has no opset 22")
     good = proof(net(), tmp_path, precision=precision)
     assert good.in_float32 == (precision != "fp32")
     assert good.rel_l2 is not None
@@ -274,7 +276,7 @@ def test_names_of_inputs_and_outputs_are_the_files_own(tmp_path: Path) -> None:
     report = sn_deploy.export(layer, torch.randn(2, 3, 8, 8), tmp_path / "layer.onnx", dynamic="batch")
     assert report.proof.why_not is None
     report = sn_deploy.export(
-        net(lambda x, y: {"b": y, "a": (y + 1, x)}),
+        net(lambda x, y: {"b": y, "a": (y + 1, x + 1)}),
         torch.randn(2, 3, 8, 8),
         tmp_path / "net.onnx",
         input_names=["image"],
