@@ -107,6 +107,27 @@ def as_invalid(path: Path) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def as_unworkable(path: Path, what: str) -> Iterator[None]:
+    """Turns what the libraries that read, follow and write graphs stumble over, in one that breaks the format in a way
+    that nobody looks for, into an error of ours; our own stay as they are.
+
+    Args:
+        what: can't be done.
+    """
+    try:
+        yield
+    except SnDeployError:
+        raise
+    except Exception as error:
+        raise SnDeployError(
+            f"{what}: {type(error).__name__}: {first_line(error)[:200]}",
+            where=str(path),
+            expected="a valid ONNX model",
+            mend="check it with onnx.checker.check_model; if it is valid, please report this with the file",
+        ) from error
+
+
 def _settle_domain(proto: onnx.ModelProto) -> None:
     """Calls the domain of the standard operators ``""`` throughout: ``ai.onnx`` is its name, too, and libraries look
     for one of the two."""

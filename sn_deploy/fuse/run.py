@@ -12,7 +12,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
 from sn_deploy.compare.fit import as_arrays
-from sn_deploy.errors import CheckFailedError, SnDeployError, first_line
+from sn_deploy.errors import CheckFailedError
 from sn_deploy.fuse.axes import name_axes
 from sn_deploy.fuse.find import Found, find
 from sn_deploy.fuse.inlined_names import rename_inlined
@@ -28,6 +28,7 @@ from sn_deploy.graph.inference import infer_shapes
 from sn_deploy.graph.layers import check_nodes, count_nodes, switch_norm_nodes, write_functions
 from sn_deploy.graph.own_functions import check_functions
 from sn_deploy.input_file import source_path
+from sn_deploy.onnx_file import as_unworkable
 from sn_deploy.output_file import check_onnx_output
 from sn_deploy.python_words import naming_arguments
 from sn_deploy.runtime.stamp import refuse_optimised
@@ -72,19 +73,8 @@ def fuse(
     check_onnx_output(path)
     values = as_arrays(inputs)
     path = Path(path)
-    try:
+    with as_unworkable(source, "can't be worked on"):
         return _fuse(source, path, fuse_relu, freeze_weights, strict, external_data, values if run else None)
-    except SnDeployError:
-        raise
-    except Exception as error:
-        # The libraries that read, follow and write graphs raise whatever they stumble over in one that breaks the
-        # format in a way that nobody looks for.
-        raise SnDeployError(
-            f"can't be worked on: {type(error).__name__}: {first_line(error)[:200]}",
-            where=str(source),
-            expected="a valid ONNX model",
-            mend="check it with onnx.checker.check_model; if it is valid, please report this with the file",
-        ) from error
 
 
 def _fuse(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from sn_deploy.compare.fit import as_arrays
-from sn_deploy.errors import SnDeployError, first_line
+from sn_deploy.errors import SnDeployError
 from sn_deploy.fuse.whole import WholeFile, save_compared
 from sn_deploy.graph.calls import settle_calls
 from sn_deploy.graph.inference import infer_shapes
@@ -24,7 +24,7 @@ from sn_deploy.graph.layers import check_nodes, count_nodes, switch_norm_nodes, 
 from sn_deploy.graph.order import check_order
 from sn_deploy.inline.opset import brought_to, check_opset
 from sn_deploy.input_file import read_head, source_path
-from sn_deploy.onnx_file import model_of, read_proto, size_with_data
+from sn_deploy.onnx_file import as_unworkable, model_of, read_proto, size_with_data
 from sn_deploy.onnx_sizes import refuse_sparse
 from sn_deploy.output_file import check_onnx_output
 from sn_deploy.printed import Printed
@@ -113,7 +113,8 @@ def inline(
     layers = switch_norm_nodes(model)
     _check_layers(model, layers, source, opset)
     _complete(model, layers, source)
-    _inline_layers(model, source)
+    with as_unworkable(source, "its functions can't go in the place of their calls"):
+        inline_layers(model)
     if opset is not None and opset != before:
         model = brought_to(model, opset, source)
     infer_shapes(model, str(source))
@@ -131,20 +132,6 @@ def inline(
         bytes=sum(file.stat().st_size for file in (path, data_path) if file is not None),
         whole=whole,
     )
-
-
-def _inline_layers(model: ir.Model, source: Path) -> None:
-    try:
-        inline_layers(model)
-    except SnDeployError:
-        raise
-    except Exception as error:  # the libraries' own, of a file that breaks the format in a way that nobody looks for
-        raise SnDeployError(
-            f"its functions can't go in the place of their calls: {type(error).__name__}: {first_line(error)[:200]}",
-            where=str(source),
-            expected="a valid ONNX model",
-            mend="check it with onnx.checker.check_model; if it is valid, please report this with the file",
-        ) from error
 
 
 def _check_layers(model: ir.Model, layers: Sequence[ir.Node], source: Path, opset: int | None) -> None:
