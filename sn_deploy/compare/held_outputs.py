@@ -117,6 +117,13 @@ def hold(
     )
 
 
+def difference_text(rel_l2: float | None, tolerance: float | None, changed: float | None) -> str:
+    """The figures of `Held` for people: ``relative L2 3.6e-07 (at most 2.0e-05)``."""
+    parts = [] if rel_l2 is None else [f"relative L2 {rel_l2:.1e} (at most {tolerance:.1e})"]
+    parts += [] if changed is None else [f"{percent(changed)} of the integers are others"]
+    return ", ".join(parts)
+
+
 def size_of_difference(expected: Array, actual: Array | None) -> float:
     """As `OutputDifference.size`; infinite between other shapes and types."""
     try:

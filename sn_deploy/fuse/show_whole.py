@@ -6,9 +6,9 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sn_deploy.compare.held_outputs import difference_text
 from sn_deploy.console import Console
 from sn_deploy.summary import Summary
-from sn_deploy.text import percent
 
 if TYPE_CHECKING:
     from sn_deploy.fuse.whole import WholeFile
@@ -31,12 +31,11 @@ def print_by_hand(console: Console, whole: WholeFile, path: Path, source: Path |
 def _whole_text(whole: WholeFile) -> str:
     if whole.why_not is not None:
         return f"not compared with its source, as {whole.why_not}"
-    parts = [] if whole.rel_l2 is None else [f"relative L2 {whole.rel_l2:.1e} (at most {whole.tolerance:.1e})"]
-    parts += [] if whole.changed is None else [f"{percent(whole.changed)} of the integers are others"]
+    figures = difference_text(whole.rel_l2, whole.tolerance, whole.changed)
     given = ", ".join(f"{name} {shape}" for name, shape in whole.inputs.items())
     larger = "" if whole.why_larger is None else f", as {whole.why_larger}"
     how = "in float32 and " if whole.in_float32 else ""
-    return f"{', '.join(parts)} from its source, both {how}run on {given or 'no input'}{larger}"
+    return f"{figures} from its source, both {how}run on {given or 'no input'}{larger}"
 
 
 def _by_hand_text(whole: WholeFile, path: Path, source: Path) -> str:

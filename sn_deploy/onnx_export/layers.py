@@ -15,6 +15,7 @@ from sn_deploy.capture.trace import LayerTrace, trace
 from sn_deploy.errors import SnDeployError
 from sn_deploy.folded import FoldedSwitchNorm
 from sn_deploy.graph import op
+from sn_deploy.onnx_export.telling_inputs import noise_for_constants
 
 
 def recognised_layers(
@@ -77,22 +78,6 @@ def refuse_raw_sums(
         with contextlib.suppress(SnDeployError):  # a model may want just these constants
             seen, _ = trace(model, cast_inputs(noise, torch.float32), list(traces))
         refuse(seen)
-
-
-def noise_for_constants(inputs: BoundInputs) -> BoundInputs | None:
-    """The inputs with random values where all values of a tensor are one; None where no tensor is so."""
-    generator = torch.Generator().manual_seed(0)
-    found = False
-
-    def noise(tensor: torch.Tensor) -> torch.Tensor:
-        nonlocal found
-        if not tensor.is_floating_point() or tensor.numel() < 2 or not bool((tensor == tensor.flatten()[0]).all()):
-            return tensor
-        found = True
-        return torch.randn(tensor.shape, generator=generator).to(tensor.dtype)
-
-    made = inputs.map(noise)
-    return made if found else None
 
 
 def _has_bn_branch(folded: FoldedSwitchNorm | None) -> bool:

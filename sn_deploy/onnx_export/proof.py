@@ -7,6 +7,7 @@ it took for good, a size that it wrote down, an operator that it means otherwise
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -26,9 +27,9 @@ from sn_deploy.compare.output_difference import comparable
 from sn_deploy.compare.tolerances import TOLERANCES, TWO_EVALUATIONS
 from sn_deploy.errors import CheckFailedError, SnDeployError, first_line
 from sn_deploy.graph.in_float32 import put_in_float32
-from sn_deploy.onnx_export.layers import noise_for_constants
 from sn_deploy.onnx_export.reference import Reference
-from sn_deploy.onnx_export.run_sizes import other_runs, with_other_samples
+from sn_deploy.onnx_export.run_sizes import other_runs
+from sn_deploy.onnx_export.telling_inputs import noise_for_constants, with_other_samples
 from sn_deploy.onnx_file import read_model
 from sn_deploy.runtime.ort import OrtSession
 from sn_deploy.runtime.tensors import Array
@@ -47,7 +48,8 @@ class Proof:
     Attributes:
         why_not: why they weren't compared; None where they were.
         runs: of each run, input -> its shape, such as ``2×3×224×224``.
-        rel_l2: the largest relative L2 difference of an output that is floating point; None where none is.
+        rel_l2: the largest relative L2 difference of an output that is floating point, by what it may be; None where
+            none is.
         changed: the largest share of elements that are others, of an output of integers; None where none is.
         tolerance: how much ``rel_l2`` was allowed to be.
         left_out: output -> why it couldn't be compared, or not all of it.
@@ -96,7 +98,7 @@ def prove(
         return Proof(f"it doesn't run a second time: {type(error).__name__}: {first_line(error)}")
     if not any(comparable(array).any() for array in expected):
         return Proof("the model gives no finite number on the example inputs")
-    in_float32 = dtype != torch.float32
+    in_float32 = _is_half(dtype)
     with contextlib.ExitStack() as stack:
         if in_float32:
             folder = tempfile.TemporaryDirectory(prefix=f".{path.stem[:40]}-", dir=path.parent)
@@ -105,7 +107,7 @@ def prove(
             session = stack.enter_context(_open(draft))
         except SnDeployError as error:
             return Proof(_cant_run(error))
-        pair = _Pair(session, reference, _tolerances(dtype), path)
+        pair = _Pair(session, reference, dtype, path)
         try:
             first = pair.compared(base, expected)
         except _NotRunError as error:
@@ -115,19 +117,21 @@ def prove(
         runs, held = [base], [first]
         not_tried = []
         for other in other_runs(captured, base, limits):
-            if not other.alternatives and other.limit is not None:
+            if other.alternatives is None and other.limit is not None:
                 not_tried.append(other.limit)
-            for one in other.alternatives:
+            for one in other.alternatives or ():
                 outputs = _outputs(reference, one)
                 if outputs is not None and any(comparable(array).any() for array in outputs):
                     held.append(pair.compared_at(one, outputs, other.limit))
                     runs.append(one)
                     break
+    of_floats = [(one.rel_l2, one.tolerance) for one in held if one.rel_l2 is not None and one.tolerance is not None]
+    rel_l2, tolerance = max(of_floats, key=lambda one: one[0] / one[1], default=(None, None))
     return Proof(
         runs=[_shapes(one) for one in runs],
-        rel_l2=max((one.rel_l2 for one in held if one.rel_l2 is not None), default=None),
+        rel_l2=rel_l2,
         changed=max((one.changed for one in held if one.changed is not None), default=None),
-        tolerance=max((one.tolerance for one in held if one.tolerance is not None), default=None),
+        tolerance=tolerance,
         left_out={name: why for one in held for name, why in one.left_out.items()},
         in_float32=in_float32,
         not_tried=not_tried,
@@ -146,7 +150,7 @@ class _Pair:
 
     session: OrtSession
     reference: Reference
-    tolerances: Sequence[float]
+    dtype: torch.dtype
     path: Path
 
     def compared(self, inputs: BoundInputs, expected: Sequence[Array]) -> Held:
@@ -204,10 +208,11 @@ class _Pair:
                 raise SnDeployError("doesn't run")
             return {name: self._of_files_type(array) for name, array in zip(names, outputs, strict=False)}
 
+        @functools.cache  # each tolerance may ask for it
         def own() -> OwnDifferences:
             return OwnDifferences(run_model, arrays, wanted)
 
-        *narrower, widest = self.tolerances
+        *narrower, widest = _tolerances(self.dtype)
         for tolerance in narrower:
             with contextlib.suppress(CheckFailedError):
                 return hold(wanted, actual, tolerance, own, made=_MADE, of=_MODEL)
@@ -218,8 +223,8 @@ class _Pair:
 
     def _of_files_type(self, array: Array) -> Array:
         """What a model makes in half precision itself is float32 in a file that was put into that."""
-        in_float32 = len(self.tolerances) > 1
-        return array.astype(np.float32) if in_float32 and str(array.dtype) in ("float16", "bfloat16") else array
+        is_half = str(array.dtype) in ("float16", "bfloat16")
+        return array.astype(np.float32) if is_half and _is_half(self.dtype) else array
 
     def _run_file(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         return self.session.run({info.name: arrays[info.name].astype(info.dtype) for info in self.session.inputs})
@@ -253,6 +258,10 @@ def _put_in_float32(draft: Path, folder: Path) -> Path:
 def _open(model: Path) -> OrtSession:
     """By the functions inside the file, as any runtime has it."""
     return OrtSession(model, native=False, spinning=False)
+
+
+def _is_half(dtype: torch.dtype) -> bool:
+    return dtype != torch.float32
 
 
 def _tolerances(dtype: torch.dtype) -> list[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,11 +28,12 @@ class OtherRun:
     """A run at other sizes than the example's.
 
     Attributes:
-        alternatives: inputs, of which the first that the model takes counts; none where they would be too large.
+        alternatives: inputs, made when they are asked for, of which the first that the model takes counts; None where
+            they would be too large.
         limit: what the model's code asked of the sizes, which isn't so of these; None where it asked nothing.
     """
 
-    alternatives: Sequence[BoundInputs]
+    alternatives: Iterable[BoundInputs] | None
     limit: str | None = None
 
 
@@ -63,24 +64,12 @@ def other_runs(model: ir.Model, inputs: BoundInputs, limits: Sequence[SizeLimit]
         grown = {side: one[side] + step for step, side in enumerate(sides, start=1)}
         first = sides[0]
         others = [grown, {first: 2 * one[first]}, {first: max(one[first] // 2, 1)}]
-        yield OtherRun([_resized(inputs, axes, {**one, **sizes}) for sizes in others])
+        yield OtherRun(_resized(inputs, axes, {**one, **sizes}) for sizes in others)
     for limit in limits[: max(_MOST_LIMITS, sum(not limit.is_of_one for limit in limits))]:
         if limit.beyond.keys() <= now.keys():
             sizes = {**one, **limit.beyond}
             fits = _numbers(tensors, axes, sizes) <= max(_LARGER * _numbers(tensors, axes, now), _SMALL_INPUT)
-            yield OtherRun([_resized(inputs, axes, sizes)] if fits else [], limit.text)
-
-
-def with_other_samples(inputs: BoundInputs) -> BoundInputs:
-    """Images whose samples are all the same get their columns moved on from sample to sample: mixed up they would show
-    nothing."""
-
-    def move(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.ndim < 3 or not tensor.numel() or not bool((tensor == tensor[:1]).all()):
-            return tensor
-        return torch.stack([sample.roll(at, -1) for at, sample in enumerate(tensor)])
-
-    return inputs.map(move)
+            yield OtherRun([_resized(inputs, axes, sizes)] if fits else None, limit.text)
 
 
 def _axes(model: ir.Model) -> dict[str, dict[int, str]]:

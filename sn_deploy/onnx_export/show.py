@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sn_deploy.compare.held_outputs import difference_text
 from sn_deploy.console import Console
 from sn_deploy.graph.op import SWITCH_NORM, SWITCH_NORM_ADD_RELU, SWITCH_NORM_RELU
 from sn_deploy.summary import Summary, sizes
-from sn_deploy.text import counted, percent
+from sn_deploy.text import counted
 
 if TYPE_CHECKING:
     from sn_deploy.onnx_export import ExportReport, Proof
@@ -75,9 +76,8 @@ def _folded_text(report: ExportReport) -> str:
 def _proof_text(proof: Proof) -> str:
     if proof.why_not is not None:
         return f"not compared with the model, as {proof.why_not}"
-    parts = [] if proof.rel_l2 is None else [f"relative L2 {proof.rel_l2:.1e} (at most {proof.tolerance:.1e})"]
-    parts += [] if proof.changed is None else [f"{percent(proof.changed)} of the integers are others"]
+    figures = difference_text(proof.rel_l2, proof.tolerance, proof.changed)
     inputs = [", ".join(f"{name} {shape}" for name, shape in run.items()) for run in proof.runs]
     how = "in float32 and " if proof.in_float32 else ""
     more = f"; and at {counted(len(inputs) - _MOST_RUNS_SHOWN, 'other size')}" if len(inputs) > _MOST_RUNS_SHOWN else ""
-    return f"{', '.join(parts)} from the model, both {how}run on {'; '.join(inputs[:_MOST_RUNS_SHOWN])}{more}"
+    return f"{figures} from the model, both {how}run on {'; '.join(inputs[:_MOST_RUNS_SHOWN])}{more}"
